@@ -1,0 +1,136 @@
+"""The Flower ClientApp: translates between messages and a participant. All that leaves a site
+leaves through `_answer`.
+"""
+
+from fedrad.exchange.quiet import be_quiet
+
+be_quiet()
+
+import json
+import logging
+import os
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+from fedrad.exchange.experiment import ExperimentError, parse_experiment
+from fedrad.exchange.messages import (
+    BASELINE,
+    READY,
+    ROUND,
+    SCORES,
+    BaselineRequest,
+    MessageError,
+    Refusal,
+    Reply,
+    RoundRequest,
+    ScoreRequest,
+    from_record,
+    to_record,
+)
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from .ledger import Ledger
+from .log import site_log
+from .participant import Flat, Participant
+from .problems import SiteProblem
+from .settings import Site, open_site
+
+SITES_VARIABLE = "FEDRAD_SIMULATED_SITES"
+"""Environment of a simulation on one machine: JSON list of node configurations. Set on the
+machine itself, so a coordinator cannot point a real site elsewhere."""
+
+Answer = Callable[[Participant, RecordDict], tuple[Reply, Flat | None]]
+
+app = ClientApp()
+
+
+@app.query(READY.split(".")[1])
+def ready(message: Message, context: Context) -> Message:
+    """Can the site take part, and with what?"""
+    return _answer(message, context, lambda participant, _: (participant.ready(), None))
+
+
+@app.train(ROUND.split(".")[1])
+def train(message: Message, context: Context) -> Message:
+    """One round: evaluate the global model, train it, return the update."""
+    return _answer(
+        message, context,
+        lambda participant, record: participant.round(*from_record(record, RoundRequest)),
+    )  # fmt: skip
+
+
+@app.train(BASELINE.split(".")[1])
+def baseline(message: Message, context: Context) -> Message:
+    """Train the site's local-only model, which stays here."""
+
+    def answer(participant: Participant, record: RecordDict) -> tuple[Reply, Flat | None]:
+        from_record(record, BaselineRequest)
+        return participant.baseline(), None
+
+    return _answer(message, context, answer)
+
+
+@app.evaluate(SCORES.split(".")[1])
+def scores(message: Message, context: Context) -> Message:
+    """Score models on validation or test patients."""
+    return _answer(
+        message, context,
+        lambda participant, record: (
+            participant.scores(*from_record(record, ScoreRequest)), None
+        ),
+    )  # fmt: skip
+
+
+def _answer(message: Message, context: Context, answer: Answer) -> Message:
+    """Run an answer; record in the ledger what it says; send that and nothing else.
+
+    Whatever goes wrong, one word of a fixed list leaves the site. The story stays in its log.
+    """
+    site: Site | None = None
+    packed: Flat | None = None
+    reply: Reply
+    log = logging.getLogger("fedrad.site")
+    try:
+        site = _site(context)
+        log = site_log(site.name, site.state)
+        participant = _participant(site, str(context.run_config["experiment"]))
+        reply, packed = answer(participant, message.content)
+    except SiteProblem as problem:
+        log.error("%s", problem)
+        reply = Refusal(reason=problem.reason)
+    except ExperimentError as error:
+        log.error("experiment not understood: %s", error)
+        reply = Refusal(reason="experiment")
+    except MessageError as error:
+        log.error("request not understood: %s", error)
+        reply = Refusal(reason="request")
+    except Exception:
+        log.exception("unexpected error")
+        reply = Refusal(reason="internal")
+    if site is not None:
+        Ledger(site.state / "ledger.jsonl").record(
+            f"run {message.metadata.run_id}", reply, 0 if packed is None else packed.nbytes
+        )
+    return Message(to_record(reply, packed), reply_to=message)
+
+
+def _site(context: Context) -> Site:
+    """The site of this node's own configuration: `folder`, optionally `name` and `state`."""
+    config = dict(context.node_config)
+    if (simulated := os.environ.get(SITES_VARIABLE)) and "partition-id" in config:
+        config = json.loads(simulated)[int(config["partition-id"])]
+    if "folder" not in config:
+        raise SiteProblem("cohort", "the node configuration names no folder")
+    name, state = config.get("name"), config.get("state")
+    return open_site(
+        Path(str(config["folder"])), name=str(name) if name else None,
+        state=Path(str(state)) if state else None,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=8)
+def _participant(site: Site, experiment: str) -> Participant:
+    """Kept between the messages of one process; a site's folder is read once an experiment."""
+    return Participant(site, parse_experiment(experiment))

@@ -1,0 +1,97 @@
+"""`fedrad-site`: the commands of a hospital's engineer."""
+
+from fedrad.exchange.quiet import be_quiet
+
+be_quiet()
+
+import json
+import logging
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="One hospital in a federation. Research use only; not a medical device.",
+)
+Folder = Annotated[Path, typer.Argument(help="The site's folder.")]
+
+
+@app.command()
+def init(folder: Folder = Path(".")) -> None:
+    """Write a commented site.toml to start from."""
+    file = folder / "site.toml"
+    if file.exists():
+        _fail(f"{file}: exists already")
+    if not folder.is_dir():
+        _fail(f"{folder}: no such folder")
+    shutil.copyfile(Path(__file__).parent / "templates" / "site.toml", file)
+    print(f"{file} written; edit it, the comments say how")
+
+
+@app.command()
+def check(
+    folder: Folder,
+    experiment: Annotated[Path, typer.Option(help="Experiment file.")] = Path("experiment.toml"),
+    name: Annotated[
+        str | None, typer.Option(help="Site name, where there is no site.toml.")
+    ] = None,
+) -> None:
+    """Read the whole cohort as an experiment would, and say what the coordinator would learn."""
+    from fedrad.exchange.experiment import ExperimentError, read_experiment
+
+    from .participant import Participant
+    from .problems import SiteProblem
+    from .settings import open_site
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        participant = Participant(open_site(folder, name=name), read_experiment(experiment)[0])
+        readiness = participant.ready()
+    except (ExperimentError, SiteProblem) as problem:
+        _fail(str(problem))
+    print("\nThe coordinator would learn:")
+    print(json.dumps(readiness.model_dump(mode="json", exclude={"kind"}), indent=1))
+    if participant.cohort.set_aside:
+        print("\nFor this site only: set aside")
+        for file, reason in participant.cohort.set_aside.items():
+            print(f"  {file}: {reason}")
+
+
+@app.command()
+def ledger(
+    folder: Folder = Path("."),
+    name: Annotated[
+        str | None, typer.Option(help="Site name, where there is no site.toml.")
+    ] = None,
+) -> None:
+    """Show all that left this site, and verify that nothing was removed from the record."""
+    from .ledger import Ledger
+    from .problems import SiteProblem
+    from .settings import open_site
+
+    try:
+        entries = Ledger(open_site(folder, name=name).state / "ledger.jsonl").entries()
+    except (SiteProblem, ValueError) as problem:
+        _fail(str(problem))
+    for entry in entries:
+        kind = entry["message"]["kind"]
+        print(
+            f"{entry['time']}  {entry['experiment']}  {kind}, {entry['tensor_bytes']} bytes of weights"
+        )
+    print(f"{len(entries)} messages; the chain is whole")
+
+
+def _fail(text: str) -> NoReturn:
+    print(text, file=sys.stderr)
+    raise SystemExit(2)
+
+
+def main() -> None:
+    """Entry point of `fedrad-site`."""
+    app()

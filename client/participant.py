@@ -1,0 +1,304 @@
+"""One site in one experiment: what it answers to each request."""
+
+import copy
+import importlib.metadata
+import os
+import time
+from collections.abc import Callable
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import torch
+from fedrad.exchange.experiment import Experiment
+from fedrad.exchange.messages import (
+    BaselineReply,
+    Missing,
+    ModelName,
+    Part,
+    Readiness,
+    RoundReply,
+    RoundRequest,
+    ScoreReply,
+    ScoreRequest,
+    Scores,
+)
+from fedrad.exchange.update import Manifest, UpdateError, check, pack, unpack
+from fedrad.models.network import ResNet, stage_tensors
+from fedrad.models.settings import Stage
+from fedrad.models.training import Examples, score, train_round
+from fedrad.models.weights import Base, WeightsError, load_base, read_model, save
+from numpy.typing import NDArray
+
+from .cohort import Cohort, read_cohort, split
+from .disclosure import Disclosure
+from .image_store import load_images
+from .log import site_log
+from .problems import SiteProblem
+from .settings import Site
+
+Flat = NDArray[np.float32]
+
+
+class Participant:
+    """A site taking part in an experiment. Everything is read when first needed."""
+
+    def __init__(self, site: Site, experiment: Experiment) -> None:
+        self.site = site
+        self.experiment = experiment
+        self.log = site_log(site.name, site.state)
+        self.schedule = experiment.schedule
+        self.disclosure = Disclosure(
+            max(site.settings.policy.minimum_units, experiment.evaluation.minimum_units),
+            site.settings.policy.minimum_bin,
+        )
+        identity = sha256(experiment.model_dump_json().encode()).hexdigest()[:12]
+        self.folder = site.state / "experiments" / f"{experiment.name}-{identity}"
+
+    # What the site has
+
+    @cached_property
+    def device(self) -> torch.device:
+        """The device of `site.toml`; a GPU that is asked for and absent is a problem."""
+        wanted = self.site.settings.device
+        if wanted == "cuda" and not torch.cuda.is_available():
+            raise SiteProblem("device", 'device = "cuda", but PyTorch sees no GPU')
+        name = "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+        return torch.device(name)
+
+    @cached_property
+    def threads(self) -> int:
+        """CPU threads that PyTorch uses for this site."""
+        return self.site.settings.threads or os.cpu_count() or 1
+
+    @cached_property
+    def base(self) -> Base:
+        """The base weights, by name and hash. SiteProblem("weights") where they are not here."""
+        model, recipe = self.experiment.model, self.experiment.recipe
+        try:
+            return load_base(
+                model, len(self.experiment.outcomes), seed=self.experiment.seed,
+                dropout=recipe.dropout,
+            )  # fmt: skip
+        except WeightsError as error:
+            raise SiteProblem("weights", str(error)) from error
+
+    @cached_property
+    def cohort(self) -> Cohort:
+        """Units that have a readable image, and all that was set aside."""
+        return self._loaded[0]
+
+    @cached_property
+    def _loaded(self) -> tuple[Cohort, Examples]:
+        cohort = read_cohort(self.site, self.experiment)
+        files = [unit.file for unit in cohort.units]
+        images, unusable = load_images(
+            files, self.experiment.model.size, self.site.state / "images", self._report_decoding
+        )
+        set_aside = dict(cohort.set_aside)
+        for row, reason in unusable.items():
+            set_aside[str(files[row].relative_to(self.site.folder.resolve()))] = reason
+        for file, reason in set_aside.items():
+            self.log.warning("set aside %s: %s", file, reason)
+        share = len(set_aside) / (len(files) + len(cohort.set_aside))
+        if share > self.site.settings.tolerance:
+            raise SiteProblem(
+                "broken files",
+                f"{len(set_aside)} files set aside, {share:.1%}; site.toml tolerates "
+                f"{self.site.settings.tolerance:.1%}",
+            )
+        usable = [row for row in range(len(files)) if row not in unusable]
+        units = [cohort.units[row] for row in usable]
+        labels = np.array([unit.labels for unit in units], dtype=np.float32)
+        pictures = images if not unusable else images[usable]
+        return Cohort(units, set_aside), Examples(pictures, labels)
+
+    def _report_decoding(self, done: int, of: int) -> None:
+        if done % 200 == 0 or done == of:
+            self.log.info("%s: decoded %d of %d images", self.site.name, done, of)
+
+    @cached_property
+    def parts(self) -> dict[Part, Examples]:
+        """The site's examples by part of the split."""
+        cohort, examples = self._loaded
+        rows = split(cohort.units, self.experiment.evaluation, self.experiment.seed)
+        return {
+            part: Examples(examples.images[index], examples.labels[index])
+            for part, index in rows.items()
+        }
+
+    @cached_property
+    def does_not_train_because(self) -> Missing | None:
+        """Why this site only evaluates; None if it trains."""
+        labels = self.parts["train"].labels
+        known = labels[~np.isnan(labels)]
+        if len(labels) < self.disclosure.minimum_units or len(known) == 0:
+            return "below minimum"
+        one_class = all(len(np.unique(c[~np.isnan(c)])) < 2 for c in labels.T)
+        if one_class and not self.experiment.federation.train_one_class:
+            return "one class"
+        return None
+
+    # What the site answers
+
+    def ready(self) -> Readiness:
+        """Counts, device, versions and base weights: all that the first round will need."""
+        torch.set_num_threads(self.threads)
+        return Readiness(
+            site=self.site.name,
+            fedrad=importlib.metadata.version("fedrad"),
+            flwr=importlib.metadata.version("flwr"),
+            torch=torch.__version__,
+            device="cuda" if self.device.type == "cuda" else "cpu",
+            threads=self.threads,
+            base_sha256=self.base.digest,
+            trains=self.does_not_train_because is None,
+            does_not_train_because=self.does_not_train_because,
+            units={
+                part: {
+                    outcome: self.disclosure.counts(examples.labels[:, k])
+                    for k, outcome in enumerate(self.experiment.outcomes)
+                }
+                for part, examples in self.parts.items()
+            },
+            set_aside=len(self.cohort.set_aside),
+        )
+
+    def round(self, request: RoundRequest, flat: Flat | None) -> tuple[RoundReply, Flat | None]:
+        """Evaluate the global model on the validation patients, train it, return the update."""
+        started = time.perf_counter()
+        torch.set_num_threads(self.threads)
+        stage = self.schedule.stage(request.round)
+        network = self._global_model(request.manifest, flat, stage, request.round)
+        validation = self.parts["validation"]
+        logits = score(network, validation.images, device=self.device)
+        monitoring = {
+            outcome: self.disclosure.monitoring(logits[:, k], validation.labels[:, k])
+            for k, outcome in enumerate(self.experiment.outcomes)
+        }
+        if self.does_not_train_because:
+            reply = RoundReply(
+                manifest=None, units=0, loss=None, steps=0, monitoring=monitoring,
+                seconds=time.perf_counter() - started,
+            )  # fmt: skip
+            return reply, None
+        train = self.parts["train"]
+        figures = train_round(
+            network, train, self.schedule, request.round,
+            seed=self._seed(request.round), device=self.device, progress=self._report_steps(),
+        )  # fmt: skip
+        manifest, update = pack(
+            {k: v.cpu().numpy() for k, v in network.state_dict().items()},
+            stage_tensors(network, stage, self.experiment.recipe),
+            round_=request.round, stage=stage, base_sha256=self.base.digest,
+        )  # fmt: skip
+        reply = RoundReply(
+            manifest=manifest, units=len(train), loss=figures.loss, steps=figures.steps,
+            monitoring=monitoring, seconds=time.perf_counter() - started,
+        )  # fmt: skip
+        return reply, update
+
+    def baseline(self) -> BaselineReply:
+        """Train from the base weights alone: a federation of one. The model stays here."""
+        started = time.perf_counter()
+        torch.set_num_threads(self.threads)
+        if self.does_not_train_because:
+            return BaselineReply(missing=self.does_not_train_because)
+        network = copy.deepcopy(self.base.network)
+        loss = 0.0
+        for round_ in range(self.schedule.rounds):
+            loss = train_round(
+                network, self.parts["train"], self.schedule, round_,
+                seed=self._seed(round_), device=self.device, progress=self._report_steps(),
+            ).loss  # fmt: skip
+            self.log.info(
+                "%s: alone, round %d of %d, loss %.3f",
+                self.site.name, round_ + 1, self.schedule.rounds, loss,
+            )  # fmt: skip
+        self.folder.mkdir(parents=True, exist_ok=True)
+        save(
+            self._local_file, network.cpu(), outputs=list(self.experiment.outcomes),
+            description=f"local-only model of {self.site.name}, {self.experiment.name}",
+        )  # fmt: skip
+        return BaselineReply(loss=loss, seconds=time.perf_counter() - started)
+
+    def scores(self, request: ScoreRequest, flat: Flat | None) -> ScoreReply:
+        """Score the models asked for on a part of the patients, and release what policy allows."""
+        torch.set_num_threads(self.threads)
+        stage, rounds = self.schedule.last_stage, self.schedule.rounds
+        global_model = self._global_model(request.manifest, flat, stage, rounds)
+        examples = self.parts[request.part]
+        released = []
+        for name in request.models:
+            network = self._model(name, global_model)
+            if network is None:
+                why = (self.does_not_train_because if name == "local" else None) or "not run"
+                released += [
+                    Scores(model=name, outcome=outcome, missing=why)
+                    for outcome in self.experiment.outcomes
+                ]
+                continue
+            logits = score(network, examples.images, device=self.device)
+            for k, outcome in enumerate(self.experiment.outcomes):
+                threshold = request.thresholds.get(outcome) if name == "global" else None
+                released.append(
+                    self.disclosure.scores(
+                        name, outcome, logits[:, k], examples.labels[:, k], threshold
+                    )
+                )
+        return ScoreReply(scores=released)
+
+    # Parts of these
+
+    def _report_steps(self) -> Callable[[int, int], None]:
+        """A progress report for long rounds: a log line every ten seconds."""
+        last = time.monotonic()
+
+        def report(step: int, steps: int) -> None:
+            nonlocal last
+            if time.monotonic() - last > 10:
+                last = time.monotonic()
+                self.log.info("%s: step %d of %d", self.site.name, step, steps)
+
+        return report
+
+    @property
+    def _local_file(self) -> Path:
+        return self.folder / "local.safetensors"
+
+    def _seed(self, round_: int) -> int:
+        text = f"{self.experiment.seed}:{self.site.name}:{round_}"
+        return int.from_bytes(sha256(text.encode()).digest()[:4])
+
+    def _global_model(
+        self, manifest: Manifest, flat: Flat | None, stage: Stage, round_: int
+    ) -> ResNet:
+        """The base with the received tensors in it, if they are exactly those of the stage."""
+        network = copy.deepcopy(self.base.network)
+        own = network.state_dict()
+        names = stage_tensors(network, stage, self.experiment.recipe)
+        expected = manifest.model_copy(
+            update={
+                "round": round_, "stage": stage, "base_sha256": self.base.digest,
+                "names": names, "shapes": [list(own[name].shape) for name in names],
+            }
+        )  # fmt: skip
+        if flat is None:
+            raise SiteProblem("request", "the request came without its tensors")
+        try:
+            check(manifest, flat, expected)
+        except UpdateError as error:
+            raise SiteProblem("request", f"global model: {error}") from error
+        received = {k: torch.tensor(v) for k, v in unpack(manifest, flat).items()}
+        network.load_state_dict(received, strict=False)
+        return network
+
+    def _model(self, name: ModelName, global_model: ResNet) -> ResNet | None:
+        if name == "global":
+            return global_model
+        if name == "base":
+            return self.base.as_model(self.experiment.outcomes, self.experiment.model.base_outputs)
+        return (
+            read_model(self._local_file, self.base.network) if self._local_file.is_file() else None
+        )

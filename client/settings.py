@@ -1,0 +1,97 @@
+"""`site.toml`: one hospital's own settings and policy. The file is optional."""
+
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from fedrad.exchange.experiment import Name, explain
+from fedrad.models.settings import Settings, Share
+from pydantic import Field, ValidationError
+
+from .problems import SiteProblem
+
+ORDER_COLUMNS = ("order_index", "day_offset", "day", "date")
+"""Columns that order a patient's images, where `site.toml` names none; the first with a value."""
+
+
+class Columns(Settings):
+    """`[columns]`: names of the columns of the cohort table."""
+
+    file: str = "file"
+    patient: str = "patient_id"
+    order: str | None = None
+    """Numbers or ISO dates that order a patient's images."""
+
+
+class Policy(Settings):
+    """`[policy]`: what may leave, whatever an experiment asks."""
+
+    minimum_units: int = Field(default=10, ge=1)
+    """No figure about a class with fewer units (none at all is told)."""
+    minimum_bin: int = Field(default=3, ge=1)
+    """No histogram bin with fewer units."""
+
+
+class SiteSettings(Settings):
+    """A whole `site.toml`."""
+
+    name: Name
+    cohort: str = "cohort.csv"
+    state: str | None = None
+    """Folder for what the site keeps (decoded images, local models, log, ledger)."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = Field(default=0, ge=0, le=1024)
+    """CPU threads for training; 0 for all cores. One makes figures exactly repeatable anywhere."""
+    tolerance: Share = 0.05
+    """Largest share of files that may be set aside as broken."""
+    columns: Columns = Columns()
+    policy: Policy = Policy()
+
+
+@dataclass(frozen=True)
+class Site:
+    """A hospital's folder with its settings, its cohort table and its place to keep things."""
+
+    folder: Path
+    settings: SiteSettings
+    state: Path
+
+    @property
+    def name(self) -> str:
+        """The site's name in the federation."""
+        return self.settings.name
+
+    @property
+    def cohort(self) -> Path:
+        """The cohort table; files in it are relative to its folder."""
+        return self.folder / self.settings.cohort
+
+
+def open_site(folder: Path, *, name: str | None = None, state: Path | None = None) -> Site:
+    """A site from its folder, with `site.toml` where there is one.
+
+    `name` and `state` take the place of what the file says, or stand for a missing file. Raises
+    SiteProblem("cohort") for a missing folder, a faulty file, or no name at all.
+    """
+    if not folder.is_dir():
+        raise SiteProblem("cohort", f"{folder}: no such folder")
+    file = folder / "site.toml"
+    try:
+        given = tomllib.loads(file.read_text("utf-8-sig")) if file.is_file() else {}
+        if name is not None:
+            given["name"] = name
+        settings = SiteSettings.model_validate(given)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise SiteProblem("cohort", f"{file}: cannot be read: {error}") from error
+    except ValidationError as error:
+        raise SiteProblem("cohort", explain(error, str(file), SiteSettings)) from error
+    if state is None:
+        state = folder / settings.state if settings.state else _state_home() / settings.name
+    return Site(folder, settings, state)
+
+
+def _state_home() -> Path:
+    root = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(root) / "fedrad"

@@ -1,0 +1,1 @@
+"""Ways to run it: one machine (simulation, demo with phantom hospitals), real sites."""

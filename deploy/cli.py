@@ -1,0 +1,167 @@
+"""`fedrad`: the commands of coordinators, researchers and reviewers."""
+
+from fedrad.exchange.quiet import be_quiet
+
+be_quiet()
+
+import logging
+import shutil
+import sys
+import webbrowser
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from fedrad.exchange.experiment import ExperimentError
+from rich.console import Console
+from rich.logging import RichHandler
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Federated training on chest radiographs. Research use only; not a medical device.",
+)
+weights_app = typer.Typer(no_args_is_help=True, help="Base weights.")
+app.add_typer(weights_app, name="weights")
+
+
+class Engine(StrEnum):
+    """What carries the messages of a simulation."""
+
+    in_process = "in-process"
+    flower = "flower"
+
+
+@app.command()
+def init(
+    file: Annotated[Path, typer.Argument(help="File to write.")] = Path("experiment.toml"),
+) -> None:
+    """Write a commented experiment file to start from."""
+    write_template(Path(__file__).parent / "templates" / "experiment.toml", file)
+
+
+@app.command()
+def simulate(
+    experiment: Annotated[Path, typer.Argument(help="Experiment file (TOML).")],
+    site: Annotated[
+        list[str], typer.Option(help="NAME=FOLDER of a site, with its cohort.csv; repeat.")
+    ],
+    out: Annotated[Path, typer.Option(help="New folder for the results.")],
+    engine: Annotated[
+        Engine, typer.Option(help="in-process: quick and repeatable; flower: many sites, GPUs.")
+    ] = Engine.in_process,
+) -> None:
+    """Run a whole federation on this machine over real site folders."""
+    from .simulation import Refused, prepare, simulate
+    from .table import show
+
+    try:
+        simulation = prepare(experiment, _sites(site), out)
+    except Refused as refused:
+        fail(str(refused))
+    show_progress()
+    if engine is Engine.flower:
+        from .flower_engine import run_flower
+
+        summary = run_flower(simulation)
+    else:
+        summary = simulate(simulation)
+    show(summary, out)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the demonstration.")] = Path("demo"),
+) -> None:
+    """Make three phantom hospitals and run a federation over them."""
+    from .demo import run_demo
+    from .table import show
+
+    show_progress()
+    summary, folder = run_demo(out)
+    show(summary, folder)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder of an experiment.")],
+    open_: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+) -> None:
+    """Draw report.html anew from summary.json."""
+    from fedrad.server.report import write_report
+
+    try:
+        file = write_report(folder)
+    except FileNotFoundError:
+        fail(f"{folder}: holds no summary.json; give the folder of an experiment")
+    except ValueError as error:
+        fail(f"{folder / 'summary.json'}: not a summary of fedrad: {error}")
+    print(file)
+    if open_:
+        webbrowser.open(file.resolve().as_uri())
+
+
+@weights_app.command()
+def pin(
+    weights: Annotated[str, typer.Argument(help="resnet50-res512-all, imagenet, or a file.")],
+    experiment: Annotated[Path, typer.Option(help="Experiment file.")] = Path("experiment.toml"),
+) -> None:
+    """Write the SHA-256 of base weights into an experiment file; published ones are fetched once."""
+    from fedrad.models.weights import WeightsError
+
+    from .pin import pin_weights
+
+    try:
+        print(pin_weights(weights, experiment))
+    except (ExperimentError, WeightsError) as error:
+        fail(str(error))
+
+
+def _sites(options: list[str]) -> dict[str, Path]:
+    sites: dict[str, Path] = {}
+    for option in options:
+        name, equals, folder = option.partition("=")
+        if not equals or not name or not folder:
+            fail(f"--site {option}: write NAME=FOLDER")
+        if name in sites:
+            fail(f"--site {option}: a site named {name!r} is given already")
+        sites[name] = Path(folder)
+    return sites
+
+
+def write_template(template: Path, file: Path) -> None:
+    """Copy a commented starting file to where there is none yet."""
+    if file.exists():
+        fail(f"{file}: exists already")
+    shutil.copyfile(template, file)
+    print(f"{file} written; edit it, the comments say how")
+
+
+def show_progress() -> None:
+    """Log lines of fedrad to the terminal; warnings of the libraries too."""
+    handler = RichHandler(
+        console=Console(stderr=True), show_path=False, show_level=False, log_time_format="%H:%M:%S"
+    )
+    logging.getLogger("fedrad").addHandler(handler)
+    logging.getLogger("fedrad").setLevel(logging.INFO)
+
+
+def fail(text: str) -> NoReturn:
+    """Say what is wrong and end with status 2."""
+    Console(stderr=True).print("[bold red]refused[/]", highlight=False)
+    print(text, file=sys.stderr)
+    raise SystemExit(2)
+
+
+def main() -> None:
+    """Entry point of `fedrad`."""
+    from fedrad.models.weights import WeightsError
+    from fedrad.server.federation import ExperimentFailed
+
+    try:
+        app()
+    except (ExperimentFailed, WeightsError) as error:
+        print(f"The experiment failed: {error}", file=sys.stderr)
+        raise SystemExit(1) from None

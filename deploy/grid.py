@@ -1,0 +1,94 @@
+"""A Grid inside one process: the same apps, without Flower's processes and waits.
+
+Sites are visited one after another, in the order of their node ids, so that a run is repeatable.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NoReturn
+
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+NodeConfig = dict[str, str]
+
+
+class InProcessGrid(Grid):
+    """Calls a ClientApp directly for each message.
+
+    `nodes`: node configuration of each site; `run_config` goes to all. A message is handled when
+    its reply is pulled, and its record is rebuilt for each site, as if it had travelled.
+    """
+
+    def __init__(
+        self, client_app: ClientApp, nodes: Sequence[NodeConfig], run_config: dict[str, str]
+    ) -> None:
+        self._app = client_app
+        self._contexts = {
+            number: Context(
+                run_id=1, node_id=number, node_config=dict(config), state=RecordDict(),
+                run_config=dict(run_config),
+            )
+            for number, config in enumerate(nodes, start=1)
+        }  # fmt: skip
+        self._waiting: dict[str, Message] = {}
+        self._count = 0
+        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, SUPERLINK_NODE_ID, 1
+
+    def get_node_ids(self) -> Iterable[int]:
+        """All sites, always."""
+        return list(self._contexts)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Keep messages until their replies are pulled."""
+        ids = []
+        for message in messages:
+            self._count += 1
+            message.metadata.__dict__["_message_id"] = str(self._count)
+            self._waiting[str(self._count)] = message
+            ids.append(str(self._count))
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Run the ClientApp for each message and return its replies."""
+        replies = []
+        for message_id in message_ids:
+            message = self._waiting.pop(message_id)
+            try:
+                reply = self._app(message, self._contexts[message.metadata.dst_node_id])
+            except Exception as error:  # as Flower's client process does
+                reason = type(error).__name__
+                reply = Message(
+                    Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message
+                )
+            replies.append(reply)
+        return replies
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Push and pull at once; there is nothing to wait for."""
+        return self.pull_messages(self.push_messages(messages))
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """A new message; deprecated in Flower."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def set_run(self, run: Run) -> NoReturn:
+        """There is one run in this process."""
+        raise RuntimeError("a run inside one process is not set from outside")
+
+    @property
+    def run(self) -> Run:
+        """An empty run with this grid's id."""
+        return Run.create_empty(run_id=1)

@@ -1,0 +1,237 @@
+"""A phantom hospital: a style, and a folder of radiographs and outcomes written in it."""
+
+import csv
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import devices, dicom
+from .anatomy import Anatomy, draw, random_anatomy, repose
+from .shapes import Plane
+
+Progress = Callable[[int, int], None]  # images done, images in all
+
+# Severity of patients with and without the outcome. They overlap, so even a reader who knows the
+# severity exactly has an AUROC of about 0.94.
+WITH_OUTCOME = (4.7, 2.3)
+WITHOUT_OUTCOME = (1.8, 4.6)
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a hospital's images look and are stored, and how ill its patients are."""
+
+    prevalence: float  # share of patients with the outcome
+    rows: int
+    columns: int
+    bits: Literal[10, 12, 16]
+    photometric: Literal["MONOCHROME1", "MONOCHROME2"]
+    transfer_syntax: Literal["explicit", "rle", "jpeg2000"]
+    slope: float = 1.0
+    intercept: float = 0.0
+    window: bool = True  # display windows are written
+    contrast: float = 1.0  # exponent of the film's curve: above 1 darker lungs
+    exposure: float = 0.0  # shift of the film's brightness, -0.1 to 0.1
+    dose: float = 1.0  # below 1: noisier
+    tubes: float = 0.5  # share of images with tubes, and so on
+    leads: float = 0.5
+    marker: float = 0.7
+    collimation: float = 0.3
+
+
+DEMO_HOSPITALS: dict[str, Style] = {
+    "phantom-a": Style(
+        prevalence=0.50, rows=300, columns=256, bits=12, photometric="MONOCHROME2",
+        transfer_syntax="explicit", tubes=0.8, leads=0.7,
+    ),
+    "phantom-b": Style(
+        prevalence=0.35, rows=256, columns=256, bits=10, photometric="MONOCHROME1",
+        transfer_syntax="rle", window=False, contrast=1.2, exposure=-0.03, dose=0.6,
+        tubes=0.5, leads=0.9, collimation=0.8,
+    ),
+    "phantom-c": Style(
+        prevalence=0.30, rows=288, columns=288, bits=16, photometric="MONOCHROME2",
+        transfer_syntax="jpeg2000", slope=0.5, intercept=-1024.0, contrast=0.85, exposure=0.04,
+        dose=1.5, tubes=0.3, leads=0.4, marker=0.9, collimation=0.1,
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One image to be drawn. `day` counts from birth."""
+
+    day: int
+    severity: float
+
+
+def write_hospital(
+    folder: Path,
+    style: Style,
+    patients: int,
+    seed: int,
+    follow_up: float = 0.0,
+    progress: Progress | None = None,
+    *,
+    outcome: str = "bpd",
+) -> None:
+    """Write the cohort of one hospital of infants.
+
+    `folder/cohort.csv` has one row per image (`file, patient_id, <outcome>, sex, gestational_age,
+    day`; weeks and days of life), `folder/dicom/` the images, `folder/truth.csv` the severity of
+    each (`file, severity`), which a platform must not look at. A share `follow_up` of the
+    patients has one to three later images. The same arguments give the same bytes.
+    """
+    rng = np.random.default_rng([seed, 11])
+    place = hashlib.sha256(f"{seed} {style}".encode()).hexdigest()[:6]
+    outcomes = draw_outcomes(patients, style.prevalence, rng)
+    later = rng.permutation(patients) < round(follow_up * patients)
+    plans = [_visits(bool(o), bool(more), rng) for o, more in zip(outcomes, later, strict=True)]
+    images = sum(len(visits) for visits in plans)
+    writer = CohortWriter(folder, style, f"CANARY phantom hospital {place}", images, progress)
+    for number, (positive, visits) in enumerate(zip(outcomes, plans, strict=True)):
+        own = np.random.default_rng([seed, 12, number])
+        female = bool(own.uniform() < 0.5)
+        weeks = float(np.clip(own.normal(27.4 - 1.2 * visits[0].severity, 1.6), 23, 31.9))
+        anatomy = random_anatomy("infant", own, female=female)
+        texture = int(own.integers(2**31))
+        code = own.bytes(5).hex()
+        born = datetime(2021, 1, 1) + timedelta(minutes=int(own.integers(3 * 525_600)))
+        for visit in visits:
+            acquired = born + timedelta(days=visit.day, minutes=int(own.integers(600)))
+            identity = dicom.Identity(
+                patient_id=f"MRN-CANARY-{code}",
+                patient_name=f"CANARY-{code}^Infant",
+                birth_date=born,
+                sex="F" if female else "M",
+                age=f"{visit.day:03d}D",
+                accession_number=f"CANARY-{own.bytes(4).hex()}",
+                study_id=f"CANARY-{visit.day:03d}",
+                institution=writer.institution,
+                referring_physician=f"CANARY^Physician {own.integers(1, 9)}",
+                acquired=acquired,
+            )
+            file = writer.image(identity, anatomy, visit.severity, texture, own)
+            row = {
+                "file": file, "patient_id": identity.patient_id, outcome: int(positive),
+                "sex": identity.sex, "gestational_age": f"{weeks:.1f}", "day": visit.day,
+            }  # fmt: skip
+            writer.row(row, visit.severity)
+            anatomy = repose(anatomy, own)
+    writer.close()
+
+
+def draw_outcomes(patients: int, prevalence: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Outcomes with exactly the prevalence (rounded), in random order."""
+    return np.asarray(rng.permutation(patients) < round(prevalence * patients))
+
+
+def draw_severity(positive: bool, rng: np.random.Generator) -> float:
+    """Severity in [0, 1] of a patient with or without the outcome."""
+    return float(rng.beta(*(WITH_OUTCOME if positive else WITHOUT_OUTCOME)))
+
+
+def _visits(positive: bool, more: bool, rng: np.random.Generator) -> list[Visit]:
+    """The first image at day 1; later ones get worse with the outcome, better without."""
+    visits = [Visit(1, draw_severity(positive, rng))]
+    for day in (7, 14, 28)[: int(rng.integers(1, 4)) if more else 0]:
+        trend = rng.normal(0.08 if positive else -0.06, 0.05)
+        visits.append(Visit(day, float(np.clip(visits[-1].severity + trend, 0, 1))))
+    return visits
+
+
+class CohortWriter:
+    """Writes the images of a cohort one by one, then its two tables."""
+
+    def __init__(
+        self,
+        folder: Path,
+        style: Style,
+        institution: str,
+        images: int,
+        progress: Progress | None,
+    ) -> None:
+        self.folder, self.style, self.institution = Path(folder), style, institution
+        self._progress, self._total = progress, images
+        self._rows: list[dict[str, object]] = []
+        self._truth: list[dict[str, object]] = []
+        (self.folder / "dicom").mkdir(parents=True, exist_ok=True)
+
+    def image(
+        self,
+        identity: dicom.Identity,
+        anatomy: Anatomy,
+        severity: float,
+        texture: int,
+        rng: np.random.Generator,
+    ) -> str:
+        """Draw and write one image; its path relative to the cohort's folder."""
+        file = f"dicom/{len(self._rows) + 1:05d}.dcm"
+        film = acquire(anatomy, severity, texture, self.style, rng)
+        spacing = anatomy.field_mm / max(self.style.rows, self.style.columns)
+        pixels = store(film, self.style, spacing, rng)
+        dicom.write(self.folder / file, identity, pixels, self.style.transfer_syntax)
+        return file
+
+    def row(self, row: dict[str, object], severity: float) -> None:
+        self._rows.append(row)
+        self._truth.append({"file": row["file"], "severity": f"{severity:.4f}"})
+        if self._progress is not None:
+            self._progress(len(self._rows), self._total)
+
+    def close(self) -> None:
+        for name, rows in (("cohort.csv", self._rows), ("truth.csv", self._truth)):
+            with (self.folder / name).open("w", newline="", encoding="utf-8") as handle:
+                table = csv.DictWriter(handle, list(rows[0]), lineterminator="\n")
+                table.writeheader()
+                table.writerows(rows)
+
+
+def acquire(
+    anatomy: Anatomy, severity: float, texture: int, style: Style, rng: np.random.Generator
+) -> Plane:
+    """One film in this style, (rows, columns) in [0, 1], bright where dense.
+
+    Exposure, curve and noise vary from image to image, so that brightness tells no severity.
+    """
+    size = max(style.rows, style.columns)
+    dose = style.dose * float(np.exp(rng.normal(0, 0.35)))
+    noise_seed = int(rng.integers(2**31))
+    film = draw(anatomy, severity, texture, size, dose=dose, noise_seed=noise_seed)
+    if rng.uniform() < style.tubes:
+        devices.add_tubes(film, anatomy, rng)
+    if rng.uniform() < style.leads:
+        devices.add_leads(film, anatomy, rng)
+    if rng.uniform() < style.marker:
+        devices.add_marker(film, rng)
+    if rng.uniform() < style.collimation:
+        film = devices.collimate(film, rng)
+    top, left = (size - style.rows) // 2, (size - style.columns) // 2
+    film = film[top : top + style.rows, left : left + style.columns]
+    curve = style.contrast * float(np.exp(rng.normal(0, 0.12)))
+    gain = float(rng.uniform(0.75, 0.92))
+    shift = style.exposure + float(rng.normal(0.06, 0.025))
+    film = np.clip(film, 0, 1) ** np.float32(curve) * np.float32(gain) + np.float32(shift)
+    return np.asarray(np.clip(film, 0, 1), dtype=np.float32)
+
+
+def store(film: Plane, style: Style, spacing_mm: float, rng: np.random.Generator) -> dicom.Pixels:
+    """Quantise a film to the style's bits, polarity and rescaling, with a display window."""
+    top = 2**style.bits - 1
+    levels = np.rint(film * top).astype(np.uint16)
+    stored = np.asarray(top - levels if style.photometric == "MONOCHROME1" else levels)
+    window = None
+    if style.window:
+        low, high = np.percentile(stored, [rng.uniform(0.2, 4), rng.uniform(97, 99.8)])
+        low, high = (style.slope * v + style.intercept for v in (low, high))
+        window = (float(low + high) / 2, float(high - low))
+    return dicom.Pixels(
+        stored.astype(np.uint16), style.bits, style.photometric, style.slope, style.intercept,
+        window, spacing_mm,
+    )  # fmt: skip

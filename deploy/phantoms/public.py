@@ -1,0 +1,62 @@
+"""A public cohort of adult phantoms: what a backbone learns chest radiographs from."""
+
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+
+from . import dicom
+from .anatomy import random_anatomy
+from .hospital import CohortWriter, Progress, Style, draw_outcomes, draw_severity
+
+PUBLIC_STYLE = Style(
+    prevalence=0.5, rows=192, columns=192, bits=12, photometric="MONOCHROME2",
+    transfer_syntax="explicit", tubes=0.15, leads=0.25,
+)  # fmt: skip
+
+
+def write_public_cohort(
+    folder: Path,
+    images: int,
+    seed: int,
+    progress: Progress | None = None,
+    *,
+    outcome: str = "lung_disease",
+    style: Style = PUBLIC_STYLE,
+) -> None:
+    """Write a cohort of adults, one image each, with disease of the same textures as in infants.
+
+    The files are those of `write_hospital`; `cohort.csv` has the columns `file, patient_id,
+    <outcome>, sex, age` (years). As in a published data set no image carries an identity.
+    """
+    rng = np.random.default_rng([seed, 21])
+    writer = CohortWriter(folder, style, "fedrad public phantoms", images, progress)
+    for number, positive in enumerate(draw_outcomes(images, style.prevalence, rng)):
+        own = np.random.default_rng([seed, 22, number])
+        female = bool(own.uniform() < 0.5)
+        years = int(np.clip(own.normal(56, 16), 20, 95))
+        severity = draw_severity(bool(positive), own)
+        anatomy = random_anatomy("adult", own, female=female)
+        texture = int(own.integers(2**31))
+        code = f"PUBLIC-{number + 1:05d}"
+        acquired = datetime(2015, 1, 1) + timedelta(minutes=int(own.integers(525_600)))
+        identity = dicom.Identity(
+            patient_id=code,
+            patient_name=code,
+            birth_date=datetime(acquired.year - years, 1, 1),
+            sex="F" if female else "M",
+            age=f"{years:03d}Y",
+            accession_number=code,
+            study_id="1",
+            institution=writer.institution,
+            referring_physician="",
+            acquired=acquired,
+            removed=True,
+        )
+        file = writer.image(identity, anatomy, severity, texture, own)
+        row = {
+            "file": file, "patient_id": code, outcome: int(positive),
+            "sex": identity.sex, "age": years,
+        }  # fmt: skip
+        writer.row(row, severity)
+    writer.close()

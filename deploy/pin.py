@@ -1,0 +1,42 @@
+"""`fedrad weights pin`: the hash of the weights that were had, into the experiment file."""
+
+from pathlib import Path
+
+import tomlkit
+from fedrad.exchange.experiment import ExperimentError, read_experiment
+from fedrad.models.settings import ModelSettings
+from fedrad.models.weights import WeightsError, fetch, file_sha256
+from tomlkit.exceptions import TOMLKitError
+
+PUBLISHED = ("resnet50-res512-all", "imagenet")
+
+
+def pin_weights(weights: str, experiment_file: Path) -> str:
+    """Set `model.weights` and `model.sha256` of an experiment file, keeping its comments.
+
+    Published weights are downloaded into the cache first. No hash is known in advance: it is
+    that of the file at hand. Returns a sentence to show. Raises WeightsError, ExperimentError.
+    """
+    try:
+        document = tomlkit.parse(experiment_file.read_text("utf-8"))
+    except (OSError, TOMLKitError) as error:
+        raise ExperimentError(f"{experiment_file}: {error}") from error
+    table = document.setdefault("model", tomlkit.table())
+    if weights in PUBLISHED:
+        file = fetch(ModelSettings(weights=weights, backbone=table.get("backbone", "resnet50")))
+        name = weights
+    else:
+        file, name = Path(weights), Path(weights).name
+        if not file.is_file():
+            raise WeightsError(
+                f"{weights}: no such file; allowed are {', '.join(PUBLISHED)} or a .safetensors file"
+            )
+    table["weights"], table["sha256"] = name, file_sha256(file)
+    before = experiment_file.read_text("utf-8")
+    experiment_file.write_text(tomlkit.dumps(document), encoding="utf-8")
+    try:
+        read_experiment(experiment_file)
+    except ExperimentError:
+        experiment_file.write_text(before, encoding="utf-8")
+        raise
+    return f"{experiment_file}: weights = {name!r}, sha256 = {table['sha256']}"

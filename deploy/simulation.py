@@ -1,0 +1,86 @@
+"""A whole federation on one machine, over real site folders."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedrad.client.app import app as client_app
+from fedrad.client.cohort import read_cohort
+from fedrad.client.problems import SiteProblem
+from fedrad.client.settings import Site, open_site
+from fedrad.exchange.experiment import Experiment, ExperimentError, read_experiment
+from fedrad.models.weights import WeightsError, load_base
+from fedrad.server.app import app as server_app
+from fedrad.server.summary import Summary, read_summary
+from flwr.app import Context, RecordDict
+
+from .grid import InProcessGrid, NodeConfig
+
+
+class Refused(Exception):
+    """A simulation that cannot start; the text names every fault."""
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """A checked simulation: nothing has been written yet, and nothing stands in its way."""
+
+    experiment: Experiment
+    text: str
+    nodes: list[NodeConfig]
+    folder: Path
+
+
+def prepare(experiment_file: Path, sites: dict[str, Path], out: Path) -> Simulation:
+    """Check experiment, base weights, sites and output folder; find every fault before any work.
+
+    `sites`: name -> folder with `cohort.csv`. What a site keeps goes to `out/sites/NAME`, the
+    coordinator's results to `out`. Raises Refused.
+    """
+    faults = []
+    try:
+        experiment, text = read_experiment(experiment_file)
+    except ExperimentError as error:
+        raise Refused(str(error)) from error
+    os.environ["FEDRAD_WEIGHTS"] = os.pathsep.join(
+        [str(experiment_file.resolve().parent), os.environ.get("FEDRAD_WEIGHTS", "")]
+    )
+    if (out / "experiment.toml").exists():
+        faults.append(f"--out {out}: holds an experiment already; give another folder")
+    elif out.is_file():
+        faults.append(f"--out {out}: is a file; give a folder")
+    if len(sites) < experiment.federation.quorum:
+        faults.append(
+            f"federation.quorum = {experiment.federation.quorum}: more than the {len(sites)} "
+            "sites given; lower it or add a --site"
+        )
+    for name in experiment.federation.sites:
+        if name not in sites:
+            faults.append(f"federation.sites: {name!r} is not among the sites given")
+    nodes = []
+    for name, folder in sites.items():
+        state = out.resolve() / "sites" / name
+        try:
+            site: Site = open_site(folder.resolve(), name=name, state=state)
+            read_cohort(site, experiment)
+            nodes.append({"folder": str(site.folder), "name": name, "state": str(state)})
+        except SiteProblem as problem:
+            faults.append(f"--site {name}: {problem}")
+    try:
+        load_base(experiment.model, len(experiment.outcomes), seed=experiment.seed)
+    except WeightsError as error:
+        faults.append(str(error))
+    if faults:
+        raise Refused("\n".join(faults))
+    return Simulation(experiment, text, nodes, out.resolve())
+
+
+def simulate(simulation: Simulation) -> Summary:
+    """Run the real ServerApp and ClientApp in this process. Returns the summary."""
+    run_config = {"experiment": simulation.text, "out": str(simulation.folder), "wait-seconds": "0"}
+    grid = InProcessGrid(client_app, simulation.nodes, {"experiment": simulation.text})
+    context = Context(
+        run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=dict(run_config)
+    )
+    server_app(grid, context)
+    return read_summary(simulation.folder)

@@ -1,0 +1,138 @@
+"""`experiment.toml`: one federated training with its settings, validated once, here."""
+
+import json
+import tomllib
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fedrad.models.schedule import Schedule
+from fedrad.models.settings import ModelSettings, RecipeSettings, Settings
+from pydantic import Field, StringConstraints, ValidationError, model_validator
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+"""Names of sites and experiments: also file names, so letters, digits, `.`, `_`, `-`; at most 64."""
+
+Outcome = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9 ._-]{0,63}$")]
+
+
+class ExperimentError(Exception):
+    """An experiment file that cannot be used: which key, which value, what is allowed."""
+
+
+class FederationSettings(Settings):
+    """`[federation]`: rounds and who must take part."""
+
+    rounds: int = Field(default=30, ge=1, le=10_000)
+    sites: list[Name] = []
+    """Sites to wait for before the first round; empty: start with a quorum."""
+    quorum: int = Field(default=2, ge=1)
+    """Fewest sites whose updates make a round."""
+    deadline_minutes: float = Field(default=60.0, gt=0.0)
+    """A round closes without those that have not answered by then."""
+    strategy: Literal["fedavg"] = "fedavg"
+    weighting: Literal["units", "equal"] = "units"
+    train_one_class: bool = False
+    """Whether a site whose training units are all of one class trains; otherwise it evaluates."""
+
+
+class EvaluationSettings(Settings):
+    """`[evaluation]`: fixed, hashed and shown before the first round."""
+
+    test: float = Field(default=0.3, gt=0.0, lt=1.0)
+    """Share of each site's patients kept for testing, used once at the end."""
+    validation: float = Field(default=0.15, ge=0.0, lt=1.0)
+    """Share of each site's patients for monitoring and for the threshold."""
+    index_image: Literal["earliest", "latest"] = "earliest"
+    """Which of a patient's images stands for the patient."""
+    minimum_units: int = Field(default=10, ge=1)
+    """Fewest units of a class for which figures are asked; a site may ask for more."""
+    confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
+    local_baseline: bool = True
+    """Whether each site also trains alone, same recipe and budget, for comparison."""
+
+    @model_validator(mode="after")
+    def _something_is_left(self) -> "EvaluationSettings":
+        if self.test + self.validation >= 0.9:
+            raise ValueError("test + validation leave less than a tenth of the patients to train")
+        return self
+
+
+class Experiment(Settings):
+    """A whole `experiment.toml`."""
+
+    name: Name
+    outcomes: list[Outcome] = Field(min_length=1, max_length=50)
+    unit: Literal["patient"] = "patient"
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    model: ModelSettings = ModelSettings()
+    recipe: RecipeSettings = RecipeSettings()
+    federation: FederationSettings = FederationSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> "Experiment":
+        if len(set(self.outcomes)) != len(self.outcomes):
+            raise ValueError("outcomes: each may stand once")
+        if unknown := set(self.model.base_outputs) - set(self.outcomes):
+            raise ValueError(
+                f"model.base_outputs names {sorted(unknown)}; outcomes are {self.outcomes}"
+            )
+        _ = self.schedule  # refuses a recipe that the rounds leave no room for
+        return self
+
+    @property
+    def schedule(self) -> Schedule:
+        """The recipe laid out over the rounds."""
+        return Schedule(self.recipe, self.federation.rounds)
+
+    @property
+    def evaluation_sha256(self) -> str:
+        """Hash of what was planned to be reported: outcomes, unit, seed, `[evaluation]`."""
+        planned = self.model_dump(mode="json", include={"outcomes", "unit", "seed", "evaluation"})
+        return sha256(json.dumps(planned, sort_keys=True).encode()).hexdigest()
+
+
+def read_experiment(path: Path) -> tuple[Experiment, str]:
+    """The experiment of a file and the file's text. Raises ExperimentError."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ExperimentError(
+            f"{path}: cannot be read ({error}). `fedrad init` writes a commented one."
+        ) from error
+    return parse_experiment(text, str(path)), text
+
+
+def parse_experiment(text: str, source: str = "experiment.toml") -> Experiment:
+    """An experiment from the text of its file. Raises ExperimentError naming every fault."""
+    try:
+        return Experiment.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ExperimentError(f"{source}: not valid TOML: {error}") from error
+    except ValidationError as error:
+        raise ExperimentError(explain(error, source, Experiment)) from error
+
+
+def explain(error: ValidationError, source: str, model: type[Settings]) -> str:
+    """A validation error as lines a person can act on: key, value, what is allowed."""
+    lines = []
+    for fault in error.errors():
+        key = ".".join(str(part) for part in fault["loc"]) or "(file)"
+        if fault["type"] == "extra_forbidden":
+            allowed = _keys_beside(model, fault["loc"])
+            lines.append(f"{key}: unknown setting; known here: {', '.join(allowed)}")
+        elif fault["type"] == "missing":
+            lines.append(f"{key}: missing")
+        else:
+            message = fault["msg"].removeprefix("Value error, ")
+            given = "" if isinstance(fault["input"], dict) else f" = {fault['input']!r}"
+            lines.append(f"{key}{given}: {message}")
+    return "\n".join(f"{source}: {line}" for line in lines)
+
+
+def _keys_beside(model: type[Settings], location: tuple[int | str, ...]) -> list[str]:
+    fields: Any = model
+    for part in location[:-1]:
+        fields = fields.model_fields[part].annotation
+    return sorted(fields.model_fields)

@@ -1,0 +1,80 @@
+"""Score histograms: what the coordinator learns of a site's scores.
+
+Scores are logits. All sites count into the same fixed grid, then each merges neighbouring cells
+until no bin holds fewer than a minimum of units. So no score is located more finely than a grid
+cell, and none stands alone; sites of different size release different bins of one grid, and two
+such histograms still compare with a certain bound (`server.statistics`).
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import Field, model_validator
+
+from .wire import Wire
+
+LIMIT = 30.0
+"""Logits are clipped to ±30; a probability would saturate long before."""
+CELLS = 128
+
+GRID: NDArray[np.float64] = np.sinh(np.linspace(-np.arcsinh(LIMIT), np.arcsinh(LIMIT), CELLS + 1))
+"""Cell edges, finest around a logit of 0 (0.064 wide) and coarser outwards (1.9 wide)."""
+
+
+class Histogram(Wire):
+    """Counts of positives and negatives in bins of the grid.
+
+    Bin b covers cells `edges[b]` up to but not including `edges[b + 1]`; together the bins cover
+    the whole grid. Values: counts of units.
+    """
+
+    edges: list[int] = Field(min_length=2, max_length=CELLS + 1)
+    positives: list[int]
+    negatives: list[int]
+
+    @model_validator(mode="after")
+    def _is_a_histogram(self) -> "Histogram":
+        if self.edges[0] != 0 or self.edges[-1] != CELLS:
+            raise ValueError(f"edges must run from 0 to {CELLS}")
+        if any(a >= b for a, b in zip(self.edges, self.edges[1:], strict=False)):
+            raise ValueError("edges must rise")
+        if not len(self.positives) == len(self.negatives) == len(self.edges) - 1:
+            raise ValueError("one count of each class per bin")
+        if min(*self.positives, *self.negatives, 0) < 0:
+            raise ValueError("counts cannot be negative")
+        return self
+
+    @property
+    def total_positives(self) -> int:
+        """Number of positives."""
+        return sum(self.positives)
+
+    @property
+    def total_negatives(self) -> int:
+        """Number of negatives."""
+        return sum(self.negatives)
+
+
+def count(logits: ArrayLike, labels: ArrayLike, *, minimum_bin: int) -> Histogram:
+    """Histogram of a site's scores; every bin holds at least `minimum_bin` units.
+
+    `logits` (n,), `labels` (n,) in {0, 1}. With fewer than `minimum_bin` units in all there is
+    one bin.
+    """
+    logits, labels = np.asarray(logits, float), np.asarray(labels, float)
+    cells = np.clip(np.searchsorted(GRID, logits, side="right") - 1, 0, CELLS - 1)
+    positives = np.bincount(cells[labels == 1], minlength=CELLS)
+    negatives = np.bincount(cells[labels == 0], minlength=CELLS)
+    edges, held = [0], 0
+    for cell in range(CELLS):
+        held += positives[cell] + negatives[cell]
+        if held >= minimum_bin:
+            edges.append(cell + 1)
+            held = 0
+    if len(edges) == 1:
+        edges.append(CELLS)
+    edges[-1] = CELLS  # what is left over joins the last bin
+    return Histogram(
+        edges=edges,
+        positives=np.add.reduceat(positives, edges[:-1]).tolist(),
+        negatives=np.add.reduceat(negatives, edges[:-1]).tolist(),
+    )

@@ -1,0 +1,246 @@
+"""Every message between coordinator and sites, and its way into and out of a Flower record.
+
+A record holds one JSON text, validated by one of these classes at both ends, and at most one
+packed array. Strings are names, versions or words of a fixed list: there is no free text, so
+there is no place for a path, an identifier or the text of an exception.
+"""
+
+from typing import Annotated, Literal, TypeVar
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from numpy.typing import NDArray
+from pydantic import Field, StringConstraints, ValidationError
+
+from .experiment import Name, Outcome
+from .histogram import Histogram
+from .update import Manifest
+from .wire import Wire
+
+READY = "query.ready"
+ROUND = "train.round"
+BASELINE = "train.baseline"
+SCORES = "evaluate.scores"
+"""Flower message types, one per request."""
+
+Version = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z.+-]{1,40}$")]
+Hash = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0)]
+Part = Literal["train", "validation", "test"]
+ModelName = Literal["base", "local", "global"]
+
+Missing = Literal[
+    "one class", "below minimum", "timeout", "declined", "not run", "error", "no units"
+]
+"""Why a figure is not there."""
+
+Reason = Literal[
+    "weights",
+    "cohort",
+    "outcome",
+    "broken files",
+    "device",
+    "experiment",
+    "request",
+    "internal",
+]
+"""Why a site did not do what it was asked."""
+
+REASONS: dict[Reason, str] = {
+    "weights": "the base weights are missing at the site or are not the pinned file; "
+    "the site's log names the file and where to put it",
+    "cohort": "the site's cohort cannot be used; `fedrad-site check` at the site says why",
+    "outcome": "the site's cohort lacks an outcome of the experiment",
+    "broken files": "more of the site's files are broken than it tolerates; "
+    "`fedrad-site check` at the site lists them",
+    "device": "the site's settings ask for a GPU that PyTorch does not see there",
+    "experiment": "the site's fedrad does not know a setting of this experiment: "
+    "use the same version",
+    "request": "the site could not make sense of the request, or its hash was wrong",
+    "internal": "an unexpected error at the site; the site's log has it",
+}
+"""Each reason in a sentence, for the coordinator."""
+
+
+class MessageError(Exception):
+    """A record that is not the message it should be."""
+
+
+class Counts(Wire):
+    """Units of each class; None where the site withholds them for being too few."""
+
+    positives: Count | None
+    negatives: Count | None
+
+
+class ReadyRequest(Wire):
+    """Can the site take part in the experiment of this run?"""
+
+    kind: Literal["ready request"] = "ready request"
+
+
+class Readiness(Wire):
+    """A site's answer to whether it can take part."""
+
+    kind: Literal["readiness"] = "readiness"
+    site: Name
+    fedrad: Version
+    flwr: Version
+    torch: Version
+    device: Literal["cpu", "cuda"]
+    threads: int
+    base_sha256: Hash
+    trains: bool
+    does_not_train_because: Missing | None = None
+    units: dict[Part, dict[Outcome, Counts]]
+    set_aside: Count
+    """Files that could not be used; the site knows which and why."""
+
+
+class RoundRequest(Wire):
+    """Train through one round, starting from the packed global model."""
+
+    kind: Literal["round request"] = "round request"
+    round: Count
+    manifest: Manifest
+
+
+class Monitoring(Wire):
+    """The global model, as received, on a site's validation patients. AUROC in [0, 1]; loss is
+    the mean binary cross-entropy. Both None where withheld or undefined."""
+
+    auroc: float | None = None
+    loss: float | None = None
+    missing: Missing | None = None
+
+
+class RoundReply(Wire):
+    """A site's round: its update beside this, if it trained."""
+
+    kind: Literal["round"] = "round"
+    manifest: Manifest | None
+    units: Count
+    """Training units, the weight of the update; 0 where the site only evaluated."""
+    loss: float | None
+    steps: Count
+    seconds: float
+    monitoring: dict[Outcome, Monitoring]
+
+
+class BaselineRequest(Wire):
+    """Train alone from the base weights, same recipe and budget; the model stays at the site."""
+
+    kind: Literal["baseline request"] = "baseline request"
+
+
+class BaselineReply(Wire):
+    """A site has its local-only model, or says why not."""
+
+    kind: Literal["baseline"] = "baseline"
+    missing: Missing | None = None
+    loss: float | None = None
+    seconds: float = 0.0
+
+
+class ScoreRequest(Wire):
+    """Score models on a part of the patients. The global model comes packed beside this.
+
+    `thresholds`: logit per outcome, chosen on validation patients; empty before that.
+    """
+
+    kind: Literal["score request"] = "score request"
+    part: Literal["validation", "test"]
+    models: list[ModelName]
+    manifest: Manifest
+    thresholds: dict[Outcome, float] = {}
+
+
+class Confusion(Wire):
+    """Units by class and by score at or above the threshold."""
+
+    true_positives: Count
+    false_negatives: Count
+    false_positives: Count
+    true_negatives: Count
+
+
+class Scores(Wire):
+    """One model on one outcome of one site.
+
+    `auroc` and its DeLong `variance` are exact, computed at the site; the histogram serves what
+    needs scores of several sites. None where a class is missing. `missing` says why nothing is
+    given (then the counts are 0) or, as "one class", why there is no AUROC.
+    """
+
+    model: ModelName
+    outcome: Outcome
+    positives: Count = 0
+    negatives: Count = 0
+    auroc: Annotated[float, Field(ge=0, le=1)] | None = None
+    variance: Annotated[float, Field(ge=0)] | None = None
+    histogram: Histogram | None = None
+    confusion: Confusion | None = None
+    missing: Missing | None = None
+
+
+class ScoreReply(Wire):
+    """A site's released figures."""
+
+    kind: Literal["scores"] = "scores"
+    scores: list[Scores]
+
+
+class Refusal(Wire):
+    """A site did not do what it was asked."""
+
+    kind: Literal["refusal"] = "refusal"
+    reason: Reason
+
+
+Request = ReadyRequest | RoundRequest | BaselineRequest | ScoreRequest
+Reply = Readiness | RoundReply | BaselineReply | ScoreReply | Refusal
+M = TypeVar("M", bound=Wire)
+
+
+def to_record(message: Wire, packed: NDArray[np.float32] | None = None) -> RecordDict:
+    """A message, and the array that travels with it, as a Flower record."""
+    record = RecordDict({"message": ConfigRecord({"json": message.model_dump_json()})})
+    if packed is not None:
+        record["packed"] = ArrayRecord({"flat": Array(packed)})
+    return record
+
+
+def from_record(record: RecordDict, kind: type[M]) -> tuple[M, NDArray[np.float32] | None]:
+    """The message of a record, and its array. Raises MessageError for anything that is not a
+    message of this kind."""
+    try:
+        message = kind.model_validate_json(_text(record))
+    except ValidationError as error:
+        # The fault without the value: an odd message's content goes into no log.
+        faults = (f"{'.'.join(map(str, e['loc']))}: {e['type']}" for e in error.errors())
+        raise MessageError(f"no valid {kind.__name__}: {', '.join(faults)}") from None
+    arrays = record.get("packed")
+    if arrays is None:
+        return message, None
+    if not isinstance(arrays, ArrayRecord) or list(arrays) != ["flat"]:
+        raise MessageError("the record holds other arrays than one packed array")
+    if not arrays["flat"].dtype.startswith("float32"):
+        raise MessageError(f"packed array is {arrays['flat'].dtype}, expected float32")
+    return message, arrays["flat"].numpy()
+
+
+def reply_from_record(
+    record: RecordDict, kind: type[M]
+) -> tuple[M | Refusal, NDArray[np.float32] | None]:
+    """As `from_record`, for a reply: of the expected kind, or a refusal."""
+    if '"kind":"refusal"' in _text(record):
+        return from_record(record, Refusal)
+    return from_record(record, kind)
+
+
+def _text(record: RecordDict) -> str:
+    holder = record.get("message")
+    text = holder.get("json") if isinstance(holder, ConfigRecord) else None
+    if not isinstance(text, str):
+        raise MessageError("the record holds no message")
+    return text

@@ -1,0 +1,141 @@
+"""ResNets with torchvision's layout, one input channel and a head with dropout."""
+
+from collections.abc import Iterable
+from hashlib import sha256
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.models.resnet import BasicBlock, Bottleneck
+from torchvision.models.resnet import ResNet as TorchvisionResNet
+
+from .schedule import trainable_blocks
+from .settings import BLOCKS, Block, ModelSettings, RecipeSettings, Stage
+
+_LAYOUTS = {
+    "resnet18": (BasicBlock, [2, 2, 2, 2]),
+    "resnet34": (BasicBlock, [3, 4, 6, 3]),
+    "resnet50": (Bottleneck, [3, 4, 6, 3]),
+}
+
+
+class Head(nn.Linear):
+    """Linear layer behind dropout; Xavier-uniform weights and bias 0.01, as published.
+
+    A subclass and not a `Sequential`, so that its keys stay `fc.weight`, `fc.bias`.
+    """
+
+    def __init__(self, features: int, outputs: int, dropout: float) -> None:
+        super().__init__(features, outputs)
+        self.dropout = dropout
+        nn.init.xavier_uniform_(self.weight)
+        nn.init.constant_(self.bias, 0.01)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, features) -> logits (N, outputs)."""
+        return super().forward(functional.dropout(features, self.dropout, self.training))
+
+
+class ResNet(TorchvisionResNet):  # type: ignore[misc]
+    """torchvision's ResNet with one input channel, `width` times the channels, and `Head`.
+
+    Input: (N, 1, size, size) float in [-1024, 1024]. Output: logits (N, outputs).
+    Its state dict has torchvision's keys and, at width 1, torchvision's shapes.
+    """
+
+    def __init__(self, settings: ModelSettings, outputs: int, dropout: float = 0.1) -> None:
+        block, layers = _LAYOUTS[settings.backbone]
+        self.settings = settings
+        super().__init__(block, layers)
+        self.fc = Head(self._channels(512) * block.expansion, outputs, dropout)
+
+    def _channels(self, planes: int) -> int:
+        return max(1, round(planes * self.settings.width))
+
+    def _make_layer(
+        self,
+        block: type[nn.Module],
+        planes: int,
+        blocks: int,
+        stride: int = 1,
+        dilate: bool = False,
+    ) -> nn.Sequential:
+        if planes == 64:  # the first layer: what torchvision built before it has the usual width
+            self.inplanes = self._channels(64)
+            self.conv1 = nn.Conv2d(1, self.inplanes, 7, stride=2, padding=3, bias=False)
+            self.bn1 = nn.BatchNorm2d(self.inplanes)
+        layer: nn.Sequential = super()._make_layer(
+            block, self._channels(planes), blocks, stride, dilate
+        )
+        return layer
+
+    def features(self, images: Tensor) -> Tensor:
+        """(N, 1, size, size) -> (N, features), the input of the head."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.avgpool(x).flatten(1)  # type: ignore[no-any-return]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 1, size, size) -> logits (N, outputs)."""
+        return self.fc(self.features(images))  # type: ignore[no-any-return]
+
+    def block_modules(self, block: Block) -> list[nn.Module]:
+        """The modules of a block; `stem` is the first convolution with its normalisation."""
+        if block == "stem":
+            return [self.conv1, self.bn1]
+        return [self.fc if block == "head" else getattr(self, block)]
+
+    def train_blocks(self, trainable: Iterable[Block], *, batchnorm_moves: bool) -> None:
+        """Set which blocks learn.
+
+        A frozen block is in `eval()`: `train()` would move its running statistics although its
+        weights do not move. With `batchnorm_moves` False those of trainable blocks stay too.
+        """
+        self.eval()
+        self.requires_grad_(False)
+        for block in trainable:
+            for module in self.block_modules(block):
+                module.train()
+                module.requires_grad_(True)
+        if not batchnorm_moves:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+
+
+def block_of(name: str) -> Block:
+    """Block of a state-dict key: `layer3.0.conv1.weight` -> `layer3`."""
+    first = name.split(".", 1)[0]
+    if first in ("conv1", "bn1"):
+        return "stem"
+    if first == "fc":
+        return "head"
+    if first in BLOCKS:
+        return first  # type: ignore[return-value]
+    raise ValueError(f"{name!r} is no tensor of a ResNet")
+
+
+def stage_tensors(network: ResNet, stage: Stage, recipe: RecipeSettings) -> list[str]:
+    """State-dict keys of what a stage moves, in state-dict order: weights and, with
+    `batchnorm = "shared"`, running means and variances. `num_batches_tracked` is never among
+    them: nothing depends on it."""
+    blocks = trainable_blocks(stage)
+    statistics = ("running_mean", "running_var")
+    return [
+        name
+        for name in network.state_dict()
+        if block_of(name) in blocks
+        and not name.endswith("num_batches_tracked")
+        and (recipe.batchnorm == "shared" or not name.endswith(statistics))
+    ]
+
+
+def digest(tensors: dict[str, Tensor]) -> str:
+    """SHA-256 over names, shapes and float32 values in order of names: the identity of weights,
+    whatever file they came from."""
+    total = sha256()
+    for name in sorted(tensors):
+        value = tensors[name].detach().to("cpu", torch.float32).contiguous()
+        total.update(f"{name}{tuple(value.shape)}".encode())
+        total.update(value.numpy().tobytes())
+    return total.hexdigest()

@@ -1,0 +1,131 @@
+"""What is trainable in which round, and at which learning rate.
+
+Source: Goedicke-Fritz et al. 2025, arXiv 2507.12269, and its published experiments. What the
+paper calls an epoch is here a round: one pass of `local_epochs` over a site's data.
+"""
+
+from dataclasses import dataclass
+from math import cos, floor, pi
+
+from .settings import BLOCKS, Block, RecipeSettings, Stage
+
+START_DIVISOR = 25.0
+"""One-cycle: initial rate = maximum / 25 (PyTorch's `div_factor`)."""
+FINAL_DIVISOR = 1e4
+"""One-cycle: final rate = initial rate / 10⁴ (PyTorch's `final_div_factor`)."""
+
+_TRAINABLE: dict[Stage, tuple[Block, ...]] = {
+    "probe": ("head",),
+    "layer4": ("layer4", "head"),
+    "layer3": ("layer3", "layer4", "head"),
+    "layer2": ("layer2", "layer3", "layer4", "head"),
+    "all": BLOCKS,
+}
+
+
+def trainable_blocks(stage: Stage) -> tuple[Block, ...]:
+    """Blocks whose weights move in a stage, from the image side to the head."""
+    return _TRAINABLE[stage]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The recipe laid out over a number of rounds.
+
+    Raises ValueError where the rounds are too few for what the recipe promises.
+    """
+
+    recipe: RecipeSettings
+    rounds: int
+
+    def __post_init__(self) -> None:
+        """Refuse a layout in which a part of the recipe would never happen."""
+        recipe = self.recipe
+        if self.rounds < 1:
+            raise ValueError(f"rounds = {self.rounds}: at least 1")
+        if recipe.probe > 0 and self.probe_rounds == 0:
+            raise ValueError(
+                f"rounds = {self.rounds} leave no round for the linear probe "
+                f"(probe = {recipe.probe:.3g}): more rounds, or probe = 0"
+            )
+        if recipe.probe < 1 and self.main_rounds == 0:
+            raise ValueError(
+                f"rounds = {self.rounds} leave no round for the main part: more rounds"
+            )
+        if recipe.freezing == "progressive" and self.main_rounds:
+            for block in ("layer4", "layer3", "layer2"):
+                share = getattr(recipe.thaw, block)
+                if share < 1 and floor(share * self.main_rounds + 1e-9) >= self.main_rounds:
+                    raise ValueError(f"{block} would never thaw in {self.main_rounds} main rounds")
+
+    @property
+    def probe_rounds(self) -> int:
+        """Rounds of the linear probe."""
+        return round(self.recipe.probe * self.rounds)
+
+    @property
+    def main_rounds(self) -> int:
+        """Rounds of the main part, E in the paper's ⌊0.1·E⌋."""
+        return self.rounds - self.probe_rounds
+
+    def stage(self, round_: int) -> Stage:
+        """Stage of round `round_`, counted from 0. A function of the round alone, so every site
+        trains and sends the same tensors."""
+        if not 0 <= round_ < self.rounds:
+            raise ValueError(f"round {round_} is not in 0 … {self.rounds - 1}")
+        main = round_ - self.probe_rounds
+        if main < 0:
+            return "probe"
+        if self.recipe.freezing == "none":
+            return "all"
+        stage: Stage = "probe"
+        thawing: tuple[Stage, ...] = ("layer4", "layer3", "layer2")
+        for block in thawing:
+            if main >= floor(getattr(self.recipe.thaw, block) * self.main_rounds + 1e-9):
+                stage = block
+        return stage
+
+    @property
+    def last_stage(self) -> Stage:
+        """The stage with the most trainable blocks."""
+        return self.stage(self.rounds - 1)
+
+    def in_probe(self, round_: int) -> bool:
+        """True in the linear probe (constant learning rate, no CutMix)."""
+        return round_ < self.probe_rounds
+
+    def learning_rate(self, block: Block, position: float) -> float:
+        """Learning rate of a block.
+
+        `position` in [0, rounds] is round + step / this site's steps. In the main part every
+        block follows the same cycle from its start, so a block that thaws later enters at the
+        cycle's current point.
+        """
+        recipe = self.recipe
+        main = position - self.probe_rounds
+        if main < 0:
+            return recipe.probe_learning_rate
+        rates = recipe.learning_rates
+        if block == "head":
+            peak = rates.head
+        elif recipe.freezing == "none":
+            peak = rates.backbone
+        else:
+            peak = getattr(rates, block)
+        return one_cycle(main / self.main_rounds, peak, recipe.warmup)
+
+
+def one_cycle(progress: float, peak: float, warmup: float) -> float:
+    """One-cycle learning rate (Smith & Topin 2018) with cosine annealing.
+
+    Rises from peak/25 to peak over the first `warmup` share, then falls to peak/25/10⁴;
+    `progress` in [0, 1].
+    """
+    start, end = peak / START_DIVISOR, peak / START_DIVISOR / FINAL_DIVISOR
+    if progress < warmup:
+        return _cosine(start, peak, progress / warmup)
+    return _cosine(peak, end, min(1.0, (progress - warmup) / (1.0 - warmup)))
+
+
+def _cosine(start: float, end: float, share: float) -> float:
+    return end + (start - end) / 2 * (1 + cos(pi * share))

@@ -1,0 +1,163 @@
+"""What a person may set about the network and the recipe. Imports no torch.
+
+The defaults are those of the best model in Goedicke-Fritz et al. 2025 (arXiv 2507.12269).
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Block = Literal["stem", "layer1", "layer2", "layer3", "layer4", "head"]
+Stage = Literal["probe", "layer4", "layer3", "layer2", "all"]
+
+BLOCKS: tuple[Block, ...] = ("stem", "layer1", "layer2", "layer3", "layer4", "head")
+STAGES: tuple[Stage, ...] = ("probe", "layer4", "layer3", "layer2", "all")
+"""From fewest to most trainable blocks; each stage holds those before it."""
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ModelSettings(Settings):
+    """`[model]`: which network, and the weights it starts from."""
+
+    backbone: Literal["resnet18", "resnet34", "resnet50"] = "resnet50"
+    width: float = Field(default=1.0, gt=0.0, le=1.0)
+    """Share of the usual number of channels; below 1 for narrow networks."""
+    weights: str = "resnet50-res512-all"
+    """`resnet50-res512-all` (torchxrayvision), `imagenet`, a `.safetensors` file, or `random`."""
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    """SHA-256 of the weights file, written by `fedrad weights pin`."""
+    size: int = Field(default=512, ge=32, le=2048)
+    """Side of the square input in pixels."""
+    base_outputs: dict[str, str] = {}
+    """Experiment outcome -> output of the base weights that names the same thing. Where given,
+    the base model is evaluated on that outcome too (`label = "Pneumonia"`)."""
+
+    @model_validator(mode="after")
+    def _weights_can_fit(self) -> "ModelSettings":
+        if self.weights == "random":
+            if self.sha256 is not None:
+                raise ValueError('weights = "random" has no file, so sha256 must be left out')
+            if self.base_outputs:
+                raise ValueError('weights = "random" knows no outcome: leave out base_outputs')
+        elif self.weights == "resnet50-res512-all":
+            if self.backbone != "resnet50" or self.width != 1.0:
+                raise ValueError(
+                    'weights "resnet50-res512-all" need backbone = "resnet50" and width = 1.0'
+                )
+        elif self.weights == "imagenet":
+            if self.width != 1.0:
+                raise ValueError('weights "imagenet" need width = 1.0')
+        elif not self.weights.endswith(".safetensors"):
+            raise ValueError(
+                f'weights = "{self.weights}": allowed are "resnet50-res512-all", "imagenet", '
+                '"random" or the name of a .safetensors file'
+            )
+        return self
+
+
+class LearningRates(Settings):
+    """Maximum learning rates of the main part, per block (discriminative learning rates)."""
+
+    head: Positive = 1e-3
+    layer4: Positive = 5e-4
+    layer3: Positive = 2.5e-4
+    layer2: Positive = 1e-4
+    backbone: Positive = 2.5e-4
+    """The whole backbone where nothing is frozen (`freezing = "none"`)."""
+
+
+class Thaw(Settings):
+    """Share of the main part after which a block becomes trainable."""
+
+    layer4: Share = 0.1
+    layer3: Share = 0.3
+    layer2: Share = 0.6
+
+    @model_validator(mode="after")
+    def _from_the_top(self) -> "Thaw":
+        if not self.layer4 <= self.layer3 <= self.layer2:
+            raise ValueError("blocks thaw from the head down: layer4 <= layer3 <= layer2")
+        return self
+
+
+class Augmentation(Settings):
+    """Random changes of a training image; a probability or range of 0 turns one off."""
+
+    rotation: float = Field(default=5.0, ge=0.0, le=180.0)
+    """Largest rotation either way, degrees."""
+    flip: Share = 0.5
+    """Probability of a horizontal flip (it puts the heart on the right; as published)."""
+    zoom: float = Field(default=0.05, ge=0.0, lt=1.0)
+    """Area scale is drawn from 1 ± zoom."""
+    blur: Share = 0.5
+    """Probability of a Gaussian blur, kernel 9, sigma from `blur_sigma` pixels."""
+    blur_sigma: tuple[Positive, Positive] = (0.05, 2.0)
+    drop: Share = 0.1
+    """Probability that an image loses `drop_share` of its pixels."""
+    drop_share: Share = 0.25
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "probe+progressive+cutmix": {},
+    "probe+progressive": {"cutmix": 0.0},
+    "progressive+cutmix": {"probe": 0.0},
+    "progressive": {"probe": 0.0, "cutmix": 0.0},
+    "full": {"probe": 0.0, "freezing": "none", "cutmix": 0.0},
+    "probe": {"probe": 1.0, "cutmix": 0.0},
+}
+"""Rows of the paper's ablation, as changes to the defaults. ("imagenet" is a row by its weights.)"""
+
+
+class RecipeSettings(Settings):
+    """`[recipe]`: how a site trains.
+
+    A recipe runs over `rounds` passes. Its first part trains the head alone (linear probe); in
+    the main part blocks thaw one after another and all follow one learning-rate cycle.
+    """
+
+    preset: str = "probe+progressive+cutmix"
+    probe: Share = 1 / 3
+    """Share of the rounds spent on the linear probe (published: 10 of 30)."""
+    freezing: Literal["progressive", "none"] = "progressive"
+    thaw: Thaw = Thaw()
+    local_epochs: int = Field(default=1, ge=1, le=100)
+    """Passes over the site's own data per round."""
+    batch_size: int = Field(default=8, ge=2, le=4096)
+    probe_learning_rate: Positive = 1e-3
+    learning_rates: LearningRates = LearningRates()
+    warmup: float = Field(default=0.3, gt=0.0, lt=1.0)
+    """Share of the main part in which the learning rate rises (one-cycle, cosine)."""
+    probe_weight_decay: float = Field(default=1e-4, ge=0.0)
+    head_weight_decay: float = Field(default=1e-5, ge=0.0)
+    backbone_weight_decay: float = Field(default=1e-4, ge=0.0)
+    dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
+    cutmix: Share = 0.5
+    """Probability per batch of the main part; λ ~ Beta(1, 1)."""
+    batchnorm: Literal["shared", "frozen"] = "shared"
+    """Running statistics of trainable blocks: `shared` (updated at the site, averaged with the
+    pooled-variance formula) or `frozen` (those of the base weights). Frozen blocks never move."""
+    augmentation: Augmentation = Augmentation()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _start_from_preset(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        name = given.get("preset", "probe+progressive+cutmix")
+        if name not in PRESETS:
+            raise ValueError(f"preset = {name!r}: allowed are {', '.join(map(repr, PRESETS))}")
+        return {**PRESETS[name], **given}
+
+    @field_validator("augmentation")
+    @classmethod
+    def _blur_range(cls, value: Augmentation) -> Augmentation:
+        if value.blur_sigma[0] > value.blur_sigma[1]:
+            raise ValueError("augmentation.blur_sigma is [smallest, largest]")
+        return value

@@ -1,0 +1,1 @@
+"""Runs at the coordinating centre: rounds, aggregation, records, evaluation, reports."""

@@ -1,0 +1,38 @@
+"""The Flower ServerApp: hands the grid and the experiment's text to `run_experiment`.
+
+Run configuration: `experiment` (text of the file), `out` (absolute folder at the coordinator),
+`wait-seconds` (how long to wait for sites; negative: the experiment's deadline).
+"""
+
+from fedrad.exchange.quiet import be_quiet
+
+be_quiet()
+
+import logging
+import sys
+from pathlib import Path
+
+from fedrad.exchange.experiment import parse_experiment
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from .experiment import run_experiment
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run one experiment."""
+    log = logging.getLogger("fedrad.server")
+    if not log.hasHandlers():
+        log.addHandler(logging.StreamHandler(sys.stdout))  # what `flwr log` shows
+        log.setLevel(logging.INFO)
+    text = str(context.run_config["experiment"])
+    out = Path(str(context.run_config["out"]))
+    if not out.is_absolute():
+        raise ValueError(f"run configuration: out = {str(out)!r} must be an absolute folder")
+    wait = float(context.run_config.get("wait-seconds", -1.0))
+    if wait < 0:
+        wait = parse_experiment(text).federation.deadline_minutes * 60
+    run_experiment(grid, text, out, wait_seconds=wait)
