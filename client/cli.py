@@ -81,9 +81,8 @@ def ledger(
         _fail(str(problem))
     for entry in entries:
         kind = entry["message"]["kind"]
-        print(
-            f"{entry['time']}  {entry['experiment']}  {kind}, {entry['tensor_bytes']} bytes of weights"
-        )
+        weights = f"{entry['tensor_bytes']} bytes of weights"
+        print(f"{entry['time']}  {entry['experiment']}  {kind}, {weights}")
     print(f"{len(entries)} messages; the chain is whole")
 
 

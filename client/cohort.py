@@ -76,8 +76,8 @@ def read_cohort(site: Site, experiment: Experiment) -> Cohort:
 def _read_rows(site: Site, outcomes: list[str]) -> tuple[list[_Row], dict[str, str]]:
     path, columns = site.cohort, site.settings.columns
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
+        with path.open(encoding="utf-8-sig", newline="") as lines_of_text:
+            reader = csv.DictReader(lines_of_text)
             table = list(reader)
             header = list(reader.fieldnames or [])
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -93,7 +93,9 @@ def _read_rows(site: Site, outcomes: list[str]) -> tuple[list[_Row], dict[str, s
     if not table:
         raise SiteProblem("cohort", f"{path}: the table has no rows")
     order_columns = [columns.order] if columns.order else [c for c in ORDER_COLUMNS if c in header]
-    rows, missing, lines = [], {}, {}
+    rows: list[_Row] = []
+    missing: dict[str, str] = {}
+    lines: dict[Path, int] = {}
     root = site.folder.resolve()
     for line, entry in enumerate(table, start=2):
         name = (entry[columns.file] or "").strip()

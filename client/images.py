@@ -8,7 +8,7 @@ import pydicom
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from pydicom.pixels import apply_modality_lut, apply_voi_lut
+from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 from torch.nn import functional
 
 RADIOGRAPHY = {"CR", "DX", "DR", "RG", "XR", "SC", "OT", "IO", ""}
@@ -75,7 +75,9 @@ def _read_dicom(path: Path) -> NDArray[np.float32]:
         shown = _window(values, dataset)
     except Exception as error:
         raise UnusableImage(f"pixels cannot be decoded: {error}") from error
-    return 1.0 - shown if photometric == "MONOCHROME1" else shown
+    if photometric == "MONOCHROME1":
+        np.subtract(1.0, shown, out=shown)
+    return shown
 
 
 JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
@@ -107,7 +109,8 @@ def _window(values: NDArray[np.generic], dataset: pydicom.Dataset) -> NDArray[np
         low, high = (float(x) for x in np.percentile(windowed, (0.5, 99.5)))
     if not high > low:
         raise ValueError("all pixels are equal")
-    return np.clip((windowed - low) / (high - low), 0.0, 1.0).astype(np.float32)
+    scaled: NDArray[np.float32] = np.clip((windowed - low) / (high - low), 0.0, 1.0)
+    return scaled.astype(np.float32)  # a copy, so inversion may work in place
 
 
 def _output_range(dataset: pydicom.Dataset) -> tuple[float, float]:
@@ -144,4 +147,5 @@ def _fit_square(image: NDArray[np.float32], size: int) -> NDArray[np.float16]:
         torch.from_numpy(square)[None, None], size=(size, size), mode="bilinear", antialias=True,
         align_corners=False,
     )  # fmt: skip
-    return resized[0, 0].clamp(-1024, 1024).numpy().astype(np.float16)
+    picture: NDArray[np.float16] = resized[0, 0].clamp(-1024, 1024).half().numpy()
+    return picture

@@ -218,7 +218,7 @@ class Participant:
             )  # fmt: skip
         self.folder.mkdir(parents=True, exist_ok=True)
         save(
-            self._local_file, network.cpu(), outputs=list(self.experiment.outcomes),
+            self.local_file, network.cpu(), outputs=list(self.experiment.outcomes),
             description=f"local-only model of {self.site.name}, {self.experiment.name}",
         )  # fmt: skip
         return BaselineReply(loss=loss, seconds=time.perf_counter() - started)
@@ -264,7 +264,8 @@ class Participant:
         return report
 
     @property
-    def _local_file(self) -> Path:
+    def local_file(self) -> Path:
+        """Where the site's local-only model is kept."""
         return self.folder / "local.safetensors"
 
     def _seed(self, round_: int) -> int:
@@ -300,5 +301,5 @@ class Participant:
         if name == "base":
             return self.base.as_model(self.experiment.outcomes, self.experiment.model.base_outputs)
         return (
-            read_model(self._local_file, self.base.network) if self._local_file.is_file() else None
+            read_model(self.local_file, self.base.network) if self.local_file.is_file() else None
         )

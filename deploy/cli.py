@@ -108,7 +108,7 @@ def pin(
     weights: Annotated[str, typer.Argument(help="resnet50-res512-all, imagenet, or a file.")],
     experiment: Annotated[Path, typer.Option(help="Experiment file.")] = Path("experiment.toml"),
 ) -> None:
-    """Write the SHA-256 of base weights into an experiment file; published ones are fetched once."""
+    """Write the SHA-256 of base weights into an experiment; published ones are fetched once."""
     from fedrad.models.weights import WeightsError
 
     from .pin import pin_weights

@@ -29,7 +29,7 @@ def pin_weights(weights: str, experiment_file: Path) -> str:
         file, name = Path(weights), Path(weights).name
         if not file.is_file():
             raise WeightsError(
-                f"{weights}: no such file; allowed are {', '.join(PUBLISHED)} or a .safetensors file"
+                f"{weights}: no such file; allowed are {', '.join(PUBLISHED)} or a file"
             )
     table["weights"], table["sha256"] = name, file_sha256(file)
     before = experiment_file.read_text("utf-8")

@@ -11,7 +11,7 @@ from fedrad.models.settings import ModelSettings, RecipeSettings, Settings
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-"""Names of sites and experiments: also file names, so letters, digits, `.`, `_`, `-`; at most 64."""
+"""Name of a site or experiment, also of files: letters, digits, `.`, `_`, `-`; at most 64."""
 
 Outcome = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9 ._-]{0,63}$")]
 
@@ -24,7 +24,7 @@ class FederationSettings(Settings):
     """`[federation]`: rounds and who must take part."""
 
     rounds: int = Field(default=30, ge=1, le=10_000)
-    sites: list[Name] = []
+    sites: tuple[Name, ...] = ()
     """Sites to wait for before the first round; empty: start with a quorum."""
     quorum: int = Field(default=2, ge=1)
     """Fewest sites whose updates make a round."""

@@ -152,7 +152,7 @@ class ScoreRequest(Wire):
     part: Literal["validation", "test"]
     models: list[ModelName]
     manifest: Manifest
-    thresholds: dict[Outcome, float] = {}
+    thresholds: dict[Outcome, float] = Field(default_factory=dict)
 
 
 class Confusion(Wire):

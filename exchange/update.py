@@ -14,9 +14,6 @@ from numpy.typing import NDArray
 
 from .wire import Wire
 
-FORMAT = 1
-
-
 class UpdateError(Exception):
     """A packed array that is not what its manifest, or the experiment, says."""
 
@@ -28,7 +25,7 @@ class Manifest(Wire):
     `base_sha256` identifies the base weights they belong to, `sha256` the array's bytes.
     """
 
-    format: Literal[1] = FORMAT
+    format: Literal[1] = 1
     round: int
     stage: Stage
     names: list[str]

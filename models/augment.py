@@ -26,7 +26,8 @@ def augment(images: Tensor, settings: Augmentation, generator: torch.Generator) 
     """
     images = _rotate_zoom_flip(images, settings, generator)
     images = _blur(images, settings, generator)
-    return _drop_pixels(images, settings, generator)
+    images = _drop_pixels(images, settings, generator)
+    return images.clamp(BLACK, -BLACK)  # interpolation oversteps by the last bits of a float
 
 
 def _rotate_zoom_flip(images: Tensor, settings: Augmentation, generator: torch.Generator) -> Tensor:

@@ -111,7 +111,7 @@ def block_of(name: str) -> Block:
     if first == "fc":
         return "head"
     if first in BLOCKS:
-        return first  # type: ignore[return-value]
+        return first
     raise ValueError(f"{name!r} is no tensor of a ResNet")
 
 

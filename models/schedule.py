@@ -103,7 +103,7 @@ class Schedule:
         """
         recipe = self.recipe
         main = position - self.probe_rounds
-        if main < 0:
+        if main < 0 or not self.main_rounds:
             return recipe.probe_learning_rate
         rates = recipe.learning_rates
         if block == "head":

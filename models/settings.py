@@ -83,7 +83,10 @@ class Thaw(Settings):
     @model_validator(mode="after")
     def _from_the_top(self) -> "Thaw":
         if not self.layer4 <= self.layer3 <= self.layer2:
-            raise ValueError("blocks thaw from the head down: layer4 <= layer3 <= layer2")
+            raise ValueError(
+                f"layer4 = {self.layer4}, layer3 = {self.layer3}, layer2 = {self.layer2}: blocks "
+                "thaw from the head down, so layer4 <= layer3 <= layer2"
+            )
         return self
 
 
@@ -112,7 +115,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "full": {"probe": 0.0, "freezing": "none", "cutmix": 0.0},
     "probe": {"probe": 1.0, "cutmix": 0.0},
 }
-"""Rows of the paper's ablation, as changes to the defaults. ("imagenet" is a row by its weights.)"""
+"""Rows of the paper's ablation, as changes to the defaults; "imagenet" is a row by its weights."""
 
 
 class RecipeSettings(Settings):
@@ -151,7 +154,7 @@ class RecipeSettings(Settings):
         if not isinstance(given, dict):
             return given
         name = given.get("preset", "probe+progressive+cutmix")
-        if name not in PRESETS:
+        if name not in [*PRESETS]:  # a list: what a file holds need not be hashable
             raise ValueError(f"preset = {name!r}: allowed are {', '.join(map(repr, PRESETS))}")
         return {**PRESETS[name], **given}
 
@@ -159,5 +162,7 @@ class RecipeSettings(Settings):
     @classmethod
     def _blur_range(cls, value: Augmentation) -> Augmentation:
         if value.blur_sigma[0] > value.blur_sigma[1]:
-            raise ValueError("augmentation.blur_sigma is [smallest, largest]")
+            raise ValueError(
+                f"blur_sigma = {list(value.blur_sigma)}: allowed is [smallest, largest]"
+            )
         return value

@@ -52,7 +52,8 @@ def train_round(
     """Train `network` in place through round `round_` (from 0) of the schedule.
 
     The optimiser starts afresh: with a handful of sites the averaged weights are not where any
-    site's moments were gathered. `progress` is called with (step, steps). Raises ValueError for a cohort without a single known label.
+    site's moments were gathered. `progress` is called with (step, steps).
+    Raises ValueError for a cohort without a single known label.
     """
     recipe = schedule.recipe
     blocks = trainable_blocks(schedule.stage(round_))
@@ -73,7 +74,7 @@ def train_round(
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
                 loss = _loss(network, images, labels, recipe, generator, schedule.in_probe(round_))
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             total += loss.item()
             if progress:

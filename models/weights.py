@@ -24,6 +24,8 @@ from .settings import ModelSettings
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+_GET_AGAIN = "get the file again from where it is published and pin it (`fedrad weights pin`)"
+
 
 class WeightsError(Exception):
     """Base weights are missing, are not those that were pinned, or do not fit the network."""
@@ -68,7 +70,8 @@ class Base:
                 row = self.outputs.index(output)
                 weight[index], bias[index] = self.head[0][row], self.head[1][row]
         model.fc.load_state_dict({"weight": weight, "bias": bias})
-        return model.eval()
+        model.eval()
+        return model
 
 
 def load_base(settings: ModelSettings, outcomes: int, *, seed: int, dropout: float = 0.1) -> Base:
@@ -84,7 +87,7 @@ def load_base(settings: ModelSettings, outcomes: int, *, seed: int, dropout: flo
     path = find(settings)
     tensors, outputs, description = _read(settings, path)
     head = None
-    if "fc.weight" in tensors:
+    if {"fc.weight", "fc.bias"} <= tensors.keys():
         head = (tensors.pop("fc.weight"), tensors.pop("fc.bias"))
         if len(outputs) != len(head[1]):
             outputs = ()
@@ -207,8 +210,10 @@ def _url(settings: ModelSettings) -> str:
 def _read(settings: ModelSettings, path: Path) -> tuple[dict[str, Tensor], tuple[str, ...], str]:
     """Tensors, names of the outputs and a description of a weights file."""
     if settings.weights == "imagenet":
-        tensors = _load_pickle(path)
-        tensors.pop("fc.weight"), tensors.pop("fc.bias")
+        tensors = {k: v for k, v in _load_pickle(path).items() if not k.startswith("fc.")}
+        first, behind = tensors.get("conv1.weight"), tensors.get("bn1.running_mean")
+        if first is None or behind is None or first.shape[1:2] != (3,):
+            raise WeightsError(f"{path.name} is no ResNet for colour images: {_GET_AGAIN}")
         return _grey_from_colour(tensors), (), f"ImageNet weights of torchvision ({path.name})"
     if settings.weights == "resnet50-res512-all":
         import torchxrayvision
@@ -220,15 +225,18 @@ def _read(settings: ModelSettings, path: Path) -> tuple[dict[str, Tensor], tuple
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
+        outputs = tuple(json.loads(metadata.get("outputs", "[]")))
         tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path.name} is no readable safetensors file: {error}") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(
+            f"{path.name} is no readable safetensors file ({error}): {_GET_AGAIN}"
+        ) from error
     for key, wanted in (("backbone", settings.backbone), ("width", repr(settings.width))):
         if metadata.get(key, wanted) != wanted:
             raise WeightsError(
-                f"{path.name} holds {key} = {metadata[key]}, the experiment asks for {wanted}"
+                f"{path.name} holds {key} = {metadata[key]}, the experiment asks for {wanted}: "
+                f"change model.{key}, or pin another file"
             )
-    outputs = tuple(json.loads(metadata.get("outputs", "[]")))
     return tensors, outputs, metadata.get("description", path.name)
 
 
@@ -236,10 +244,14 @@ def _load_pickle(path: Path) -> dict[str, Tensor]:
     """A PyTorch state dict, unpickled as tensors only (a pickle may otherwise run code)."""
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for what is no state dict
-        raise WeightsError(f"{path.name} is no readable state dict of tensors: {error}") from error
-    if not isinstance(tensors, dict):
-        raise WeightsError(f"{path.name} holds a {type(tensors).__name__}, not a state dict")
+    except Exception as error:  # torch raises many kinds; its text advises to run the pickle's code
+        raise WeightsError(
+            f"{path.name} is no readable state dict of tensors ({type(error).__name__}): {_GET_AGAIN}"
+        ) from error
+    if not isinstance(tensors, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in tensors.items()
+    ):
+        raise WeightsError(f"{path.name} holds more than named tensors: {_GET_AGAIN}")
     return tensors
 
 
@@ -278,7 +290,7 @@ def _fit(network: ResNet, tensors: dict[str, Tensor], file: str) -> None:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise WeightsError(
             f"{file} does not fit {network.settings.backbone} of width {network.settings.width}: "
-            f"{'; '.join(wrong[:3])}{more}"
+            f"{'; '.join(wrong[:3])}{more}. Change [model], or pin the file it asks for"
         )
     network.load_state_dict(tensors, strict=False)
 

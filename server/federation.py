@@ -32,12 +32,14 @@ from fedrad.exchange.wire import Wire
 from fedrad.models.network import stage_tensors
 from fedrad.models.settings import Stage
 from fedrad.models.weights import Base
+from flwr.app import RecordDict
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from .aggregation import Spooled, average
 from .records import Records
 from .sites import Answer, ask
+from .statistics import pair_auroc
 from .summary import Round, SiteRound
 
 log = logging.getLogger("fedrad.server")
@@ -195,14 +197,15 @@ class Federation:
         reply = answer.reply
         if reply is None:
             return SiteRound(status=answer.status, why=answer.failure)
-        figures = {
-            "seconds": reply.seconds,
-            "units": reply.units,
-            "loss": reply.loss,
-            "auroc": {outcome: m.auroc for outcome, m in reply.monitoring.items()},
-        }
+        result = SiteRound(
+            status="ok",
+            seconds=reply.seconds,
+            units=reply.units,
+            loss=reply.loss,
+            auroc={outcome: m.auroc for outcome, m in reply.monitoring.items()},
+        )
         if reply.manifest is None:
-            return SiteRound(status="evaluated", **figures)
+            return result.model_copy(update={"status": "evaluated"})
         try:
             if answer.packed is None:
                 raise UpdateError("the update came without its tensors")
@@ -210,12 +213,13 @@ class Federation:
             if reply.units < 1:
                 raise UpdateError("trained on no unit")
         except UpdateError as error:
-            return SiteRound(status="invalid", why=f"update rejected: {error}", **figures)
+            why = f"update rejected: {error}"
+            return result.model_copy(update={"status": "invalid", "why": why})
         path = self.spool / f"{site}.npy"
         np.save(path, answer.packed)
         equal = self.experiment.federation.weighting == "equal"
         updates[site] = Spooled(path, 1.0 if equal else float(reply.units))
-        return SiteRound(status="ok", **figures)
+        return result
 
     def _note(self, number: int, site: str, result: SiteRound) -> None:
         values = {"seconds": result.seconds, "loss": result.loss, "units": result.units}
@@ -266,7 +270,7 @@ class Federation:
             site = self.nodes[answer.node]
             if answer.reply is None:
                 missing[site] = "timeout" if answer.status == "timeout" else "error"
-                self.records.add(self.schedule.rounds, site, **{f"{part}_scores": answer.failure})
+                self.records.add(self.schedule.rounds, site, scores=f"{part}: {answer.failure}")
                 log.warning("  %s: no %s figures: %s", site, part, answer.failure)
             elif fault := _fault(answer.reply.scores):
                 missing[site] = "error"
@@ -282,7 +286,7 @@ class Federation:
             round_=number, stage=stage, base_sha256=self.base.digest,
         )  # fmt: skip
 
-    def _ask(self, message_type: str, content: object, kind: type[R]) -> Iterator[Answer[R]]:
+    def _ask(self, message_type: str, content: RecordDict, kind: type[R]) -> Iterator[Answer[R]]:
         """Ask all sites; one whose node is gone answers as lost."""
         online = set(self.grid.get_node_ids())
         here = {node: site for node, site in self.nodes.items() if node in online}
@@ -304,8 +308,6 @@ def _how(readiness: Readiness) -> str:
 def _fault(scores: list[Scores]) -> str | None:
     """What contradicts itself in a site's figures: an exact AUROC must lie within the certified
     bound of its own histogram, and the counts must be the histogram's."""
-    from .statistics import pair_auroc
-
     for s in scores:
         if s.histogram is None:
             continue

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 Interval = tuple[float, float]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def _weighted(
 
 def pair_placements(
     positives: Histogram, negatives: Histogram
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[Floats, Floats]:
     """For each bin of positives: negatives certainly below, and negatives in overlapping bins.
 
     The two histograms may have different bins of the same grid.
@@ -136,34 +137,42 @@ def pooled(histograms: Sequence[Histogram], confidence: float) -> Pooled | None:
     if P == 0 or N == 0:
         return None
     value = bound = 0.0
-    placements: dict[str, list[tuple[NDArray[np.float64], NDArray[np.float64]]]] = {
-        "p": [],
-        "n": [],
-    }
-    for own in histograms:
-        pairs = [pair_placements(own, other) for other in histograms]
-        below, overlap = sum(b for b, _ in pairs), sum(o for _, o in pairs)
+    of_positives: list[tuple[Floats, Floats]] = []
+    of_negatives: list[tuple[Floats, Floats]] = []
+    turned = [_turned(h) for h in histograms]
+    for own, own_turned in zip(histograms, turned, strict=True):
+        below, overlap = _placements_in_all(own, histograms)
         p = np.array(own.positives, float)
         value += float(p @ (below + overlap / 2)) / (P * N)
         bound += float(p @ overlap) / 2 / (P * N)
-        placements["p"].append((p, (below + overlap / 2) / N))
-        # A negative's placement is the share of positives above it; by symmetry of the classes.
-        turned = [_swap(h) for h in (own, *histograms)]
-        pairs = [pair_placements(turned[0], other) for other in turned[1:]]
-        below, overlap = sum(b for b, _ in pairs), sum(o for _, o in pairs)
-        placements["n"].append((np.array(own.negatives, float), 1 - (below + overlap / 2) / P))
-    variance = _sample_variance(placements["p"]) / P + _sample_variance(placements["n"]) / N
+        of_positives.append((p, (below + overlap / 2) / N))
+        # A negative's placement is the share of positives above it: the same with classes turned.
+        below, overlap = _placements_in_all(own_turned, turned)
+        of_negatives.append((np.array(own.negatives, float), 1 - (below + overlap / 2) / P))
+    variance = _sample_variance(of_positives) / P + _sample_variance(of_negatives) / N
     low, high = logit_interval(value, variance, P, N, confidence)
     return Pooled(value, (max(0.0, low - bound), min(1.0, high + bound)), bound)
 
 
-def _swap(histogram: Histogram) -> Histogram:
+def _placements_in_all(own: Histogram, others: Sequence[Histogram]) -> tuple[Floats, Floats]:
+    """`pair_placements` of a site's positives, summed over the negatives of some sites."""
+    below = np.zeros(len(own.positives))
+    overlap = np.zeros(len(own.positives))
+    for other in others:
+        below_there, overlap_there = pair_placements(own, other)
+        below += below_there
+        overlap += overlap_there
+    return below, overlap
+
+
+def _turned(histogram: Histogram) -> Histogram:
+    """The histogram with its classes exchanged."""
     return Histogram(
         edges=histogram.edges, positives=histogram.negatives, negatives=histogram.positives
     )
 
 
-def _sample_variance(groups: list[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> float:
+def _sample_variance(groups: list[tuple[Floats, Floats]]) -> float:
     """Sample variance of values given with their counts."""
     counts = np.concatenate([c for c, _ in groups])
     values = np.concatenate([v for _, v in groups])

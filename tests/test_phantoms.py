@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-
 from fedrad.deploy import phantoms
 
 PATIENTS = 6
@@ -62,14 +61,16 @@ def test_severity_changes_the_lungs_and_nothing_else(age_group: phantoms.AgeGrou
     assert 0.08 < lungs.mean() < 0.6
     assert not change[~lungs].any()
     assert (change[lungs] > 0.01).mean() > 0.5
-    assert healthy.min() >= 0 and healthy.max() <= 1
+    assert healthy.min() >= 0
+    assert healthy.max() <= 1
 
 
 def test_more_severe_disease_changes_more() -> None:
     anatomy = phantoms.random_anatomy("infant", np.random.default_rng(4))
     films = [phantoms.draw(anatomy, severity, 5, 192) for severity in (0.0, 0.3, 0.6, 0.9)]
     changes = [float(np.abs(film - films[0]).mean()) for film in films]
-    assert changes == sorted(changes) and changes[1] > 0
+    assert changes == sorted(changes)
+    assert changes[1] > 0
 
 
 @pytest.mark.parametrize("name", phantoms.DEMO_HOSPITALS)
@@ -93,7 +94,8 @@ def test_images_are_stored_as_the_style_declares(name: str, hospitals: Path) -> 
         assert float(ds.get("RescaleSlope", 1)) == style.slope
         assert float(ds.get("RescaleIntercept", 0)) == style.intercept
         assert (ds.Modality, ds.BodyPartExamined, ds.ViewPosition) == ("CR", "CHEST", "AP")
-        assert ds.SOPInstanceUID.is_valid and ds.StudyInstanceUID.is_valid
+        assert ds.SOPInstanceUID.is_valid
+        assert ds.StudyInstanceUID.is_valid
         pixels = ds.pixel_array
         assert pixels.max() < 2**style.bits
         assert np.ptp(pixels) > 0.4 * 2**style.bits

@@ -10,9 +10,10 @@ What they are not: patients, or a sample of any disease. A model trained on them
 medicine, and an AUROC on them says that the machinery works and nothing about a clinic.
 """
 
-from .anatomy import AgeGroup, Anatomy, draw, lung_mask, random_anatomy, repose
+from .anatomy import AgeGroup, Anatomy, random_anatomy, repose
 from .hospital import DEMO_HOSPITALS, Style, write_hospital
 from .public import PUBLIC_STYLE, write_public_cohort
+from .radiograph import draw, lung_mask
 
 __all__ = [
     "DEMO_HOSPITALS",

@@ -60,11 +60,19 @@ def write(path: Path, identity: Identity, pixels: Pixels, transfer_syntax: str) 
     meta.MediaStorageSOPInstanceUID = instance
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     ds = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+    ds.SOPInstanceUID = instance
+    ds.StudyInstanceUID = uid(identity.patient_id, identity.accession_number)
+    ds.SeriesInstanceUID = uid(identity.patient_id, identity.accession_number, "series")
+    _describe(ds, identity)
+    _store(ds, pixels, transfer_syntax)
+    ds.save_as(path, enforce_file_format=True)
 
+
+def _describe(ds: FileDataset, identity: Identity) -> None:
+    """Patient, study, and what the image shows."""
     ds.SpecificCharacterSet = "ISO_IR 192"
     ds.ImageType = ["ORIGINAL", "PRIMARY"]
     ds.SOPClassUID = ComputedRadiographyImageStorage
-    ds.SOPInstanceUID = instance
     ds.StudyDate = ds.SeriesDate = ds.AcquisitionDate = ds.ContentDate = identity.acquired.strftime(
         "%Y%m%d"
     )
@@ -88,13 +96,14 @@ def write(path: Path, identity: Identity, pixels: Pixels, transfer_syntax: str) 
     ds.BodyPartExamined = "CHEST"
     ds.ViewPosition = "AP"
     ds.PatientOrientation = ["L", "F"]
-    ds.StudyInstanceUID = uid(identity.patient_id, identity.accession_number)
-    ds.SeriesInstanceUID = uid(identity.patient_id, identity.accession_number, "series")
     ds.StudyID = identity.study_id
     ds.SeriesNumber = "1"
     ds.InstanceNumber = "1"
-    ds.ImagerPixelSpacing = ds.PixelSpacing = [f"{pixels.spacing_mm:.4f}"] * 2
 
+
+def _store(ds: FileDataset, pixels: Pixels, transfer_syntax: str) -> None:
+    """The pixels, and the tags needed to read them."""
+    ds.ImagerPixelSpacing = ds.PixelSpacing = [f"{pixels.spacing_mm:.4f}"] * 2
     ds.SamplesPerPixel = 1
     ds.PhotometricInterpretation = pixels.photometric
     ds.Rows, ds.Columns = pixels.stored.shape
@@ -121,4 +130,3 @@ def write(path: Path, identity: Identity, pixels: Pixels, transfer_syntax: str) 
         ds.PixelData = encapsulate([stream])
         ds["PixelData"].VR = "OB"
         ds.file_meta.TransferSyntaxUID = JPEG2000Lossless
-    ds.save_as(path, enforce_file_format=True)

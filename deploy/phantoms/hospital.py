@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import devices, dicom
-from .anatomy import Anatomy, draw, random_anatomy, repose
+from .anatomy import Anatomy, random_anatomy, repose
+from .radiograph import draw
 from .shapes import Plane
 
 Progress = Callable[[int, int], None]  # images done, images in all
@@ -52,12 +53,12 @@ DEMO_HOSPITALS: dict[str, Style] = {
     ),
     "phantom-b": Style(
         prevalence=0.35, rows=256, columns=256, bits=10, photometric="MONOCHROME1",
-        transfer_syntax="rle", window=False, contrast=1.2, exposure=-0.03, dose=0.6,
+        transfer_syntax="jpeg2000", window=False, contrast=1.2, exposure=-0.03, dose=0.6,
         tubes=0.5, leads=0.9, collimation=0.8,
     ),
     "phantom-c": Style(
         prevalence=0.30, rows=288, columns=288, bits=16, photometric="MONOCHROME2",
-        transfer_syntax="jpeg2000", slope=0.5, intercept=-1024.0, contrast=0.85, exposure=0.04,
+        transfer_syntax="rle", slope=0.5, intercept=-1024.0, contrast=0.85, exposure=0.04,
         dose=1.5, tubes=0.3, leads=0.4, marker=0.9, collimation=0.1,
     ),
 }  # fmt: skip
@@ -86,7 +87,7 @@ def write_hospital(
     `folder/cohort.csv` has one row per image (`file, patient_id, <outcome>, sex, gestational_age,
     day`; weeks and days of life), `folder/dicom/` the images, `folder/truth.csv` the severity of
     each (`file, severity`), which a platform must not look at. A share `follow_up` of the
-    patients has one to three later images. The same arguments give the same bytes.
+    patients (1 or more) has one to three later images. The same arguments give the same bytes.
     """
     rng = np.random.default_rng([seed, 11])
     place = hashlib.sha256(f"{seed} {style}".encode()).hexdigest()[:6]
@@ -180,13 +181,15 @@ class CohortWriter:
         return file
 
     def row(self, row: dict[str, object], severity: float) -> None:
+        """Keep the row of the image just written, and its truth."""
         self._rows.append(row)
         self._truth.append({"file": row["file"], "severity": f"{severity:.4f}"})
         if self._progress is not None:
             self._progress(len(self._rows), self._total)
 
     def close(self) -> None:
-        for name, rows in (("cohort.csv", self._rows), ("truth.csv", self._truth)):
+        """Write `truth.csv`, then `cohort.csv`: a folder that has it is complete."""
+        for name, rows in (("truth.csv", self._truth), ("cohort.csv", self._rows)):
             with (self.folder / name).open("w", newline="", encoding="utf-8") as handle:
                 table = csv.DictWriter(handle, list(rows[0]), lineterminator="\n")
                 table.writeheader()

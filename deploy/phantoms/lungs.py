@@ -1,6 +1,6 @@
 """What is inside the lungs: vessels that everyone has, and the marks of disease.
 
-The marks are finer than a thumbnail can show (16 to 40 cycles across the field), so that a reader
+The marks are finer than a thumbnail can show (10 to 30 cycles across the field), so that a reader
 has to look into the lungs and not at the picture as a whole. They are made from noise in the
 frequency domain, so one seed gives the same lungs at any image size.
 """
@@ -11,7 +11,7 @@ from scipy import fft, ndimage
 
 from .shapes import Frame, Plane
 
-_CELLS = 128  # noise is drawn on this grid: finer than any mark, coarser than any image
+_CELLS = 128  # noise is drawn on this grid, finer than any mark
 
 
 def band_noise(seed: np.random.SeedSequence, size: int, cycles: float, octaves: float) -> Plane:
@@ -23,7 +23,7 @@ def band_noise(seed: np.random.SeedSequence, size: int, cycles: float, octaves: 
     octave = np.log2(np.maximum(np.hypot(down, across), 0.5) / cycles)
     spectrum *= np.exp(-0.5 * (octave / octaves) ** 2)
     padded = np.zeros((size, size // 2 + 1), dtype=np.complex64)
-    half = _CELLS // 2  # size > _CELLS, so the Nyquist row and column are simply dropped
+    half = min(_CELLS, size) // 2  # the highest frequency itself is dropped
     padded[:half, :half] = spectrum[:half, :half]
     padded[-half + 1 :, :half] = spectrum[-half + 1 :, :half]
     field: NDArray[np.float32] = fft.irfft2(padded, s=(size, size)).astype(np.float32)
@@ -33,8 +33,8 @@ def band_noise(seed: np.random.SeedSequence, size: int, cycles: float, octaves: 
 def disease(severity: float, seed: int, size: int) -> Plane:
     """Change of attenuation by disease, (size, size), before it is confined to the lungs.
 
-    A net of thickened septa, small air bubbles with walls, patchy haze, and a little air
-    trapping, all growing with `severity` in [0, 1]; zero at 0.
+    A net of thickened septa, small air bubbles with walls, and patchy haze, all growing with
+    `severity` in [0, 1]; zero at 0.
     """
     if severity <= 0:
         return np.zeros((size, size), dtype=np.float32)

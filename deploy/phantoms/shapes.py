@@ -98,8 +98,9 @@ def add_ellipsoid(
     box = frame.box(*centre, max(radii))
     dx, dy = frame.x[box] - centre[0], frame.y[box] - centre[1]
     cos, sin = math.cos(angle), math.sin(angle)
-    r2 = ((cos * dx + sin * dy) / radii[0]) ** 2 + ((cos * dy - sin * dx) / radii[1]) ** 2
-    plane[box] += amount * raised(1 - r2, power) * (r2 < 1)
+    along, aside = (cos * dx + sin * dy) / radii[0], (cos * dy - sin * dx) / radii[1]
+    inside: Plane = np.asarray(1 - along * along - aside * aside, dtype=np.float32)
+    plane[box] += amount * raised(inside, power) * (inside > 0)
 
 
 def add_tube(

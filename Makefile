@@ -1,0 +1,47 @@
+# make demo       phantom hospitals, a federation over them, a report
+# make test       the tests CI runs: types, style, import rules, licences, tests
+# make test-slow  what takes minutes
+# make install    the environment alone (.venv)
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := $(shell find models exchange client server deploy -name '*.py' -o -name '*.j2' -o -name '*.toml' | grep -v __pycache__ | sort)
+export FLWR_TELEMETRY_ENABLED = 0
+
+.PHONY: demo test test-slow install lint clean
+
+demo: install
+	$(BIN)/fedrad demo --out demo
+
+test: install lint
+	$(BIN)/pytest -n 2
+
+test-slow: install
+	$(BIN)/pytest -m slow
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tests/licences.py
+
+install: $(VENV)/.installed
+
+EDITABLE := --config-settings editable_mode=strict --editable
+
+# The environment is made when a dependency changes. A strict editable install links files, so that
+# pytest, mypy and import-linter all see them; a new module therefore needs linking again.
+$(VENV)/.dependencies: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet "uv>=0.12"
+	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt $(EDITABLE) ".[dev]"
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.dependencies $(SOURCES)
+	$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --reinstall-package fedrad $(EDITABLE) .
+	touch $@
+
+clean:
+	rm -rf $(VENV) build demo *.egg-info
