@@ -61,8 +61,11 @@ weights = "phantom-adults.safetensors"
 size = 96
 base_outputs = { bpd = "lung_disease" }
 
-[recipe]
+[recipe]                        # learning rates for a network a tenth of the published one's size
 preset = "probe+progressive+cutmix"
+local_epochs = 2
+probe_learning_rate = 1e-2
+learning_rates = { head = 3e-3, layer4 = 2e-3, layer3 = 1e-3, layer2 = 5e-4 }
 
 [federation]
 rounds = 12

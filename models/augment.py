@@ -24,27 +24,34 @@ def augment(images: Tensor, settings: Augmentation, generator: torch.Generator) 
     `images` is (N, 1, S, S) float in [-1024, 1024], and so is the result. `generator` is on the
     CPU, so the draws are the same on every device.
     """
-    images = _rotate_zoom_flip(images, settings, generator)
+    images = _rotate_and_zoom(images, settings, generator)
+    images = _flip(images, settings, generator)
     images = _blur(images, settings, generator)
     images = _drop_pixels(images, settings, generator)
     return images.clamp(BLACK, -BLACK)  # interpolation oversteps by the last bits of a float
 
 
-def _rotate_zoom_flip(images: Tensor, settings: Augmentation, generator: torch.Generator) -> Tensor:
-    """All three in one resampling, so an image is interpolated once."""
+def _rotate_and_zoom(images: Tensor, settings: Augmentation, generator: torch.Generator) -> Tensor:
+    """Both in one resampling, so an image is interpolated once, and not at all with both off."""
     count = len(images)
     angle = math.radians(settings.rotation) * (2 * torch.rand(count, generator=generator) - 1)
     area = 1 + settings.zoom * (2 * torch.rand(count, generator=generator) - 1)
-    flip = 1 - 2.0 * (torch.rand(count, generator=generator) < settings.flip)
+    if not settings.rotation and not settings.zoom:
+        return images
     scale = area.sqrt()
     # Rows are x and y of the source, for x and y of the result, both in [-1, 1].
     matrix = torch.zeros(count, 2, 3)
-    matrix[:, 0, 0], matrix[:, 0, 1] = angle.cos() * scale * flip, -angle.sin() * scale
-    matrix[:, 1, 0], matrix[:, 1, 1] = angle.sin() * scale * flip, angle.cos() * scale
+    matrix[:, 0, 0], matrix[:, 0, 1] = angle.cos() * scale, -angle.sin() * scale
+    matrix[:, 1, 0], matrix[:, 1, 1] = angle.sin() * scale, angle.cos() * scale
     resample = AffineTransform(normalized=True, reverse_indexing=False, align_corners=False)
     # The resampler pads with zeros, so black is moved to zero and back.
     moved: Tensor = resample(images - BLACK, matrix.to(images.device))
     return moved + BLACK
+
+
+def _flip(images: Tensor, settings: Augmentation, generator: torch.Generator) -> Tensor:
+    chosen = torch.rand(len(images), generator=generator) < settings.flip
+    return torch.where(chosen.view(-1, 1, 1, 1).to(images.device), images.flip(-1), images)
 
 
 def _blur(images: Tensor, settings: Augmentation, generator: torch.Generator) -> Tensor:

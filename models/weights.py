@@ -227,7 +227,7 @@ def _read(settings: ModelSettings, path: Path) -> tuple[dict[str, Tensor], tuple
             metadata = file.metadata() or {}
         outputs = tuple(json.loads(metadata.get("outputs", "[]")))
         tensors = load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise WeightsError(
             f"{path.name} is no readable safetensors file ({error}): {_GET_AGAIN}"
         ) from error
@@ -244,9 +244,10 @@ def _load_pickle(path: Path) -> dict[str, Tensor]:
     """A PyTorch state dict, unpickled as tensors only (a pickle may otherwise run code)."""
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds; its text advises to run the pickle's code
+    except Exception as error:  # torch raises many kinds, and advises to run the code
+        kind = type(error).__name__
         raise WeightsError(
-            f"{path.name} is no readable state dict of tensors ({type(error).__name__}): {_GET_AGAIN}"
+            f"{path.name} is no readable state dict of tensors ({kind}): {_GET_AGAIN}"
         ) from error
     if not isinstance(tensors, dict) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in tensors.items()

@@ -26,7 +26,9 @@ def main(grid: Grid, context: Context) -> None:
     """Run one experiment."""
     log = logging.getLogger("fedrad.server")
     if not log.hasHandlers():
-        log.addHandler(logging.StreamHandler(sys.stdout))  # what `flwr log` shows
+        handler = logging.StreamHandler(sys.stdout)  # what `flwr log` shows, among Flower's lines
+        handler.setFormatter(logging.Formatter("fedrad %(levelname)s %(message)s"))
+        log.addHandler(handler)
         log.setLevel(logging.INFO)
     text = str(context.run_config["experiment"])
     out = Path(str(context.run_config["out"]))

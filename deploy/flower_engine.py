@@ -1,0 +1,80 @@
+"""`fedrad simulate --engine flower`: Flower's simulation runtime, for many sites and for GPUs.
+
+The apps, messages and checks are those of a deployed federation; Ray runs the sites side by side.
+"""
+
+import json
+import logging
+import math
+import os
+import re
+from pathlib import Path
+
+import torch
+from fedrad.client.app import SITES_VARIABLE
+from fedrad.client.settings import open_site
+from fedrad.server.federation import ExperimentFailed
+from fedrad.server.summary import Summary, read_summary
+
+from .flower_processes import FlowerError, Settings, own_flower
+from .simulation import Simulation
+
+log = logging.getLogger("fedrad.server")
+
+GPU_BYTES = 16 * 2**30
+"""GPU memory that one site is given: a ResNet-50 at 512 pixels, batches of 16, with room."""
+WAIT_SECONDS = 10.0
+"""Simulated nodes are registered before the ServerApp is loaded; a second look costs little."""
+LAST_LINES = 15
+
+_OURS = re.compile(r"fedrad (DEBUG|INFO|WARNING|ERROR|CRITICAL) (.*)")
+
+
+def run_flower(simulation: Simulation) -> Summary:
+    """Run a checked simulation in Flower's simulation runtime. Returns the summary.
+
+    Every process and file of Flower and Ray is gone when this returns or raises. Raises
+    ExperimentFailed with the reason.
+    """
+    last: list[str] = []
+    try:
+        with own_flower({SITES_VARIABLE: json.dumps(simulation.nodes)}) as flower:
+            flower.start_superlink("--simulation")
+            run_config: Settings = {
+                "experiment": simulation.text,
+                "out": str(simulation.folder),
+                "wait-seconds": WAIT_SECONDS,
+            }
+            for line in flower.run(run_config, _resources(simulation)):
+                if ours := _OURS.fullmatch(line):
+                    log.log(logging.getLevelNamesMapping()[ours[1]], "%s", ours[2])
+                last = [*last[1 - LAST_LINES :], line]
+    except FlowerError as error:
+        raise ExperimentFailed(str(error)) from error
+    if not (simulation.folder / "summary.json").is_file():
+        raise ExperimentFailed("Flower's simulation ended early:\n" + "\n".join(last))
+    summary = read_summary(simulation.folder)
+    if summary.status != "completed":
+        raise ExperimentFailed(summary.why or "the run was ended from outside")
+    return summary
+
+
+def _resources(simulation: Simulation) -> Settings:
+    """How many sites run at once: as many as their threads fit the CPU cores, and GPU memory."""
+    cores = os.cpu_count() or 1
+    sites = [open_site(Path(node["folder"]), name=node["name"]) for node in simulation.nodes]
+    threads = max(min(site.settings.threads or cores, cores) for site in sites)
+    settings: dict[str, str | int | float] = {
+        "num-supernodes": len(sites),
+        "init-args-num-cpus": cores,
+        "init-args-log-to-driver": False,
+    }
+    if gpus := torch.cuda.device_count():
+        memory = min(torch.cuda.get_device_properties(g).total_memory for g in range(gpus))
+        at_once = max(1, memory // GPU_BYTES)
+        settings["init-args-num-gpus"] = gpus
+        # A little less than the share, or rounding in Flower (32 bits) and Ray costs a place.
+        settings["client-resources-num-gpus"] = math.floor(9_999 / at_once) / 10_000
+        threads = max(1, min(threads, cores // (gpus * at_once)))
+    settings["client-resources-num-cpus"] = threads
+    return settings

@@ -1,0 +1,275 @@
+"""`report.html`: one self-contained page, drawn from `summary.json` alone.
+
+The page asks nothing of the network and runs no script; it is a view of the summary and holds no
+figure that the summary does not.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from math import exp
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from . import charts
+from .findings import FAMILIES, confidence, findings, known, listed, why_empty
+from .summary import Interval, Round, SiteRound, Summary, read_summary
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+STATUS = {
+    "ok": "trained",
+    "evaluated": "evaluated only",
+    "refused": "refused",
+    "lost": "lost",
+    "timeout": "no answer in time",
+    "invalid": "update rejected",
+}
+"""`SiteRound.status` for people."""
+
+SITES_PER_TABLE = 6
+"""Columns of a table of rounds before the next table begins: what a printed page holds."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """One quantity over the rounds: its plot, and its figures in tables of a few sites each."""
+
+    quantity: str
+    plot: Markup
+    sites: dict[str, bool]
+    """Site, in the order of its line, and whether it gave any figure."""
+    tables: list[tuple[list[str], list[tuple[int, str, list[str]]]]]
+    """Per table its sites, and a row (round, stage, a text for each site) per round."""
+
+
+def render(summary: Summary) -> str:
+    """The report as HTML. The same summary gives the same text."""
+    found = findings(summary)
+    text = environment().get_template("report.html.j2").render(
+        summary=summary,
+        experiment=summary.experiment,
+        name=str(summary.experiment.get("name") or "Unnamed experiment"),
+        findings=found,
+        forests=[
+            charts.forest(f, f"forest-{i}") if f.has_figures else "" for i, f in enumerate(found)
+        ],
+        courses=_courses(summary),
+        interval_name=confidence(summary),
+        families=FAMILIES,
+        phantom=_is_phantom(summary),
+        one_site=len(summary.sites) == 1,
+        versions=_versions(summary),
+        family_swatch=charts.family_swatch,
+        site_swatch=charts.site_swatch,
+        why_empty=why_empty,
+        participation=participation,
+        elapsed=_elapsed(summary),
+    )  # fmt: skip
+    return "\n".join(line.rstrip() for line in text.splitlines() if line.strip()) + "\n"
+
+
+def write_report(folder: Path) -> Path:
+    """Draw `report.html` beside the `summary.json` of an experiment's folder.
+
+    Raises what `read_summary` raises. The file appears whole or not at all.
+    """
+    text = render(read_summary(folder))
+    temporary = folder / "report.partial"
+    temporary.write_text(text, encoding="utf-8")
+    return temporary.replace(folder / "report.html")
+
+
+def environment() -> Environment:
+    """Jinja2 with our filters. Everything is escaped but the plots, which escape themselves."""
+    env = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    env.filters.update(
+        figure=figure, interval=interval, percent=percent, seconds=seconds, size=size,
+        setting=setting, listed=listed, sigmoid=sigmoid, of=of, moment=moment, unbroken=unbroken,
+    )  # fmt: skip
+    env.tests["known"] = known
+    return env
+
+
+def figure(value: float | None, digits: int = 3) -> str:
+    """A figure with fixed decimals and a true minus sign, or an en dash."""
+    if value is None or not known(value):
+        return "–"
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def interval(value: Interval | None) -> str:
+    """An interval, "0.744–0.866"; nothing where there is none."""
+    return f"{figure(value[0])}–{figure(value[1])}" if value else ""
+
+
+def percent(value: float | None) -> str:
+    """A share as a percentage."""
+    return f"{100 * value:.1f}\N{NO-BREAK SPACE}%" if value is not None and known(value) else "–"
+
+
+def of(share: float, total: int | None) -> str:
+    """The counts behind a share, "16 of 20"."""
+    return f"{round(share * total)} of {total}" if total else ""
+
+
+def sigmoid(logit: float) -> float:
+    """Logit to (0, 1)."""
+    return 1 / (1 + exp(-max(-30.0, min(30.0, logit))))
+
+
+def seconds(value: float | None) -> str:
+    """A duration: "3.2 s", "4 min 10 s", "2 h 05 min"."""
+    if value is None or not known(value):
+        return "–"
+    if value < 60:
+        return f"{value:.1f} s"
+    whole = round(value)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def size(value: int | None) -> str:
+    """Bytes in decimal units."""
+    if value is None:
+        return "–"
+    amount = float(value)
+    for unit in ("B", "kB", "MB"):
+        if amount < 1000:
+            return f"{amount:.0f} B" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} GB"
+
+
+def setting(value: Any) -> str:
+    """One setting in words."""
+    if value is None:
+        return "not set"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(setting, value)) or "none"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def moment(value: str) -> str:
+    """An ISO time as "2026-05-04 10:12 UTC"; anything else as it is."""
+    try:
+        return f"{datetime.fromisoformat(value).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    except ValueError:
+        return value
+
+
+def unbroken(text: str) -> Markup:
+    """Text, escaped, whose intervals and percentages no line break divides."""
+    return Markup(
+        re.sub(r"[\d.]+(?:–[\d.]+| %)", r'<span class="nb">\g<0></span>', str(escape(text)))
+    )
+
+
+def participation(round_: Round) -> list[str]:
+    """How many sites trained and only evaluated in a round; by name and reason, what failed."""
+    if not round_.sites:
+        return ["no site answered"]
+    statuses = [s.status for s in round_.sites.values()]
+    counts = [
+        f"{statuses.count(status)} {STATUS[status]}"
+        for status in ("ok", "evaluated")
+        if status in statuses
+    ]
+    failed = [
+        f"{site}: {STATUS.get(s.status, s.status)}{f' ({s.why})' if s.why else ''}"
+        for site, s in round_.sites.items()
+        if s.status not in ("ok", "evaluated")
+    ]
+    return [", ".join(counts) or "none trained", *failed]
+
+
+def _courses(summary: Summary) -> list[Course]:
+    """Validation AUROC of each outcome, then training loss."""
+    outcomes = list(
+        dict.fromkeys(o for r in summary.rounds for s in r.sites.values() for o in s.auroc)
+    )
+    sites = list(dict.fromkeys([*summary.sites, *(s for r in summary.rounds for s in r.sites)]))
+    courses = []
+    for index, outcome in enumerate([*outcomes, None]):
+        if not summary.rounds:
+            break
+        entries = {site: [r.sites.get(site) for r in summary.rounds] for site in sites}
+        values = {site: [_value(e, outcome) for e in of_site] for site, of_site in entries.items()}
+        quantity = "Training loss" if outcome is None else "Validation AUROC"
+        plot = charts.curve(
+            summary.rounds, values, quantity, f"course-{index}",
+            chance=None if outcome is None else 0.5,
+        )  # fmt: skip
+        tables = []
+        for first in range(0, len(sites), SITES_PER_TABLE):
+            some = sites[first : first + SITES_PER_TABLE]
+            rows = [
+                (r.round, r.stage, [_text(entries[site][i], outcome) for site in some])
+                for i, r in enumerate(summary.rounds)
+            ]
+            tables.append((some, rows))
+        named = f"{quantity}, {outcome}" if outcome is not None and len(outcomes) > 1 else quantity
+        given = {site: any(map(known, of_site)) for site, of_site in values.items()}
+        courses.append(Course(named, plot, given, tables))
+    return courses
+
+
+def _value(entry: SiteRound | None, outcome: str | None) -> float | None:
+    if entry is None:
+        return None
+    return entry.loss if outcome is None else entry.auroc.get(outcome)
+
+
+def _text(entry: SiteRound | None, outcome: str | None) -> str:
+    value = _value(entry, outcome)
+    if value is not None and known(value):
+        return figure(value)
+    if entry is None:
+        return "not asked"
+    if entry.status in ("ok", "evaluated"):
+        return "no training" if outcome is None and entry.status == "evaluated" else "no figure"
+    return STATUS.get(entry.status, entry.status)
+
+
+def _is_phantom(summary: Summary) -> bool:
+    """Whether the experiment says of itself that its data are synthetic."""
+    texts: Sequence[object] = (
+        summary.provenance.base_description,
+        summary.experiment.get("name"),
+    )
+    return any(word in str(t).lower() for t in texts for word in ("phantom", "synthetic"))
+
+
+def _versions(summary: Summary) -> str | None:
+    """Which sites ran another fedrad or PyTorch than the coordinator."""
+    own = summary.provenance
+    other = [
+        f"{site} (fedrad {e.fedrad}, PyTorch {e.torch})"
+        for site, e in summary.site_entries.items()
+        if (e.fedrad, e.torch) != (own.fedrad, own.torch)
+    ]
+    return listed(other) if other else None
+
+
+def _elapsed(summary: Summary) -> str | None:
+    """Time from start to finish, where both are times."""
+    try:
+        start, end = (datetime.fromisoformat(t) for t in (
+            summary.provenance.started, summary.provenance.finished,
+        ))  # fmt: skip
+        return seconds((end - start).total_seconds())
+    except (ValueError, TypeError):
+        return None

@@ -1,0 +1,269 @@
+"""Augmentation: small random changes that keep a radiograph a radiograph."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fedrad.models.augment import augment, cutmix
+from fedrad.models.settings import Augmentation, RecipeSettings
+from fedrad.models.training import _loss, masked_loss
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import ks_2samp
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import CutMix
+from torchvision.transforms.v2.functional import affine, gaussian_blur, rotate
+
+seeds = st.integers(0, 2**31 - 1)
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def only(**given: Any) -> Augmentation:
+    """An augmentation of which everything not given is turned off."""
+    off = {"rotation": 0.0, "flip": 0.0, "zoom": 0.0, "blur": 0.0, "drop": 0.0}
+    return Augmentation.model_validate({**off, **given})
+
+
+def smooth_images(count: int, size: int = 48) -> Tensor:
+    """Images of a few bright and dark clouds, within [-1024, 1024] and brighter than black."""
+    coarse = 1600 * torch.rand(count, 1, 6, 6, generator=seeded(11)) - 700
+    return torch.nn.functional.interpolate(coarse, size=(size, size), mode="bilinear")
+
+
+@settings(max_examples=30, deadline=None)
+@given(seeds, st.sampled_from(["white", "black", "noise", "halves"]))
+def test_values_stay_within_the_range_of_a_radiograph(seed: int, kind: str) -> None:
+    images = {
+        "white": torch.full((4, 1, 24, 24), 1024.0),
+        "black": torch.full((4, 1, 24, 24), -1024.0),
+        "noise": 2048 * torch.rand(4, 1, 24, 24, generator=seeded(seed)) - 1024,
+        "halves": 1024.0 * (1 - 2 * (torch.arange(24) < 12).float()).expand(4, 1, 24, 24),
+    }[kind]
+    strong = Augmentation(rotation=180, zoom=0.5, flip=0.5, blur=0.8, drop=0.5)
+    for amount in (Augmentation(), strong):
+        changed = augment(images, amount, seeded(seed))
+        assert changed.shape == images.shape
+        assert changed.min() >= -1024
+        assert changed.max() <= 1024
+
+
+def test_the_same_seed_changes_an_image_in_the_same_way() -> None:
+    images = smooth_images(8)
+    first, again, other = (augment(images, Augmentation(), seeded(s)) for s in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_the_images_given_are_left_as_they_were() -> None:
+    images = smooth_images(4)
+    before = images.clone()
+    augment(images, Augmentation(blur=1, drop=1), seeded(1))
+    cutmix(images, torch.zeros(4, 1), seeded(1))
+    assert torch.equal(images, before)
+
+
+@given(seeds)
+@settings(max_examples=20, deadline=None)
+def test_with_everything_off_an_image_stays_as_it_is(seed: int) -> None:
+    images = 2048 * torch.rand(2, 1, 33, 33, generator=seeded(seed)) - 1024
+    assert torch.equal(augment(images, only(), seeded(seed)), images)
+
+
+def test_a_flip_mirrors_left_and_right() -> None:
+    images = smooth_images(3)
+    flipped = augment(images, only(flip=1), seeded(1))
+    assert torch.equal(flipped, torch.flip(images, [-1]))
+
+
+def test_an_image_is_flipped_after_it_was_turned() -> None:
+    images = smooth_images(4)
+    turned = augment(images, only(rotation=10), seeded(1))
+    both = augment(images, only(rotation=10, flip=1), seeded(1))
+    assert torch.equal(both, torch.flip(turned, [-1]))
+
+
+def test_half_of_the_images_are_flipped() -> None:
+    images = smooth_images(1, 12).expand(400, -1, -1, -1)
+    changed = augment(images, only(flip=0.5), seeded(1))
+    flipped = (changed - torch.flip(images, [-1])).abs().amax((1, 2, 3)) < 1e-3
+    upright = (changed - images).abs().amax((1, 2, 3)) < 1e-3
+    assert (flipped ^ upright).all()
+    assert 160 < flipped.sum() < 240  # four standard deviations
+
+
+def torchvision_rotations(image: Tensor, angles: Tensor) -> Tensor:
+    return torch.stack(
+        [rotate(image, float(a), InterpolationMode.BILINEAR, fill=-1024.0) for a in angles]
+    )
+
+
+def test_a_rotation_is_torchvisions_about_the_centre_by_at_most_the_given_angle() -> None:
+    """Each image is compared with torchvision's rotation by every angle of a fine grid."""
+    images, largest = smooth_images(12), 20.0
+    rotated = augment(images, only(rotation=largest), seeded(3))
+    grid = torch.arange(-30, 30.01, 0.25)
+    found = []
+    for before, after in zip(images, rotated, strict=True):
+        differences = (torchvision_rotations(before, grid) - after).abs().mean((1, 2, 3))
+        assert differences.min() < 6  # of 2048; the grid is at most 0.125° off
+        found.append(float(grid[differences.argmin()]))
+    assert max(map(abs, found)) <= largest + 0.25
+    assert min(found) < -5 < 5 < max(found)  # either way, and each image by its own
+
+
+def test_a_zoom_keeps_the_aspect_and_changes_the_area_by_at_most_its_share() -> None:
+    """`zoom = 0.2` shows between 0.8 and 1.2 of the image's area."""
+    images = smooth_images(12)
+    zoomed = augment(images, only(zoom=0.2), seeded(3))
+    grid = torch.arange(0.7, 1.301, 0.005)
+    found = []
+    for before, after in zip(images, zoomed, strict=True):
+        shown = torch.stack(
+            [
+                affine(
+                    before,
+                    angle=0.0,
+                    translate=[0, 0],
+                    scale=float(area**-0.5),
+                    shear=[0.0],
+                    interpolation=InterpolationMode.BILINEAR,
+                    fill=-1024.0,
+                )
+                for area in grid
+            ]
+        )
+        inside = (slice(None), slice(None), slice(4, -4), slice(4, -4))
+        differences = (shown - after)[inside].abs().mean((1, 2, 3))
+        assert differences.min() < 3
+        found.append(float(grid[differences.argmin()]))
+    assert 0.795 <= min(found) < 0.95
+    assert 1.05 < max(found) <= 1.205
+
+
+def test_what_a_rotation_uncovers_is_black() -> None:
+    white = torch.full((1, 1, 40, 40), 1000.0)
+    corners = [augment(white, only(rotation=180), seeded(s))[0, 0] for s in range(40)]
+    tilted = [image for image in corners if image[20, 20] > 999 and image[0, 0] < 900]
+    assert tilted
+    assert all(image[0, 0] == -1024 for image in tilted if image[1, 1] < 900)
+    assert min(float(image.min()) for image in corners) == -1024
+
+
+def test_a_view_of_more_than_the_image_has_a_black_border() -> None:
+    white = torch.full((20, 1, 40, 40), 1000.0)
+    shrunk = augment(white, only(zoom=0.6), seeded(1))
+    border = torch.cat([shrunk[..., 0, :], shrunk[..., -1, :]], dim=-1)
+    beyond = (border < 0).flatten(1).all(1)
+    assert 0 < beyond.sum() < 20
+    assert (border[beyond] == -1024).any()
+    assert (shrunk[..., 20, 20] > 999).all()
+
+
+def test_a_blur_is_torchvisions_of_a_sigma_in_the_range() -> None:
+    images = smooth_images(2, 24) + 300 * torch.randn(2, 1, 24, 24, generator=seeded(5))
+    images = images.clamp(-1024, 1024)
+    blurred = augment(images, only(blur=1, blur_sigma=(1.3, 1.3)), seeded(1))
+    assert torch.allclose(blurred, gaussian_blur(images, [9, 9], [1.3, 1.3]), rtol=0, atol=1e-2)
+
+
+def test_a_share_of_the_pixels_turns_black() -> None:
+    images = torch.zeros(200, 1, 32, 32)
+    changed = augment(images, only(drop=0.3, drop_share=0.25), seeded(2))
+    assert set(changed.unique().tolist()) == {-1024.0, 0.0}
+    dropped = (changed == -1024).float().mean((1, 2, 3))
+    hit = dropped > 0
+    assert 34 < hit.sum() < 86  # four standard deviations around 60
+    assert dropped[hit].mean().item() == pytest.approx(0.25, abs=0.01)
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> tuple[Tensor, Tensor, int]:
+    """Images of which each has a value of its own everywhere, its row number; labels likewise."""
+    count, height, width = draw(st.tuples(*[st.integers(1, n) for n in (9, 20, 20)]))
+    rows = torch.arange(count, dtype=torch.float32)
+    return rows.view(-1, 1, 1, 1).expand(-1, 1, height, width), rows.view(-1, 1), draw(seeds)
+
+
+@settings(max_examples=200, deadline=None)
+@given(batches())
+def test_cutmix_says_what_it_pasted_from_whom_and_how_much(
+    batch: tuple[Tensor, Tensor, int],
+) -> None:
+    images, labels, seed = batch
+    mixed = cutmix(images, labels, seeded(seed))
+    assert torch.equal(mixed.labels, labels)
+    assert torch.equal(mixed.other_labels.sort(0).values, labels)  # a shuffled copy
+    pasted = mixed.images != images
+    for row, other in enumerate(mixed.other_labels.flatten().tolist()):
+        assert (mixed.images[row][pasted[row]] == other).all()
+        if other != row:  # the image's own pixels and the share are what is left
+            height, width = images.shape[-2:]
+            assert mixed.share == 1 - int(pasted[row].sum()) / (height * width)
+
+
+@settings(max_examples=100, deadline=None)
+@given(batches())
+def test_cutmix_pastes_one_box_for_the_whole_batch(batch: tuple[Tensor, Tensor, int]) -> None:
+    images, labels, seed = batch
+    mixed = cutmix(images, labels, seeded(seed))
+    boxes = {
+        tuple(map(tuple, changed.nonzero().tolist()))
+        for changed, own, other in zip(
+            mixed.images != images, labels, mixed.other_labels, strict=True
+        )
+        if own != other
+    }
+    assert len(boxes) <= 1
+    for box in boxes:
+        if box:
+            _, tops, lefts = zip(*box, strict=True)
+            height, width = max(tops) - min(tops) + 1, max(lefts) - min(lefts) + 1
+            assert len(box) == height * width  # without gaps
+
+
+def test_the_shares_of_cutmix_are_spread_as_torchvisions() -> None:
+    """λ ~ Beta(1, 1) of the drawn box, recomputed from the box clipped at the border."""
+    image, label = torch.zeros(2, 1, 64, 64), torch.zeros(2, 1)
+    generator = seeded(1)
+    ours = [cutmix(image, label, generator).share for _ in range(1500)]
+    torch.manual_seed(2)
+    reference = CutMix(num_classes=2, alpha=1.0)
+    theirs = [reference.make_params([image])["lam_adjusted"] for _ in range(1500)]
+    assert ks_2samp(ours, theirs).pvalue > 0.01
+    assert np.mean(ours) == pytest.approx(np.mean(theirs), abs=0.03)
+
+
+class Brightness(torch.nn.Module):
+    """A network whose logit is the mean of the image, so that what it saw can be told."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean((2, 3)) / 1024
+
+
+def test_the_loss_of_a_mixed_batch_is_that_of_both_labels_by_their_share() -> None:
+    images = smooth_images(6)
+    labels = torch.tensor([[0.0], [1.0], [1.0], [0.0], [torch.nan], [1.0]])
+    recipe = RecipeSettings(cutmix=1.0)
+    found = _loss(Brightness(), images, labels, recipe, seeded(4), in_probe=False)  # type: ignore[arg-type]
+    generator = seeded(4)
+    torch.rand((), generator=generator)  # the draw that decides for CutMix
+    mixed = cutmix(images, labels, generator)
+    logits = Brightness()(mixed.images)
+    expected = mixed.share * masked_loss(logits, labels)
+    expected += (1 - mixed.share) * masked_loss(logits, mixed.other_labels)
+    assert 0 < mixed.share < 1
+    assert torch.equal(found, expected)
+    assert not torch.equal(mixed.other_labels.nan_to_num(-1), labels.nan_to_num(-1))
+
+
+def test_the_probe_is_trained_without_cutmix() -> None:
+    images, labels = smooth_images(4), torch.tensor([[0.0], [1.0], [1.0], [0.0]])
+    plain = masked_loss(Brightness()(images), labels)
+    for seed in range(5):
+        loss = _loss(Brightness(), images, labels, RecipeSettings(cutmix=1.0), seeded(seed), True)  # type: ignore[arg-type]
+        assert torch.equal(loss, plain)
