@@ -3,91 +3,115 @@
     python benchmarks/federation.py EXPERIMENT.toml --site NAME=FOLDER … --out DIR
 
 Runs `fedrad simulate` twice, with one-class sites only evaluating and with them training, and
-trains one model centrally on the pooled training patients for as many passes. All are scored on
-the same test patients. Prints a Markdown table, with seconds per round and peak memory.
+trains models centrally on the pooled training patients for as many passes, without and with those
+of one-class sites. All are scored on the same test patients. Prints a Markdown table, with
+seconds per round and peak memory. `--run` does some of these; `--threads 1` and two processes
+use two cores better than one process with two.
 """
 
 import argparse
 import copy
+import json
 import resource
 import time
 from pathlib import Path
 
 import numpy as np
+import tomlkit
 import torch
 
 from fedrad.client.participant import Participant
 from fedrad.client.settings import open_site
 from fedrad.deploy.cli import show_progress
 from fedrad.deploy.simulation import Simulation, prepare, simulate
-from fedrad.exchange.experiment import Experiment, parse_experiment
 from fedrad.exchange.messages import Scores
 from fedrad.models.training import Examples, score, train_round
 from fedrad.server.summary import Cell, Overall, cells_and_overall
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+RUNS = ("evaluates", "trains", "central", "central-one-class")
+
+Row = tuple[str, list[Cell], Overall]
 
 
 def main() -> None:
-    """Run all and print the table."""
+    """Do the runs asked for, and print the table of all runs done so far."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("experiment", type=Path)
     parser.add_argument("--site", action="append", required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--run", nargs="*", choices=RUNS, default=RUNS)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     show_progress()
+    torch.set_num_threads(arguments.threads)
     sites = {n: Path(f) for n, _, f in (s.partition("=") for s in arguments.site)}
-    text = arguments.experiment.read_text("utf-8")
-    rows: list[tuple[str, list[Cell], Overall]] = []
-    for trains in (False, True):
-        variant = arguments.out / ("one-class-trains" if trains else "one-class-evaluates")
-        file = arguments.experiment.with_name(f"{variant.name}.toml")
-        file.write_text(text.replace("[federation]", f"[federation]\ntrain_one_class = {str(trains).lower()}"))
-        simulation = prepare(file, sites, variant)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    for run in arguments.run:
         started = time.perf_counter()
-        summary = simulate(simulation)
-        seconds = [r.seconds for r in summary.rounds]
-        print(
-            f"{variant.name}: {time.perf_counter() - started:.0f} s in all, "
-            f"{np.median(seconds):.1f} s a round (median), peak "
-            f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB"
+        file = variant(arguments.experiment, run, arguments.out)
+        simulation = prepare(file, sites, arguments.out / run)
+        rows = central(simulation) if run.startswith("central") else federated(simulation, run)
+        seconds = time.perf_counter() - started
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(f"{run}: {seconds:.0f} s in all, peak memory of the process {peak:.2f} GiB")
+        (arguments.out / f"{run}.json").write_text(
+            json.dumps([(n, [c.model_dump() for c in cs], o.model_dump()) for n, cs, o in rows])
         )
-        for family in ("local", "global"):
-            if family == "local" and trains:
-                continue
-            overall = next(o for o in summary.overall if o.model == family)
-            cells = [c for c in summary.cells if c.model.partition(":")[0] == family]
-            name = f"federated, {variant.name}" if family == "global" else "local-only"
-            rows.append((name, cells, overall))
-        for with_one_class in (False, True) if trains else ():
-            rows.append(central(simulation, parse_experiment(file.read_text()), with_one_class))
+    done = [arguments.out / f"{run}.json" for run in RUNS]
+    rows = [
+        (name, [Cell(**c) for c in cells], Overall(**overall))
+        for file in done
+        if file.is_file()
+        for name, cells, overall in json.loads(file.read_text())
+    ]
     show(rows, sorted(sites))
 
 
-def central(
-    simulation: Simulation, experiment: Experiment, with_one_class: bool
-) -> tuple[str, list[Cell], Overall]:
+def variant(experiment: Path, run: str, out: Path) -> Path:
+    """The experiment file of a run: what one-class sites do, and local models only once."""
+    document = tomlkit.parse(experiment.read_text("utf-8"))
+    federation = document.setdefault("federation", tomlkit.table())
+    federation["train_one_class"] = run in ("trains", "central-one-class")
+    evaluation = document.setdefault("evaluation", tomlkit.table())
+    evaluation["local_baseline"] = run == "evaluates"
+    file = out / f"{run}.toml"
+    file.write_text(tomlkit.dumps(document), encoding="utf-8")
+    return file
+
+
+def federated(simulation: Simulation, run: str) -> list[Row]:
+    """Simulate; the global model, and the local ones where they were trained."""
+    summary = simulate(simulation)
+    print(f"{run}: median {np.median([r.seconds for r in summary.rounds]):.1f} s a round")
+    rows = []
+    for family, name in (("local", "local-only"), ("global", f"federated, one-class site {run}")):
+        overall = next((o for o in summary.overall if o.model == family), None)
+        if overall and overall.within is not None:
+            cells = [c for c in summary.cells if c.model.partition(":")[0] == family]
+            rows.append((name, cells, overall))
+    return rows
+
+
+def central(simulation: Simulation) -> list[Row]:
     """Train on all sites' training patients in one place; score at each site."""
+    experiment = simulation.experiment
     participants = [
         Participant(
             open_site(Path(n["folder"]), name=n["name"], state=Path(n["state"])), experiment
         )
         for n in simulation.nodes
     ]
-    training = [
-        p.parts["train"]
-        for p in participants
-        if with_one_class or len(np.unique(p.parts["train"].labels)) > 1
-    ]
+    training = [p.parts["train"] for p in participants if p.does_not_train_because is None]
     pooled = Examples(
         np.concatenate([t.images for t in training]), np.concatenate([t.labels for t in training])
     )
     network = copy.deepcopy(participants[0].base.network)
-    for round_ in range(experiment.schedule.rounds):
+    for number in range(experiment.schedule.rounds):
         figures = train_round(
-            network, pooled, experiment.schedule, round_, seed=round_, device=DEVICE
+            network, pooled, experiment.schedule, number, seed=number, device=DEVICE
         )
-        print(f"central, round {round_ + 1}: loss {figures.loss:.3f}", flush=True)
+        print(f"central, round {number + 1}: loss {figures.loss:.3f}", flush=True)
     scores: dict[str, list[Scores]] = {}
     for p in participants:
         test = p.parts["test"]
@@ -99,10 +123,11 @@ def central(
     cells, overall = cells_and_overall(
         scores, {}, ["global"], list(experiment.outcomes), {}, experiment.evaluation.confidence
     )
-    return f"central{', with one-class sites' if with_one_class else ''}", cells, overall[0]
+    extra = ", one-class site in it" if experiment.federation.train_one_class else ""
+    return [(f"central{extra}", cells, overall[0])]
 
 
-def show(rows: list[tuple[str, list[Cell], Overall]], sites: list[str]) -> None:
+def show(rows: list[Row], sites: list[str]) -> None:
     """Print the table in Markdown."""
     head = ["model", *sites, "within-site", "pooled ± bound", "site-only"]
     print("\n| " + " | ".join(head) + " |")

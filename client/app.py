@@ -13,6 +13,9 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
 from fedrad.exchange.experiment import ExperimentError, parse_experiment
 from fedrad.exchange.messages import (
     BASELINE,
@@ -28,8 +31,6 @@ from fedrad.exchange.messages import (
     from_record,
     to_record,
 )
-from flwr.app import Context, Message, RecordDict
-from flwr.clientapp import ClientApp
 
 from .ledger import Ledger
 from .log import site_log
@@ -109,10 +110,14 @@ def _answer(message: Message, context: Context, answer: Answer) -> Message:
     except Exception:
         log.exception("unexpected error")
         reply = Refusal(reason="internal")
-    if site is not None:
-        Ledger(site.state / "ledger.jsonl").record(
-            f"run {message.metadata.run_id}", reply, 0 if packed is None else packed.nbytes
-        )
+    try:
+        if site is not None:
+            Ledger(site.state / "ledger.jsonl").record(
+                f"run {message.metadata.run_id}", reply, 0 if packed is None else packed.nbytes
+            )
+    except Exception:  # its text would leave: Flower sends the exceptions of an app to the server
+        log.exception("the ledger cannot be written, so nothing leaves")
+        reply, packed = Refusal(reason="internal"), None
     return Message(to_record(reply, packed), reply_to=message)
 
 

@@ -8,9 +8,10 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedrad.exchange.experiment import EvaluationSettings, Experiment
 from fedrad.exchange.messages import Part
-from numpy.typing import NDArray
 
 from .problems import SiteProblem
 from .settings import ORDER_COLUMNS, Site

@@ -1,10 +1,11 @@
 """What may leave a site: figures from enough units, whatever an experiment asks."""
 
 import numpy as np
-from fedrad.exchange.histogram import count
-from fedrad.exchange.messages import Confusion, Counts, Missing, ModelName, Monitoring, Scores
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
+
+from fedrad.exchange.histogram import count
+from fedrad.exchange.messages import Confusion, Counts, Missing, ModelName, Monitoring, Scores
 
 Logits = NDArray[np.float64]
 Labels = NDArray[np.float32]

@@ -16,6 +16,9 @@ RADIOGRAPHY = {"CR", "DX", "DR", "RG", "XR", "SC", "OT", "IO", ""}
 
 BLACK = -1024.0
 
+MINIMUM_VISIBLE = 0.05
+"""Share of pixels that must lie inside the file's own window; else window and pixels disagree."""
+
 
 class UnusableImage(Exception):
     """A file that is no radiograph this version can read; the text says why, for the site."""
@@ -109,6 +112,9 @@ def _window(values: NDArray[np.generic], dataset: pydicom.Dataset) -> NDArray[np
         low, high = (float(x) for x in np.percentile(windowed, (0.5, 99.5)))
     if not high > low:
         raise ValueError("all pixels are equal")
+    visible = ((windowed > low) & (windowed < high)).mean()
+    if visible < MINIMUM_VISIBLE:
+        raise ValueError(f"its window shows grey in {visible:.1%} of the picture only")
     scaled: NDArray[np.float32] = np.clip((windowed - low) / (high - low), 0.0, 1.0)
     return scaled.astype(np.float32)  # a copy, so inversion may work in place
 

@@ -2,7 +2,6 @@
 
 import copy
 import importlib.metadata
-import os
 import time
 from collections.abc import Callable
 from functools import cached_property
@@ -11,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+
 from fedrad.exchange.experiment import Experiment
 from fedrad.exchange.messages import (
     BaselineReply,
@@ -29,7 +30,6 @@ from fedrad.models.network import ResNet, stage_tensors
 from fedrad.models.settings import Stage
 from fedrad.models.training import Examples, score, train_round
 from fedrad.models.weights import Base, WeightsError, load_base, read_model, save
-from numpy.typing import NDArray
 
 from .cohort import Cohort, read_cohort, split
 from .disclosure import Disclosure
@@ -39,6 +39,10 @@ from .problems import SiteProblem
 from .settings import Site
 
 Flat = NDArray[np.float32]
+
+
+ALL_THREADS = torch.get_num_threads()
+"""What PyTorch takes of its own accord: all cores, or OMP_NUM_THREADS."""
 
 
 class Participant:
@@ -70,7 +74,7 @@ class Participant:
     @cached_property
     def threads(self) -> int:
         """CPU threads that PyTorch uses for this site."""
-        return self.site.settings.threads or os.cpu_count() or 1
+        return self.site.settings.threads or ALL_THREADS
 
     @cached_property
     def base(self) -> Base:
@@ -300,6 +304,4 @@ class Participant:
             return global_model
         if name == "base":
             return self.base.as_model(self.experiment.outcomes, self.experiment.model.base_outputs)
-        return (
-            read_model(self.local_file, self.base.network) if self.local_file.is_file() else None
-        )
+        return read_model(self.local_file, self.base.network) if self.local_file.is_file() else None

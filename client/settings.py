@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field, ValidationError
+
 from fedrad.exchange.experiment import Name, explain
 from fedrad.models.settings import Settings, Share
-from pydantic import Field, ValidationError
 
 from .problems import SiteProblem
 
@@ -43,7 +44,8 @@ class SiteSettings(Settings):
     """Folder for what the site keeps (decoded images, local models, log, ledger)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(default=0, ge=0, le=1024)
-    """CPU threads for training; 0 for all cores. One makes figures exactly repeatable anywhere."""
+    """CPU threads for training; 0 for all cores, or OMP_NUM_THREADS. With one, figures repeat
+    exactly whatever the machine."""
     tolerance: Share = 0.05
     """Largest share of files that may be set aside as broken."""
     columns: Columns = Columns()

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-from fedrad.exchange.experiment import ExperimentError
 from rich.console import Console
 from rich.logging import RichHandler
+
+from fedrad.exchange.experiment import ExperimentError
 
 app = typer.Typer(
     no_args_is_help=True,

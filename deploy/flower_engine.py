@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 import torch
+
 from fedrad.client.app import SITES_VARIABLE
 from fedrad.client.settings import open_site
 from fedrad.server.federation import ExperimentFailed

@@ -6,6 +6,7 @@ whatever sessions and groups Flower and Ray make for their children. Loopback on
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,7 +17,6 @@ import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from importlib.metadata import entry_points
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
@@ -55,7 +55,7 @@ class Flower:
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray listens on loopback only
             "PYTHONUNBUFFERED": "1",
         }  # fmt: skip
-        self._children: list[subprocess.Popen[bytes]] = []
+        self._children = [_start_keeper(folder)]
 
     def start_superlink(self, *options: str) -> None:
         """Start the SuperLink and wait until it answers. Raises FlowerError."""
@@ -121,7 +121,7 @@ class Flower:
         home.mkdir(exist_ok=True)
         with (self.folder / f"{name}.log").open("wb") as log:
             child = subprocess.Popen(
-                [sys.executable, "-m", __name__, str(os.getpid()), command, *arguments],
+                [f"{sysconfig.get_path('scripts')}/{command}", *arguments],
                 env={**self._environment, "FLWR_HOME": str(home)},
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C reaches us alone; we end the others
@@ -130,27 +130,32 @@ class Flower:
         return child
 
     def end(self) -> None:
-        """End every process of this Flower; those that do not go at a word are killed."""
-        patience = time.monotonic() + END_SECONDS
-        asked: set[int] = set()
-        while left := self._left():
-            killed = time.monotonic() > patience
-            for pid in left if killed else left - asked:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL if killed else signal.SIGTERM)
-            asked |= left
-            time.sleep(0.1)
+        """End every process of this Flower, and the keeper."""
+        for child in self._children:
+            child.terminate()  # where there is no /proc, Flower's commands end their children
+        end_processes_of(self.folder)
+        for child in self._children:
+            child.wait()
 
-    def _left(self) -> set[int]:
-        own = {child.pid for child in self._children if child.poll() is None}
-        return own | processes_of(self.folder)
+
+def end_processes_of(folder: Path) -> None:
+    """End all processes of a folder; those that do not go at a word are killed."""
+    patience = time.monotonic() + END_SECONDS
+    asked: set[int] = set()
+    while left := processes_of(folder):
+        killed = time.monotonic() > patience
+        for pid in left if killed else left - asked:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL if killed else signal.SIGTERM)
+        asked |= left
+        time.sleep(0.1)
 
 
 def processes_of(folder: Path) -> set[int]:
     """Ids of all processes whose `FLWR_HOME` lies in a folder, and of all their children.
 
     Their children too, as Ray's workers overwrite their environment. Empty where there is no
-    /proc: there Flower's own watching of parent processes has to do.
+    /proc.
     """
     mark = f"FLWR_HOME={folder}{os.sep}".encode()
     found: set[int] = set()
@@ -226,19 +231,20 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _child() -> None:
-    """Run a Flower command that ends when the process that started it has gone, killed or not.
+def _start_keeper(folder: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", __name__, str(os.getpid()), str(folder)],
+        stdin=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
 
-    Arguments: process id to watch, name of the command, its arguments.
-    """
-    from flwr.supercore.app_utils import start_parent_process_monitor
 
-    start_parent_process_monitor(int(sys.argv.pop(1)))
-    name = sys.argv.pop(1)
-    sys.argv[0] = name
-    (command,) = entry_points(group="console_scripts", name=name)
-    command.load()()
+def _keep(parent: int, folder: Path) -> None:
+    """Wait for the program that made the folder. If it was killed, clear up in its place."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    end_processes_of(folder)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":
-    _child()
+    _keep(int(sys.argv[1]), Path(sys.argv[2]))

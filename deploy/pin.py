@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import tomlkit
+from tomlkit.exceptions import TOMLKitError
+
 from fedrad.exchange.experiment import ExperimentError, read_experiment
 from fedrad.models.settings import ModelSettings
 from fedrad.models.weights import WeightsError, fetch, file_sha256
-from tomlkit.exceptions import TOMLKitError
 
 PUBLISHED = ("resnet50-res512-all", "imagenet")
 

@@ -4,6 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from flwr.app import Context, RecordDict
+
 from fedrad.client.app import app as client_app
 from fedrad.client.cohort import read_cohort
 from fedrad.client.problems import SiteProblem
@@ -12,7 +14,6 @@ from fedrad.exchange.experiment import Experiment, ExperimentError, read_experim
 from fedrad.models.weights import WeightsError, load_base
 from fedrad.server.app import app as server_app
 from fedrad.server.summary import Summary, read_summary
-from flwr.app import Context, RecordDict
 
 from .grid import InProcessGrid, NodeConfig
 

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from fedrad.server.summary import Cell, Interval, Overall, Summary
 from rich.console import Console
 from rich.table import Table
+
+from fedrad.server.summary import Cell, Interval, Overall, Summary
 
 FAMILIES = {"base": "base", "local": "local-only", "global": "global"}
 

@@ -6,9 +6,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from pydantic import Field, StringConstraints, ValidationError, model_validator
+
 from fedrad.models.schedule import Schedule
 from fedrad.models.settings import ModelSettings, RecipeSettings, Settings
-from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 """Name of a site or experiment, also of files: letters, digits, `.`, `_`, `-`; at most 64."""

@@ -17,6 +17,7 @@ LIMIT = 30.0
 CELLS = 128
 
 GRID: NDArray[np.float64] = np.sinh(np.linspace(-np.arcsinh(LIMIT), np.arcsinh(LIMIT), CELLS + 1))
+GRID[0], GRID[-1] = -LIMIT, LIMIT  # sinh(arcsinh(30)) is a hair less
 """Cell edges, finest around a logit of 0 (0.064 wide) and coarser outwards (1.9 wide)."""
 
 

@@ -9,10 +9,12 @@ from math import prod
 from typing import Literal
 
 import numpy as np
-from fedrad.models.settings import Stage
 from numpy.typing import NDArray
 
+from fedrad.models.settings import Stage
+
 from .wire import Wire
+
 
 class UpdateError(Exception):
     """A packed array that is not what its manifest, or the experiment, says."""

@@ -58,7 +58,8 @@ def train_round(
     recipe = schedule.recipe
     blocks = trainable_blocks(schedule.stage(round_))
     generator = torch.Generator().manual_seed(seed)
-    network.to(device).train_blocks(blocks, batchnorm_moves=recipe.batchnorm == "shared")
+    network.to(device, memory_format=torch.channels_last)  # a third faster on CPU
+    network.train_blocks(blocks, batchnorm_moves=recipe.batchnorm == "shared")
     optimizer = torch.optim.AdamW(_parameter_groups(network, blocks, schedule, round_))
     steps = recipe.local_epochs * -(-len(examples) // recipe.batch_size)
     total = 0.0
@@ -156,21 +157,21 @@ def _batch(
     examples: Examples, rows: NDArray[np.int64], device: torch.device
 ) -> tuple[Tensor, Tensor]:
     images = torch.from_numpy(examples.images[rows].astype(np.float32)).unsqueeze(1)
-    return images.to(device), torch.from_numpy(examples.labels[rows]).to(device)
+    images = images.to(device, memory_format=torch.channels_last)
+    return images, torch.from_numpy(examples.labels[rows]).to(device)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def score(
     network: ResNet, images: NDArray[np.float16], *, device: torch.device, batch_size: int = 32
 ) -> NDArray[np.float64]:
     """Logits (N, K) of images (N, S, S), in float32 arithmetic on every device."""
-    network.to(device).eval()
-    logits = [
-        network(
-            torch.from_numpy(images[i : i + batch_size].astype(np.float32)).unsqueeze(1).to(device)
-        )
-        for i in range(0, len(images), batch_size)
-    ]
+    network.to(device, memory_format=torch.channels_last).eval()
+    logits = []
+    for start in range(0, len(images), batch_size):
+        batch = torch.from_numpy(images[start : start + batch_size].astype(np.float32))
+        batch = batch.unsqueeze(1).to(device, memory_format=torch.channels_last)
+        logits.append(network(batch))
     if not logits:
         return np.zeros((0, network.fc.out_features))
     return torch.cat(logits).double().cpu().numpy()

@@ -83,6 +83,7 @@ def load_base(settings: ModelSettings, outcomes: int, *, seed: int, dropout: flo
         torch.manual_seed(seed)
         network = ResNet(settings, outcomes, dropout)
     if settings.weights == "random":
+        _expect_radiographs(network)
         return Base(network, _backbone_digest(network), f"random weights (seed {seed})")
     path = find(settings)
     tensors, outputs, description = _read(settings, path)
@@ -93,6 +94,14 @@ def load_base(settings: ModelSettings, outcomes: int, *, seed: int, dropout: flo
             outputs = ()
     _fit(network, tensors, path.name)
     return Base(network, _backbone_digest(network), description, outputs, head)
+
+
+def _expect_radiographs(network: ResNet) -> None:
+    """Give the first normalisation of a random network the variance that an input in
+    [-1024, 1024] (standard deviation about 512) has behind its convolution: with the usual 1, a
+    frozen stem would pass on values of thousands."""
+    energy = network.conv1.weight.detach().square().sum(dim=(1, 2, 3))
+    network.bn1.running_var.copy_(512.0**2 * energy)
 
 
 def folders() -> list[Path]:
@@ -114,25 +123,23 @@ def find(settings: ModelSettings) -> Path:
     places = [folder / name for folder in folders()]
     if settings.weights == "resnet50-res512-all":  # torchxrayvision's own cache
         places.append(Path.home() / ".torchxrayvision" / "models_data" / name)
-    for place in places:
-        if place.is_file():
-            if settings.sha256 is None:
-                raise WeightsError(
-                    f'weights "{settings.weights}" are not pinned: run '
-                    f"`fedrad weights pin {settings.weights}` to write their SHA-256 into the "
-                    "experiment file"
-                )
-            found = file_sha256(place)
-            if found != settings.sha256:
-                raise WeightsError(
-                    f"{name} has SHA-256 {found}, the experiment asks for {settings.sha256}: "
-                    "get the coordinator's file, or pin this one in the experiment"
-                )
+    if settings.sha256 is None:
+        raise WeightsError(
+            f'weights "{settings.weights}" are not pinned: run `fedrad weights pin '
+            f"{settings.weights}` to write their SHA-256 into the experiment file"
+        )
+    hashes = {place: file_sha256(place) for place in places if place.is_file()}
+    for place, found in hashes.items():
+        if found == settings.sha256:
             return place
-    wanted = f" with SHA-256 {settings.sha256}" if settings.sha256 else ""
+    if hashes:
+        raise WeightsError(
+            f"{name} has SHA-256 {next(iter(hashes.values()))}, the experiment asks for "
+            f"{settings.sha256}: get the coordinator's file, or pin this one in the experiment"
+        )
     raise WeightsError(
-        f'weights "{settings.weights}" not found: put the file {name}{wanted} into '
-        f"{places[0].parent} (or name its folder in FEDRAD_WEIGHTS)"
+        f'weights "{settings.weights}" not found: put the file {name} with SHA-256 '
+        f"{settings.sha256} into {places[0].parent} (or name its folder in FEDRAD_WEIGHTS)"
     )
 
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from fedrad.exchange.update import Manifest
 from numpy.typing import NDArray
+
+from fedrad.exchange.update import Manifest
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ import logging
 import sys
 from pathlib import Path
 
-from fedrad.exchange.experiment import parse_experiment
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
+
+from fedrad.exchange.experiment import parse_experiment
 
 from .experiment import run_experiment
 

@@ -6,16 +6,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
+from flwr.serverapp import Grid
+
 from fedrad.exchange.experiment import parse_experiment
 from fedrad.exchange.messages import Missing, ModelName, Readiness, Scores
 from fedrad.models.weights import Base, file_sha256, load_base, save
-from flwr.serverapp import Grid
 
 from .federation import ExperimentFailed, Federation
 from .records import Records
 from .report import write_report
 from .statistics import best_threshold
-from .summary import Provenance, Round, SiteEntry, Summary, cells_and_overall
+from .summary import (
+    DEFAULT_THRESHOLD,
+    Provenance,
+    Round,
+    SiteEntry,
+    Summary,
+    cells_and_overall,
+)
 
 log = logging.getLogger("fedrad.server")
 
@@ -63,7 +71,7 @@ class _Results:
         self.status = "failed"
         self.why: str | None = "an unexpected error; see the log"
         self.rounds: list[Round] = []
-        self.thresholds: dict[str, float] = {}
+        self.thresholds: dict[str, float | None] = {}
         self.scores: dict[str, list[Scores]] = {}
         self.missing: dict[str, Missing] = {}
 
@@ -94,7 +102,11 @@ def _evaluate(federation: Federation, results: _Results) -> None:
     models: list[ModelName] = ["base", "local", "global"]
     if not federation.experiment.evaluation.local_baseline:
         models.remove("local")
-    results.scores, results.missing = federation.scores("test", models, results.thresholds)
+    thresholds = {
+        outcome: DEFAULT_THRESHOLD if chosen is None else chosen
+        for outcome, chosen in results.thresholds.items()
+    }
+    results.scores, results.missing = federation.scores("test", models, thresholds)
 
 
 def _write(

@@ -8,6 +8,10 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from flwr.app import RecordDict
+from flwr.serverapp import Grid
+from numpy.typing import NDArray
+
 from fedrad.exchange.experiment import Experiment
 from fedrad.exchange.messages import (
     BASELINE,
@@ -32,9 +36,6 @@ from fedrad.exchange.wire import Wire
 from fedrad.models.network import stage_tensors
 from fedrad.models.settings import Stage
 from fedrad.models.weights import Base
-from flwr.app import RecordDict
-from flwr.serverapp import Grid
-from numpy.typing import NDArray
 
 from .aggregation import Spooled, average
 from .records import Records
@@ -203,6 +204,7 @@ class Federation:
             units=reply.units,
             loss=reply.loss,
             auroc={outcome: m.auroc for outcome, m in reply.monitoring.items()},
+            missing={outcome: m.missing for outcome, m in reply.monitoring.items() if m.missing},
         )
         if reply.manifest is None:
             return result.model_copy(update={"status": "evaluated"})
@@ -229,7 +231,8 @@ class Federation:
             log.warning("  %s: %s", site, result.why)
         else:
             shown = ", ".join(
-                f"{v:.3f}" if v is not None else "withheld" for v in result.auroc.values()
+                f"{v:.3f}" if v is not None else f"none ({result.missing.get(k)})"
+                for k, v in result.auroc.items()
             )
             trained = f"loss {result.loss:.3f}, " if result.loss is not None else ""
             log.info(

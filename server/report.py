@@ -240,7 +240,9 @@ def _text(entry: SiteRound | None, outcome: str | None) -> str:
     if entry is None:
         return "not asked"
     if entry.status in ("ok", "evaluated"):
-        return "no training" if outcome is None and entry.status == "evaluated" else "no figure"
+        if outcome is None:
+            return "no training" if entry.status == "evaluated" else "no figure"
+        return entry.missing.get(outcome, "no figure")
     return STATUS.get(entry.status, entry.status)
 
 

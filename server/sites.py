@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
-from fedrad.exchange.messages import REASONS, MessageError, Refusal, reply_from_record
-from fedrad.exchange.wire import Wire
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
+
+from fedrad.exchange.messages import REASONS, MessageError, Refusal, reply_from_record
+from fedrad.exchange.wire import Wire
 
 log = logging.getLogger("fedrad.server")
 

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.stats import norm
+
 from fedrad.exchange.histogram import CELLS, GRID, Histogram
 from fedrad.exchange.messages import Scores
-from numpy.typing import NDArray
-from scipy.stats import norm
 
 Interval = tuple[float, float]
 Floats = NDArray[np.float64]
@@ -41,16 +43,33 @@ def logit_interval(
     """Confidence interval of an AUROC on the logit scale, logit(A) ± z·se/(A(1-A)).
 
     Small-sample rule: with one unit in a class, or perfect separation (for which DeLong would
-    give [1, 1]), the AUROC is moved half a pair towards one half,
-    A* = (A·PN + ½)/(PN + 1), and its variance is that of Hanley & McNeil (1982) at A*.
+    give [1, 1]), the interval is Newcombe's (`newcombe_interval`).
     """
     if variance <= 0.0 or auroc in (0.0, 1.0) or min(positives, negatives) < 2:
-        pairs = positives * negatives
-        auroc = (auroc * pairs + 0.5) / (pairs + 1)
-        variance = hanley_mcneil(auroc, positives, negatives)
+        return newcombe_interval(auroc, positives, negatives, confidence)
     half = norm.ppf(0.5 + confidence / 2) * np.sqrt(variance) / (auroc * (1 - auroc))
     centre = np.log(auroc / (1 - auroc))
     low, high = 1 / (1 + np.exp(-(centre + np.array([-half, half]))))
+    return float(low), float(high)
+
+
+def newcombe_interval(auroc: float, positives: int, negatives: int, confidence: float) -> Interval:
+    """Score-like interval of an AUROC from its value and the counts (Newcombe 2006, Statistics in
+    Medicine 25:559, method 5).
+
+    The limits are the values A with |auroc - A| = z·√V(A), where V is Hanley and McNeil's variance
+    under exponential scores with both counts in its last terms replaced by their mean.
+    """
+    z = norm.ppf(0.5 + confidence / 2)
+    mean = (positives + negatives) / 2 - 1
+
+    def gap(a: float) -> float:
+        spread = 1 + mean * (1 - a) / (2 - a) + mean * a / (1 + a)
+        return float((auroc - a) ** 2 - z**2 * a * (1 - a) * spread / (positives * negatives))
+
+    near = 1e-9  # at 0 and 1 the gap is 0 as well, which is not the limit sought
+    low = brentq(gap, 0.0, auroc - near) if auroc > near else 0.0
+    high = brentq(gap, auroc + near, 1.0) if auroc < 1 - near else 1.0
     return float(low), float(high)
 
 
@@ -99,9 +118,7 @@ def _weighted(
     return Estimate(value, logit_interval(value, variance, positives, negatives, confidence))
 
 
-def pair_placements(
-    positives: Histogram, negatives: Histogram
-) -> tuple[Floats, Floats]:
+def pair_placements(positives: Histogram, negatives: Histogram) -> tuple[Floats, Floats]:
     """For each bin of positives: negatives certainly below, and negatives in overlapping bins.
 
     The two histograms may have different bins of the same grid.
@@ -206,10 +223,10 @@ def within_share(cells: Sequence[Scores]) -> float | None:
     return sum(c.positives * c.negatives for c in cells) / (P * N)
 
 
-def best_threshold(histograms: Sequence[Histogram]) -> float:
+def best_threshold(histograms: Sequence[Histogram]) -> float | None:
     """Logit that maximises sensitivity + specificity (Youden 1950) over summed histograms.
 
-    Bins that a candidate cuts are divided evenly over their cells. 0 where a class is missing.
+    Bins that a candidate cuts are divided evenly over their cells. None where a class is missing.
     """
     positives, negatives = np.zeros(CELLS), np.zeros(CELLS)
     for h in histograms:
@@ -219,7 +236,7 @@ def best_threshold(histograms: Sequence[Histogram]) -> float:
             positives[low:high] += p / (high - low)
             negatives[low:high] += n / (high - low)
     if positives.sum() == 0 or negatives.sum() == 0:
-        return 0.0
+        return None
     sensitivity = 1 - np.concatenate([[0.0], positives.cumsum()]) / positives.sum()
     specificity = np.concatenate([[0.0], negatives.cumsum()]) / negatives.sum()
     best = np.flatnonzero(np.isclose(sensitivity + specificity, (sensitivity + specificity).max()))

@@ -4,8 +4,9 @@ import csv
 from pathlib import Path
 from typing import Any, Literal
 
-from fedrad.exchange.messages import Missing, Scores
 from pydantic import BaseModel, ConfigDict
+
+from fedrad.exchange.messages import Missing, Scores
 
 from .statistics import (
     macro,
@@ -17,6 +18,10 @@ from .statistics import (
 )
 
 Interval = tuple[float, float]
+
+
+DEFAULT_THRESHOLD = 0.0
+"""A logit of 0: where balanced training puts the border between the classes."""
 
 
 class Part(BaseModel):
@@ -61,6 +66,9 @@ class Overall(Part):
     negatives: int = 0
     threshold: float | None = None
     """Common threshold, a logit; global model only."""
+    threshold_from: Literal["validation", "default"] | None = None
+    """"default" is a logit of 0, where no site could release both classes of its validation
+    patients."""
     sensitivity: float | None = None
     specificity: float | None = None
 
@@ -75,6 +83,8 @@ class SiteRound(Part):
     loss: float | None = None
     auroc: dict[str, float | None] = {}
     """Of the global model as it entered the round, on the site's validation patients."""
+    missing: dict[str, Missing] = {}
+    """Outcome -> why there is no AUROC."""
 
 
 class Round(Part):
@@ -176,12 +186,13 @@ def cells_and_overall(
     absent: dict[str, Missing],
     models: list[str],
     outcomes: list[str],
-    thresholds: dict[str, float],
+    thresholds: dict[str, float | None],
     confidence: float,
 ) -> tuple[list[Cell], list[Overall]]:
     """From what sites released (site -> scores), or why they did not, to the summary's figures.
 
     `models`: "base", "global" and "local:SITE" for each site; a local model is scored at home.
+    `thresholds`: per outcome, None where none could be chosen on validation patients.
     """
     sites = sorted({*scores, *absent})
     released = {(s.model, site, s.outcome): s for site, of_site in scores.items() for s in of_site}
@@ -207,8 +218,16 @@ def cells_and_overall(
                 if (s := released.get((kind, site, outcome)))  # type: ignore[arg-type]
                 and s.histogram is not None
             }
-            threshold = thresholds.get(outcome) if kind == "global" else None
-            overall.append(_overall(kind, outcome, of_sites, threshold, confidence))
+            figures = _overall(kind, outcome, of_sites, confidence)
+            if kind == "global" and outcome in thresholds:
+                chosen = thresholds[outcome]
+                figures = figures.model_copy(
+                    update={
+                        "threshold": DEFAULT_THRESHOLD if chosen is None else chosen,
+                        "threshold_from": "default" if chosen is None else "validation",
+                    }
+                )
+            overall.append(figures)
     return cells, overall
 
 
@@ -230,9 +249,7 @@ def _cell(model: str, site: str, scores: Scores, confidence: float) -> Cell:
     )
 
 
-def _overall(
-    model: str, outcome: str, scores: dict[str, Scores], threshold: float | None, confidence: float
-) -> Overall:
+def _overall(model: str, outcome: str, scores: dict[str, Scores], confidence: float) -> Overall:
     cells = list(scores.values())
     within, mean = within_site(cells, confidence), macro(cells, confidence)
     all_pairs = pooled([s.histogram for s in cells if s.histogram], confidence)
@@ -255,7 +272,6 @@ def _overall(
         within_share=within_share(cells),
         positives=sum(s.positives for s in cells),
         negatives=sum(s.negatives for s in cells),
-        threshold=threshold,
         sensitivity=_share(
             sum(t.true_positives for t in tables), sum(t.false_negatives for t in tables)
         ),

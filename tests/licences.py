@@ -17,7 +17,9 @@ KNOWN = {"cuda-toolkit": "NVIDIA Proprietary Software"}
 def main() -> int:
     """Print what is forbidden or unknown; 1 if anything is."""
     command = [sys.executable, "-m", "piplicenses", "--format=json", "--from=mixed"]
-    packages = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+    packages = json.loads(
+        subprocess.run(command, capture_output=True, check=True, text=True).stdout
+    )
     bad = []
     for package in packages:
         licence = KNOWN.get(package["Name"], package["License"])

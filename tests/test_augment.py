@@ -5,9 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fedrad.models.augment import augment, cutmix
-from fedrad.models.settings import Augmentation, RecipeSettings
-from fedrad.models.training import _loss, masked_loss
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ks_2samp
@@ -15,6 +12,10 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import CutMix
 from torchvision.transforms.v2.functional import affine, gaussian_blur, rotate
+
+from fedrad.models.augment import augment, cutmix
+from fedrad.models.settings import Augmentation, RecipeSettings
+from fedrad.models.training import _loss, masked_loss
 
 seeds = st.integers(0, 2**31 - 1)
 

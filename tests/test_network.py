@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from torch import Tensor, nn
+
 from fedrad.models.network import ResNet, block_of, digest, stage_tensors
 from fedrad.models.schedule import Schedule, trainable_blocks
 from fedrad.models.settings import BLOCKS, STAGES, ModelSettings, RecipeSettings, Stage
 from fedrad.models.training import Examples, train_round
-from torch import Tensor, nn
 
 BACKBONES = ("resnet18", "resnet34", "resnet50")
 CPU = torch.device("cpu")

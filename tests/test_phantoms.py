@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+
 from fedrad.deploy import phantoms
 
 PATIENTS = 6

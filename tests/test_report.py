@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from fedrad.exchange.experiment import Experiment
 from fedrad.server.report import render, write_report
 from fedrad.server.summary import (

@@ -5,10 +5,11 @@ from math import isclose
 
 import pytest
 import torch
-from fedrad.models.schedule import Schedule, one_cycle, trainable_blocks
-from fedrad.models.settings import BLOCKS, PRESETS, STAGES, RecipeSettings, Thaw
 from hypothesis import given
 from hypothesis import strategies as st
+
+from fedrad.models.schedule import Schedule, one_cycle, trainable_blocks
+from fedrad.models.settings import BLOCKS, PRESETS, STAGES, RecipeSettings, Thaw
 
 PUBLISHED_30 = 10 * ["probe"] + 2 * ["probe"] + 4 * ["layer4"] + 6 * ["layer3"] + 8 * ["layer2"]
 """Goedicke-Fritz et al. 2025, by hand: 10 rounds of probe, then E = 20 with layer4 from

@@ -6,8 +6,12 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import fedrad.deploy
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
+
+import fedrad.deploy
 from fedrad.exchange.experiment import (
     EvaluationSettings,
     Experiment,
@@ -16,9 +20,6 @@ from fedrad.exchange.experiment import (
     read_experiment,
 )
 from fedrad.models.settings import PRESETS, ModelSettings, RecipeSettings, Settings
-from hypothesis import given
-from hypothesis import strategies as st
-from pydantic import BaseModel, ValidationError
 
 HEAD = 'name = "bpd-day1"\noutcomes = ["bpd"]\n'
 TEMPLATE = Path(next(iter(fedrad.deploy.__path__))) / "templates" / "experiment.toml"

@@ -3,16 +3,17 @@
 import numpy as np
 import pytest
 import torch
-from fedrad.models.augment import augment
-from fedrad.models.network import ResNet, digest
-from fedrad.models.schedule import Schedule
-from fedrad.models.settings import ModelSettings, RecipeSettings
-from fedrad.models.training import Examples, balanced_order, masked_loss, score, train_round
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from torch.nn import functional
+
+from fedrad.models.augment import augment
+from fedrad.models.network import ResNet, digest
+from fedrad.models.schedule import Schedule
+from fedrad.models.settings import ModelSettings, RecipeSettings
+from fedrad.models.training import Examples, balanced_order, masked_loss, score, train_round
 
 CPU = torch.device("cpu")
 NARROW = ModelSettings(backbone="resnet18", width=0.125, weights="random", size=32)
@@ -144,13 +145,15 @@ def test_a_round_is_repeated_to_the_bit_by_its_seed(round_: int) -> None:
 
 
 def test_a_round_neither_depends_on_the_global_generator_nor_moves_it() -> None:
-    torch.manual_seed(123)
-    first = after_a_round(1)
-    torch.manual_seed(321)
-    net, before = network(), torch.get_rng_state()
-    train_round(net, cohort(16), Schedule(RecipeSettings(), 30), 22, seed=1, device=CPU)
-    assert torch.equal(before, torch.get_rng_state())
-    assert digest(net.state_dict()) == first[0]
+    trained = set()
+    for state in (123, 321):
+        net = network()
+        torch.manual_seed(state)
+        before = torch.get_rng_state()
+        train_round(net, cohort(16), Schedule(RecipeSettings(), 30), 22, seed=1, device=CPU)
+        assert torch.equal(before, torch.get_rng_state())
+        trained.add(digest(net.state_dict()))
+    assert len(trained) == 1
 
 
 @pytest.mark.parametrize(("units", "epochs", "steps"), [(16, 1, 2), (17, 1, 3), (3, 4, 4)])

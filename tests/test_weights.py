@@ -9,14 +9,15 @@ import pytest
 import torch
 import torchvision
 import torchxrayvision
-from fedrad.models import weights
-from fedrad.models.network import ResNet
-from fedrad.models.settings import ModelSettings
-from fedrad.models.weights import WeightsError, fetch, file_sha256, load_base, read_model, save
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import normalize
+
+from fedrad.models import weights
+from fedrad.models.network import ResNet
+from fedrad.models.settings import ModelSettings
+from fedrad.models.weights import WeightsError, fetch, file_sha256, load_base, read_model, save
 
 XRV_FILE = "pc-nih-rsna-siim-vin-resnet50-test512-e400-state.pt"
 IMAGENET_FILE = "resnet18-f37072fd.pth"

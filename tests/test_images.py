@@ -1,0 +1,172 @@
+"""A file becomes the picture a radiologist would be shown, or is set aside with the reason."""
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless
+
+from fedrad.client.image_store import load_images
+from fedrad.client.images import UnusableImage, read_image
+from fedrad.deploy import phantoms
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "dicom"
+
+
+def write_dicom(path: Path, stored: np.ndarray, *, bits: int = 12, signed: bool = False, **tags):
+    """A CR image of stored values, with tags of the pixel chain."""
+    ds = pydicom.Dataset()
+    ds.file_meta = pydicom.dataset.FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.SOPClassUID, ds.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.1", "1.2.3"
+    ds.Modality, ds.PhotometricInterpretation, ds.SamplesPerPixel = "CR", "MONOCHROME2", 1
+    ds.Rows, ds.Columns = stored.shape
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit = (8, 8, 7) if bits == 8 else (16, bits, bits - 1)
+    ds.PixelRepresentation = int(signed)
+    dtype = np.uint8 if bits == 8 else np.int16 if signed else np.uint16
+    ds.PixelData = stored.astype(dtype).tobytes()
+    for tag, value in tags.items():
+        setattr(ds, tag, value)
+    ds.save_as(path, enforce_file_format=True)
+    return path
+
+
+RAMP = np.tile(np.linspace(0, 4095, 64), (64, 1)).round()
+
+
+def test_the_whole_range_of_a_window_becomes_black_to_white(tmp_path):
+    file = write_dicom(tmp_path / "a.dcm", RAMP, WindowCenter=2048, WindowWidth=4096)
+    picture = read_image(file, 64)
+    assert picture.shape == (64, 64)
+    assert picture.dtype == np.float16
+    np.testing.assert_allclose(picture[0], np.linspace(-1024, 1024, 64), atol=3)
+
+
+def test_monochrome1_is_turned_after_its_window(tmp_path):
+    tags = {"WindowCenter": 1000, "WindowWidth": 800}
+    one = write_dicom(tmp_path / "1.dcm", RAMP, PhotometricInterpretation="MONOCHROME1", **tags)
+    two = write_dicom(tmp_path / "2.dcm", RAMP, **tags)
+    np.testing.assert_allclose(read_image(one, 64), -read_image(two, 64).astype(float), atol=1.5)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 16])
+@pytest.mark.parametrize("signed", [False, True])
+def test_the_same_picture_whatever_the_bits_sign_and_rescale(tmp_path, bits, signed):
+    if bits == 8 and signed:
+        pytest.skip("8-bit signed radiographs do not occur")
+    shown = np.tile(np.linspace(0, 1, 64), (64, 1))
+    stored = (shown * (2**bits - 1)).round() - (2 ** (bits - 1) if signed else 0)
+    slope, intercept = 0.5, -1024.0
+    low, high = (v * slope + intercept for v in (stored.min(), stored.max()))
+    file = write_dicom(
+        tmp_path / "a.dcm", stored, bits=bits, signed=signed,
+        RescaleSlope=slope, RescaleIntercept=intercept,
+        WindowCenter=(low + high) / 2 + 0.5, WindowWidth=high - low + 1,
+    )  # fmt: skip
+    np.testing.assert_allclose(read_image(file, 64), shown * 2048 - 1024, atol=10)
+
+
+def test_without_a_window_a_percentile_window_shows_the_picture(tmp_path):
+    stored = RAMP / 8 + 1000
+    stored[0, 0] = 4095  # a dead pixel must not darken the rest
+    picture = read_image(write_dicom(tmp_path / "a.dcm", stored), 64)
+    assert picture.min() == -1024
+    assert picture[32, 60] > 850
+
+
+def test_a_picture_is_padded_with_black_not_stretched_or_cropped(tmp_path):
+    Image.fromarray(np.full((40, 80), 255, np.uint8)).save(tmp_path / "wide.png")
+    picture = read_image(tmp_path / "wide.png", 80)
+    assert (picture[:19] == -1024).all()
+    assert (picture[21:59] == 1024).all()
+
+
+def test_png_of_16_bits_and_jpeg(tmp_path):
+    Image.fromarray((RAMP * 16).astype(np.uint16)).save(tmp_path / "a.png")
+    np.testing.assert_allclose(
+        read_image(tmp_path / "a.png", 64)[0], np.linspace(-1024, 1024, 64), atol=3
+    )
+    Image.fromarray((RAMP / 16).astype(np.uint8)).save(tmp_path / "a.jpg", quality=95)
+    np.testing.assert_allclose(
+        read_image(tmp_path / "a.jpg", 64)[0], np.linspace(-1024, 1024, 64), atol=60
+    )
+
+
+@pytest.mark.parametrize(
+    ("tags", "words"),
+    [
+        ({"Modality": "CT"}, "modality CT is no radiograph"),
+        ({"NumberOfFrames": 3}, "several frames"),
+        ({"SamplesPerPixel": 3}, "colour image"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "PALETTE COLOR"),
+        ({"PixelData": b"\0\0"}, "pixels cannot be decoded"),
+    ],
+)
+def test_what_is_no_radiograph_says_why(tmp_path, tags, words):
+    with pytest.raises(UnusableImage, match=words):
+        read_image(write_dicom(tmp_path / "a.dcm", RAMP, **tags), 32)
+
+
+@pytest.mark.parametrize("content", [b"", b"no image at all", b"\x89PNG\r\n\x1a\n broken"])
+def test_broken_files_say_why(tmp_path, content):
+    (tmp_path / "x").write_bytes(content)
+    with pytest.raises(UnusableImage, match=r"empty file|no readable"):
+        read_image(tmp_path / "x", 32)
+
+
+def test_a_uniform_picture_is_no_radiograph(tmp_path):
+    with pytest.raises(UnusableImage, match="all pixels are equal"):
+        read_image(write_dicom(tmp_path / "a.dcm", np.full((8, 8), 5)), 32)
+
+
+@pytest.mark.parametrize("name", sorted(phantoms.DEMO_HOSPITALS))
+def test_every_phantom_hospital_shows_the_spine_brighter_than_the_lung(tmp_path, name):
+    phantoms.write_hospital(tmp_path, phantoms.DEMO_HOSPITALS[name], 3, seed=5)
+    for file in sorted((tmp_path / "dicom").iterdir()):
+        picture = read_image(file, 96).astype(float)
+        spine, lung = picture[40:60, 45:51].mean(), np.median(picture[36:48, 26:36])
+        assert spine > lung + 200
+
+
+def test_compressed_and_uncompressed_pixels_are_the_same_picture(tmp_path):
+    plain = write_dicom(tmp_path / "a.dcm", RAMP, WindowCenter=2048, WindowWidth=4096)
+    ds = pydicom.dcmread(plain)
+    ds.compress(RLELossless)
+    ds.save_as(tmp_path / "b.dcm")
+    np.testing.assert_array_equal(read_image(plain, 48), read_image(tmp_path / "b.dcm", 48))
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared radiographs are not here")
+def test_real_radiographs_are_read_and_broken_files_are_set_aside():
+    for file in sorted((SHARED / "radiographs").iterdir()):
+        if "Rentgenprom" in file.name:  # its window does not belong to its pixels
+            with pytest.raises(UnusableImage, match="its window shows grey in"):
+                read_image(file, 128)
+        else:
+            assert read_image(file, 128).astype(float).std() > 50, file.name
+    for file in sorted((SHARED / "broken").iterdir()):
+        try:
+            read_image(file, 64)
+        except UnusableImage as problem:
+            assert str(problem)
+
+
+def test_the_store_decodes_once_and_keeps_the_reasons(tmp_path):
+    good = write_dicom(tmp_path / "a.dcm", RAMP)
+    bad = tmp_path / "b.dcm"
+    bad.write_bytes(b"broken")
+    calls: list[tuple[int, int]] = []
+    report = lambda done, of: calls.append((done, of))  # noqa: E731
+    images, unusable = load_images([good, bad], 32, tmp_path / "store", report)
+    assert calls == [(1, 2), (2, 2)]
+    assert list(unusable) == [1]
+    assert isinstance(images, np.memmap)
+    again, _ = load_images([good, bad], 32, tmp_path / "store", report)
+    assert len(calls) == 2
+    np.testing.assert_array_equal(images, again)
+    write_dicom(good, RAMP[::-1].copy() / 2)
+    load_images([good, bad], 32, tmp_path / "store", report)
+    assert len(calls) == 4, "a changed file is decoded anew"
+    assert not list((tmp_path / "store").glob("*partial*"))

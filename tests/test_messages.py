@@ -1,0 +1,112 @@
+"""What can cross the wall: typed fields, no free text, nothing unforeseen."""
+
+import inspect
+import typing
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from fedrad.exchange import messages
+from fedrad.exchange.messages import (
+    BaselineReply,
+    MessageError,
+    Readiness,
+    Refusal,
+    RoundReply,
+    ScoreReply,
+    from_record,
+    reply_from_record,
+    to_record,
+)
+from fedrad.exchange.wire import Wire
+
+REPLIES = (Readiness, RoundReply, BaselineReply, ScoreReply, Refusal)
+
+
+def text_fields(model: type[Wire], seen: set[type]) -> list[str]:
+    """Fields of a message, and of its parts, that could hold any text."""
+    if model in seen:
+        return []
+    seen.add(model)
+    found = []
+    for name, field in model.model_fields.items():
+        found += [f"{model.__name__}.{name}"] if free(field.annotation, field) else []
+        for part in parts_of(field.annotation):
+            found += text_fields(part, seen)
+    return found
+
+
+def free(annotation: object, field: FieldInfo | None = None) -> bool:
+    if annotation is str:
+        return not (field and field.metadata)
+    origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        return False
+    if origin is typing.Literal:
+        return False
+    return any(free(a) for a in typing.get_args(annotation))
+
+
+def parts_of(annotation: object) -> list[type[Wire]]:
+    if inspect.isclass(annotation) and issubclass(annotation, Wire):
+        return [annotation]
+    return [p for a in typing.get_args(annotation) for p in parts_of(a)]
+
+
+def test_no_reply_of_a_site_has_a_place_for_free_text():
+    found = [f for reply in REPLIES for f in text_fields(reply, set())]
+    # The manifest's are compared with what the coordinator sent out, and travel no further.
+    assert set(found) <= {"Manifest.names", "Manifest.base_sha256", "Manifest.sha256"}
+
+
+def test_every_message_refuses_unknown_fields():
+    for _, kind in inspect.getmembers(messages, inspect.isclass):
+        if issubclass(kind, Wire):
+            assert kind.model_config["extra"] == "forbid"
+    with pytest.raises(ValidationError):
+        Refusal(reason="cohort", detail="/home/canary")
+
+
+def test_a_reason_is_a_word_of_the_list():
+    with pytest.raises(ValidationError):
+        Refusal(reason="file /data/CANARY.dcm not found")
+    assert set(messages.REASONS) == set(typing.get_args(messages.Reason))
+
+
+def test_a_message_survives_the_record():
+    flat = np.arange(5, dtype=np.float32)
+    message, again = from_record(to_record(Refusal(reason="cohort"), flat), Refusal)
+    assert message == Refusal(reason="cohort")
+    np.testing.assert_array_equal(again, flat)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        RecordDict(),
+        RecordDict({"message": ConfigRecord({"text": "x"})}),
+        RecordDict({"message": ConfigRecord({"json": "{"})}),
+        RecordDict({"message": ConfigRecord({"json": '{"kind": "scores", "more": 1}'})}),
+        RecordDict({
+            "message": ConfigRecord({"json": '{"kind": "scores", "scores": []}'}),
+            "packed": ArrayRecord({"flat": Array(np.zeros(3)), "x": Array(np.zeros(3))}),
+        }),
+        RecordDict({
+            "message": ConfigRecord({"json": '{"kind": "scores", "scores": []}'}),
+            "packed": ArrayRecord({"flat": Array(np.zeros(3))}),
+        }),
+    ],
+)  # fmt: skip
+def test_a_record_that_is_no_message_is_refused_without_its_content(record):
+    with pytest.raises(MessageError) as error:
+        from_record(record, ScoreReply)
+    assert "more: 1" not in str(error.value)
+
+
+def test_a_refusal_is_understood_where_another_reply_was_expected():
+    message, packed = reply_from_record(to_record(Refusal(reason="weights")), RoundReply)
+    assert message == Refusal(reason="weights")
+    assert packed is None
