@@ -140,7 +140,8 @@ def _read_picture(path: Path) -> NDArray[np.float32]:
     except Exception as error:
         raise UnusableImage(f"no readable picture: {error}") from error
     largest = 255.0 if values.dtype == np.uint8 else 65535.0
-    return np.clip(values.astype(np.float32) / largest, 0.0, 1.0)
+    scaled: NDArray[np.float32] = np.clip(values.astype(np.float32) / largest, 0.0, 1.0)
+    return scaled
 
 
 def _fit_square(image: NDArray[np.float32], size: int) -> NDArray[np.float16]:

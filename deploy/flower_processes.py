@@ -55,7 +55,8 @@ class Flower:
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray listens on loopback only
             "PYTHONUNBUFFERED": "1",
         }  # fmt: skip
-        self._children = [_start_keeper(folder)]
+        self._keeper = _start_keeper(folder)
+        self._children: list[subprocess.Popen[bytes]] = []
 
     def start_superlink(self, *options: str) -> None:
         """Start the SuperLink and wait until it answers. Raises FlowerError."""
@@ -130,12 +131,14 @@ class Flower:
         return child
 
     def end(self) -> None:
-        """End every process of this Flower, and the keeper."""
+        """End every process of this Flower; the keeper last, in case this is interrupted too."""
         for child in self._children:
             child.terminate()  # where there is no /proc, Flower's commands end their children
         end_processes_of(self.folder)
         for child in self._children:
             child.wait()
+        self._keeper.terminate()
+        self._keeper.wait()
 
 
 def end_processes_of(folder: Path) -> None:

@@ -101,7 +101,7 @@ def _expect_radiographs(network: ResNet) -> None:
     [-1024, 1024] (standard deviation about 512) has behind its convolution: with the usual 1, a
     frozen stem would pass on values of thousands."""
     energy = network.conv1.weight.detach().square().sum(dim=(1, 2, 3))
-    network.bn1.running_var.copy_(512.0**2 * energy)
+    network.bn1.register_buffer("running_var", 512.0**2 * energy)
 
 
 def folders() -> list[Path]:

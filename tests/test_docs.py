@@ -1,0 +1,36 @@
+"""The documents are true: every setting is in the coordinator's table, and no other."""
+
+import re
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from fedrad.exchange.experiment import Experiment
+
+ROOT = Path(__file__).resolve().parents[1]
+INLINE = {"recipe.thaw", "recipe.learning_rates", "recipe.augmentation"}
+
+
+def keys(model: type[BaseModel], prefix: str = "") -> set[str]:
+    found = set()
+    for name, field in model.model_fields.items():
+        key = f"{prefix}{name}"
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel) and key not in INLINE:
+            found |= keys(inner, f"{key}.")
+        else:
+            found.add(key)
+    return found
+
+
+def test_the_table_of_settings_is_complete():
+    table = (ROOT / "docs" / "coordinator.md").read_text().split("### Every setting")[1]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    listed = {key for row in rows for key in re.findall(r"`([a-z0-9_.]+)`", row)}
+    assert listed == keys(Experiment)
+
+
+def test_links_between_documents_lead_somewhere():
+    for file in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)\)", file.read_text()):
+            assert (file.parent / target).exists(), (file.name, target)
