@@ -39,9 +39,9 @@ preset = "full"
 batch_size = 32
 dropout = 0.0
 learning_rates = { head = 3e-3, backbone = 3e-3 }
-augmentation = { flip = 0.5, rotation = 5, zoom = 0.05, blur = 0, drop = 0 }
+augmentation = { rotation = 0, zoom = 0, blur = 0, drop = 0 }
 [federation]
-rounds = 12
+rounds = 16
 quorum = 1
 [evaluation]
 test = 0.01
@@ -63,7 +63,7 @@ base_outputs = { bpd = "lung_disease" }
 
 [recipe]                        # as published, but for what suits a small network and small images
 preset = "probe+progressive+cutmix"
-augmentation = { blur = 0, drop = 0 }
+augmentation = { rotation = 0, zoom = 0, blur = 0, drop = 0 }
 local_epochs = 2
 probe_learning_rate = 1e-2
 learning_rates = { head = 3e-3, layer4 = 2e-3, layer3 = 1e-3, layer2 = 5e-4 }

@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from fedrad.server.summary import Cell, Interval, Overall, Summary
+from fedrad.server.summary import Cell, Interval, Summary
 
 FAMILIES = {"base": "base", "local": "local-only", "global": "global"}
 
@@ -26,25 +26,23 @@ def show(summary: Summary, folder: Path) -> None:
 
 
 def _table(summary: Summary, outcome: str) -> Table:
+    """Sites and overall figures down, models across: fits 80 columns whatever the sites."""
     percent = round(100 * summary.experiment["evaluation"]["confidence"])
+    overall = {o.model: o for o in summary.overall if o.outcome == outcome}
+    cells = {(_family(c), c.site): c for c in summary.cells if c.outcome == outcome}
+    families = [family for family in FAMILIES if family in overall]
     table = Table(title=f"{outcome}: AUROC on test patients [{percent} % interval]")
-    table.add_column("model")
-    for column in [*summary.sites, "within-site", "pooled ± bound", "site-only"]:
-        table.add_column(column, justify="right")
-    for family, title in FAMILIES.items():
-        cells = {c.site: c for c in summary.cells if c.outcome == outcome and _family(c) == family}
-        overall = next(
-            (o for o in summary.overall if o.outcome == outcome and o.model == family), None
-        )
-        if overall is None:
-            continue
-        table.add_row(
-            title,
-            *(_cell(cells.get(site)) for site in summary.sites),
-            _figure(overall.within, overall.within_ci),
-            _pooled(overall),
-            "–" if overall.site_only is None else f"{overall.site_only:.2f}",
-        )
+    table.add_column("")
+    for family in families:
+        table.add_column(FAMILIES[family], justify="right")
+    for site in summary.sites:
+        table.add_row(site, *(_cell(cells.get((family, site))) for family in families))
+    table.add_section()
+    of = [overall[family] for family in families]
+    table.add_row("within-site", *(_figure(o.within, o.within_ci) for o in of))
+    table.add_row("pooled", *(_figure(o.pooled, o.pooled_ci) for o in of))
+    table.add_row("  ± bound", *(_figure(o.bound) for o in of))
+    table.add_row("  site-only", *(_figure(o.site_only) for o in of))
     return table
 
 
@@ -58,14 +56,8 @@ def _cell(cell: Cell | None) -> str:
     return cell.missing or _figure(cell.auroc, cell.ci)
 
 
-def _figure(value: float | None, interval: Interval | None) -> str:
-    if value is None or interval is None:
+def _figure(value: float | None, interval: Interval | None = None) -> str:
+    if value is None:
         return "–"
-    return f"{value:.2f}\n[{interval[0]:.2f}, {interval[1]:.2f}]"
-
-
-def _pooled(overall: Overall) -> str:
-    if overall.pooled is None or overall.pooled_ci is None:
-        return "–"
-    low, high = overall.pooled_ci
-    return f"{overall.pooled:.2f} ± {overall.bound:.2f}\n[{low:.2f}, {high:.2f}]"
+    text = f"{value:.2f}"
+    return text if interval is None else f"{text} [{interval[0]:.2f}–{interval[1]:.2f}]"
