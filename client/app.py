@@ -92,11 +92,13 @@ def _answer(message: Message, context: Context, answer: Answer) -> Message:
     site: Site | None = None
     packed: Flat | None = None
     reply: Reply
+    experiment = f"run {message.metadata.run_id}"
     log = logging.getLogger("fedrad.site")
     try:
         site = _site(context)
         log = site_log(site.name, site.state)
         participant = _participant(site, str(context.run_config["experiment"]))
+        experiment = participant.experiment.name
         reply, packed = answer(participant, message.content)
     except SiteProblem as problem:
         log.error("%s", problem)
@@ -112,9 +114,8 @@ def _answer(message: Message, context: Context, answer: Answer) -> Message:
         reply = Refusal(reason="internal")
     try:
         if site is not None:
-            Ledger(site.state / "ledger.jsonl").record(
-                f"run {message.metadata.run_id}", reply, 0 if packed is None else packed.nbytes
-            )
+            size = 0 if packed is None else packed.nbytes
+            Ledger(site.state / "ledger.jsonl").record(experiment, reply, size)
     except Exception:  # its text would leave: Flower sends the exceptions of an app to the server
         log.exception("the ledger cannot be written, so nothing leaves")
         reply, packed = Refusal(reason="internal"), None

@@ -41,6 +41,8 @@ def run_experiment(grid: Grid, text: str, folder: Path, *, wait_seconds: float) 
         dropout=experiment.recipe.dropout,
     )  # fmt: skip
     started = _now()
+    if (folder / "experiment.toml").exists():
+        raise ExperimentFailed(f"{folder}: holds an experiment already; give another folder")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "experiment.toml").write_text(text, encoding="utf-8")
     records = Records(folder / "records.sqlite")

@@ -271,6 +271,9 @@ def test_an_output_folder_with_an_experiment_is_refused(done, experiment_file, s
     _, out = done
     with pytest.raises(Refused, match="holds an experiment already"):
         prepare(experiment_file, sites, out)
+    grid = InProcessGrid(client_app, [], {})
+    with pytest.raises(ExperimentFailed, match="holds an experiment already"):
+        run_experiment(grid, EXPERIMENT, out, wait_seconds=0)
 
 
 def test_a_quorum_above_the_number_of_sites_is_refused(experiment_file, sites, tmp_path):
