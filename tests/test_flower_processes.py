@@ -225,6 +225,8 @@ def test_a_simulation_that_is_ended_leaves_no_process(
         program = subprocess.Popen(
             command, stdout=file, stderr=file, start_new_session=True,
             env={**os.environ, "OMP_NUM_THREADS": "1", "RAY_TMPDIR": str(short_folder)},
+            # What starts tests in the background has them ignore Ctrl-C; a terminal does not.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
     try:
         wait_until(lambda: "Round 2 of" in log.read_text() or program.poll() is not None, 300)
