@@ -198,6 +198,14 @@ def short_folder() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+AS_FROM_A_TERMINAL = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+from fedrad.deploy.cli import main
+main()
+"""
+
+
 @pytest.mark.parametrize(
     ("engine", "number"),
     [
@@ -216,7 +224,7 @@ def test_a_simulation_that_is_ended_leaves_no_process(
 ) -> None:
     (tmp_path / "e.toml").write_text(text(9999))
     command = [
-        sys.executable, "-c", "from fedrad.deploy.cli import main; main()", "simulate",
+        sys.executable, "-c", AS_FROM_A_TERMINAL, "simulate",
         str(tmp_path / "e.toml"), "--out", str(tmp_path / "out"), "--engine", engine,
         *(f"--site={name}={folder}" for name, folder in sites.items()),
     ]  # fmt: skip
@@ -225,8 +233,6 @@ def test_a_simulation_that_is_ended_leaves_no_process(
         program = subprocess.Popen(
             command, stdout=file, stderr=file, start_new_session=True,
             env={**os.environ, "OMP_NUM_THREADS": "1", "RAY_TMPDIR": str(short_folder)},
-            # What starts tests in the background has them ignore Ctrl-C; a terminal does not.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
     try:
         wait_until(lambda: "Round 2 of" in log.read_text() or program.poll() is not None, 300)
