@@ -8,7 +8,6 @@ import math
 from dataclasses import dataclass
 
 import torch
-from monai.networks.layers import AffineTransform
 from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
@@ -38,6 +37,8 @@ def _rotate_and_zoom(images: Tensor, settings: Augmentation, generator: torch.Ge
     area = 1 + settings.zoom * (2 * torch.rand(count, generator=generator) - 1)
     if not settings.rotation and not settings.zoom:
         return images
+    from monai.networks.layers import AffineTransform  # here, for it takes seconds to import
+
     scale = area.sqrt()
     # Rows are x and y of the source, for x and y of the result, both in [-1, 1].
     matrix = torch.zeros(count, 2, 3)
