@@ -7,7 +7,7 @@ from tomlkit.exceptions import TOMLKitError
 
 from fedrad.exchange.experiment import ExperimentError, read_experiment
 from fedrad.models.settings import ModelSettings
-from fedrad.models.weights import WeightsError, fetch, file_sha256
+from fedrad.models.weights import WeightsError, fetch, file_sha256, load_base, look_in
 
 PUBLISHED = ("resnet50-res512-all", "imagenet")
 
@@ -16,7 +16,8 @@ def pin_weights(weights: str, experiment_file: Path) -> str:
     """Set `model.weights` and `model.sha256` of an experiment file, keeping its comments.
 
     Published weights are downloaded into the cache first. No hash is known in advance: it is
-    that of the file at hand. Returns a sentence to show. Raises WeightsError, ExperimentError.
+    that of the file at hand, which must fit the experiment's network. Returns a sentence to show.
+    Raises WeightsError or ExperimentError, and leaves the experiment file as it was.
     """
     try:
         document = tomlkit.parse(experiment_file.read_text("utf-8"))
@@ -36,8 +37,10 @@ def pin_weights(weights: str, experiment_file: Path) -> str:
     before = experiment_file.read_text("utf-8")
     experiment_file.write_text(tomlkit.dumps(document), encoding="utf-8")
     try:
-        read_experiment(experiment_file)
-    except ExperimentError:
+        experiment, _ = read_experiment(experiment_file)
+        look_in(file.parent)
+        load_base(experiment.model, len(experiment.outcomes), seed=experiment.seed)
+    except (ExperimentError, WeightsError):
         experiment_file.write_text(before, encoding="utf-8")
         raise
     return f"{experiment_file}: weights = {name!r}, sha256 = {table['sha256']}"

@@ -1,6 +1,5 @@
 """A whole federation on one machine, over real site folders."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from fedrad.client.cohort import read_cohort
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site, open_site
 from fedrad.exchange.experiment import Experiment, ExperimentError, read_experiment
-from fedrad.models.weights import WeightsError, load_base
+from fedrad.models.weights import WeightsError, load_base, look_in
 from fedrad.server.app import app as server_app
 from fedrad.server.summary import Summary, read_summary
 
@@ -43,9 +42,7 @@ def prepare(experiment_file: Path, sites: dict[str, Path], out: Path) -> Simulat
         experiment, text = read_experiment(experiment_file)
     except ExperimentError as error:
         raise Refused(str(error)) from error
-    os.environ["FEDRAD_WEIGHTS"] = os.pathsep.join(
-        [str(experiment_file.resolve().parent), os.environ.get("FEDRAD_WEIGHTS", "")]
-    )
+    look_in(experiment_file.parent)
     if (out / "experiment.toml").exists():
         faults.append(f"--out {out}: holds an experiment already; give another folder")
     elif out.is_file():

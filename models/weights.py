@@ -111,6 +111,12 @@ def folders() -> list[Path]:
     return [*named, cache_folder()]
 
 
+def look_in(folder: Path) -> None:
+    """Look for weights in a folder too, before all others, in this process and its children."""
+    named = [str(folder.resolve()), os.environ.get("FEDRAD_WEIGHTS", "")]
+    os.environ["FEDRAD_WEIGHTS"] = os.pathsep.join(filter(None, named))
+
+
 def cache_folder() -> Path:
     """Where fetched weights are kept: `$XDG_CACHE_HOME/fedrad/weights`."""
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

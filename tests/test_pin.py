@@ -1,0 +1,44 @@
+"""Pinning writes the hash of a file that fits, and touches nothing else in the experiment file."""
+
+import pytest
+from conftest import EXPERIMENT
+
+from fedrad.deploy.pin import pin_weights
+from fedrad.exchange.experiment import read_experiment
+from fedrad.models.network import ResNet
+from fedrad.models.weights import WeightsError, file_sha256, save
+
+
+@pytest.fixture(autouse=True)
+def own_folders(monkeypatch, tmp_path):
+    monkeypatch.setenv("FEDRAD_WEIGHTS", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def test_a_file_that_fits_is_pinned_and_comments_stay(experiment_file, tmp_path):
+    experiment_file.write_text("# mine\n" + EXPERIMENT)
+    settings = read_experiment(experiment_file)[0].model
+    file = tmp_path / "base.safetensors"
+    save(file, ResNet(settings, 1), outputs=["x"], description="a test")
+    pin_weights(str(file), experiment_file)
+    pinned = read_experiment(experiment_file)[0].model
+    assert (pinned.weights, pinned.sha256) == ("base.safetensors", file_sha256(file))
+    assert experiment_file.read_text().startswith("# mine\n")
+
+
+@pytest.mark.parametrize("content", [None, b"no weights"])
+def test_what_does_not_fit_is_not_pinned(experiment_file, tmp_path, content):
+    file = tmp_path / "base.safetensors"
+    if content is None:  # another width
+        settings = read_experiment(experiment_file)[0].model.model_copy(update={"width": 0.25})
+        save(file, ResNet(settings, 1), outputs=["x"], description="a test")
+    else:
+        file.write_bytes(content)
+    with pytest.raises(WeightsError, match=r"base\.safetensors"):
+        pin_weights(str(file), experiment_file)
+    assert experiment_file.read_text() == EXPERIMENT
+
+
+def test_a_file_that_is_not_there_is_said(experiment_file):
+    with pytest.raises(WeightsError, match=r"gone\.safetensors: no such file"):
+        pin_weights("gone.safetensors", experiment_file)
