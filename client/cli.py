@@ -57,6 +57,8 @@ def check(
         _fail(str(problem))
     print("\nThe coordinator would learn:")
     print(json.dumps(readiness.model_dump(mode="json", exclude={"kind"}), indent=1))
+    least = participant.disclosure.minimum_units
+    print(f"null: withheld, as a class has fewer than {least} patients in that part of the split")
     if participant.cohort.set_aside:
         print("\nFor this site only: set aside")
         for file, reason in participant.cohort.set_aside.items():
