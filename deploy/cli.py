@@ -136,6 +136,8 @@ def write_template(template: Path, file: Path) -> None:
     """Copy a commented starting file to where there is none yet."""
     if file.exists():
         fail(f"{file}: exists already")
+    if not file.parent.is_dir():
+        fail(f"{file.parent}: no such folder")
     shutil.copyfile(template, file)
     print(f"{file} written; edit it, the comments say how")
 
@@ -158,11 +160,14 @@ def fail(text: str) -> NoReturn:
 
 def main() -> None:
     """Entry point of `fedrad`."""
-    from fedrad.models.weights import WeightsError
-    from fedrad.server.federation import ExperimentFailed
-
     try:
         app()
-    except (ExperimentFailed, WeightsError) as error:
+    except Exception as error:
+        # Imported here, for torch takes seconds, which `fedrad init` need not wait for.
+        from fedrad.models.weights import WeightsError
+        from fedrad.server.federation import ExperimentFailed
+
+        if not isinstance(error, ExperimentFailed | WeightsError):
+            raise
         print(f"The experiment failed: {error}", file=sys.stderr)
         raise SystemExit(1) from None

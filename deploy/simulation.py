@@ -68,6 +68,10 @@ def prepare(experiment_file: Path, sites: dict[str, Path], out: Path) -> Simulat
         load_base(experiment.model, len(experiment.outcomes), seed=experiment.seed)
     except WeightsError as error:
         faults.append(str(error))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        faults.append(f"--out {out}: cannot be made ({error.strerror}); give another folder")
     if faults:
         raise Refused("\n".join(faults))
     return Simulation(experiment, text, nodes, out.resolve())

@@ -276,6 +276,13 @@ def test_an_output_folder_with_an_experiment_is_refused(done, experiment_file, s
         run_experiment(grid, EXPERIMENT, out, wait_seconds=0)
 
 
+def test_an_output_folder_that_cannot_be_made_is_refused(experiment_file, sites, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "cannot be made (Not a directory)" in refused(
+        experiment_file, sites, tmp_path / "file" / "out"
+    )
+
+
 def test_a_quorum_above_the_number_of_sites_is_refused(experiment_file, sites, tmp_path):
     assert "federation.quorum = 2: more than the 1 sites" in refused(
         experiment_file, {"a": sites["a"]}, tmp_path / "out"
