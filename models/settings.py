@@ -23,8 +23,20 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class ModelSettings(Settings):
-    """`[model]`: which network, and the weights it starts from."""
+class InputSettings(Settings):
+    """How a radiograph becomes the network's input: part of `[model]`, the same at every site."""
+
+    size: int = Field(default=512, ge=32, le=2048)
+    """Side of the square input in pixels."""
+    fit: Literal["pad", "crop"] = "pad"
+    """`pad` a picture to a square with black, so that no anatomy is cut off; `crop` takes the
+    central square, as torchxrayvision's own training did."""
+    region: Literal["whole", "lungs"] = "whole"
+    """`lungs` crops to the lung fields with a margin first: for whole-body images of newborns."""
+
+
+class ModelSettings(InputSettings):
+    """`[model]`: which network, the weights it starts from, and its input."""
 
     backbone: Literal["resnet18", "resnet34", "resnet50"] = "resnet50"
     width: float = Field(default=1.0, gt=0.0, le=1.0)
@@ -33,11 +45,14 @@ class ModelSettings(Settings):
     """`resnet50-res512-all` (torchxrayvision), `imagenet`, a `.safetensors` file, or `random`."""
     sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     """SHA-256 of the weights file, written by `fedrad weights pin`."""
-    size: int = Field(default=512, ge=32, le=2048)
-    """Side of the square input in pixels."""
     base_outputs: dict[str, str] = {}
     """Experiment outcome -> output of the base weights that names the same thing. Where given,
     the base model is evaluated on that outcome too (`label = "Pneumonia"`)."""
+
+    @property
+    def input(self) -> InputSettings:
+        """How files become the network's input, apart from the network."""
+        return InputSettings(size=self.size, fit=self.fit, region=self.region)
 
     @model_validator(mode="after")
     def _weights_can_fit(self) -> "ModelSettings":

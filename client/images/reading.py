@@ -1,0 +1,114 @@
+"""What is known of a file once it was read: whether it can be used, and what a person should know."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+Remark = Literal[
+    "burned-in annotation",
+    "overlay",
+    "suspected inverted",
+    "whole body",
+    "no lungs found",
+    "several windows",
+    "no window",
+    "window not of these pixels",
+    "presentation disagrees",
+    "non-square pixels",
+    "colour picture",
+    "tags repaired",
+]
+
+REMARKS: dict[Remark, str] = {
+    "burned-in annotation": "the file says that text is burned into its pixels: look whether it "
+    "names the patient or tells the outcome",
+    "overlay": "an overlay plane is in the file; it is not drawn into the picture",
+    "suspected inverted": "dark where a radiograph is bright: the photometric interpretation may "
+    "be wrong. Look at the picture; correct the file, it is not inverted here",
+    "whole body": 'much of the body besides the chest (a babygram): region = "lungs" in the '
+    "experiment crops to the lung fields, or leave such images out",
+    "no lungs found": 'region = "lungs" was asked for and no lung fields were found: the whole '
+    "picture is used",
+    "several windows": "several display windows are in the file; the first is used",
+    "no window": "no display window is in the file; the 0.5th to 99.5th percentile of the body "
+    "is used",
+    "window not of these pixels": "the display window shows nearly nothing of these pixels; the "
+    "0.5th to 99.5th percentile of the body is used instead",
+    "presentation disagrees": "Presentation LUT Shape contradicts the photometric interpretation; "
+    "the photometric interpretation is used",
+    "non-square pixels": "pixels are not square; the picture was resampled to true proportions",
+    "colour picture": "a grey picture stored in colour; its three channels are equal",
+    "tags repaired": "the file's tags contradict its pixels and were read as its pixels say",
+}
+"""Each remark in a sentence, for the site engineer."""
+
+
+@dataclass(frozen=True)
+class Tags:
+    """What the file says about how the image was made; empty or NaN where it says nothing.
+
+    Kept at the site, for its own checks. No name, number or date of birth is among them.
+    """
+
+    modality: str = ""
+    view: str = ""
+    """`PA`, `AP`, `LL`, `RL`, … (View Position, else the code of View Code Sequence)."""
+    body_part: str = ""
+    manufacturer: str = ""
+    model: str = ""
+    photometric: str = ""
+    transfer_syntax: str = ""
+    rows: int = 0
+    columns: int = 0
+    bits: int = 0
+    kvp: float = float("nan")
+    """Peak tube voltage, kV."""
+    exposure: float = float("nan")
+    """mAs."""
+    exposure_index: float = float("nan")
+    spacing: float = float("nan")
+    """Distance of pixels, mm (rows)."""
+    acquired: str = ""
+    """Date of acquisition, else of content, series or study, as YYYY-MM-DD."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The outcome of reading one file.
+
+    `content`: SHA-256 of the file's bytes ("" where it could not be opened). `unusable`: why it
+    was set aside, None for a usable image. `pixels`: SHA-256 of shape and decoded stored values,
+    so equal for copies that were re-encoded without loss. `brightness`, `contrast`: mean and
+    standard deviation of the shown picture without borders and padding, in [0, 1].
+    `scheme`: which contrast was used.
+    """
+
+    content: str
+    unusable: str | None = None
+    tags: Tags = Tags()
+    remarks: tuple[Remark, ...] = ()
+    scheme: Literal["", "VOI LUT", "window", "percentiles", "as stored"] = ""
+    pixels: str = ""
+    brightness: float = float("nan")
+    contrast: float = float("nan")
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """The inverse of `to_json`."""
+        known = get_args(Remark)
+        remarks = tuple(r for r in values["remarks"] if r in known)
+        return cls(**{**values, "tags": Tags(**values["tags"]), "remarks": remarks})
+
+
+@dataclass(frozen=True)
+class Radiograph:
+    """A usable file: its picture (S, S) float16 in [-1024, 1024], and what is known of it."""
+
+    picture: NDArray[np.float16]
+    reading: Reading
