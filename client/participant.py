@@ -31,7 +31,7 @@ from fedrad.models.settings import Stage
 from fedrad.models.training import Examples, score, train_round
 from fedrad.models.weights import Base, WeightsError, load_base, read_model, save
 
-from .cohort import Cohort, read_cohort, split
+from .cohort import Cohort, Pseudonyms, SplitFile, read_cohort
 from .disclosure import Disclosure
 from .image_store import load_images
 from .log import site_log
@@ -116,7 +116,7 @@ class Participant:
         units = [cohort.units[row] for row in usable]
         labels = np.array([unit.labels for unit in units], dtype=np.float32)
         pictures = images if not unusable else images[usable]
-        return Cohort(units, set_aside), Examples(pictures, labels)
+        return Cohort(units, set_aside, cohort.repeated), Examples(pictures, labels)
 
     def _report_decoding(self, done: int, of: int) -> None:
         if done % 200 == 0 or done == of:
@@ -126,11 +126,15 @@ class Participant:
     def parts(self) -> dict[Part, Examples]:
         """The site's examples by part of the split."""
         cohort, examples = self._loaded
-        rows = split(cohort.units, self.experiment.evaluation, self.experiment.seed)
+        fingerprint = Pseudonyms.kept(self.site.state).fingerprint
+        rows = SplitFile(self.site.state, self.experiment, fingerprint).divide(cohort.units)
         return {
-            part: Examples(examples.images[index], examples.labels[index])
+            part: Examples(
+                examples.images[index], examples.labels[index],
+                None if examples.patients is None else examples.patients[index],
+            )
             for part, index in rows.items()
-        }
+        }  # fmt: skip
 
     @cached_property
     def does_not_train_because(self) -> Missing | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from flwr.app import Context, RecordDict
 
 from fedrad.client.app import app as client_app
-from fedrad.client.cohort import read_cohort
+from fedrad.client.cohort import Pseudonyms, read_table
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site, open_site
 from fedrad.exchange.experiment import Experiment, ExperimentError, read_experiment
@@ -60,7 +60,7 @@ def prepare(experiment_file: Path, sites: dict[str, Path], out: Path) -> Simulat
         state = out.resolve() / "sites" / name
         try:
             site: Site = open_site(folder.resolve(), name=name, state=state)
-            read_cohort(site, experiment)
+            read_table(site, experiment.outcomes, Pseudonyms.passing())
             nodes.append({"folder": str(site.folder), "name": name, "state": str(state)})
         except SiteProblem as problem:
             faults.append(f"--site {name}: {problem}")

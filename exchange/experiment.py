@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from datetime import date
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -44,8 +45,10 @@ class EvaluationSettings(Settings):
     """Share of each site's patients kept for testing, used once at the end."""
     validation: float = Field(default=0.15, ge=0.0, lt=1.0)
     """Share of each site's patients for monitoring and for the threshold."""
-    index_image: Literal["earliest", "latest"] = "earliest"
-    """Which of a patient's images stands for the patient."""
+    test_after: date | None = None
+    """Patients with an image after this date are the test patients, instead of a share."""
+    index_image: Literal["earliest", "latest", "all"] = "earliest"
+    """Which of a patient's images stands for the patient; `all` with `unit = "image"`."""
     minimum_units: int = Field(default=10, ge=1)
     """Fewest units of a class for which figures are asked; a site may ask for more."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
@@ -64,7 +67,8 @@ class Experiment(Settings):
 
     name: Name
     outcomes: list[Outcome] = Field(min_length=1, max_length=50)
-    unit: Literal["patient"] = "patient"
+    unit: Literal["patient", "image"] = "patient"
+    """What is scored and counted. With `image`, variances are clustered by patient."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     model: ModelSettings = ModelSettings()
     recipe: RecipeSettings = RecipeSettings()
@@ -78,6 +82,11 @@ class Experiment(Settings):
         if unknown := set(self.model.base_outputs) - set(self.outcomes):
             raise ValueError(
                 f"model.base_outputs names {sorted(unknown)}; outcomes are {self.outcomes}"
+            )
+        if (self.unit == "image") != (self.evaluation.index_image == "all"):
+            raise ValueError(
+                'unit = "image" goes with evaluation.index_image = "all", unit = "patient" with '
+                '"earliest" or "latest"'
             )
         _ = self.schedule  # refuses a recipe that the rounds leave no room for
         return self
