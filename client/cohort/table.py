@@ -243,4 +243,3 @@ def _same_or_refused(first: Row, second: Row, what: str) -> None:
             "cohort", f"{what}: {second.name} stands already in line {first.line}, with another "
             f"{' and '.join(differing)}"
         )  # fmt: skip
-
