@@ -1,4 +1,4 @@
-"""What is known of a file once it was read: whether it can be used, and what a person should know."""
+"""What is known of a file once it was read: can it be used, and what should a person know."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self, get_args
