@@ -33,7 +33,7 @@ from fedrad.models.weights import Base, WeightsError, load_base, read_model, sav
 
 from .cohort import Cohort, read_cohort, split
 from .disclosure import Disclosure
-from .image_store import load_images
+from .images import ImageStore, StoredImages
 from .log import site_log
 from .problems import SiteProblem
 from .settings import Site
@@ -94,17 +94,21 @@ class Participant:
         return self._loaded[0]
 
     @cached_property
-    def _loaded(self) -> tuple[Cohort, Examples]:
+    def _loaded(self) -> tuple[Cohort, StoredImages, NDArray[np.float32]]:
         cohort = read_cohort(self.site, self.experiment)
         files = [unit.file for unit in cohort.units]
-        images, unusable = load_images(
-            files, self.experiment.model.size, self.site.state / "images", self._report_decoding
+        settings = self.site.settings
+        store = ImageStore(
+            self.site.state / "images", limit_gib=settings.images_gib, workers=settings.decoders
         )
+        images, readings = store.load(files, self.experiment.model.input, self._report_decoding)
         set_aside = dict(cohort.set_aside)
-        for row, reason in unusable.items():
-            set_aside[str(files[row].relative_to(self.site.folder.resolve()))] = reason
-        for file, reason in set_aside.items():
-            self.log.warning("set aside %s: %s", file, reason)
+        for file, reading in zip(files, readings, strict=True):
+            if reading.unusable is not None:
+                name = str(file.relative_to(self.site.folder.resolve()))
+                set_aside[name] = reading.unusable
+        for name, reason in set_aside.items():
+            self.log.warning("set aside %s: %s", name, reason)
         share = len(set_aside) / (len(files) + len(cohort.set_aside))
         if share > self.site.settings.tolerance:
             raise SiteProblem(
@@ -112,11 +116,10 @@ class Participant:
                 f"{len(set_aside)} files set aside, {share:.1%}; site.toml tolerates "
                 f"{self.site.settings.tolerance:.1%}",
             )
-        usable = [row for row in range(len(files)) if row not in unusable]
+        usable = [row for row, reading in enumerate(readings) if reading.unusable is None]
         units = [cohort.units[row] for row in usable]
         labels = np.array([unit.labels for unit in units], dtype=np.float32)
-        pictures = images if not unusable else images[usable]
-        return Cohort(units, set_aside), Examples(pictures, labels)
+        return Cohort(units, set_aside), images.select(usable), labels
 
     def _report_decoding(self, done: int, of: int) -> None:
         if done % 200 == 0 or done == of:
@@ -125,12 +128,9 @@ class Participant:
     @cached_property
     def parts(self) -> dict[Part, Examples]:
         """The site's examples by part of the split."""
-        cohort, examples = self._loaded
+        cohort, images, labels = self._loaded
         rows = split(cohort.units, self.experiment.evaluation, self.experiment.seed)
-        return {
-            part: Examples(examples.images[index], examples.labels[index])
-            for part, index in rows.items()
-        }
+        return {part: Examples(images.select(index), labels[index]) for part, index in rows.items()}
 
     @cached_property
     def does_not_train_because(self) -> Missing | None:
