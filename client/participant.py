@@ -31,9 +31,9 @@ from fedrad.models.settings import Stage
 from fedrad.models.training import Examples, score, train_round
 from fedrad.models.weights import Base, WeightsError, load_base, read_model, save
 
-from .cohort import Cohort, Pseudonyms, SplitFile, read_cohort
+from .cohort import Cohort, Pseudonyms, SplitFile, read_cohort, sift
 from .disclosure import Disclosure
-from .image_store import load_images
+from .images import ImageStore, StoredImages
 from .log import site_log
 from .problems import SiteProblem
 from .settings import Site
@@ -94,29 +94,30 @@ class Participant:
         return self._loaded[0]
 
     @cached_property
-    def _loaded(self) -> tuple[Cohort, Examples]:
-        cohort = read_cohort(self.site, self.experiment)
-        files = [unit.file for unit in cohort.units]
-        images, unusable = load_images(
-            files, self.experiment.model.size, self.site.state / "images", self._report_decoding
+    def _loaded(self) -> tuple[Cohort, StoredImages, NDArray[np.float32]]:
+        settings = self.site.settings
+        store = ImageStore(
+            self.site.state / "images", limit_gib=settings.images_gib, workers=settings.decoders
         )
-        set_aside = dict(cohort.set_aside)
-        for row, reason in unusable.items():
-            set_aside[str(files[row].relative_to(self.site.folder.resolve()))] = reason
-        for file, reason in set_aside.items():
-            self.log.warning("set aside %s: %s", file, reason)
-        share = len(set_aside) / (len(files) + len(cohort.set_aside))
+        listed = read_cohort(self.site, self.experiment, store.instance_uids)
+        files = [unit.file for unit in listed.units]
+        images, readings = store.load(files, self.experiment.model.input, self._report_decoding)
+        cohort, usable = sift(listed, readings)
+        set_aside = cohort.set_aside
+        for name, reason in set_aside.items():
+            self.log.warning("set aside %s: %s", name, reason)
+        for name, reason in cohort.repeated.items():
+            self.log.warning("not used again %s: %s", name, reason)
+        share = len(set_aside) / (len(files) + len(listed.set_aside))
         if share > self.site.settings.tolerance:
             raise SiteProblem(
                 "broken files",
                 f"{len(set_aside)} files set aside, {share:.1%}; site.toml tolerates "
                 f"{self.site.settings.tolerance:.1%}",
             )
-        usable = [row for row in range(len(files)) if row not in unusable]
-        units = [cohort.units[row] for row in usable]
-        labels = np.array([unit.labels for unit in units], dtype=np.float32)
-        pictures = images if not unusable else images[usable]
-        return Cohort(units, set_aside, cohort.repeated), Examples(pictures, labels)
+        labels = np.array([unit.labels for unit in cohort.units], dtype=np.float32)
+        labels = labels.reshape(len(cohort.units), len(self.experiment.outcomes))
+        return cohort, images.select(usable), labels
 
     def _report_decoding(self, done: int, of: int) -> None:
         if done % 200 == 0 or done == of:
@@ -125,16 +126,18 @@ class Participant:
     @cached_property
     def parts(self) -> dict[Part, Examples]:
         """The site's examples by part of the split."""
-        cohort, examples = self._loaded
+        cohort, images, labels = self._loaded
         fingerprint = Pseudonyms.kept(self.site.state).fingerprint
         rows = SplitFile(self.site.state, self.experiment, fingerprint).divide(cohort.units)
+        whose = None
+        if self.experiment.unit == "image":
+            whose = np.unique([unit.key for unit in cohort.units], return_inverse=True)[1]
         return {
             part: Examples(
-                examples.images[index], examples.labels[index],
-                None if examples.patients is None else examples.patients[index],
+                images.select(index), labels[index], None if whose is None else whose[index]
             )
             for part, index in rows.items()
-        }  # fmt: skip
+        }
 
     @cached_property
     def does_not_train_because(self) -> Missing | None:
@@ -165,12 +168,12 @@ class Participant:
             does_not_train_because=self.does_not_train_because,
             units={
                 part: {
-                    outcome: self.disclosure.counts(examples.labels[:, k])
+                    outcome: self.disclosure.counts(examples.labels[:, k], examples.patients)
                     for k, outcome in enumerate(self.experiment.outcomes)
                 }
                 for part, examples in self.parts.items()
             },
-            set_aside=len(self.cohort.set_aside),
+            set_aside=len(self.cohort.set_aside) + len(self.cohort.repeated),
         )
 
     def round(self, request: RoundRequest, flat: Flat | None) -> tuple[RoundReply, Flat | None]:
@@ -182,7 +185,9 @@ class Participant:
         validation = self.parts["validation"]
         logits = score(network, validation.images, device=self.device)
         monitoring = {
-            outcome: self.disclosure.monitoring(logits[:, k], validation.labels[:, k])
+            outcome: self.disclosure.monitoring(
+                logits[:, k], validation.labels[:, k], validation.patients
+            )
             for k, outcome in enumerate(self.experiment.outcomes)
         }
         if self.does_not_train_because:
@@ -252,7 +257,8 @@ class Participant:
                 threshold = request.thresholds.get(outcome) if name == "global" else None
                 released.append(
                     self.disclosure.scores(
-                        name, outcome, logits[:, k], examples.labels[:, k], threshold
+                        name, outcome, logits[:, k], examples.labels[:, k], threshold,
+                        examples.patients,
                     )
                 )
         return ScoreReply(scores=released)

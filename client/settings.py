@@ -62,6 +62,10 @@ class SiteSettings(Settings):
     exactly whatever the machine."""
     tolerance: Share = 0.05
     """Largest share of files that may be set aside as broken."""
+    images_gib: float = Field(default=50.0, gt=0.0)
+    """Largest size of the store of decoded images, GiB."""
+    decoders: int = Field(default=0, ge=0, le=1024)
+    """Processes that decode files side by side; 0 for one per core."""
     columns: Columns = Columns()
     policy: Policy = Policy()
 

@@ -40,6 +40,7 @@ Reason = Literal[
     "outcome",
     "broken files",
     "device",
+    "storage",
     "experiment",
     "request",
     "internal",
@@ -54,6 +55,8 @@ REASONS: dict[Reason, str] = {
     "broken files": "more of the site's files are broken than it tolerates; "
     "`fedrad-site check` at the site lists them",
     "device": "the site's settings ask for a GPU that PyTorch does not see there",
+    "storage": "the site cannot keep its decoded images (disk full, not writable, or its limit too "
+    "small); the site's log says where",
     "experiment": "the site's fedrad does not know a setting of this experiment: "
     "use the same version",
     "request": "the site could not make sense of the request, or its hash was wrong",

@@ -31,8 +31,10 @@ class InputSettings(Settings):
     fit: Literal["pad", "crop"] = "pad"
     """`pad` a picture to a square with black, so that no anatomy is cut off; `crop` takes the
     central square, as torchxrayvision's own training did."""
-    region: Literal["whole", "lungs"] = "whole"
-    """`lungs` crops to the lung fields with a margin first: for whole-body images of newborns."""
+    region: Literal["whole", "lungs", "lungs-pspnet"] = "whole"
+    """`lungs` crops to the lung fields with a margin first, found by a simple method: for
+    whole-body images of newborns. `lungs-pspnet` finds them with torchxrayvision's network, whose
+    weights every site must then have."""
 
 
 class ModelSettings(InputSettings):

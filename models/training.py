@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,16 +16,28 @@ from .schedule import Schedule, trainable_blocks
 from .settings import Block, RecipeSettings
 
 
+class Images(Protocol):
+    """Images as an array, perhaps on disk: (N, S, S) float16 in [-1024, 1024]."""
+
+    def __len__(self) -> int:
+        """N."""
+        ...
+
+    def __getitem__(self, rows: NDArray[np.int64] | slice, /) -> NDArray[np.float16]:
+        """Some images, (n, S, S)."""
+        ...
+
+
 @dataclass(frozen=True)
 class Examples:
     """Images with outcomes, one row per unit.
 
-    `images`: (N, S, S) float16 in [-1024, 1024], may be memory-mapped.
+    `images`: (N, S, S) float16 in [-1024, 1024], may be on disk.
     `labels`: (N, K) float32 in {0, 1}, NaN where an outcome is missing.
     `patients`: (N,) whose unit each is, where patients have several; None: each a patient.
     """
 
-    images: NDArray[np.float16]
+    images: Images
     labels: NDArray[np.float32]
     patients: NDArray[np.int64] | None = None
 
@@ -165,7 +178,7 @@ def _batch(
 
 @torch.no_grad()
 def score(
-    network: ResNet, images: NDArray[np.float16], *, device: torch.device, batch_size: int = 32
+    network: ResNet, images: Images, *, device: torch.device, batch_size: int = 32
 ) -> NDArray[np.float64]:
     """Logits (N, K) of images (N, S, S), in float32 arithmetic on every device."""
     network.to(device, memory_format=torch.channels_last).eval()

@@ -3,7 +3,7 @@
 from .patients import Pseudonyms
 from .split import PARTS, Patient, SplitFile, assign_folds, assign_parts, split
 from .table import Row, Table, find_by_uid, read_table
-from .units import Cohort, Unit, index_rows, read_cohort, repeated_and_contradictory
+from .units import Cohort, Unit, index_rows, read_cohort, sift
 
 __all__ = [
     "PARTS",
@@ -20,6 +20,6 @@ __all__ = [
     "index_rows",
     "read_cohort",
     "read_table",
-    "repeated_and_contradictory",
+    "sift",
     "split",
 ]

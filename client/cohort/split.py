@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from math import isnan
 from pathlib import Path
 from typing import get_args
 
@@ -121,7 +122,7 @@ def patients(units: Sequence[Unit], settings: EvaluationSettings) -> list[Patien
 
 def _stratum(units: Sequence[Unit]) -> str:
     labels = zip(*(unit.labels for unit in units), strict=True)
-    known = [[value for value in values if value == value] for values in labels]
+    known = [[value for value in values if not isnan(value)] for values in labels]
     return str(tuple(max(values) if values else float("nan") for values in known))
 
 

@@ -181,9 +181,9 @@ def _outcomes(sheet: Spreadsheet, place: dict[str, int], columns: Columns) -> li
     found = []
     for at, name in enumerate(sheet.header):
         values = {row[at] for row in sheet.rows} - {""}
-        if at not in known and name.casefold() not in ABOUT and values:
-            if all(number(value) in (0.0, 1.0) for value in values):
-                found.append(name)
+        about = at in known or name.casefold() in ABOUT
+        if values and not about and all(number(value) in (0.0, 1.0) for value in values):
+            found.append(name)
     if not found:
         raise SiteProblem(
             "outcome", f"{sheet.path}: no column holds an outcome (0, 1 or empty); columns are "

@@ -116,23 +116,32 @@ def order_column(images: Sequence[Row]) -> int | None:
     return int(np.argmax(complete)) if complete.any() else None
 
 
-def repeated_and_contradictory(
-    units: Sequence[Unit | Row], readings: Sequence[Reading]
-) -> tuple[dict[int, int], dict[int, int]]:
-    """Images of equal pixels: index -> an image of the same pixels.
+def sift(cohort: Cohort, readings: Sequence[Reading]) -> tuple[Cohort, list[int]]:
+    """The cohort without the units whose file cannot be used, and the rows of those that stay.
 
-    First those that repeat an earlier one with the same outcomes; second, all of a group whose
-    outcomes differ: nobody can tell which is right. Unusable files take no part.
+    `readings`: one per unit. Images of equal pixels: with different outcomes all are set aside,
+    for nobody can tell which is right; else the first is used, by the order of the units.
     """
+    units = cohort.units
+    set_aside = dict(cohort.set_aside)
+    repeated = dict(cohort.repeated)
     groups: dict[str, list[int]] = defaultdict(list)
-    for index, reading in enumerate(readings):
-        if reading.unusable is None and reading.pixels:
-            groups[reading.pixels].append(index)
-    repeats: dict[int, int] = {}
-    contradictions: dict[int, int] = {}
-    for group in groups.values():
-        if len({repr(units[index].labels) for index in group}) > 1:
-            contradictions |= {i: group[1] if i == group[0] else group[0] for i in group}
+    for row, reading in enumerate(readings):
+        if reading.unusable is not None:
+            set_aside[units[row].name] = reading.unusable
         else:
-            repeats |= dict.fromkeys(group[1:], group[0])
-    return repeats, contradictions
+            groups[reading.pixels or str(row)].append(row)
+    usable = []
+    for group in groups.values():
+        first = units[group[0]]
+        if len({repr(units[row].labels) for row in group}) > 1:
+            for row in group:
+                other = units[group[1]] if row == group[0] else first
+                set_aside[units[row].name] = f"same pixels as {other.name}, with another outcome"
+            continue
+        usable.append(group[0])
+        for row in group[1:]:
+            who = "" if units[row].key == first.key else ", which stands for another patient"
+            repeated[units[row].name] = f"same pixels as {first.name}{who}"
+    usable.sort()
+    return Cohort([units[row] for row in usable], set_aside, repeated), usable

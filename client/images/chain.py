@@ -1,158 +1,167 @@
-"""From a radiograph's file to the picture the network sees."""
+"""The whole way from a file's bytes to the picture the network sees, in one function."""
 
 import io
-from pathlib import Path
+import warnings
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
 
 import numpy as np
-import pydicom
-import torch
 from numpy.typing import NDArray
-from PIL import Image
-from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
-from torch.nn import functional
+from PIL import Image, ImageOps
 
-RADIOGRAPHY = {"CR", "DX", "DR", "RG", "XR", "SC", "OT", "IO", ""}
-"""DICOM modalities that may hold a radiograph; secondary captures say SC or OT."""
+from fedrad.models.settings import InputSettings
 
-BLACK = -1024.0
+from . import dicom, geometry, lungs, signs
+from .borders import exposed_field, hidden, in_view
+from .decoding import LARGEST, stored_values
+from .display import show
+from .reading import Radiograph, Reading, Remark, Scheme, Tags, UnusableImage
 
-MINIMUM_VISIBLE = 0.05
-"""Share of pixels that must lie inside the file's own window; else window and pixels disagree."""
+Plane = NDArray[np.float32]
+
+Image.MAX_IMAGE_PIXELS = LARGEST
+SMALLEST = 16
+"""Pixels of the shorter side below which there is no radiograph."""
 
 
-class UnusableImage(Exception):
-    """A file that is no radiograph this version can read; the text says why, for the site."""
+def read_radiograph(
+    data: bytes, settings: InputSettings, lung_network: lungs.LungNetwork | None = None
+) -> Radiograph:
+    """The picture of a DICOM, PNG or JPEG file, (size, size) float16 in [-1024, 1024].
 
+    1. **Open** the file and refuse what is no single grey radiograph for display, before any
+       pixel is touched: decoding a film loop or a CT to find out would cost minutes.
+    2. **Decode** to stored values, of the stated bits and sign: all that follows is arithmetic on
+       them.
+    3. **Hide** padding and shuttered pixels. They are known in stored values only, and no later
+       step may learn from them.
+    4. **Modality LUT or rescale**: windows are given in its units.
+    5. **Contrast**: VOI LUT, window, or percentiles of what lies in view. What a radiologist sees.
+    6. **Invert MONOCHROME1**: it turns what is shown, so it follows the contrast (a window of a
+       MONOCHROME1 image is in its own values).
+    7. **True proportions**, before anything is measured or cut by shape.
+    8. **Look** for signs of a wrong photometric interpretation and of a whole body.
+    9. **Crop** to the lungs where the experiment asks for it, on full resolution.
+    10. **Square** by padding or centre crop, resize with antialiasing, scale to [-1024, 1024]:
+        last, so that the picture is interpolated once.
 
-def read_image(path: Path, size: int) -> NDArray[np.float16]:
-    """Read a DICOM, PNG or JPEG radiograph as (size, size) float16 in [-1024, 1024].
-
-    In this order: decode; modality LUT or rescale (detector to meaningful values); VOI LUT or the
-    first window, or where there is none the 0.5th to 99.5th percentile (what a person would be
-    shown); inversion of MONOCHROME1, which turns what is shown and so comes after the window;
-    scaling to [-1024, 1024] as torchxrayvision's networks expect; padding to a square with
-    black, so that no anatomy is cut off and none is stretched; resizing with antialiasing.
-
-    Raises UnusableImage with a reason for anything else.
+    PNG and JPEG hold what is shown already and enter at step 8. `lung_network` finds the lungs
+    for region = "lungs-pspnet". Raises UnusableImage with the reason.
     """
-    shown = _read_dicom(path) if _is_dicom(path) else _read_picture(path)
-    return _fit_square(_normalize(shown), size)
-
-
-def _normalize(shown: NDArray[np.float32]) -> NDArray[np.float32]:
-    from torchxrayvision.utils import normalize  # here, for it takes seconds to import
-
-    scaled: NDArray[np.float32] = normalize(shown, 1.0)
-    return scaled
-
-
-def _is_dicom(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            start = file.read(132)
-    except OSError as error:
-        raise UnusableImage(f"cannot be opened: {error.strerror}") from error
-    if not start:
+    if not data:
         raise UnusableImage("empty file")
-    return not start.startswith((b"\x89PNG", b"\xff\xd8"))
-
-
-def _read_dicom(path: Path) -> NDArray[np.float32]:
-    """What a display would show, (rows, columns) in [0, 1], 1 white."""
-    try:
-        dataset = pydicom.dcmread(path, force=False)
-    except Exception as error:  # a broken file can raise nearly anything
-        raise UnusableImage(f"no readable DICOM: {error}") from error
-    modality = str(dataset.get("Modality", ""))
-    if modality not in RADIOGRAPHY:
-        raise UnusableImage(f"modality {modality} is no radiograph")
-    if int(dataset.get("NumberOfFrames") or 1) != 1:
-        raise UnusableImage("several frames")
-    if dataset.get("SamplesPerPixel", 1) != 1:
-        raise UnusableImage("colour image")
-    photometric = dataset.get("PhotometricInterpretation", "")
-    if photometric not in ("MONOCHROME1", "MONOCHROME2"):
-        raise UnusableImage(f"photometric interpretation {photometric!r}")
-    try:
-        values = apply_modality_lut(_pixels(dataset), dataset)
-        shown = _window(values, dataset)
-    except Exception as error:
-        raise UnusableImage(f"pixels cannot be decoded: {error}") from error
-    if photometric == "MONOCHROME1":
-        np.subtract(1.0, shown, out=shown)
-    return shown
-
-
-JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
-
-
-def _pixels(dataset: pydicom.Dataset) -> NDArray[np.generic]:
-    """Stored values. JPEG Extended with 12 bits goes to imagecodecs, all else to pydicom."""
-    if dataset.file_meta.TransferSyntaxUID == JPEG_EXTENDED and dataset.BitsAllocated > 8:
-        import imagecodecs
-        from pydicom.encaps import generate_frames
-
-        frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
-        decoded: NDArray[np.generic] = imagecodecs.jpeg_decode(frame)
-        return decoded
-    return dataset.pixel_array
-
-
-def _window(values: NDArray[np.generic], dataset: pydicom.Dataset) -> NDArray[np.float32]:
-    """Scale to [0, 1] through VOI LUT, first window, or percentiles."""
-    has_lut, has_window = "VOILUTSequence" in dataset, "WindowCenter" in dataset
-    if has_lut or has_window:
-        windowed = np.asarray(apply_voi_lut(values, dataset, index=0, prefer_lut=True), np.float32)
-        if has_lut:
-            low, high = 0.0, 2.0 ** float(dataset.VOILUTSequence[0].LUTDescriptor[2]) - 1
-        else:  # pydicom's window fills the range of the modality's output
-            low, high = _output_range(dataset)
-    else:
-        windowed = np.asarray(values, np.float32)
-        low, high = (float(x) for x in np.percentile(windowed, (0.5, 99.5)))
-    if not high > low:
-        raise ValueError("all pixels are equal")
-    visible = ((windowed > low) & (windowed < high)).mean()
-    if visible < MINIMUM_VISIBLE:
-        raise ValueError(f"its window shows grey in {visible:.1%} of the picture only")
-    scaled: NDArray[np.float32] = np.clip((windowed - low) / (high - low), 0.0, 1.0)
-    return scaled.astype(np.float32)  # a copy, so inversion may work in place
-
-
-def _output_range(dataset: pydicom.Dataset) -> tuple[float, float]:
-    """Range that `apply_voi_lut` scales a window to: that of the stored bits after rescale."""
-    bits = int(dataset.BitsStored)
-    signed = int(dataset.get("PixelRepresentation", 0)) == 1
-    low, high = (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1) if signed else (0.0, 2.0**bits - 1)
-    if "ModalityLUTSequence" in dataset:
-        return 0.0, 2.0 ** float(dataset.ModalityLUTSequence[0].LUTDescriptor[2]) - 1
-    slope = float(dataset.get("RescaleSlope", 1) or 1)
-    intercept = float(dataset.get("RescaleIntercept", 0) or 0)
-    ends = sorted((low * slope + intercept, high * slope + intercept))
-    return ends[0], ends[1]
-
-
-def _read_picture(path: Path) -> NDArray[np.float32]:
-    """A PNG or JPEG, 8 or 16 bits, as [0, 1]."""
-    try:
-        with Image.open(io.BytesIO(path.read_bytes())) as picture:
-            values = np.asarray(picture if picture.mode.startswith("I") else picture.convert("L"))
-    except Exception as error:
-        raise UnusableImage(f"no readable picture: {error}") from error
-    largest = 255.0 if values.dtype == np.uint8 else 65535.0
-    scaled: NDArray[np.float32] = np.clip(values.astype(np.float32) / largest, 0.0, 1.0)
-    return scaled
-
-
-def _fit_square(image: NDArray[np.float32], size: int) -> NDArray[np.float16]:
-    rows, columns = image.shape
-    side = max(rows, columns)
-    top, left = (side - rows) // 2, (side - columns) // 2
-    square = np.full((side, side), BLACK, np.float32)
-    square[top : top + rows, left : left + columns] = image
-    resized = functional.interpolate(
-        torch.from_numpy(square)[None, None], size=(size, size), mode="bilinear", antialias=True,
-        align_corners=False,
+    picture_file = data.startswith((b"\x89PNG", b"\xff\xd8"))
+    seen = _open_picture(data) if picture_file else _open_dicom(data)
+    image, remarks = seen.image, [*seen.remarks]
+    if seen.tags.may_be_chest:
+        field = image[exposed_field(image, None)]
+        if signs.suspected_inverted(field):
+            remarks.append("suspected inverted")
+        if signs.whole_body(field):
+            remarks.append("whole body")
+    if settings.region != "whole":
+        box = lungs.lung_box(image) if lung_network is None else lung_network.box(image)
+        if box is None:
+            remarks.append("no lungs found")
+        else:
+            image = geometry.crop(image, lungs.with_margin(box, image.shape))
+    picture = geometry.square(image, settings.size, pad=settings.fit == "pad")
+    reading = Reading(
+        content=sha256(data).hexdigest(), tags=seen.tags, remarks=tuple(remarks),
+        scheme=seen.scheme, pixels=seen.pixels,
+        brightness=round(float(seen.in_view.mean()), 5),
+        contrast=round(float(seen.in_view.std()), 5),
     )  # fmt: skip
-    picture: NDArray[np.float16] = resized[0, 0].clamp(-1024, 1024).half().numpy()
-    return picture
+    return Radiograph(picture, reading)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A file after step 7."""
+
+    image: Plane
+    in_view: Plane
+    tags: Tags
+    scheme: Scheme
+    remarks: list[Remark]
+    pixels: str
+
+
+def _open_dicom(data: bytes) -> _Seen:
+    dataset, repaired = dicom.open_dicom(data)
+    dicom.refuse_if_no_radiograph(dataset)
+    stored = stored_values(dataset)
+    _refuse_if_even(stored)
+    mask = hidden(stored, dataset)
+    shown = show(stored, dataset, mask)
+    image = geometry.true_proportions(shown.image, dicom.height_to_width(dataset))
+    noted: list[tuple[Remark, bool]] = [
+        ("non-square pixels", image is not shown.image),
+        ("burned-in annotation", dicom.text(dataset, "BurnedInAnnotation").upper() == "YES"),
+        ("overlay", dicom.has_overlay(dataset)),
+        ("file repaired", repaired),
+    ]
+    return _Seen(
+        image=image, in_view=in_view(shown.image, mask), tags=dicom.tags(dataset),
+        scheme=shown.scheme, remarks=[*shown.remarks, *(r for r, true in noted if true)],
+        pixels=_identity(stored),
+    )  # fmt: skip
+
+
+GREY = 8
+"""Largest difference of colour channels (of 255) in a grey picture that was saved as colour."""
+
+
+def _open_picture(data: bytes) -> _Seen:
+    """A PNG or JPEG holds what is shown: 8 bits, or 16 of which 10, 12 or 14 may be used."""
+    remarks: list[Remark] = []
+    try:
+        with (
+            warnings.catch_warnings(),
+            Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as file,
+        ):
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            upright = ImageOps.exif_transpose(file)
+            if upright.mode.startswith("I"):
+                values = np.asarray(upright)
+            elif upright.mode in ("L", "LA", "1"):
+                values = np.asarray(upright.convert("L"))
+            else:
+                colours = np.asarray(upright.convert("RGB"))
+                if int(np.ptp(colours.astype(np.int16), axis=2).max()) > GREY:
+                    raise UnusableImage("a colour image")
+                values = np.asarray(upright.convert("L"))
+                remarks.append("colour picture")
+    except UnusableImage:
+        raise
+    except Exception as error:  # a broken file makes Pillow raise nearly anything
+        raise UnusableImage(f"no readable picture: {type(error).__name__}") from error
+    _refuse_if_even(values)
+    bits = 8 if values.dtype == np.uint8 else 16
+    if bits == 16:
+        used = next(n for n in (10, 12, 14, 16) if n == 16 or int(values.max()) < 2**n)
+        if used < bits:
+            bits = used
+            remarks.append("fewer bits used")
+    image = np.clip(np.asarray(values, np.float32) / np.float32(2**bits - 1), 0, 1)
+    rows, columns = image.shape
+    return _Seen(
+        image=image, in_view=np.asarray(in_view(image, None)),
+        tags=Tags(rows=rows, columns=columns, bits=bits), scheme="as stored", remarks=remarks,
+        pixels=_identity(values),
+    )  # fmt: skip
+
+
+def _refuse_if_even(values: NDArray[Any]) -> None:
+    if min(values.shape) < SMALLEST:
+        raise UnusableImage(f"an image of {values.shape[0]} x {values.shape[1]} pixels")
+    if values.min() == values.max():
+        raise UnusableImage("all pixels are equal")
+
+
+def _identity(values: NDArray[Any]) -> str:
+    """SHA-256 of shape and values, whatever type holds them."""
+    total = sha256(repr(values.shape).encode())
+    total.update(np.ascontiguousarray(values, "<i4").tobytes())
+    return total.hexdigest()

@@ -1,10 +1,18 @@
-"""What is known of a file once it was read: whether it can be used, and what a person should know."""
+"""What is known of a file once it was read: can it be used, and what should a person know."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+class UnusableImage(Exception):
+    """A file that is no radiograph that can be used; the text says why, for the site alone."""
+
+
+Scheme = Literal["", "VOI LUT", "window", "percentiles", "as stored"]
+"""How the contrast was chosen; `as stored` for PNG and JPEG, which hold what is shown."""
 
 Remark = Literal[
     "burned-in annotation",
@@ -18,7 +26,8 @@ Remark = Literal[
     "presentation disagrees",
     "non-square pixels",
     "colour picture",
-    "tags repaired",
+    "fewer bits used",
+    "file repaired",
 ]
 
 REMARKS: dict[Remark, str] = {
@@ -40,9 +49,16 @@ REMARKS: dict[Remark, str] = {
     "the photometric interpretation is used",
     "non-square pixels": "pixels are not square; the picture was resampled to true proportions",
     "colour picture": "a grey picture stored in colour; its three channels are equal",
-    "tags repaired": "the file's tags contradict its pixels and were read as its pixels say",
+    "fewer bits used": "a 16-bit picture whose values use 10, 12 or 14 bits only; white is the "
+    "largest value of the bits used",
+    "file repaired": "the file breaks the rules of DICOM (no header, no transfer syntax, a wrong "
+    "bit depth) and was read as its pixels say: look at the picture",
 }
 """Each remark in a sentence, for the site engineer."""
+
+
+CHEST = ("CHEST", "THORAX", "LUNG", "BODY", "PORT", "HEART", "RIB", "TRUNK")
+"""Words of Body Part Examined that a chest radiograph may carry (free text in old files)."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +89,11 @@ class Tags:
     acquired: str = ""
     """Date of acquisition, else of content, series or study, as YYYY-MM-DD."""
 
+    @property
+    def may_be_chest(self) -> bool:
+        """Whether the file does not say that this is another part of the body."""
+        return not self.body_part or any(word in self.body_part for word in CHEST)
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -89,7 +110,7 @@ class Reading:
     unusable: str | None = None
     tags: Tags = Tags()
     remarks: tuple[Remark, ...] = ()
-    scheme: Literal["", "VOI LUT", "window", "percentiles", "as stored"] = ""
+    scheme: Scheme = ""
     pixels: str = ""
     brightness: float = float("nan")
     contrast: float = float("nan")

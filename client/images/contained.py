@@ -1,0 +1,172 @@
+"""Work in processes that may crash, hang or swallow memory, one file at a time.
+
+Decoders are written in C and meet broken files. A worker that dies takes one item with it; another
+takes its place and the rest goes on. Pools of the standard library do not: a dead worker breaks
+`ProcessPoolExecutor` whole, and none of them limits time or memory of one item.
+"""
+
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+SECONDS = 60
+"""Time for one file. A 12-bit JPEG 2000 image of 4 million pixels takes less than one second."""
+MEMORY_MIB = 2048
+"""Memory for one file beyond what an idle worker has."""
+GRACE = 5
+"""Seconds after which a worker that did not obey its own alarm is killed from outside."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An item that was given up, and why."""
+
+    reason: str
+
+
+@dataclass(eq=False)
+class _Worker:
+    process: subprocess.Popen[bytes]
+    connection: Connection
+    item: int | None = None
+    deadline: float = field(default=float("inf"))
+
+    def give(self, item: int, function: Callable[..., Any], arguments: object, by: float) -> None:
+        """Hand it an item, to be answered by `by` (monotonic seconds)."""
+        self.item, self.deadline = item, by
+        with suppress(BrokenPipeError):  # it died while idle: its end shows below
+            self.connection.send((function, arguments))
+
+    def answer(self) -> Any:
+        """What it sent. Raises EOFError where it died instead."""
+        return self.connection.recv()
+
+    def stop(self) -> int:
+        """End the process; its exit status, negative for a signal."""
+        self.connection.close()
+        if self.item is not None:
+            self.process.kill()
+        with suppress(subprocess.TimeoutExpired):
+            return self.process.wait(0.5)
+        self.process.kill()
+        with suppress(subprocess.TimeoutExpired):  # one that hangs in the kernel is left behind
+            return self.process.wait(GRACE)
+        return -signal.SIGKILL
+
+
+def run(
+    function: Callable[..., Any],
+    items: Sequence[tuple[Any, ...]],
+    *,
+    workers: int = 0,
+    seconds: int = SECONDS,
+    memory_mib: int = MEMORY_MIB,
+) -> Iterator[tuple[int, Any]]:
+    """Yield (number of the item, `function(*item)` or a Failure) as they finish.
+
+    `function` stands at the top of a module, for it is called in other processes. `workers`: 0 for
+    one per core. What the function raises is a Failure too. Closing the iterator ends the workers;
+    they end by themselves should this process die.
+    """
+    wanted = min(workers or os.cpu_count() or 1, len(items))
+    waiting = iter(range(len(items)))
+    team = [_start(seconds, memory_mib) for _ in range(wanted)]
+
+    def occupy(worker: _Worker) -> None:
+        item = next(waiting, None)
+        if item is not None:
+            worker.give(item, function, items[item], time.monotonic() + seconds + GRACE)
+
+    try:
+        for worker in team:
+            occupy(worker)
+        while busy := [w for w in team if w.item is not None]:
+            until = max(0.0, min(w.deadline for w in busy) - time.monotonic())
+            ready = wait([w.connection for w in busy], timeout=until)
+            for worker in busy:
+                late = time.monotonic() > worker.deadline
+                if worker.connection not in ready and not late:
+                    continue
+                item, worker.item = worker.item, None
+                assert item is not None
+                successor = worker
+                try:
+                    result = Failure(_why(-signal.SIGALRM, seconds)) if late else worker.answer()
+                except (EOFError, OSError):  # it died
+                    result, late = Failure(_why(worker.stop(), seconds)), True
+                if late:
+                    worker.stop()
+                    successor = team[team.index(worker)] = _start(seconds, memory_mib)
+                yield item, result
+                occupy(successor)
+    finally:
+        for worker in team:
+            worker.stop()
+
+
+def _why(status: int, seconds: int) -> str:
+    if status == -signal.SIGALRM:
+        return f"not decoded within {seconds} s"
+    if status == -signal.SIGKILL:
+        return "the decoder was killed, perhaps by the system for lack of memory"
+    name = signal.Signals(-status).name if status < 0 else f"status {status}"
+    return f"the decoder crashed ({name})"
+
+
+def _start(seconds: int, memory_mib: int) -> _Worker:
+    here, there = socket.socketpair()
+    code = (
+        "from fedrad.client.images.contained import serve; "
+        f"serve({there.fileno()}, {seconds}, {memory_mib})"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        pass_fds=[there.fileno()],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,  # decoders in C print what they like, file contents among it
+        start_new_session=True,  # Ctrl-C is for the parent, which then ends its workers
+        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+    )
+    there.close()
+    return _Worker(process, Connection(here.detach()))
+
+
+def serve(descriptor: int, seconds: int, memory_mib: int) -> None:
+    """The life of a worker: answer items until the parent is gone."""
+    connection = Connection(descriptor)
+    _limit_memory(memory_mib)
+    while True:
+        try:
+            function, arguments = connection.recv()
+        except EOFError:
+            return
+        # The default action of this signal ends the process wherever it is, in C code too.
+        signal.alarm(seconds)
+        try:
+            result = function(*arguments)
+        except MemoryError:
+            result = Failure(f"decoding needs more than {memory_mib} MiB of memory")
+        except Exception as error:
+            result = Failure(f"unexpected {type(error).__name__} while reading")
+        signal.alarm(0)
+        connection.send(result)
+
+
+def _limit_memory(memory_mib: int) -> None:
+    """Cap what the process may allocate (Linux: private writable memory) above what it has now."""
+    with suppress(OSError, ValueError):
+        with open("/proc/self/status", encoding="ascii") as status:
+            used = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmData"))
+        limit = used + memory_mib * 2**20
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold a patient's image

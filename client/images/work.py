@@ -1,0 +1,55 @@
+"""What is done with one file, in this process or in a worker."""
+
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+
+from fedrad.models.settings import InputSettings
+
+from .chain import read_radiograph
+from .dicom import instance_uid
+from .lungs import LungNetwork
+from .reading import Reading, UnusableImage
+
+
+def read_file(
+    path: str, settings: InputSettings, pspnet: str | None = None
+) -> tuple[Reading, bytes | None]:
+    """Reading of a file, and its picture as float16 bytes where it is usable.
+
+    `pspnet`: folder of that network's weights, for region = "lungs-pspnet".
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        return Reading("", unusable=f"cannot be opened ({error.strerror})"), None
+    try:
+        radiograph = read_radiograph(data, settings, _network(pspnet) if pspnet else None)
+    except UnusableImage as problem:
+        return Reading(sha256(data).hexdigest(), unusable=str(problem)), None
+    return radiograph.reading, radiograph.picture.tobytes()
+
+
+@cache
+def _network(folder: str) -> LungNetwork:
+    return LungNetwork(Path(folder))
+
+
+def file_uid(path: str) -> str:
+    """SOPInstanceUID of a file, "" where it has none."""
+    try:
+        return instance_uid(Path(path).read_bytes())
+    except OSError:
+        return ""
+
+
+def file_digest(path: Path) -> bytes:
+    """SHA-256 of a file's bytes; b"" where it cannot be read."""
+    total = sha256()
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                total.update(chunk)
+    except OSError:
+        return b""
+    return total.digest()
