@@ -39,8 +39,8 @@ def delong_variance(logits: Logits, labels: Labels, patients: Patients | None = 
         patients = np.arange(len(labels))
     _, cluster = np.unique(patients, return_inverse=True)
     clusters = int(cluster.max()) + 1
-    of_positives = np.bincount(cluster[positive], above - auroc, clusters)
-    of_negatives = np.bincount(cluster[~positive], below - auroc, clusters)
+    of_positives: Logits = np.bincount(cluster[positive], above - auroc, clusters).astype(float)
+    of_negatives: Logits = np.bincount(cluster[~positive], below - auroc, clusters).astype(float)
 
     def spread(one: Logits, other: Logits, members: int) -> float:
         return float(one @ other) * members / (members - 1) if members > 1 else 0.0

@@ -257,7 +257,11 @@ class Participant:
                 threshold = request.thresholds.get(outcome) if name == "global" else None
                 released.append(
                     self.disclosure.scores(
-                        name, outcome, logits[:, k], examples.labels[:, k], threshold,
+                        name,
+                        outcome,
+                        logits[:, k],
+                        examples.labels[:, k],
+                        threshold,
                         examples.patients,
                     )
                 )

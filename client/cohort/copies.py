@@ -56,10 +56,10 @@ def fine_structure(thumbnails: NDArray[np.uint8]) -> NDArray[np.float16]:
         given = thumbnails[start : start + BLOCK].astype(np.float32)
         fine = given - gaussian_filter(given, (0, 2, 2))
         contrast = np.sqrt(gaussian_filter(fine**2, (0, 4, 4)))
-        fine = np.clip(fine / (contrast + 2.5), -1.5, 1.5).reshape(len(fine), -1)
-        fine -= fine.mean(axis=1, keepdims=True)
-        norm = np.linalg.norm(fine, axis=1, keepdims=True)
-        found[start : start + BLOCK] = fine / np.maximum(norm, 1e-6)
+        even = np.clip(fine / (contrast + 2.5), -1.5, 1.5).reshape(len(fine), -1)
+        even -= even.mean(axis=1, keepdims=True)
+        norm = np.linalg.norm(even, axis=1, keepdims=True)
+        found[start : start + BLOCK] = even / np.maximum(norm, 1e-6)
     return found
 
 

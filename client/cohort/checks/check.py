@@ -55,9 +55,8 @@ class Result:
 def run(check: Check[Subject], subject: Subject) -> Result:
     """Run a check."""
     found = list(check.findings(subject))
-    gravest = max(
-        (finding.severity or check.severity for finding in found),
-        key=lambda severity: RANK[severity],
-        default="information",
-    )
+    severities: list[Severity] = [finding.severity or check.severity for finding in found]
+    gravest: Severity = "information"
+    for finding in found:
+        gravest = max(gravest, finding.severity or check.severity, key=RANK.__getitem__)
     return Result(check.name, check.problem, check.remedy, gravest, found)

@@ -1,6 +1,7 @@
 """Checks of images that are there more than once."""
 
 from collections.abc import Iterator
+from math import isnan
 
 from ..copies import Copy
 from ..evidence import Evidence
@@ -13,7 +14,7 @@ def _names(subject: Evidence, copy: Copy) -> tuple[str, str]:
 
 def _same_labels(subject: Evidence, copy: Copy) -> bool:
     one, two = subject.rows[copy.first].labels, subject.rows[copy.second].labels
-    return all(a == b or a != a or b != b for a, b in zip(one, two, strict=True))
+    return all(a == b or isnan(a) or isnan(b) for a, b in zip(one, two, strict=True))
 
 
 class Duplicates(Check[Evidence]):

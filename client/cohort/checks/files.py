@@ -51,8 +51,8 @@ class NoOrder(Check[Evidence]):
 
     name = "order of a patient's images"
     problem = (
-        "Without a date or an order, the image that stands for a patient is the first in the table, "
-        "which may be a follow-up image that already shows the outcome."
+        "Without a date or an order, the image that stands for a patient is the first in the "
+        "table, which may be a follow-up image that already shows the outcome."
     )
     remedy = "Fill in a column order_index, day_offset, day or date for these images."
 

@@ -16,7 +16,7 @@ LATERAL = re.compile(r"^(LL|RL|LLO|RLO|LLD|RLD|L|R|LAT.*|.*LATERAL.*)$", re.IGNO
 
 UNLIKE = 0.2
 """Correlation with the site's median picture, 16 x 16 pixels, below which an image is no frontal
-chest like the others. Of 2,887 real frontal chests 0.8 % lie below; feet and hips do (-0.4 to 0.2)."""
+chest like the others. Of 2,887 real chests 0.8 % lie below; feet and hips at -0.4 to 0.2."""
 TURNED = 0.1
 """By how much a turned picture must be more like the median for it to lie on its side."""
 MANY = 30

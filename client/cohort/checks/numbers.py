@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import norm
 
 from ..evidence import Evidence
@@ -46,7 +47,8 @@ class FewUnits(Check[Evidence]):
 
     def findings(self, subject: Evidence) -> Iterator[Finding]:
         """Per outcome, in the test part where an experiment divides the units."""
-        parts = {**subject.parts} or {"": np.arange(len(subject.units))}
+        everyone: dict[str, NDArray[np.int64]] = {"": np.arange(len(subject.units))}
+        parts = dict(subject.parts.items()) or everyone
         labels = subject.labels[subject.units]
         for at, outcome in enumerate(subject.table.outcomes):
             for part, members in parts.items():
@@ -69,7 +71,7 @@ class FewUnits(Check[Evidence]):
             yield from self._precision(subject, at, outcome, labels)
 
     def _precision(
-        self, subject: Evidence, at: int, outcome: str, labels: np.ndarray
+        self, subject: Evidence, at: int, outcome: str, labels: NDArray[np.float64]
     ) -> Iterator[Finding]:
         members = subject.parts.get("test", np.arange(len(subject.units)))
         where = " in the test part" if "test" in subject.parts else ""
@@ -78,9 +80,10 @@ class FewUnits(Check[Evidence]):
         if not 0 < rarer < FEW:
             return
         low, high = narrowest_interval(rarer, positive=positive)
+        rare, other = ("positives", "negatives") if positive else ("negatives", "positives")
         yield Finding(
-            f"{outcome}: with {rarer} {'positives' if positive else 'negatives'}{where} no interval "
-            f"can be narrower than {low:.2f} to {high:.2f} at an AUROC of {EXAMPLE:.2f}, however "
-            f"many {'negatives' if positive else 'positives'} there are (Hanley & McNeil 1982)",
+            f"{outcome}: with {rarer} {rare}{where} no interval can be narrower than {low:.2f} to "
+            f"{high:.2f} at an AUROC of {EXAMPLE:.2f}, however many {other} there are (Hanley & "
+            "McNeil 1982)",
             severity="warning" if rarer < 20 else "information",
         )

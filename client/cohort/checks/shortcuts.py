@@ -85,7 +85,7 @@ def _varies(values: NDArray[np.float64]) -> bool:
 
 def cross_validated(
     estimator: Estimator,
-    features: NDArray[np.float64],
+    features: NDArray[np.floating[Any]],
     labels: NDArray[np.float64],
     patients: NDArray[np.int64],
 ) -> tuple[float, tuple[float, float]]:
