@@ -55,7 +55,6 @@ class Result:
 def run(check: Check[Subject], subject: Subject) -> Result:
     """Run a check."""
     found = list(check.findings(subject))
-    severities: list[Severity] = [finding.severity or check.severity for finding in found]
     gravest: Severity = "information"
     for finding in found:
         gravest = max(gravest, finding.severity or check.severity, key=RANK.__getitem__)
