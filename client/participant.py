@@ -29,7 +29,8 @@ from fedrad.exchange.update import Manifest, UpdateError, check, pack, unpack
 from fedrad.models.network import ResNet, stage_tensors
 from fedrad.models.settings import Stage
 from fedrad.models.training import Examples, score, train_round
-from fedrad.models.weights import Base, WeightsError, load_base, read_model, save
+from fedrad.models.weight_files import WeightsError
+from fedrad.models.weights import Base, load_base, read_model, save
 
 from .cohort import Cohort, read_cohort, split
 from .disclosure import Disclosure

@@ -110,7 +110,7 @@ def pin(
     experiment: Annotated[Path, typer.Option(help="Experiment file.")] = Path("experiment.toml"),
 ) -> None:
     """Write the SHA-256 of base weights into an experiment; published ones are fetched once."""
-    from fedrad.models.weights import WeightsError
+    from fedrad.models.weight_files import WeightsError
 
     from .pin import pin_weights
 
@@ -164,7 +164,7 @@ def main() -> None:
         app()
     except Exception as error:
         # Imported here, for torch takes seconds, which `fedrad init` need not wait for.
-        from fedrad.models.weights import WeightsError
+        from fedrad.models.weight_files import WeightsError
         from fedrad.server.federation import ExperimentFailed
 
         if not isinstance(error, ExperimentFailed | WeightsError):

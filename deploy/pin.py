@@ -7,9 +7,8 @@ from tomlkit.exceptions import TOMLKitError
 
 from fedrad.exchange.experiment import ExperimentError, read_experiment
 from fedrad.models.settings import ModelSettings
-from fedrad.models.weights import WeightsError, fetch, file_sha256, load_base, look_in
-
-PUBLISHED = ("resnet50-res512-all", "imagenet")
+from fedrad.models.weight_files import PUBLISHED, WeightsError, fetch, file_sha256, look_in
+from fedrad.models.weights import load_base
 
 
 def pin_weights(weights: str, experiment_file: Path) -> str:

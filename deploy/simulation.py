@@ -10,7 +10,8 @@ from fedrad.client.cohort import read_cohort
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site, open_site
 from fedrad.exchange.experiment import Experiment, ExperimentError, read_experiment
-from fedrad.models.weights import WeightsError, load_base, look_in
+from fedrad.models.weight_files import WeightsError, look_in
+from fedrad.models.weights import load_base
 from fedrad.server.app import app as server_app
 from fedrad.server.summary import Summary, read_summary
 

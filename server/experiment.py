@@ -10,7 +10,8 @@ from flwr.serverapp import Grid
 
 from fedrad.exchange.experiment import parse_experiment
 from fedrad.exchange.messages import Missing, ModelName, Readiness, Scores
-from fedrad.models.weights import Base, file_sha256, load_base, save
+from fedrad.models.weight_files import file_sha256
+from fedrad.models.weights import Base, load_base, save
 
 from .federation import ExperimentFailed, Federation
 from .records import Records

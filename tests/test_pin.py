@@ -6,7 +6,8 @@ from conftest import EXPERIMENT
 from fedrad.deploy.pin import pin_weights
 from fedrad.exchange.experiment import read_experiment
 from fedrad.models.network import ResNet
-from fedrad.models.weights import WeightsError, file_sha256, save
+from fedrad.models.weight_files import WeightsError, file_sha256
+from fedrad.models.weights import save
 
 
 @pytest.fixture(autouse=True)
