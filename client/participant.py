@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from fedrad.exchange.experiment import Experiment
+from fedrad.exchange.lineage import Ancestor, read_lineage, write_lineage
 from fedrad.exchange.messages import (
     BaselineReply,
     Missing,
@@ -38,6 +39,7 @@ from .image_store import load_images
 from .log import site_log
 from .problems import SiteProblem
 from .settings import Site
+from .trained import TrainedUnits, check_lineage
 
 Flat = NDArray[np.float32]
 
@@ -58,8 +60,8 @@ class Participant:
             max(site.settings.policy.minimum_units, experiment.evaluation.minimum_units),
             site.settings.policy.minimum_bin,
         )
-        identity = sha256(experiment.model_dump_json().encode()).hexdigest()[:12]
-        self.folder = site.state / "experiments" / f"{experiment.name}-{identity}"
+        self.folder = site.state / "experiments" / f"{experiment.name}-{experiment.identity[:12]}"
+        self.trained = TrainedUnits(site.state / "trained")
 
     # What the site has
 
@@ -124,14 +126,27 @@ class Participant:
             self.log.info("%s: decoded %d of %d images", self.site.name, done, of)
 
     @cached_property
+    def rows(self) -> dict[Part, NDArray[np.int64]]:
+        """Rows of the cohort's units by part of the split."""
+        return split(self.cohort.units, self.experiment.evaluation, self.experiment.seed)
+
+    @cached_property
     def parts(self) -> dict[Part, Examples]:
-        """The site's examples by part of the split."""
-        cohort, examples = self._loaded
-        rows = split(cohort.units, self.experiment.evaluation, self.experiment.seed)
+        """The site's examples by part of the split; none before it is certain that the base
+        weights were not trained on those held out."""
+        check_lineage(
+            read_lineage(self.base.metadata), self.site.name, self.trained,
+            {"test": self.keys("test"), "validation": self.keys("validation")},
+        )  # fmt: skip
+        _, examples = self._loaded
         return {
             part: Examples(examples.images[index], examples.labels[index])
-            for part, index in rows.items()
+            for part, index in self.rows.items()
         }
+
+    def keys(self, part: Part) -> list[str]:
+        """Pseudonyms of the units of a part; they stay at the site."""
+        return [self.cohort.units[row].key for row in self.rows[part]]
 
     @cached_property
     def does_not_train_because(self) -> Missing | None:
@@ -189,6 +204,7 @@ class Participant:
             )  # fmt: skip
             return reply, None
         train = self.parts["train"]
+        self.trained.record(self.experiment.identity, self.keys("train"))
         figures = train_round(
             network, train, self.schedule, request.round,
             seed=self._seed(request.round), device=self.device, progress=self._report_steps(),
@@ -211,6 +227,7 @@ class Participant:
         if self.does_not_train_because:
             return BaselineReply(missing=self.does_not_train_because)
         network = copy.deepcopy(self.base.network)
+        self.trained.record(self.experiment.identity, self.keys("train"))
         loss = 0.0
         for round_ in range(self.schedule.rounds):
             loss = train_round(
@@ -222,9 +239,11 @@ class Participant:
                 self.site.name, round_ + 1, self.schedule.rounds, loss,
             )  # fmt: skip
         self.folder.mkdir(parents=True, exist_ok=True)
+        own = Ancestor(experiment=self.experiment.identity, sites=(self.site.name,))
         save(
             self.local_file, network.cpu(), outputs=list(self.experiment.outcomes),
             description=f"local-only model of {self.site.name}, {self.experiment.name}",
+            **write_lineage((*read_lineage(self.base.metadata), own)),
         )  # fmt: skip
         return BaselineReply(loss=loss, seconds=time.perf_counter() - started)
 

@@ -53,13 +53,17 @@ def simulate(
     engine: Annotated[
         Engine, typer.Option(help="in-process: quick and repeatable; flower: many sites, GPUs.")
     ] = Engine.in_process,
+    state: Annotated[
+        Path | None,
+        typer.Option(help="Where sites keep what is theirs, over several runs (OUT/sites)."),
+    ] = None,
 ) -> None:
     """Run a whole federation on this machine over real site folders."""
     from .simulation import Refused, prepare, simulate
     from .table import show
 
     try:
-        simulation = prepare(experiment, _sites(site), out)
+        simulation = prepare(experiment, _sites(site), out, state=state)
     except Refused as refused:
         fail(str(refused))
     show_progress()

@@ -88,6 +88,13 @@ class Experiment(Settings):
         return Schedule(self.recipe, self.federation.rounds)
 
     @property
+    def identity(self) -> str:
+        """SHA-256 of all that was set, the same at every site and whatever a later version adds:
+        settings left at their defaults do not count."""
+        given = self.model_dump(mode="json", exclude_defaults=True)
+        return sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
+
+    @property
     def evaluation_sha256(self) -> str:
         """Hash of what was planned to be reported: outcomes, unit, seed, `[evaluation]`."""
         planned = self.model_dump(mode="json", include={"outcomes", "unit", "seed", "evaluation"})

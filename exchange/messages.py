@@ -41,6 +41,7 @@ Reason = Literal[
     "broken files",
     "device",
     "experiment",
+    "trained on test patients",
     "request",
     "internal",
 ]
@@ -56,6 +57,10 @@ REASONS: dict[Reason, str] = {
     "device": "the site's settings ask for a GPU that PyTorch does not see there",
     "experiment": "the site's fedrad does not know a setting of this experiment: "
     "use the same version",
+    "trained on test patients": "the base weights were trained at this site in an earlier "
+    "experiment on patients who are held out in this one, or it has lost the record of whom: "
+    "set that experiment's seed, outcomes and shares, pin other base weights, or go on without "
+    "this site",
     "request": "the site could not make sense of the request, or its hash was wrong",
     "internal": "an unexpected error at the site; the site's log has it",
 }

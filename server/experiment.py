@@ -9,6 +9,7 @@ import torch
 from flwr.serverapp import Grid
 
 from fedrad.exchange.experiment import parse_experiment
+from fedrad.exchange.lineage import Ancestor, Lineage, read_lineage, write_lineage
 from fedrad.exchange.messages import Missing, ModelName, Readiness, Scores
 from fedrad.models.weight_files import file_sha256
 from fedrad.models.weights import Base, load_base, save
@@ -41,6 +42,7 @@ def run_experiment(grid: Grid, text: str, folder: Path, *, wait_seconds: float) 
         experiment.model, len(experiment.outcomes), seed=experiment.seed,
         dropout=experiment.recipe.dropout,
     )  # fmt: skip
+    lineage = read_lineage(base.metadata)
     started = _now()
     if (folder / "experiment.toml").exists():
         raise ExperimentFailed(f"{folder}: holds an experiment already; give another folder")
@@ -62,7 +64,7 @@ def run_experiment(grid: Grid, text: str, folder: Path, *, wait_seconds: float) 
         results.status, results.why = "stopped", "stopped by the coordinator"
         raise
     finally:
-        summary = _write(federation, results, base, started, folder)
+        summary = _write(federation, results, base, lineage, started, folder)
         records.close()
     return summary
 
@@ -113,8 +115,9 @@ def _evaluate(federation: Federation, results: _Results) -> None:
 
 
 def _write(
-    federation: Federation, results: _Results, base: Base, started: str, folder: Path
-) -> Summary:
+    federation: Federation, results: _Results, base: Base, lineage: Lineage, started: str,
+    folder: Path,
+) -> Summary:  # fmt: skip
     experiment, sites = federation.experiment, sorted(federation.sites)
     models = ["base", *(f"local:{site}" for site in sites), "global"]
     cells, overall = cells_and_overall(
@@ -127,9 +130,14 @@ def _write(
     )
     model_file = folder / "model.safetensors"
     if results.status == "completed":
+        trained = {
+            s for r in results.rounds for s, of_site in r.sites.items() if of_site.status == "ok"
+        }
+        own = Ancestor(experiment=experiment.identity, sites=tuple(sorted(trained)))
         save(
             model_file, federation.network, outputs=list(experiment.outcomes),
             description=f"global model of {experiment.name}", base_sha256=base.digest,
+            **write_lineage((*lineage, own)),
         )  # fmt: skip
     summary = Summary(
         experiment=experiment.model_dump(mode="json"),
