@@ -18,6 +18,7 @@ from fedrad.exchange.messages import (
     BaselineReply,
     Missing,
     ModelName,
+    Monitoring,
     Part,
     Readiness,
     RoundReply,
@@ -25,8 +26,11 @@ from fedrad.exchange.messages import (
     ScoreReply,
     ScoreRequest,
     Scores,
+    ValidationReply,
+    ValidationRequest,
 )
 from fedrad.exchange.update import Manifest, UpdateError, check, pack, unpack
+from fedrad.models.ensemble import interpolate
 from fedrad.models.network import ResNet, stage_tensors
 from fedrad.models.settings import Stage
 from fedrad.models.training import Examples, score, train_round
@@ -191,12 +195,7 @@ class Participant:
         torch.set_num_threads(self.threads)
         stage = self.schedule.stage(request.round)
         network = self._global_model(request.manifest, flat, stage, request.round)
-        validation = self.parts["validation"]
-        logits = score(network, validation.images, device=self.device)
-        monitoring = {
-            outcome: self.disclosure.monitoring(logits[:, k], validation.labels[:, k])
-            for k, outcome in enumerate(self.experiment.outcomes)
-        }
+        monitoring = self._monitoring(network)
         if self.does_not_train_because:
             reply = RoundReply(
                 manifest=None, units=0, loss=None, steps=0, monitoring=monitoring,
@@ -247,6 +246,14 @@ class Participant:
         )  # fmt: skip
         return BaselineReply(loss=loss, seconds=time.perf_counter() - started)
 
+    def validation(self, request: ValidationRequest, flat: Flat | None) -> ValidationReply:
+        """Evaluate mixtures of the global model and the base on the validation patients."""
+        torch.set_num_threads(self.threads)
+        stage, rounds = self.schedule.last_stage, self.schedule.rounds
+        tuned = self._global_model(request.manifest, flat, stage, rounds)
+        mixtures = (interpolate(self.base.network, tuned, alpha) for alpha in request.alphas)
+        return ValidationReply(figures=[self._monitoring(network) for network in mixtures])
+
     def scores(self, request: ScoreRequest, flat: Flat | None) -> ScoreReply:
         """Score the models asked for on a part of the patients, and release what policy allows."""
         torch.set_num_threads(self.threads)
@@ -286,6 +293,14 @@ class Participant:
                 self.log.info("%s: step %d of %d", self.site.name, step, steps)
 
         return report
+
+    def _monitoring(self, network: ResNet) -> dict[str, Monitoring]:
+        validation = self.parts["validation"]
+        logits = score(network, validation.images, device=self.device)
+        return {
+            outcome: self.disclosure.monitoring(logits[:, k], validation.labels[:, k])
+            for k, outcome in enumerate(self.experiment.outcomes)
+        }
 
     @property
     def local_file(self) -> Path:

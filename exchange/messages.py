@@ -20,6 +20,7 @@ from .wire import Wire
 READY = "query.ready"
 ROUND = "train.round"
 BASELINE = "train.baseline"
+VALIDATION = "evaluate.validation"
 SCORES = "evaluate.scores"
 """Flower message types, one per request."""
 
@@ -147,6 +148,22 @@ class BaselineReply(Wire):
     seconds: float = 0.0
 
 
+class ValidationRequest(Wire):
+    """Mix the global model, packed beside this, with the base weights: each of `alphas` of the way
+    from these to that; and evaluate the mixtures on the validation patients."""
+
+    kind: Literal["validation request"] = "validation request"
+    manifest: Manifest
+    alphas: list[Annotated[float, Field(ge=0, le=1)]] = Field(min_length=1, max_length=12)
+
+
+class ValidationReply(Wire):
+    """Figures of each mixture on a site's validation patients, in the order of the request."""
+
+    kind: Literal["validation"] = "validation"
+    figures: list[dict[Outcome, Monitoring]]
+
+
 class ScoreRequest(Wire):
     """Score models on a part of the patients. The global model comes packed beside this.
 
@@ -202,8 +219,8 @@ class Refusal(Wire):
     reason: Reason
 
 
-Request = ReadyRequest | RoundRequest | BaselineRequest | ScoreRequest
-Reply = Readiness | RoundReply | BaselineReply | ScoreReply | Refusal
+Request = ReadyRequest | RoundRequest | BaselineRequest | ValidationRequest | ScoreRequest
+Reply = Readiness | RoundReply | BaselineReply | ValidationReply | ScoreReply | Refusal
 M = TypeVar("M", bound=Wire)
 
 

@@ -4,65 +4,23 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import EXPERIMENT, write_site
+from conftest import SHORT, write_site
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from fedrad.client.participant import Participant
 from fedrad.client.settings import open_site
 from fedrad.client.trained import TrainedUnits
-from fedrad.deploy.simulation import Refused, prepare, simulate
+from fedrad.deploy.simulation import Refused
 from fedrad.exchange.experiment import ExperimentError, parse_experiment
 from fedrad.exchange.lineage import Ancestor, read_lineage, write_lineage
-from fedrad.models.weight_files import file_sha256
 from fedrad.server.federation import ExperimentFailed
-
-SHORT = EXPERIMENT.replace("rounds = 2", "rounds = 1").replace(
-    "minimum_units = 3", "minimum_units = 3\nlocal_baseline = false"
-)
 
 
 @pytest.fixture(autouse=True)
 def own_folders(monkeypatch, tmp_path):
     monkeypatch.setenv("FEDRAD_WEIGHTS", "")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-class Hospitals:
-    """Two hospitals which keep what is theirs over several experiments."""
-
-    def __init__(self, tmp_path: Path) -> None:
-        self.root = tmp_path
-        self.state = tmp_path / "state"
-        self.sites = {
-            name: write_site(tmp_path / name, 30, seed=seed)
-            for seed, name in enumerate(["a", "b"], start=1)
-        }
-
-    def run(self, number: int, *, base: Path | None = None, sites=None, state=None, **changes):
-        """Run an experiment from the model of an earlier one. Returns its folder."""
-        folder = self.root / f"experiment-{number}"
-        folder.mkdir()
-        text = SHORT.replace('name = "test"', f'name = "test-{number}"')
-        if base is not None:
-            copy = folder / "base.safetensors"
-            copy.write_bytes((base / "model.safetensors").read_bytes())
-            text = text.replace('"random"', f'"base.safetensors"\nsha256 = "{file_sha256(copy)}"')
-        for old, new in changes.values():
-            assert old in text
-            text = text.replace(old, new)
-        (folder / "experiment.toml").write_text(text)
-        simulation = prepare(
-            folder / "experiment.toml", sites or self.sites, folder / "out",
-            state=state or self.state,
-        )  # fmt: skip
-        simulate(simulation)
-        return folder / "out"
-
-
-@pytest.fixture
-def hospitals(tmp_path: Path) -> Hospitals:
-    return Hospitals(tmp_path)
 
 
 def lineage_of(out: Path) -> list[dict[str, object]]:
