@@ -65,7 +65,7 @@ class Participant:
             site.settings.policy.minimum_bin,
         )
         self.folder = site.state / "experiments" / f"{experiment.name}-{experiment.identity[:12]}"
-        self.trained = TrainedUnits(site.state / "trained")
+        self.trained = TrainedUnits(site.state / "trained", pseudonyms="sha256")
 
     # What the site has
 

@@ -13,10 +13,15 @@ from .problems import SiteProblem
 
 class TrainedUnits:
     """`trained/EXPERIMENT.json` in the site's state folder: keys (pseudonyms) of the units that an
-    experiment trained on here, by its identity. Never sent."""
+    experiment trained on here, by its identity. Never sent.
 
-    def __init__(self, folder: Path) -> None:
+    `pseudonyms` tells one way of making keys from another: a record made in another way would match
+    nobody, so it is refused like a lost one.
+    """
+
+    def __init__(self, folder: Path, pseudonyms: str) -> None:
         self.folder = folder
+        self.pseudonyms = pseudonyms
 
     def record(self, experiment: str, keys: Iterable[str]) -> None:
         """Remember units, before they are trained on; what was remembered stays."""
@@ -26,7 +31,8 @@ class TrainedUnits:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = self._file(experiment).with_suffix(".partial")
-        temporary.write_text(json.dumps(sorted(all_keys), indent=0), encoding="utf-8")
+        content = {"format": 1, "pseudonyms": self.pseudonyms, "keys": sorted(all_keys)}
+        temporary.write_text(json.dumps(content, indent=0), encoding="utf-8")
         temporary.replace(self._file(experiment))
 
     def keys(self, experiment: str) -> frozenset[str] | None:
@@ -38,11 +44,19 @@ class TrainedUnits:
         if not file.is_file():
             return None
         try:
-            return frozenset(map(str, json.loads(file.read_text("utf-8"))))
-        except (OSError, ValueError, TypeError) as error:
+            content = json.loads(file.read_text("utf-8"))
+            pseudonyms, keys = content["pseudonyms"], frozenset(map(str, content["keys"]))
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise SiteProblem(
                 "trained on test patients", f"{file}: cannot be read ({error}); restore it"
             ) from error
+        if pseudonyms != self.pseudonyms:
+            raise SiteProblem(
+                "trained on test patients",
+                f"{file}: was made with other pseudonyms than this site makes now, so its patients "
+                "cannot be recognised; restore the state folder it belongs to",
+            )
+        return keys
 
     def _file(self, experiment: str) -> Path:
         return self.folder / f"{experiment}.json"

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -44,6 +44,7 @@ def network(seed: int) -> ResNet:
     return net
 
 
+@settings(deadline=None, max_examples=20)  # it builds two networks an example
 @given(alpha=st.floats(0, 1))
 def test_every_backbone_tensor_lies_that_far_from_base_to_trained(alpha):
     base, tuned = network(1), network(2)

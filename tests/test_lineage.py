@@ -106,7 +106,7 @@ def test_the_site_refuses_to_score_even_where_nobody_asked_whether_it_is_ready(h
 
 def test_a_record_is_of_the_training_patients_pseudonyms_and_only_grows(hospitals):
     first = hospitals.run(1)
-    kept = TrainedUnits(hospitals.state / "a" / "trained")
+    kept = TrainedUnits(hospitals.state / "a" / "trained", pseudonyms="sha256")
     experiment = parse_experiment((first / "experiment.toml").read_text())
     site = open_site(hospitals.sites["a"], state=hospitals.state / "a")
     participant = Participant(site, experiment)
@@ -121,6 +121,15 @@ def test_a_garbled_record_is_a_lost_one(hospitals):
     first = hospitals.run(1)
     file = hospitals.state / "a" / "trained" / f"{identity_of(first)}.json"
     file.write_text("[1, ")
+    with pytest.raises(ExperimentFailed, match="lost the record"):
+        hospitals.run(2, base=first)
+
+
+def test_a_record_of_other_pseudonyms_is_a_lost_one(hospitals):
+    """With another salt nobody would be recognised, and so nobody refused."""
+    first = hospitals.run(1)
+    file = hospitals.state / "a" / "trained" / f"{identity_of(first)}.json"
+    file.write_text(file.read_text().replace('"sha256"', '"another salt"'))
     with pytest.raises(ExperimentFailed, match="lost the record"):
         hospitals.run(2, base=first)
 
