@@ -67,7 +67,7 @@ def read_cohort(site: Site, experiment: Experiment) -> Cohort:
         numbers = all(isinstance(r.order, float) for r in images)
         ordered = sorted(images, key=lambda r: (r.order if numbers else str(r.order), r.name))
         index = ordered[-1] if last else ordered[0]
-        key = sha256(f"{experiment.seed}:{patient}".encode()).hexdigest()
+        key = sha256(patient.encode()).hexdigest()
         units.append(Unit(key, index.file, index.labels))
     if not units:
         raise SiteProblem("cohort", f"{site.cohort}: no row has a file that exists")
