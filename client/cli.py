@@ -75,6 +75,43 @@ def check(
 
 
 @app.command()
+def explain(
+    folder: Folder,
+    model: Annotated[Path, typer.Option(help="model.safetensors of the experiment.")],
+    experiment: Annotated[Path, typer.Option(help="Experiment file.")] = Path("experiment.toml"),
+    outcome: Annotated[str | None, typer.Option(help="Outcome; the first, if not given.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="Test patients, highest scores first.")] = 8,
+    file: Annotated[
+        list[str] | None, typer.Option(help="Image as in the cohort table, instead; repeat.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Site name, where there is no site.toml.")
+    ] = None,
+    state: Annotated[
+        Path | None, typer.Option(help="State folder, where it is not that of site.toml.")
+    ] = None,
+) -> None:
+    """Show where the model looked (Grad-CAM) for some test patients; the pictures stay here."""
+    from fedrad.exchange.experiment import ExperimentError, read_experiment
+
+    from .explain import explain as write_explanations
+    from .participant import Participant
+    from .problems import SiteProblem
+    from .settings import open_site
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        settings = read_experiment(experiment)[0]
+        participant = Participant(open_site(folder, name=name, state=state), settings)
+        written = write_explanations(
+            participant, model, outcome or settings.outcomes[0], count=count, files=file or []
+        )
+    except (ExperimentError, SiteProblem) as problem:
+        _fail(str(problem))
+    print(f"{written}: pictures and images.csv; they hold patient data and were sent to nobody")
+
+
+@app.command()
 def ledger(
     folder: Folder = Path("."),
     name: Annotated[

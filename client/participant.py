@@ -13,10 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from fedrad.exchange.experiment import Experiment
+from fedrad.exchange.lineage import Ancestor, read_lineage, write_lineage
 from fedrad.exchange.messages import (
     BaselineReply,
     Missing,
     ModelName,
+    Monitoring,
     Part,
     Readiness,
     RoundReply,
@@ -24,12 +26,16 @@ from fedrad.exchange.messages import (
     ScoreReply,
     ScoreRequest,
     Scores,
+    ValidationReply,
+    ValidationRequest,
 )
 from fedrad.exchange.update import Manifest, UpdateError, check, pack, unpack
+from fedrad.models.ensemble import interpolate
 from fedrad.models.network import ResNet, stage_tensors
 from fedrad.models.settings import Stage
 from fedrad.models.training import Examples, score, train_round
-from fedrad.models.weights import Base, WeightsError, load_base, read_model, save
+from fedrad.models.weight_files import WeightsError
+from fedrad.models.weights import Base, load_base, read_model, save
 
 from .cohort import Cohort, Pseudonyms, SplitFile, read_cohort, sift
 from .disclosure import Disclosure
@@ -37,6 +43,7 @@ from .images import ImageStore, StoredImages
 from .log import site_log
 from .problems import SiteProblem
 from .settings import Site
+from .trained import TrainedUnits, check_lineage
 
 Flat = NDArray[np.float32]
 
@@ -57,8 +64,7 @@ class Participant:
             max(site.settings.policy.minimum_units, experiment.evaluation.minimum_units),
             site.settings.policy.minimum_bin,
         )
-        identity = sha256(experiment.model_dump_json().encode()).hexdigest()[:12]
-        self.folder = site.state / "experiments" / f"{experiment.name}-{identity}"
+        self.folder = site.state / "experiments" / f"{experiment.name}-{experiment.identity[:12]}"
 
     # What the site has
 
@@ -124,11 +130,31 @@ class Participant:
             self.log.info("%s: decoded %d of %d images", self.site.name, done, of)
 
     @cached_property
+    def pseudonyms(self) -> Pseudonyms:
+        """The site's own way of making pseudonyms."""
+        return Pseudonyms.kept(self.site.state)
+
+    @cached_property
+    def trained(self) -> TrainedUnits:
+        """The site's record of whom experiments trained on; another salt makes other keys."""
+        how = f"hmac-sha256 {self.pseudonyms.fingerprint}"
+        return TrainedUnits(self.site.state / "trained", pseudonyms=how)
+
+    @cached_property
+    def rows(self) -> dict[Part, NDArray[np.int64]]:
+        """Rows of the cohort's units by part of the split."""
+        file = SplitFile(self.site.state, self.experiment, self.pseudonyms.fingerprint)
+        return file.divide(self.cohort.units)
+
+    @cached_property
     def parts(self) -> dict[Part, Examples]:
-        """The site's examples by part of the split."""
+        """The site's examples by part of the split; none before it is certain that the base
+        weights were not trained on those held out."""
+        check_lineage(
+            read_lineage(self.base.metadata), self.site.name, self.trained,
+            {"test": self.keys("test"), "validation": self.keys("validation")},
+        )  # fmt: skip
         cohort, images, labels = self._loaded
-        fingerprint = Pseudonyms.kept(self.site.state).fingerprint
-        rows = SplitFile(self.site.state, self.experiment, fingerprint).divide(cohort.units)
         whose = None
         if self.experiment.unit == "image":
             whose = np.unique([unit.key for unit in cohort.units], return_inverse=True)[1]
@@ -136,8 +162,12 @@ class Participant:
             part: Examples(
                 images.select(index), labels[index], None if whose is None else whose[index]
             )
-            for part, index in rows.items()
+            for part, index in self.rows.items()
         }
+
+    def keys(self, part: Part) -> list[str]:
+        """Pseudonyms of the units of a part; they stay at the site."""
+        return [self.cohort.units[row].key for row in self.rows[part]]
 
     @cached_property
     def does_not_train_because(self) -> Missing | None:
@@ -182,14 +212,7 @@ class Participant:
         torch.set_num_threads(self.threads)
         stage = self.schedule.stage(request.round)
         network = self._global_model(request.manifest, flat, stage, request.round)
-        validation = self.parts["validation"]
-        logits = score(network, validation.images, device=self.device)
-        monitoring = {
-            outcome: self.disclosure.monitoring(
-                logits[:, k], validation.labels[:, k], validation.patients
-            )
-            for k, outcome in enumerate(self.experiment.outcomes)
-        }
+        monitoring = self._monitoring(network)
         if self.does_not_train_because:
             reply = RoundReply(
                 manifest=None, units=0, loss=None, steps=0, monitoring=monitoring,
@@ -197,6 +220,7 @@ class Participant:
             )  # fmt: skip
             return reply, None
         train = self.parts["train"]
+        self.trained.record(self.experiment.identity, self.keys("train"))
         figures = train_round(
             network, train, self.schedule, request.round,
             seed=self._seed(request.round), device=self.device, progress=self._report_steps(),
@@ -219,6 +243,7 @@ class Participant:
         if self.does_not_train_because:
             return BaselineReply(missing=self.does_not_train_because)
         network = copy.deepcopy(self.base.network)
+        self.trained.record(self.experiment.identity, self.keys("train"))
         loss = 0.0
         for round_ in range(self.schedule.rounds):
             loss = train_round(
@@ -230,11 +255,21 @@ class Participant:
                 self.site.name, round_ + 1, self.schedule.rounds, loss,
             )  # fmt: skip
         self.folder.mkdir(parents=True, exist_ok=True)
+        own = Ancestor(experiment=self.experiment.identity, sites=(self.site.name,))
         save(
             self.local_file, network.cpu(), outputs=list(self.experiment.outcomes),
             description=f"local-only model of {self.site.name}, {self.experiment.name}",
+            **write_lineage((*read_lineage(self.base.metadata), own)),
         )  # fmt: skip
         return BaselineReply(loss=loss, seconds=time.perf_counter() - started)
+
+    def validation(self, request: ValidationRequest, flat: Flat | None) -> ValidationReply:
+        """Evaluate mixtures of the global model and the base on the validation patients."""
+        torch.set_num_threads(self.threads)
+        stage, rounds = self.schedule.last_stage, self.schedule.rounds
+        tuned = self._global_model(request.manifest, flat, stage, rounds)
+        mixtures = (interpolate(self.base.network, tuned, alpha) for alpha in request.alphas)
+        return ValidationReply(figures=[self._monitoring(network) for network in mixtures])
 
     def scores(self, request: ScoreRequest, flat: Flat | None) -> ScoreReply:
         """Score the models asked for on a part of the patients, and release what policy allows."""
@@ -280,6 +315,16 @@ class Participant:
                 self.log.info("%s: step %d of %d", self.site.name, step, steps)
 
         return report
+
+    def _monitoring(self, network: ResNet) -> dict[str, Monitoring]:
+        validation = self.parts["validation"]
+        logits = score(network, validation.images, device=self.device)
+        return {
+            outcome: self.disclosure.monitoring(
+                logits[:, k], validation.labels[:, k], validation.patients
+            )
+            for k, outcome in enumerate(self.experiment.outcomes)
+        }
 
     @property
     def local_file(self) -> Path:

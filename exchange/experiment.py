@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from fedrad.models.schedule import Schedule
-from fedrad.models.settings import ModelSettings, RecipeSettings, Settings
+from fedrad.models.settings import ModelSettings, RecipeSettings, Settings, Share
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 """Name of a site or experiment, also of files: letters, digits, `.`, `_`, `-`; at most 64."""
@@ -51,6 +51,9 @@ class EvaluationSettings(Settings):
     """Which of a patient's images stands for the patient; `all` with `unit = "image"`."""
     minimum_units: int = Field(default=10, ge=1)
     """Fewest units of a class for which figures are asked; a site may ask for more."""
+    ensemble: tuple[Share, ...] = Field(default=(), max_length=11)
+    """Weight-space ensemble with the base (WiSE-FT): shares of the trained backbone to try, on
+    validation patients; empty: the trained model as it is, which is always among those tried."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
     local_baseline: bool = True
     """Whether each site also trains alone, same recipe and budget, for comparison."""
@@ -88,6 +91,11 @@ class Experiment(Settings):
                 'unit = "image" goes with evaluation.index_image = "all", unit = "patient" with '
                 '"earliest" or "latest"'
             )
+        if self.evaluation.ensemble and self.model.weights == "random":
+            raise ValueError(
+                "evaluation.ensemble mixes with the base weights, which are random: pin others, or "
+                "leave it out"
+            )
         _ = self.schedule  # refuses a recipe that the rounds leave no room for
         return self
 
@@ -95,6 +103,13 @@ class Experiment(Settings):
     def schedule(self) -> Schedule:
         """The recipe laid out over the rounds."""
         return Schedule(self.recipe, self.federation.rounds)
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 of all that was set, the same at every site and whatever a later version adds:
+        settings left at their defaults do not count."""
+        given = self.model_dump(mode="json", exclude_defaults=True)
+        return sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
 
     @property
     def evaluation_sha256(self) -> str:

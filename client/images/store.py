@@ -79,7 +79,7 @@ class StoredImages:
         """Read some pictures. Raises SiteProblem("storage") where the store lost one."""
         keys = self._keys[rows] if isinstance(rows, slice) else [self._keys[int(r)] for r in rows]
         pictures = np.full((len(keys), self.size, self.size), -1024, np.float16)
-        environment = _environment(self._folder, os.getpid())
+        environment = _environment(self._folder)
         with environment.begin(_database(environment, "pictures"), buffers=True) as transaction:
             for picture, key in zip(pictures, keys, strict=True):
                 if key:
@@ -286,7 +286,7 @@ class ImageStore:
 
     def _open(self) -> lmdb.Environment:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        environment = _environment(self.folder, os.getpid())
+        environment = _environment(self.folder)
         if environment.info()["map_size"] < self._limit:
             environment.set_mapsize(self._limit)
         return environment
@@ -323,13 +323,20 @@ class ImageStore:
             ) from error
 
 
-@cache
-def _environment(folder: Path, process: int) -> lmdb.Environment:
-    """One handle a process, as LMDB demands; a forked process opens its own."""
-    return lmdb.open(
-        str(folder), map_size=2**20, max_dbs=5, mode=0o600, metasync=False, readahead=False,
-        max_readers=1024,
-    )  # fmt: skip
+_environments: dict[tuple[int, int, int], lmdb.Environment] = {}
+
+
+def _environment(folder: Path) -> lmdb.Environment:
+    """One handle a process and folder, as LMDB demands: a forked process opens its own, a renamed
+    folder keeps its handle, a new folder of the same name has another."""
+    status = folder.stat()
+    identity = (os.getpid(), status.st_dev, status.st_ino)
+    if identity not in _environments:
+        _environments[identity] = lmdb.open(
+            str(folder), map_size=2**20, max_dbs=5, mode=0o600, metasync=False, readahead=False,
+            max_readers=1024,
+        )  # fmt: skip
+    return _environments[identity]
 
 
 @cache
