@@ -37,7 +37,7 @@ from fedrad.models.training import Examples, score, train_round
 from fedrad.models.weight_files import WeightsError
 from fedrad.models.weights import Base, load_base, read_model, save
 
-from .cohort import Cohort, read_cohort, split
+from .cohort import Cohort, Pseudonyms, SplitFile, read_cohort, sift
 from .disclosure import Disclosure
 from .images import ImageStore, StoredImages
 from .log import site_log
@@ -65,9 +65,18 @@ class Participant:
             site.settings.policy.minimum_bin,
         )
         self.folder = site.state / "experiments" / f"{experiment.name}-{experiment.identity[:12]}"
-        self.trained = TrainedUnits(site.state / "trained", pseudonyms="sha256")
 
     # What the site has
+
+    @cached_property
+    def pseudonyms(self) -> Pseudonyms:
+        """The site's own way of naming patients."""
+        return Pseudonyms.kept(self.site.state)
+
+    @cached_property
+    def trained(self) -> TrainedUnits:
+        """Whom earlier experiments trained on here."""
+        return TrainedUnits(self.site.state / "trained", pseudonyms=self.pseudonyms.fingerprint)
 
     @cached_property
     def device(self) -> torch.device:
@@ -102,31 +111,29 @@ class Participant:
 
     @cached_property
     def _loaded(self) -> tuple[Cohort, StoredImages, NDArray[np.float32]]:
-        cohort = read_cohort(self.site, self.experiment)
-        files = [unit.file for unit in cohort.units]
         settings = self.site.settings
         store = ImageStore(
             self.site.state / "images", limit_gib=settings.images_gib, workers=settings.decoders
         )
+        listed = read_cohort(self.site, self.experiment, store.instance_uids)
+        files = [unit.file for unit in listed.units]
         images, readings = store.load(files, self.experiment.model.input, self._report_decoding)
-        set_aside = dict(cohort.set_aside)
-        for file, reading in zip(files, readings, strict=True):
-            if reading.unusable is not None:
-                name = str(file.relative_to(self.site.folder.resolve()))
-                set_aside[name] = reading.unusable
+        cohort, usable = sift(listed, readings)
+        set_aside = cohort.set_aside
         for name, reason in set_aside.items():
             self.log.warning("set aside %s: %s", name, reason)
-        share = len(set_aside) / (len(files) + len(cohort.set_aside))
+        for name, reason in cohort.repeated.items():
+            self.log.warning("not used again %s: %s", name, reason)
+        share = len(set_aside) / (len(files) + len(listed.set_aside))
         if share > self.site.settings.tolerance:
             raise SiteProblem(
                 "broken files",
                 f"{len(set_aside)} files set aside, {share:.1%}; site.toml tolerates "
                 f"{self.site.settings.tolerance:.1%}",
             )
-        usable = [row for row, reading in enumerate(readings) if reading.unusable is None]
-        units = [cohort.units[row] for row in usable]
-        labels = np.array([unit.labels for unit in units], dtype=np.float32)
-        return Cohort(units, set_aside), images.select(usable), labels
+        labels = np.array([unit.labels for unit in cohort.units], dtype=np.float32)
+        labels = labels.reshape(len(cohort.units), len(self.experiment.outcomes))
+        return cohort, images.select(usable), labels
 
     def _report_decoding(self, done: int, of: int) -> None:
         if done % 200 == 0 or done == of:
@@ -135,7 +142,8 @@ class Participant:
     @cached_property
     def rows(self) -> dict[Part, NDArray[np.int64]]:
         """Rows of the cohort's units by part of the split."""
-        return split(self.cohort.units, self.experiment.evaluation, self.experiment.seed)
+        file = SplitFile(self.site.state, self.experiment, self.pseudonyms.fingerprint)
+        return file.divide(self.cohort.units)
 
     @cached_property
     def parts(self) -> dict[Part, Examples]:
@@ -145,9 +153,15 @@ class Participant:
             read_lineage(self.base.metadata), self.site.name, self.trained,
             {"test": self.keys("test"), "validation": self.keys("validation")},
         )  # fmt: skip
-        _, images, labels = self._loaded
+        cohort, images, labels = self._loaded
+        whose = None
+        if self.experiment.unit == "image":
+            whose = np.unique([unit.key for unit in cohort.units], return_inverse=True)[1]
         return {
-            part: Examples(images.select(index), labels[index]) for part, index in self.rows.items()
+            part: Examples(
+                images.select(index), labels[index], None if whose is None else whose[index]
+            )
+            for part, index in self.rows.items()
         }
 
     def keys(self, part: Part) -> list[str]:
@@ -183,12 +197,12 @@ class Participant:
             does_not_train_because=self.does_not_train_because,
             units={
                 part: {
-                    outcome: self.disclosure.counts(examples.labels[:, k])
+                    outcome: self.disclosure.counts(examples.labels[:, k], examples.patients)
                     for k, outcome in enumerate(self.experiment.outcomes)
                 }
                 for part, examples in self.parts.items()
             },
-            set_aside=len(self.cohort.set_aside),
+            set_aside=len(self.cohort.set_aside) + len(self.cohort.repeated),
         )
 
     def round(self, request: RoundRequest, flat: Flat | None) -> tuple[RoundReply, Flat | None]:
@@ -277,7 +291,12 @@ class Participant:
                 threshold = request.thresholds.get(outcome) if name == "global" else None
                 released.append(
                     self.disclosure.scores(
-                        name, outcome, logits[:, k], examples.labels[:, k], threshold
+                        name,
+                        outcome,
+                        logits[:, k],
+                        examples.labels[:, k],
+                        threshold,
+                        examples.patients,
                     )
                 )
         return ScoreReply(scores=released)
@@ -300,7 +319,9 @@ class Participant:
         validation = self.parts["validation"]
         logits = score(network, validation.images, device=self.device)
         return {
-            outcome: self.disclosure.monitoring(logits[:, k], validation.labels[:, k])
+            outcome: self.disclosure.monitoring(
+                logits[:, k], validation.labels[:, k], validation.patients
+            )
             for k, outcome in enumerate(self.experiment.outcomes)
         }
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from flwr.app import Context, RecordDict
 
 from fedrad.client.app import app as client_app
-from fedrad.client.cohort import read_cohort
+from fedrad.client.cohort import Pseudonyms, read_table
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site, open_site
 from fedrad.exchange.experiment import Experiment, ExperimentError, read_experiment
@@ -67,7 +67,7 @@ def prepare(
         kept = state / name
         try:
             site: Site = open_site(folder.resolve(), name=name, state=kept)
-            read_cohort(site, experiment)
+            read_table(site, experiment.outcomes, Pseudonyms.passing())
             nodes.append({"folder": str(site.folder), "name": name, "state": str(kept)})
         except SiteProblem as problem:
             faults.append(f"--site {name}: {problem}")

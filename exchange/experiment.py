@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from datetime import date
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -44,8 +45,10 @@ class EvaluationSettings(Settings):
     """Share of each site's patients kept for testing, used once at the end."""
     validation: float = Field(default=0.15, ge=0.0, lt=1.0)
     """Share of each site's patients for monitoring and for the threshold."""
-    index_image: Literal["earliest", "latest"] = "earliest"
-    """Which of a patient's images stands for the patient."""
+    test_after: date | None = None
+    """Patients with an image after this date are the test patients, instead of a share."""
+    index_image: Literal["earliest", "latest", "all"] = "earliest"
+    """Which of a patient's images stands for the patient; `all` with `unit = "image"`."""
     minimum_units: int = Field(default=10, ge=1)
     """Fewest units of a class for which figures are asked; a site may ask for more."""
     ensemble: tuple[Share, ...] = Field(default=(), max_length=11)
@@ -67,7 +70,8 @@ class Experiment(Settings):
 
     name: Name
     outcomes: list[Outcome] = Field(min_length=1, max_length=50)
-    unit: Literal["patient"] = "patient"
+    unit: Literal["patient", "image"] = "patient"
+    """What is scored and counted. With `image`, variances are clustered by patient."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     model: ModelSettings = ModelSettings()
     recipe: RecipeSettings = RecipeSettings()
@@ -86,6 +90,11 @@ class Experiment(Settings):
             raise ValueError(
                 "evaluation.ensemble mixes with the base weights, which are random: pin others, or "
                 "leave it out"
+            )
+        if (self.unit == "image") != (self.evaluation.index_image == "all"):
+            raise ValueError(
+                'unit = "image" goes with evaluation.index_image = "all", unit = "patient" with '
+                '"earliest" or "latest"'
             )
         _ = self.schedule  # refuses a recipe that the rounds leave no room for
         return self

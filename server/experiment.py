@@ -138,6 +138,8 @@ def _write(
         results.thresholds,
         experiment.evaluation.confidence,
     )
+    if experiment.unit == "image":  # histograms do not tell which images are of one patient
+        overall = [o.model_copy(update={"pooled_ci": None}) for o in overall]
     model_file = folder / "model.safetensors"
     if results.status == "completed":
         trained = {
