@@ -4,6 +4,7 @@ from fedrad.exchange.quiet import be_quiet
 
 be_quiet()
 
+import logging
 import shutil
 import sys
 from pathlib import Path
@@ -52,7 +53,7 @@ def check(
     interrupted; a second run continues.
     """
     from fedrad.exchange.experiment import ExperimentError, read_experiment
-    from fedrad.models.weights import look_in
+    from fedrad.models.weight_files import look_in
 
     from .check import check_site
     from .problems import SiteProblem

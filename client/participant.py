@@ -69,6 +69,16 @@ class Participant:
     # What the site has
 
     @cached_property
+    def pseudonyms(self) -> Pseudonyms:
+        """The site's own way of naming patients."""
+        return Pseudonyms.kept(self.site.state)
+
+    @cached_property
+    def trained(self) -> TrainedUnits:
+        """Whom earlier experiments trained on here."""
+        return TrainedUnits(self.site.state / "trained", pseudonyms=self.pseudonyms.fingerprint)
+
+    @cached_property
     def device(self) -> torch.device:
         """The device of `site.toml`; a GPU that is asked for and absent is a problem."""
         wanted = self.site.settings.device
@@ -128,17 +138,6 @@ class Participant:
     def _report_decoding(self, done: int, of: int) -> None:
         if done % 200 == 0 or done == of:
             self.log.info("%s: decoded %d of %d images", self.site.name, done, of)
-
-    @cached_property
-    def pseudonyms(self) -> Pseudonyms:
-        """The site's own way of making pseudonyms."""
-        return Pseudonyms.kept(self.site.state)
-
-    @cached_property
-    def trained(self) -> TrainedUnits:
-        """The site's record of whom experiments trained on; another salt makes other keys."""
-        how = f"hmac-sha256 {self.pseudonyms.fingerprint}"
-        return TrainedUnits(self.site.state / "trained", pseudonyms=how)
 
     @cached_property
     def rows(self) -> dict[Part, NDArray[np.int64]]:

@@ -86,15 +86,15 @@ class Experiment(Settings):
             raise ValueError(
                 f"model.base_outputs names {sorted(unknown)}; outcomes are {self.outcomes}"
             )
-        if (self.unit == "image") != (self.evaluation.index_image == "all"):
-            raise ValueError(
-                'unit = "image" goes with evaluation.index_image = "all", unit = "patient" with '
-                '"earliest" or "latest"'
-            )
         if self.evaluation.ensemble and self.model.weights == "random":
             raise ValueError(
                 "evaluation.ensemble mixes with the base weights, which are random: pin others, or "
                 "leave it out"
+            )
+        if (self.unit == "image") != (self.evaluation.index_image == "all"):
+            raise ValueError(
+                'unit = "image" goes with evaluation.index_image = "all", unit = "patient" with '
+                '"earliest" or "latest"'
             )
         _ = self.schedule  # refuses a recipe that the rounds leave no room for
         return self

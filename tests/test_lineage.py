@@ -10,7 +10,6 @@ from safetensors.torch import load_file, save_file
 
 from fedrad.client.participant import Participant
 from fedrad.client.settings import open_site
-from fedrad.client.trained import TrainedUnits
 from fedrad.deploy.simulation import Refused
 from fedrad.exchange.experiment import ExperimentError, parse_experiment
 from fedrad.exchange.lineage import Ancestor, read_lineage, write_lineage
@@ -106,10 +105,10 @@ def test_the_site_refuses_to_score_even_where_nobody_asked_whether_it_is_ready(h
 
 def test_a_record_is_of_the_training_patients_pseudonyms_and_only_grows(hospitals):
     first = hospitals.run(1)
-    kept = TrainedUnits(hospitals.state / "a" / "trained", pseudonyms="sha256")
     experiment = parse_experiment((first / "experiment.toml").read_text())
     site = open_site(hospitals.sites["a"], state=hospitals.state / "a")
     participant = Participant(site, experiment)
+    kept = participant.trained
     assert kept.keys(experiment.identity) == set(participant.keys("train"))
     assert len(set(participant.keys("train"))) == len(participant.parts["train"])
     kept.record(experiment.identity, ["another"])
@@ -129,7 +128,8 @@ def test_a_record_of_other_pseudonyms_is_a_lost_one(hospitals):
     """With another salt nobody would be recognised, and so nobody refused."""
     first = hospitals.run(1)
     file = hospitals.state / "a" / "trained" / f"{identity_of(first)}.json"
-    file.write_text(file.read_text().replace('"sha256"', '"another salt"'))
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps({**content, "pseudonyms": "another salt"}))
     with pytest.raises(ExperimentFailed, match="lost the record"):
         hospitals.run(2, base=first)
 
