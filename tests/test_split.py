@@ -120,5 +120,5 @@ def test_a_split_by_date_tests_on_all_patients_seen_after_it():
     assert len(parts["validation"]) == round(0.25 * 7)
     with pytest.raises(SiteProblem, match="has no date"):
         split([unit("p")], settings, 0)
-    with pytest.raises(SiteProblem, match="splits by date .* has a split column"):
+    with pytest.raises(SiteProblem, match=r"splits by date .* has a split column"):
         split([unit("p", part="test", day=date(2024, 1, 1))], settings, 0)
