@@ -208,7 +208,7 @@ def read_mutated(path: str, size: int) -> tuple[str, float, int]:
 
 def _kind(reason: str) -> str:
     """A reason without its particulars."""
-    return re.sub(r"-?\d+(\.\d+)*", "N", reason.split(":")[0])[:60]
+    return re.sub(r"-?\d+(\.\d+)*", "N", reason.split(":", maxsplit=1)[0])[:60]
 
 
 def main() -> None:
@@ -234,12 +234,9 @@ def main() -> None:
             for file in files:
                 file.write_bytes(mutated(rng.choice(originals), rng.choice(originals), rng))
             items = [(str(file), 64) for file in files]
-            for item, result in run(
-                read_mutated, items, seconds=SECONDS, memory_mib=MEMORY_MIB
-            ):
-                if isinstance(result, Failure):
-                    result = (f"FAILURE: {result.reason}", 0.0, 0)
-                kind, seconds, memory = result
+            for item, result in run(read_mutated, items, seconds=SECONDS, memory_mib=MEMORY_MIB):
+                failed = isinstance(result, Failure)
+                kind, seconds, memory = (f"FAILURE {result.reason}", 0.0, 0) if failed else result
                 counts[kind] += 1
                 slowest, peak = max(slowest, seconds), max(peak, memory)
                 if "FAILURE" in kind or "FINDING" in kind:

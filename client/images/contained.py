@@ -60,7 +60,7 @@ class _Worker:
         return -signal.SIGKILL
 
 
-def run(
+def run(  # noqa: PLR0912 - one loop, every way an item can end
     function: Callable[..., Any],
     items: Sequence[tuple[Any, ...]],
     *,
@@ -101,15 +101,13 @@ def run(
                 except Exception:  # it died, or sent rubbish after damage to its memory
                     result = Failure(_why(worker.stop(), seconds))
                     answered = False
-                if item is None:
-                    if not answered:
-                        raise RuntimeError(f"no worker process can be started: {result.reason}")
-                    worker.ready = True
-                elif not answered:
-                    team.remove(worker)
-                    team.append(_start(seconds, memory_mib))
                 if answered:
+                    worker.ready = True
                     occupy(worker)
+                elif item is None:
+                    raise RuntimeError(f"no worker process can be started: {result.reason}")
+                else:
+                    team[team.index(worker)] = _start(seconds, memory_mib)
                 if item is not None:
                     yield item, result
     finally:
