@@ -49,6 +49,8 @@ def show(stored: NDArray[Any], dataset: Dataset, mask: Mask | None) -> Shown:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             meant = np.asarray(apply_modality_lut(stored, dataset), np.float32)
+    except MemoryError:  # says nothing about the file
+        raise
     except Exception as error:  # whatever a faulty table makes pydicom raise
         raise UnusableImage(f"modality LUT cannot be applied: {type(error).__name__}") from error
     choices = _contrasts(dataset)
