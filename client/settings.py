@@ -48,6 +48,8 @@ class SiteSettings(Settings):
     exactly whatever the machine."""
     tolerance: Share = 0.05
     """Largest share of files that may be set aside as broken."""
+    activations_gib: float = Field(default=20.0, ge=0.0)
+    """Disk for what frozen blocks make of fixed views (`recipe.views`), GiB; 0 stores nothing."""
     columns: Columns = Columns()
     policy: Policy = Policy()
 

@@ -1,6 +1,7 @@
 """`experiment.toml`: one federated training with its settings, validated once, here."""
 
 import json
+import re
 import tomllib
 from hashlib import sha256
 from pathlib import Path
@@ -78,6 +79,12 @@ class Experiment(Settings):
         if unknown := set(self.model.base_outputs) - set(self.outcomes):
             raise ValueError(
                 f"model.base_outputs names {sorted(unknown)}; outcomes are {self.outcomes}"
+            )
+        sided = [o for o in self.outcomes if re.search(r"(?i)(?<![a-z])(left|right)(?![a-z])", o)]
+        if sided and self.recipe.augmentation.flip:
+            raise ValueError(
+                f"outcomes {sided} have a side, which a flip exchanges: "
+                "recipe.augmentation = { flip = 0 }"
             )
         _ = self.schedule  # refuses a recipe that the rounds leave no room for
         return self
