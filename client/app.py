@@ -22,12 +22,14 @@ from fedrad.exchange.messages import (
     READY,
     ROUND,
     SCORES,
+    VALIDATION,
     BaselineRequest,
     MessageError,
     Refusal,
     Reply,
     RoundRequest,
     ScoreRequest,
+    ValidationRequest,
     from_record,
     to_record,
 )
@@ -71,6 +73,17 @@ def baseline(message: Message, context: Context) -> Message:
         return participant.baseline(), None
 
     return _answer(message, context, answer)
+
+
+@app.evaluate(VALIDATION.split(".")[1])
+def validation(message: Message, context: Context) -> Message:
+    """Evaluate mixtures of the global model and the base on the validation patients."""
+    return _answer(
+        message, context,
+        lambda participant, record: (
+            participant.validation(*from_record(record, ValidationRequest)), None
+        ),
+    )  # fmt: skip
 
 
 @app.evaluate(SCORES.split(".")[1])

@@ -4,7 +4,6 @@ from fedrad.exchange.quiet import be_quiet
 
 be_quiet()
 
-import json
 import logging
 import shutil
 import sys
@@ -37,32 +36,80 @@ def init(folder: Folder = Path(".")) -> None:
 @app.command()
 def check(
     folder: Folder,
-    experiment: Annotated[Path, typer.Option(help="Experiment file.")] = Path("experiment.toml"),
+    experiment: Annotated[
+        Path | None, typer.Option(help="Experiment file: checks what it needs as well.")
+    ] = None,
     name: Annotated[
         str | None, typer.Option(help="Site name, where there is no site.toml.")
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Page to write; default: check.html in the state folder.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all that was found.")] = False,
 ) -> None:
-    """Read the whole cohort as an experiment would, and say what the coordinator would learn."""
+    """Read the whole cohort, and say what is wrong with it and what the coordinator would learn.
+
+    Ends with 0, with 1 for warnings, with 2 where the site would not take part. Can be
+    interrupted; a second run continues.
+    """
+    from fedrad.exchange.experiment import ExperimentError, read_experiment
+    from fedrad.models.weight_files import look_in
+
+    from .check import check_site
+    from .problems import SiteProblem
+    from .settings import open_site
+
+    try:
+        wanted = None
+        if experiment is not None:
+            wanted = read_experiment(experiment)[0]
+            look_in(experiment.parent)
+        status = check_site(open_site(folder, name=name), wanted, html, as_json=as_json)
+    except (ExperimentError, SiteProblem) as problem:
+        _fail(str(problem))
+    except OSError as error:
+        _fail(f"check.html cannot be written: {error}")
+    except KeyboardInterrupt:
+        print("interrupted; what was read is kept, run it again to continue", file=sys.stderr)
+        raise SystemExit(130) from None
+    raise SystemExit(status)
+
+
+@app.command()
+def explain(
+    folder: Folder,
+    model: Annotated[Path, typer.Option(help="model.safetensors of the experiment.")],
+    experiment: Annotated[Path, typer.Option(help="Experiment file.")] = Path("experiment.toml"),
+    outcome: Annotated[str | None, typer.Option(help="Outcome; the first, if not given.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="Test patients, highest scores first.")] = 8,
+    file: Annotated[
+        list[str] | None, typer.Option(help="Image as in the cohort table, instead; repeat.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Site name, where there is no site.toml.")
+    ] = None,
+    state: Annotated[
+        Path | None, typer.Option(help="State folder, where it is not that of site.toml.")
+    ] = None,
+) -> None:
+    """Show where the model looked (Grad-CAM) for some test patients; the pictures stay here."""
     from fedrad.exchange.experiment import ExperimentError, read_experiment
 
+    from .explain import explain as write_explanations
     from .participant import Participant
     from .problems import SiteProblem
     from .settings import open_site
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        participant = Participant(open_site(folder, name=name), read_experiment(experiment)[0])
-        readiness = participant.ready()
+        settings = read_experiment(experiment)[0]
+        participant = Participant(open_site(folder, name=name, state=state), settings)
+        written = write_explanations(
+            participant, model, outcome or settings.outcomes[0], count=count, files=file or []
+        )
     except (ExperimentError, SiteProblem) as problem:
         _fail(str(problem))
-    print("\nThe coordinator would learn:")
-    print(json.dumps(readiness.model_dump(mode="json", exclude={"kind"}), indent=1))
-    least = participant.disclosure.minimum_units
-    print(f"null: withheld, as a class has fewer than {least} patients in that part of the split")
-    if participant.cohort.set_aside:
-        print("\nFor this site only: set aside")
-        for file, reason in participant.cohort.set_aside.items():
-            print(f"  {file}: {reason}")
+    print(f"{written}: pictures and images.csv; they hold patient data and were sent to nobody")
 
 
 @app.command()

@@ -13,10 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from fedrad.exchange.experiment import Experiment
+from fedrad.exchange.lineage import Ancestor, read_lineage, write_lineage
 from fedrad.exchange.messages import (
     BaselineReply,
     Missing,
     ModelName,
+    Monitoring,
     Part,
     Readiness,
     RoundReply,
@@ -24,19 +26,24 @@ from fedrad.exchange.messages import (
     ScoreReply,
     ScoreRequest,
     Scores,
+    ValidationReply,
+    ValidationRequest,
 )
 from fedrad.exchange.update import Manifest, UpdateError, check, pack, unpack
+from fedrad.models.ensemble import interpolate
 from fedrad.models.network import ResNet, stage_tensors
 from fedrad.models.settings import Stage
 from fedrad.models.training import Examples, score, train_round
-from fedrad.models.weights import Base, WeightsError, load_base, read_model, save
+from fedrad.models.weight_files import WeightsError
+from fedrad.models.weights import Base, load_base, read_model, save
 
-from .cohort import Cohort, read_cohort, split
+from .cohort import Cohort, Pseudonyms, SplitFile, read_cohort, sift
 from .disclosure import Disclosure
 from .images import ImageStore, StoredImages
 from .log import site_log
 from .problems import SiteProblem
 from .settings import Site
+from .trained import TrainedUnits, check_lineage
 
 Flat = NDArray[np.float32]
 
@@ -57,10 +64,19 @@ class Participant:
             max(site.settings.policy.minimum_units, experiment.evaluation.minimum_units),
             site.settings.policy.minimum_bin,
         )
-        identity = sha256(experiment.model_dump_json().encode()).hexdigest()[:12]
-        self.folder = site.state / "experiments" / f"{experiment.name}-{identity}"
+        self.folder = site.state / "experiments" / f"{experiment.name}-{experiment.identity[:12]}"
 
     # What the site has
+
+    @cached_property
+    def pseudonyms(self) -> Pseudonyms:
+        """The site's own way of naming patients."""
+        return Pseudonyms.kept(self.site.state)
+
+    @cached_property
+    def trained(self) -> TrainedUnits:
+        """Whom earlier experiments trained on here."""
+        return TrainedUnits(self.site.state / "trained", pseudonyms=self.pseudonyms.fingerprint)
 
     @cached_property
     def device(self) -> torch.device:
@@ -95,42 +111,62 @@ class Participant:
 
     @cached_property
     def _loaded(self) -> tuple[Cohort, StoredImages, NDArray[np.float32]]:
-        cohort = read_cohort(self.site, self.experiment)
-        files = [unit.file for unit in cohort.units]
         settings = self.site.settings
         store = ImageStore(
             self.site.state / "images", limit_gib=settings.images_gib, workers=settings.decoders
         )
+        listed = read_cohort(self.site, self.experiment, store.instance_uids)
+        files = [unit.file for unit in listed.units]
         images, readings = store.load(files, self.experiment.model.input, self._report_decoding)
-        set_aside = dict(cohort.set_aside)
-        for file, reading in zip(files, readings, strict=True):
-            if reading.unusable is not None:
-                name = str(file.relative_to(self.site.folder.resolve()))
-                set_aside[name] = reading.unusable
+        cohort, usable = sift(listed, readings)
+        set_aside = cohort.set_aside
         for name, reason in set_aside.items():
             self.log.warning("set aside %s: %s", name, reason)
-        share = len(set_aside) / (len(files) + len(cohort.set_aside))
+        for name, reason in cohort.repeated.items():
+            self.log.warning("not used again %s: %s", name, reason)
+        share = len(set_aside) / (len(files) + len(listed.set_aside))
         if share > self.site.settings.tolerance:
             raise SiteProblem(
                 "broken files",
                 f"{len(set_aside)} files set aside, {share:.1%}; site.toml tolerates "
                 f"{self.site.settings.tolerance:.1%}",
             )
-        usable = [row for row, reading in enumerate(readings) if reading.unusable is None]
-        units = [cohort.units[row] for row in usable]
-        labels = np.array([unit.labels for unit in units], dtype=np.float32)
-        return Cohort(units, set_aside), images.select(usable), labels
+        labels = np.array([unit.labels for unit in cohort.units], dtype=np.float32)
+        labels = labels.reshape(len(cohort.units), len(self.experiment.outcomes))
+        return cohort, images.select(usable), labels
 
     def _report_decoding(self, done: int, of: int) -> None:
         if done % 200 == 0 or done == of:
             self.log.info("%s: decoded %d of %d images", self.site.name, done, of)
 
     @cached_property
+    def rows(self) -> dict[Part, NDArray[np.int64]]:
+        """Rows of the cohort's units by part of the split."""
+        file = SplitFile(self.site.state, self.experiment, self.pseudonyms.fingerprint)
+        return file.divide(self.cohort.units)
+
+    @cached_property
     def parts(self) -> dict[Part, Examples]:
-        """The site's examples by part of the split."""
+        """The site's examples by part of the split; none before it is certain that the base
+        weights were not trained on those held out."""
+        check_lineage(
+            read_lineage(self.base.metadata), self.site.name, self.trained,
+            {"test": self.keys("test"), "validation": self.keys("validation")},
+        )  # fmt: skip
         cohort, images, labels = self._loaded
-        rows = split(cohort.units, self.experiment.evaluation, self.experiment.seed)
-        return {part: Examples(images.select(index), labels[index]) for part, index in rows.items()}
+        whose = None
+        if self.experiment.unit == "image":
+            whose = np.unique([unit.key for unit in cohort.units], return_inverse=True)[1]
+        return {
+            part: Examples(
+                images.select(index), labels[index], None if whose is None else whose[index]
+            )
+            for part, index in self.rows.items()
+        }
+
+    def keys(self, part: Part) -> list[str]:
+        """Pseudonyms of the units of a part; they stay at the site."""
+        return [self.cohort.units[row].key for row in self.rows[part]]
 
     @cached_property
     def does_not_train_because(self) -> Missing | None:
@@ -161,12 +197,12 @@ class Participant:
             does_not_train_because=self.does_not_train_because,
             units={
                 part: {
-                    outcome: self.disclosure.counts(examples.labels[:, k])
+                    outcome: self.disclosure.counts(examples.labels[:, k], examples.patients)
                     for k, outcome in enumerate(self.experiment.outcomes)
                 }
                 for part, examples in self.parts.items()
             },
-            set_aside=len(self.cohort.set_aside),
+            set_aside=len(self.cohort.set_aside) + len(self.cohort.repeated),
         )
 
     def round(self, request: RoundRequest, flat: Flat | None) -> tuple[RoundReply, Flat | None]:
@@ -175,12 +211,7 @@ class Participant:
         torch.set_num_threads(self.threads)
         stage = self.schedule.stage(request.round)
         network = self._global_model(request.manifest, flat, stage, request.round)
-        validation = self.parts["validation"]
-        logits = score(network, validation.images, device=self.device)
-        monitoring = {
-            outcome: self.disclosure.monitoring(logits[:, k], validation.labels[:, k])
-            for k, outcome in enumerate(self.experiment.outcomes)
-        }
+        monitoring = self._monitoring(network)
         if self.does_not_train_because:
             reply = RoundReply(
                 manifest=None, units=0, loss=None, steps=0, monitoring=monitoring,
@@ -188,6 +219,7 @@ class Participant:
             )  # fmt: skip
             return reply, None
         train = self.parts["train"]
+        self.trained.record(self.experiment.identity, self.keys("train"))
         figures = train_round(
             network, train, self.schedule, request.round,
             seed=self._seed(request.round), device=self.device, progress=self._report_steps(),
@@ -210,6 +242,7 @@ class Participant:
         if self.does_not_train_because:
             return BaselineReply(missing=self.does_not_train_because)
         network = copy.deepcopy(self.base.network)
+        self.trained.record(self.experiment.identity, self.keys("train"))
         loss = 0.0
         for round_ in range(self.schedule.rounds):
             loss = train_round(
@@ -221,11 +254,21 @@ class Participant:
                 self.site.name, round_ + 1, self.schedule.rounds, loss,
             )  # fmt: skip
         self.folder.mkdir(parents=True, exist_ok=True)
+        own = Ancestor(experiment=self.experiment.identity, sites=(self.site.name,))
         save(
             self.local_file, network.cpu(), outputs=list(self.experiment.outcomes),
             description=f"local-only model of {self.site.name}, {self.experiment.name}",
+            **write_lineage((*read_lineage(self.base.metadata), own)),
         )  # fmt: skip
         return BaselineReply(loss=loss, seconds=time.perf_counter() - started)
+
+    def validation(self, request: ValidationRequest, flat: Flat | None) -> ValidationReply:
+        """Evaluate mixtures of the global model and the base on the validation patients."""
+        torch.set_num_threads(self.threads)
+        stage, rounds = self.schedule.last_stage, self.schedule.rounds
+        tuned = self._global_model(request.manifest, flat, stage, rounds)
+        mixtures = (interpolate(self.base.network, tuned, alpha) for alpha in request.alphas)
+        return ValidationReply(figures=[self._monitoring(network) for network in mixtures])
 
     def scores(self, request: ScoreRequest, flat: Flat | None) -> ScoreReply:
         """Score the models asked for on a part of the patients, and release what policy allows."""
@@ -248,7 +291,12 @@ class Participant:
                 threshold = request.thresholds.get(outcome) if name == "global" else None
                 released.append(
                     self.disclosure.scores(
-                        name, outcome, logits[:, k], examples.labels[:, k], threshold
+                        name,
+                        outcome,
+                        logits[:, k],
+                        examples.labels[:, k],
+                        threshold,
+                        examples.patients,
                     )
                 )
         return ScoreReply(scores=released)
@@ -266,6 +314,16 @@ class Participant:
                 self.log.info("%s: step %d of %d", self.site.name, step, steps)
 
         return report
+
+    def _monitoring(self, network: ResNet) -> dict[str, Monitoring]:
+        validation = self.parts["validation"]
+        logits = score(network, validation.images, device=self.device)
+        return {
+            outcome: self.disclosure.monitoring(
+                logits[:, k], validation.labels[:, k], validation.patients
+            )
+            for k, outcome in enumerate(self.experiment.outcomes)
+        }
 
     @property
     def local_file(self) -> Path:

@@ -18,12 +18,26 @@ ORDER_COLUMNS = ("order_index", "day_offset", "day", "date")
 
 
 class Columns(Settings):
-    """`[columns]`: names of the columns of the cohort table."""
+    """`[columns]`: names of the columns of the cohort table. A column that site.toml names must
+    be there; otherwise only `patient`, and `file` or `instance_uid`."""
 
     file: str = "file"
+    """Path of the image within the site's folder."""
+    instance_uid: str = "sop_instance_uid"
+    """SOP Instance UID, where the table names no paths."""
     patient: str = "patient_id"
     order: str | None = None
-    """Numbers or ISO dates that order a patient's images."""
+    """Numbers or dates that order a patient's images."""
+    date: str = "date"
+    """Date of the image."""
+    outcome_date: str = "outcome_date"
+    """Date at which the outcome was known; for one outcome of several, `OUTCOME_date`."""
+    split: str = "split"
+    """`train`, `validation` or `test`: a division that the site made itself."""
+    view: str = "view"
+    scanner: str = "scanner"
+    sex: str = "sex"
+    age: str = "age"
 
 
 class Policy(Settings):

@@ -53,13 +53,17 @@ def simulate(
     engine: Annotated[
         Engine, typer.Option(help="in-process: quick and repeatable; flower: many sites, GPUs.")
     ] = Engine.in_process,
+    state: Annotated[
+        Path | None,
+        typer.Option(help="Where sites keep what is theirs, over several runs (OUT/sites)."),
+    ] = None,
 ) -> None:
     """Run a whole federation on this machine over real site folders."""
     from .simulation import Refused, prepare, simulate
     from .table import show
 
     try:
-        simulation = prepare(experiment, _sites(site), out)
+        simulation = prepare(experiment, _sites(site), out, state=state)
     except Refused as refused:
         fail(str(refused))
     show_progress()
@@ -110,7 +114,7 @@ def pin(
     experiment: Annotated[Path, typer.Option(help="Experiment file.")] = Path("experiment.toml"),
 ) -> None:
     """Write the SHA-256 of base weights into an experiment; published ones are fetched once."""
-    from fedrad.models.weights import WeightsError
+    from fedrad.models.weight_files import WeightsError
 
     from .pin import pin_weights
 
@@ -164,7 +168,7 @@ def main() -> None:
         app()
     except Exception as error:
         # Imported here, for torch takes seconds, which `fedrad init` need not wait for.
-        from fedrad.models.weights import WeightsError
+        from fedrad.models.weight_files import WeightsError
         from fedrad.server.federation import ExperimentFailed
 
         if not isinstance(error, ExperimentFailed | WeightsError):

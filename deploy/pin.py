@@ -6,10 +6,10 @@ import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
 from fedrad.exchange.experiment import ExperimentError, read_experiment
+from fedrad.exchange.lineage import read_lineage
 from fedrad.models.settings import ModelSettings
-from fedrad.models.weights import WeightsError, fetch, file_sha256, load_base, look_in
-
-PUBLISHED = ("resnet50-res512-all", "imagenet")
+from fedrad.models.weight_files import PUBLISHED, WeightsError, fetch, file_sha256, look_in
+from fedrad.models.weights import load_base
 
 
 def pin_weights(weights: str, experiment_file: Path) -> str:
@@ -39,7 +39,8 @@ def pin_weights(weights: str, experiment_file: Path) -> str:
     try:
         experiment, _ = read_experiment(experiment_file)
         look_in(file.parent)
-        load_base(experiment.model, len(experiment.outcomes), seed=experiment.seed)
+        base = load_base(experiment.model, len(experiment.outcomes), seed=experiment.seed)
+        read_lineage(base.metadata)
     except (ExperimentError, WeightsError):
         experiment_file.write_text(before, encoding="utf-8")
         raise

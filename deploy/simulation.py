@@ -6,11 +6,13 @@ from pathlib import Path
 from flwr.app import Context, RecordDict
 
 from fedrad.client.app import app as client_app
-from fedrad.client.cohort import read_cohort
+from fedrad.client.cohort import Pseudonyms, read_table
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site, open_site
 from fedrad.exchange.experiment import Experiment, ExperimentError, read_experiment
-from fedrad.models.weights import WeightsError, load_base, look_in
+from fedrad.exchange.lineage import read_lineage
+from fedrad.models.weight_files import WeightsError, look_in
+from fedrad.models.weights import load_base
 from fedrad.server.app import app as server_app
 from fedrad.server.summary import Summary, read_summary
 
@@ -31,12 +33,17 @@ class Simulation:
     folder: Path
 
 
-def prepare(experiment_file: Path, sites: dict[str, Path], out: Path) -> Simulation:
+def prepare(
+    experiment_file: Path, sites: dict[str, Path], out: Path, *, state: Path | None = None
+) -> Simulation:
     """Check experiment, base weights, sites and output folder; find every fault before any work.
 
-    `sites`: name -> folder with `cohort.csv`. What a site keeps goes to `out/sites/NAME`, the
-    coordinator's results to `out`. Raises Refused.
+    `sites`: name -> folder with `cohort.csv`. What a site keeps goes to `state/NAME` (else
+    `out/sites/NAME`), the coordinator's results to `out`. An experiment that starts from the model
+    of an earlier one needs the earlier one's `state`: sites remember there whom they trained on.
+    Raises Refused.
     """
+    state = (state or out / "sites").resolve()
     faults = []
     try:
         experiment, text = read_experiment(experiment_file)
@@ -57,16 +64,17 @@ def prepare(experiment_file: Path, sites: dict[str, Path], out: Path) -> Simulat
             faults.append(f"federation.sites: {name!r} is not among the sites given")
     nodes = []
     for name, folder in sites.items():
-        state = out.resolve() / "sites" / name
+        kept = state / name
         try:
-            site: Site = open_site(folder.resolve(), name=name, state=state)
-            read_cohort(site, experiment)
-            nodes.append({"folder": str(site.folder), "name": name, "state": str(state)})
+            site: Site = open_site(folder.resolve(), name=name, state=kept)
+            read_table(site, experiment.outcomes, Pseudonyms.passing())
+            nodes.append({"folder": str(site.folder), "name": name, "state": str(kept)})
         except SiteProblem as problem:
             faults.append(f"--site {name}: {problem}")
     try:
-        load_base(experiment.model, len(experiment.outcomes), seed=experiment.seed)
-    except WeightsError as error:
+        base = load_base(experiment.model, len(experiment.outcomes), seed=experiment.seed)
+        read_lineage(base.metadata)
+    except (ExperimentError, WeightsError) as error:
         faults.append(str(error))
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from datetime import date
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from fedrad.models.schedule import Schedule
-from fedrad.models.settings import ModelSettings, RecipeSettings, Settings
+from fedrad.models.settings import ModelSettings, RecipeSettings, Settings, Share
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 """Name of a site or experiment, also of files: letters, digits, `.`, `_`, `-`; at most 64."""
@@ -44,10 +45,15 @@ class EvaluationSettings(Settings):
     """Share of each site's patients kept for testing, used once at the end."""
     validation: float = Field(default=0.15, ge=0.0, lt=1.0)
     """Share of each site's patients for monitoring and for the threshold."""
-    index_image: Literal["earliest", "latest"] = "earliest"
-    """Which of a patient's images stands for the patient."""
+    test_after: date | None = None
+    """Patients with an image after this date are the test patients, instead of a share."""
+    index_image: Literal["earliest", "latest", "all"] = "earliest"
+    """Which of a patient's images stands for the patient; `all` with `unit = "image"`."""
     minimum_units: int = Field(default=10, ge=1)
     """Fewest units of a class for which figures are asked; a site may ask for more."""
+    ensemble: tuple[Share, ...] = Field(default=(), max_length=11)
+    """Weight-space ensemble with the base (WiSE-FT): shares of the trained backbone to try, on
+    validation patients; empty: the trained model as it is, which is always among those tried."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
     local_baseline: bool = True
     """Whether each site also trains alone, same recipe and budget, for comparison."""
@@ -64,7 +70,8 @@ class Experiment(Settings):
 
     name: Name
     outcomes: list[Outcome] = Field(min_length=1, max_length=50)
-    unit: Literal["patient"] = "patient"
+    unit: Literal["patient", "image"] = "patient"
+    """What is scored and counted. With `image`, variances are clustered by patient."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     model: ModelSettings = ModelSettings()
     recipe: RecipeSettings = RecipeSettings()
@@ -79,6 +86,16 @@ class Experiment(Settings):
             raise ValueError(
                 f"model.base_outputs names {sorted(unknown)}; outcomes are {self.outcomes}"
             )
+        if self.evaluation.ensemble and self.model.weights == "random":
+            raise ValueError(
+                "evaluation.ensemble mixes with the base weights, which are random: pin others, or "
+                "leave it out"
+            )
+        if (self.unit == "image") != (self.evaluation.index_image == "all"):
+            raise ValueError(
+                'unit = "image" goes with evaluation.index_image = "all", unit = "patient" with '
+                '"earliest" or "latest"'
+            )
         _ = self.schedule  # refuses a recipe that the rounds leave no room for
         return self
 
@@ -86,6 +103,13 @@ class Experiment(Settings):
     def schedule(self) -> Schedule:
         """The recipe laid out over the rounds."""
         return Schedule(self.recipe, self.federation.rounds)
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 of all that was set, the same at every site and whatever a later version adds:
+        settings left at their defaults do not count."""
+        given = self.model_dump(mode="json", exclude_defaults=True)
+        return sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
 
     @property
     def evaluation_sha256(self) -> str:

@@ -55,22 +55,30 @@ class Histogram(Wire):
         return sum(self.negatives)
 
 
-def count(logits: ArrayLike, labels: ArrayLike, *, minimum_bin: int) -> Histogram:
-    """Histogram of a site's scores; every bin holds at least `minimum_bin` units.
+def count(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    minimum_bin: int,
+    patients: NDArray[np.int64] | None = None,
+) -> Histogram:
+    """Histogram of a site's scores; every bin holds at least `minimum_bin` patients.
 
-    `logits` (n,), `labels` (n,) in {0, 1}. With fewer than `minimum_bin` units in all there is
-    one bin.
+    `logits` (n,), `labels` (n,) in {0, 1}; `patients` (n,) says whose each unit is, None where
+    each is a patient of its own. With fewer than `minimum_bin` patients in all there is one bin.
     """
     logits, labels = np.asarray(logits, float), np.asarray(labels, float)
     cells = np.clip(np.searchsorted(GRID, logits, side="right") - 1, 0, CELLS - 1)
     positives = np.bincount(cells[labels == 1], minlength=CELLS)
     negatives = np.bincount(cells[labels == 0], minlength=CELLS)
-    edges, held = [0], 0
+    owners = np.arange(len(cells)) if patients is None else patients
+    edges: list[int] = [0]
+    held: set[int] = set()
     for cell in range(CELLS):
-        held += positives[cell] + negatives[cell]
-        if held >= minimum_bin:
+        held.update(owners[cells == cell].tolist())
+        if len(held) >= minimum_bin:
             edges.append(cell + 1)
-            held = 0
+            held = set()
     if len(edges) == 1:
         edges.append(CELLS)
     edges[-1] = CELLS  # what is left over joins the last bin

@@ -20,6 +20,7 @@ from .wire import Wire
 READY = "query.ready"
 ROUND = "train.round"
 BASELINE = "train.baseline"
+VALIDATION = "evaluate.validation"
 SCORES = "evaluate.scores"
 """Flower message types, one per request."""
 
@@ -42,6 +43,7 @@ Reason = Literal[
     "device",
     "storage",
     "experiment",
+    "trained on test patients",
     "request",
     "internal",
 ]
@@ -59,6 +61,10 @@ REASONS: dict[Reason, str] = {
     "small); the site's log says where",
     "experiment": "the site's fedrad does not know a setting of this experiment: "
     "use the same version",
+    "trained on test patients": "the base weights were trained at this site in an earlier "
+    "experiment on patients who are held out in this one, or it has lost the record of whom: "
+    "set that experiment's seed, outcomes and shares, pin other base weights, or go on without "
+    "this site",
     "request": "the site could not make sense of the request, or its hash was wrong",
     "internal": "an unexpected error at the site; the site's log has it",
 }
@@ -145,6 +151,22 @@ class BaselineReply(Wire):
     seconds: float = 0.0
 
 
+class ValidationRequest(Wire):
+    """Mix the global model, packed beside this, with the base weights: each of `alphas` of the way
+    from these to that; and evaluate the mixtures on the validation patients."""
+
+    kind: Literal["validation request"] = "validation request"
+    manifest: Manifest
+    alphas: list[Annotated[float, Field(ge=0, le=1)]] = Field(min_length=1, max_length=12)
+
+
+class ValidationReply(Wire):
+    """Figures of each mixture on a site's validation patients, in the order of the request."""
+
+    kind: Literal["validation"] = "validation"
+    figures: list[dict[Outcome, Monitoring]]
+
+
 class ScoreRequest(Wire):
     """Score models on a part of the patients. The global model comes packed beside this.
 
@@ -200,8 +222,8 @@ class Refusal(Wire):
     reason: Reason
 
 
-Request = ReadyRequest | RoundRequest | BaselineRequest | ScoreRequest
-Reply = Readiness | RoundReply | BaselineReply | ScoreReply | Refusal
+Request = ReadyRequest | RoundRequest | BaselineRequest | ValidationRequest | ScoreRequest
+Reply = Readiness | RoundReply | BaselineReply | ValidationReply | ScoreReply | Refusal
 M = TypeVar("M", bound=Wire)
 
 

@@ -40,7 +40,7 @@ class InputSettings(Settings):
 class ModelSettings(InputSettings):
     """`[model]`: which network, the weights it starts from, and its input."""
 
-    backbone: Literal["resnet18", "resnet34", "resnet50"] = "resnet50"
+    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101"] = "resnet50"
     width: float = Field(default=1.0, gt=0.0, le=1.0)
     """Share of the usual number of channels; below 1 for narrow networks."""
     weights: str = "resnet50-res512-all"

@@ -34,10 +34,12 @@ class Examples:
 
     `images`: (N, S, S) float16 in [-1024, 1024], may be on disk.
     `labels`: (N, K) float32 in {0, 1}, NaN where an outcome is missing.
+    `patients`: (N,) whose unit each is, where patients have several; None: each a patient.
     """
 
     images: Images
     labels: NDArray[np.float32]
+    patients: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         """Number of units."""

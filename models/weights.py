@@ -1,34 +1,25 @@
-"""Base weights: found by name, checked by SHA-256, loaded as tensors only.
+"""Base weights put into the experiment's network, and trained networks written for others.
 
-Nothing is downloaded on the way into an experiment: `fetch` is called by `fedrad weights pin`
-alone. Weights that are absent or differ are an error, never random weights instead.
+Weights that are absent or differ are an error, never random weights instead.
 """
 
 import copy
 import json
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from hashlib import sha256
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-import torchvision
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .network import ResNet, digest
 from .settings import ModelSettings
+from .weight_files import GET_AGAIN, WeightsError, find, read_pickle, read_safetensors
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-_GET_AGAIN = "get the file again from where it is published and pin it (`fedrad weights pin`)"
-
-
-class WeightsError(Exception):
-    """Base weights are missing, are not those that were pinned, or do not fit the network."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +27,8 @@ class Base:
     """Base weights put into a network of the experiment's outcomes.
 
     `network` has a fresh head drawn from the seed; `digest` identifies its backbone; `outputs`
-    names the outputs the weights came with, whose head (weight, bias) is `head`.
+    names the outputs the weights came with, whose head (weight, bias) is `head`; `metadata` is
+    what their file says of itself.
     """
 
     network: ResNet
@@ -44,6 +36,7 @@ class Base:
     description: str
     outputs: tuple[str, ...] = ()
     head: tuple[Tensor, Tensor] | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     def as_model(self, outcomes: list[str], base_outputs: Mapping[str, str]) -> ResNet | None:
         """The base model itself, for outcomes mapped to outputs it came with; the logits of an
@@ -86,14 +79,16 @@ def load_base(settings: ModelSettings, outcomes: int, *, seed: int, dropout: flo
         _expect_radiographs(network)
         return Base(network, _backbone_digest(network), f"random weights (seed {seed})")
     path = find(settings)
-    tensors, outputs, description = _read(settings, path)
+    tensors, metadata = _read(settings, path)
+    outputs = _outputs(metadata, path.name)
     head = None
     if {"fc.weight", "fc.bias"} <= tensors.keys():
         head = (tensors.pop("fc.weight"), tensors.pop("fc.bias"))
         if len(outputs) != len(head[1]):
             outputs = ()
     _fit(network, tensors, path.name)
-    return Base(network, _backbone_digest(network), description, outputs, head)
+    description = metadata.get("description", path.name)
+    return Base(network, _backbone_digest(network), description, outputs, head, metadata)
 
 
 def _expect_radiographs(network: ResNet) -> None:
@@ -102,86 +97,6 @@ def _expect_radiographs(network: ResNet) -> None:
     frozen stem would pass on values of thousands."""
     energy = network.conv1.weight.detach().square().sum(dim=(1, 2, 3))
     network.bn1.register_buffer("running_var", 512.0**2 * energy)
-
-
-def folders() -> list[Path]:
-    """Folders in which weights are looked for: those of $FEDRAD_WEIGHTS (separated as in PATH),
-    then the user's cache."""
-    named = [Path(p) for p in os.environ.get("FEDRAD_WEIGHTS", "").split(os.pathsep) if p]
-    return [*named, cache_folder()]
-
-
-def look_in(folder: Path) -> None:
-    """Look for weights in a folder too, before all others, in this process and its children."""
-    named = [str(folder.resolve()), os.environ.get("FEDRAD_WEIGHTS", "")]
-    os.environ["FEDRAD_WEIGHTS"] = os.pathsep.join(filter(None, named))
-
-
-def cache_folder() -> Path:
-    """Where fetched weights are kept: `$XDG_CACHE_HOME/fedrad/weights`."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "fedrad" / "weights"
-
-
-def find(settings: ModelSettings) -> Path:
-    """The file of the named weights, its SHA-256 checked. Raises WeightsError."""
-    name = file_name(settings)
-    places = [folder / name for folder in folders()]
-    if settings.weights == "resnet50-res512-all":  # torchxrayvision's own cache
-        places.append(Path.home() / ".torchxrayvision" / "models_data" / name)
-    if settings.sha256 is None:
-        raise WeightsError(
-            f'weights "{settings.weights}" are not pinned: run `fedrad weights pin '
-            f"{settings.weights}` to write their SHA-256 into the experiment file"
-        )
-    hashes = {place: file_sha256(place) for place in places if place.is_file()}
-    for place, found in hashes.items():
-        if found == settings.sha256:
-            return place
-    if hashes:
-        raise WeightsError(
-            f"{name} has SHA-256 {next(iter(hashes.values()))}, the experiment asks for "
-            f"{settings.sha256}: get the coordinator's file, or pin this one in the experiment"
-        )
-    raise WeightsError(
-        f'weights "{settings.weights}" not found: put the file {name} with SHA-256 '
-        f"{settings.sha256} into {places[0].parent} (or name its folder in FEDRAD_WEIGHTS)"
-    )
-
-
-def file_name(settings: ModelSettings) -> str:
-    """Name of the file that holds the named weights."""
-    if settings.weights in ("resnet50-res512-all", "imagenet"):
-        return _url(settings).rsplit("/", 1)[1]
-    return Path(settings.weights).name
-
-
-def fetch(settings: ModelSettings) -> Path:
-    """Download published weights into the cache unless they are there. Returns the file.
-
-    Raises WeightsError where they cannot be had, saying where to put the file by hand.
-    """
-    target = cache_folder() / file_name(settings)
-    if target.is_file():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        torch.hub.download_url_to_file(_url(settings), str(target))
-    except OSError as error:
-        raise WeightsError(
-            f'weights "{settings.weights}" could not be downloaded ({error}): fetch the file '
-            f"{target.name} on another machine and put it into {target.parent}"
-        ) from error
-    return target
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    with path.open("rb") as file:
-        total = sha256()
-        while chunk := file.read(1 << 20):
-            total.update(chunk)
-    return total.hexdigest()
 
 
 def save(path: Path, network: ResNet, *, outputs: list[str], description: str, **more: str) -> None:
@@ -211,62 +126,42 @@ def read_model(path: Path, like: ResNet) -> ResNet:
     return network
 
 
-def _url(settings: ModelSettings) -> str:
+def _read(settings: ModelSettings, path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors of a weights file, and what it says of itself (keys as in `save`)."""
     if settings.weights == "imagenet":
-        weights = torchvision.models.get_model_weights(settings.backbone)
-        return str(weights.DEFAULT.url)
-    import torchxrayvision
-
-    return str(torchxrayvision.models.model_urls[settings.weights]["weights_url"])
-
-
-def _read(settings: ModelSettings, path: Path) -> tuple[dict[str, Tensor], tuple[str, ...], str]:
-    """Tensors, names of the outputs and a description of a weights file."""
-    if settings.weights == "imagenet":
-        tensors = {k: v for k, v in _load_pickle(path).items() if not k.startswith("fc.")}
+        state = read_pickle(path, str(settings.sha256))
+        tensors = {k: v for k, v in state.items() if not k.startswith("fc.")}
         first, behind = tensors.get("conv1.weight"), tensors.get("bn1.running_mean")
         if first is None or behind is None or first.shape[1:2] != (3,):
-            raise WeightsError(f"{path.name} is no ResNet for colour images: {_GET_AGAIN}")
-        return _grey_from_colour(tensors), (), f"ImageNet weights of torchvision ({path.name})"
+            raise WeightsError(f"{path.name} is no ResNet for colour images: {GET_AGAIN}")
+        description = f"ImageNet weights of torchvision ({path.name})"
+        return _grey_from_colour(tensors), {"description": description}
     if settings.weights == "resnet50-res512-all":
         import torchxrayvision
 
         labels = torchxrayvision.models.model_urls[settings.weights]["labels"]
-        tensors = {k.removeprefix("model."): v for k, v in _load_pickle(path).items()}
+        state = read_pickle(path, str(settings.sha256))
+        tensors = {k.removeprefix("model."): v for k, v in state.items()}
         tensors.pop("op_threshs", None)
-        return tensors, tuple(labels), f"torchxrayvision {settings.weights} ({path.name})"
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-        outputs = tuple(json.loads(metadata.get("outputs", "[]")))
-        tensors = load_file(path)
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
-        raise WeightsError(
-            f"{path.name} is no readable safetensors file ({error}): {_GET_AGAIN}"
-        ) from error
+        description = f"torchxrayvision {settings.weights} ({path.name})"
+        return tensors, {"description": description, "outputs": json.dumps(list(labels))}
+    tensors, metadata = read_safetensors(path)
     for key, wanted in (("backbone", settings.backbone), ("width", repr(settings.width))):
         if metadata.get(key, wanted) != wanted:
             raise WeightsError(
                 f"{path.name} holds {key} = {metadata[key]}, the experiment asks for {wanted}: "
                 f"change model.{key}, or pin another file"
             )
-    return tensors, outputs, metadata.get("description", path.name)
+    return tensors, metadata
 
 
-def _load_pickle(path: Path) -> dict[str, Tensor]:
-    """A PyTorch state dict, unpickled as tensors only (a pickle may otherwise run code)."""
+def _outputs(metadata: Mapping[str, str], file: str) -> tuple[str, ...]:
     try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds, and advises to run the code
-        kind = type(error).__name__
+        return tuple(json.loads(metadata.get("outputs", "[]")))
+    except (ValueError, TypeError) as error:
         raise WeightsError(
-            f"{path.name} is no readable state dict of tensors ({kind}): {_GET_AGAIN}"
+            f"{file}: names of outputs are garbled ({error}): {GET_AGAIN}"
         ) from error
-    if not isinstance(tensors, dict) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in tensors.items()
-    ):
-        raise WeightsError(f"{path.name} holds more than named tensors: {_GET_AGAIN}")
-    return tensors
 
 
 def _grey_from_colour(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

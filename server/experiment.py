@@ -1,6 +1,7 @@
 """One experiment, from the first question to the sites to the report, on one page."""
 
 import importlib.metadata
+import json
 import logging
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,15 +10,21 @@ import torch
 from flwr.serverapp import Grid
 
 from fedrad.exchange.experiment import parse_experiment
+from fedrad.exchange.lineage import Ancestor, Lineage, read_lineage, write_lineage
 from fedrad.exchange.messages import Missing, ModelName, Readiness, Scores
-from fedrad.models.weights import Base, file_sha256, load_base, save
+from fedrad.models.calibration import Calibration
+from fedrad.models.weight_files import file_sha256
+from fedrad.models.weights import Base, load_base, save
 
+from .calibration import calibrate
+from .ensemble import choose_ensemble
 from .federation import ExperimentFailed, Federation
 from .records import Records
 from .report import write_report
 from .statistics import best_threshold
 from .summary import (
     DEFAULT_THRESHOLD,
+    Ensemble,
     Provenance,
     Round,
     SiteEntry,
@@ -40,6 +47,7 @@ def run_experiment(grid: Grid, text: str, folder: Path, *, wait_seconds: float) 
         experiment.model, len(experiment.outcomes), seed=experiment.seed,
         dropout=experiment.recipe.dropout,
     )  # fmt: skip
+    lineage = read_lineage(base.metadata)
     started = _now()
     if (folder / "experiment.toml").exists():
         raise ExperimentFailed(f"{folder}: holds an experiment already; give another folder")
@@ -61,7 +69,7 @@ def run_experiment(grid: Grid, text: str, folder: Path, *, wait_seconds: float) 
         results.status, results.why = "stopped", "stopped by the coordinator"
         raise
     finally:
-        summary = _write(federation, results, base, started, folder)
+        summary = _write(federation, results, base, lineage, started, folder)
         records.close()
     return summary
 
@@ -73,6 +81,8 @@ class _Results:
         self.status = "failed"
         self.why: str | None = "an unexpected error; see the log"
         self.rounds: list[Round] = []
+        self.ensemble: Ensemble | None = None
+        self.calibration: dict[str, Calibration | None] = {}
         self.thresholds: dict[str, float | None] = {}
         self.scores: dict[str, list[Scores]] = {}
         self.missing: dict[str, Missing] = {}
@@ -89,8 +99,10 @@ def _train(federation: Federation, results: _Results) -> None:
 
 
 def _evaluate(federation: Federation, results: _Results) -> None:
-    """Thresholds from validation patients first; then the test patients, once."""
-    log.info("Thresholds from the validation patients")
+    """What validation patients decide first: mixture with the base, threshold, calibration. Then
+    the test patients, once."""
+    results.ensemble = choose_ensemble(federation)
+    log.info("Thresholds and calibration from the validation patients")
     validation, _ = federation.scores("validation", ["global"], {})
     for outcome in federation.experiment.outcomes:
         histograms = [
@@ -100,6 +112,7 @@ def _evaluate(federation: Federation, results: _Results) -> None:
             if s.outcome == outcome and s.histogram
         ]
         results.thresholds[outcome] = best_threshold(histograms)
+        results.calibration[outcome] = calibrate(histograms)
     log.info("Test patients")
     models: list[ModelName] = ["base", "local", "global"]
     if not federation.experiment.evaluation.local_baseline:
@@ -112,8 +125,9 @@ def _evaluate(federation: Federation, results: _Results) -> None:
 
 
 def _write(
-    federation: Federation, results: _Results, base: Base, started: str, folder: Path
-) -> Summary:
+    federation: Federation, results: _Results, base: Base, lineage: Lineage, started: str,
+    folder: Path,
+) -> Summary:  # fmt: skip
     experiment, sites = federation.experiment, sorted(federation.sites)
     models = ["base", *(f"local:{site}" for site in sites), "global"]
     cells, overall = cells_and_overall(
@@ -124,11 +138,22 @@ def _write(
         results.thresholds,
         experiment.evaluation.confidence,
     )
+    if experiment.unit == "image":  # histograms do not tell which images are of one patient
+        overall = [o.model_copy(update={"pooled_ci": None}) for o in overall]
     model_file = folder / "model.safetensors"
     if results.status == "completed":
+        trained = {
+            s for r in results.rounds for s, of_site in r.sites.items() if of_site.status == "ok"
+        }
+        own = Ancestor(experiment=experiment.identity, sites=tuple(sorted(trained)))
         save(
             model_file, federation.network, outputs=list(experiment.outcomes),
             description=f"global model of {experiment.name}", base_sha256=base.digest,
+            calibration=json.dumps(
+                {k: c.model_dump() if c else None for k, c in results.calibration.items()}
+            ),
+            ensemble_alpha=repr(results.ensemble.alpha if results.ensemble else 1.0),
+            **write_lineage((*lineage, own)),
         )  # fmt: skip
     summary = Summary(
         experiment=experiment.model_dump(mode="json"),
@@ -152,6 +177,8 @@ def _write(
         ),
         site_entries={site: _entry(federation.sites[site]) for site in sites},
         absent=federation.absent,
+        ensemble=results.ensemble,
+        calibration=results.calibration,
     )
     summary.write(folder)
     write_report(folder)

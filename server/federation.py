@@ -1,5 +1,6 @@
 """The coordinator's view of the sites: who is there, one round with them, their final figures."""
 
+import copy
 import logging
 import time
 from collections.abc import Iterator
@@ -18,10 +19,12 @@ from fedrad.exchange.messages import (
     READY,
     ROUND,
     SCORES,
+    VALIDATION,
     BaselineReply,
     BaselineRequest,
     Missing,
     ModelName,
+    Monitoring,
     Readiness,
     ReadyRequest,
     RoundReply,
@@ -29,6 +32,8 @@ from fedrad.exchange.messages import (
     ScoreReply,
     ScoreRequest,
     Scores,
+    ValidationReply,
+    ValidationRequest,
     to_record,
 )
 from fedrad.exchange.update import Manifest, UpdateError, check, pack
@@ -56,8 +61,8 @@ class ExperimentFailed(Exception):
 class Federation:
     """The sites of one experiment and the model they train together.
 
-    `network` is the global model. Nothing here knows a site's data; what comes in is checked
-    before it counts.
+    `network` is the global model; `base` stays as it was. Nothing here knows a site's data; what
+    comes in is checked before it counts.
     """
 
     def __init__(
@@ -67,7 +72,7 @@ class Federation:
         self.experiment = experiment
         self.schedule = experiment.schedule
         self.base = base
-        self.network = base.network
+        self.network = copy.deepcopy(base.network)
         self.records = records
         self.spool = folder / "checkpoint" / "spool"
         self.nodes: dict[int, str] = {}
@@ -257,6 +262,21 @@ class Federation:
                     f"not trained ({answer.reply.missing})" if answer.reply.missing
                     else f"trained, {answer.reply.seconds:.1f} s",
                 )  # fmt: skip
+
+    def validation(self, alphas: list[float]) -> dict[str, list[dict[str, Monitoring]]]:
+        """Each site's figures of the global model mixed with the base, one entry per alpha."""
+        manifest, flat = self._pack(self.schedule.last_stage, self.schedule.rounds)
+        request = ValidationRequest(manifest=manifest, alphas=alphas)
+        figures = {}
+        for answer in self._ask(VALIDATION, to_record(request, flat), ValidationReply):
+            site = self.nodes[answer.node]
+            if answer.reply is None or len(answer.reply.figures) != len(alphas):
+                why = answer.failure or "another number of figures than asked for"
+                self.records.add(self.schedule.rounds, site, ensemble=why)
+                log.warning("  %s: no figures for the ensemble: %s", site, why)
+            else:
+                figures[site] = answer.reply.figures
+        return figures
 
     def scores(
         self, part: str, models: list[ModelName], thresholds: dict[str, float]

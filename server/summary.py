@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from fedrad.exchange.messages import Missing, Scores
+from fedrad.models.calibration import Calibration
 
 from .statistics import (
     macro,
@@ -112,6 +113,22 @@ class SiteEntry(Part):
     units: dict[str, dict[str, tuple[int | None, int | None]]]
 
 
+class Candidate(Part):
+    """A mixture with the base: within-site AUROC on validation patients, mean over outcomes."""
+
+    alpha: float
+    auroc: float | None = None
+
+
+class Ensemble(Part):
+    """The final model's share of the trained backbone; the rest is the base's. `why` says why it
+    is 1 where there was nothing to choose by."""
+
+    alpha: float
+    candidates: list[Candidate]
+    why: str | None = None
+
+
 class Provenance(Part):
     """What made these figures."""
 
@@ -142,6 +159,11 @@ class Summary(Part):
     site_entries: dict[str, SiteEntry] = {}
     absent: dict[str, str] = {}
     """Nodes that were asked and did not take part, with the reason."""
+    ensemble: Ensemble | None = None
+    """None where no mixture with the base was asked for."""
+    calibration: dict[str, Calibration | None] = {}
+    """Outcome -> from raw to calibrated logits of the global model; None where the validation
+    patients that sites could speak of lack a class."""
 
     def write(self, folder: Path) -> None:
         """Write `summary.json`, `cells.csv`, `rounds.csv` into the experiment's folder."""

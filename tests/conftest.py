@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fedrad.deploy.simulation import prepare, simulate
+from fedrad.models.weight_files import file_sha256
+
 EXPERIMENT = """
 name = "test"
 outcomes = ["label"]
@@ -30,6 +33,11 @@ test = 0.4
 validation = 0.2
 minimum_units = 3
 """
+
+
+SHORT = EXPERIMENT.replace("rounds = 2", "rounds = 1").replace(
+    "minimum_units = 3", "minimum_units = 3\nlocal_baseline = false"
+)
 
 
 def write_site(
@@ -78,3 +86,40 @@ def experiment_file(tmp_path: Path) -> Path:
     file = tmp_path / "experiment.toml"
     file.write_text(EXPERIMENT)
     return file
+
+
+class Hospitals:
+    """Two hospitals which keep what is theirs over several experiments."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.root = tmp_path
+        self.state = tmp_path / "state"
+        self.sites = {
+            name: write_site(tmp_path / name, 30, seed=seed)
+            for seed, name in enumerate(["a", "b"], start=1)
+        }
+
+    def run(self, number: int, *, base: Path | None = None, sites=None, state=None, **changes):
+        """Run an experiment from the model of an earlier one. Returns its folder."""
+        folder = self.root / f"experiment-{number}"
+        folder.mkdir()
+        text = SHORT.replace('name = "test"', f'name = "test-{number}"')
+        if base is not None:
+            copy = folder / "base.safetensors"
+            copy.write_bytes((base / "model.safetensors").read_bytes())
+            text = text.replace('"random"', f'"base.safetensors"\nsha256 = "{file_sha256(copy)}"')
+        for old, new in changes.values():
+            assert old in text
+            text = text.replace(old, new)
+        (folder / "experiment.toml").write_text(text)
+        simulation = prepare(
+            folder / "experiment.toml", sites or self.sites, folder / "out",
+            state=state or self.state,
+        )  # fmt: skip
+        simulate(simulation)
+        return folder / "out"
+
+
+@pytest.fixture
+def hospitals(tmp_path: Path) -> Hospitals:
+    return Hospitals(tmp_path)

@@ -13,7 +13,7 @@ from fedrad.models.schedule import Schedule, trainable_blocks
 from fedrad.models.settings import BLOCKS, STAGES, ModelSettings, RecipeSettings, Stage
 from fedrad.models.training import Examples, train_round
 
-BACKBONES = ("resnet18", "resnet34", "resnet50")
+BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101")
 CPU = torch.device("cpu")
 
 
@@ -87,7 +87,7 @@ def test_the_head_drops_features_in_training_only() -> None:
 @pytest.mark.parametrize("width", [0.01, 0.1, 0.37])
 def test_a_narrow_network_works(backbone: str, width: float) -> None:
     narrow = network(backbone, width, 2)
-    expansion = 4 if backbone == "resnet50" else 1
+    expansion = 4 if backbone in ("resnet50", "resnet101") else 1
     assert narrow.conv1.out_channels == max(1, round(64 * width))
     assert narrow.fc.in_features == max(1, round(512 * width)) * expansion
     assert narrow.state_dict().keys() == network(backbone, 1.0, 2).state_dict().keys()

@@ -141,7 +141,10 @@ def test_an_unknown_key_is_refused_with_those_known_there(text: str, key: str, k
 
 IMPOSSIBLE = [  # text, then what the person must be told: key, value, what is allowed
     ("seed = -1", "seed", "-1", "greater than or equal to 0"),
-    ("unit = 'image'", "unit", "'image'", "'patient'"),
+    ("unit = 'lesion'", "unit", "'image'", "'patient'"),
+    ("unit = 'image'", "(file)", "", 'evaluation.index_image = "all"'),
+    ("[evaluation]\nindex_image = 'all'", "(file)", "", 'unit = "image"'),
+    ("[evaluation]\ntest_after = 'June'", "evaluation.test_after", "'June'", "date"),
     ("[model]\nbackbone = 'vit'", "model.backbone", "'vit'", "'resnet50'"),
     ("[model]\nsize = 8", "model.size", "8", "32"),
     ("[model]\nsize = 224.5", "model.size", "224.5", "integer"),
@@ -278,7 +281,7 @@ def test_how_a_model_is_trained_is_no_part_of_what_is_planned_to_be_reported(tex
 
 CHANGED: dict[str, Any] = {
     "test": 0.4, "validation": 0.2, "index_image": "latest", "minimum_units": 20,
-    "confidence": 0.9, "local_baseline": False,
+    "confidence": 0.9, "local_baseline": False, "ensemble": [0.5], "test_after": "2024-06-30",
 }  # fmt: skip
 
 

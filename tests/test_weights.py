@@ -14,10 +14,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import normalize
 
-from fedrad.models import weights
+from fedrad.models import weight_files
 from fedrad.models.network import ResNet
 from fedrad.models.settings import ModelSettings
-from fedrad.models.weights import WeightsError, fetch, file_sha256, load_base, read_model, save
+from fedrad.models.weight_files import WeightsError, fetch, file_sha256
+from fedrad.models.weights import load_base, read_model, save
 
 XRV_FILE = "pc-nih-rsna-siim-vin-resnet50-test512-e400-state.pt"
 IMAGENET_FILE = "resnet18-f37072fd.pth"
@@ -134,7 +135,7 @@ def test_torchxrayvisions_own_cache_is_looked_into(xrv_file: Path) -> None:
     cache = Path.home() / ".torchxrayvision" / "models_data"
     cache.mkdir(parents=True)
     (cache / XRV_FILE).symlink_to(xrv_file)
-    assert weights.find(pinned(xrv_file)) == cache / XRV_FILE
+    assert weight_files.find(pinned(xrv_file)) == cache / XRV_FILE
 
 
 def narrow_network(seed: int = 1, outputs: int = 2) -> ResNet:
@@ -380,7 +381,9 @@ def test_without_a_network_fetching_says_where_to_put_the_file() -> None:
     with pytest.raises(WeightsError) as caught:
         fetch(ModelSettings())
     text = str(caught.value)
-    assert all(part in text for part in (XRV_FILE, str(weights.cache_folder()), "no route to host"))
+    assert all(
+        part in text for part in (XRV_FILE, str(weight_files.cache_folder()), "no route to host")
+    )
 
 
 def test_a_file_is_fetched_once_and_found_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -392,9 +395,77 @@ def test_a_file_is_fetched_once_and_found_afterwards(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", download)
     path = fetch(ModelSettings())
-    assert fetch(ModelSettings()) == path == weights.find(pinned(path))
+    assert fetch(ModelSettings()) == path == weight_files.find(pinned(path))
     assert asked == [
         f"https://github.com/mlmed/torchxrayvision/releases/download/v1/{XRV_FILE}",
     ]
     control = ModelSettings(weights="imagenet")
     assert fetch(control).name == "resnet50-11ad3fa6.pth"  # IMAGENET1K_V2, as published
+
+
+# Pickles are read once, then safetensors
+
+
+def test_a_published_pickle_is_unpickled_once_and_kept_as_safetensors(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = seen_images(torchvision.models.resnet18(weights=None))
+    torch.save(theirs.state_dict(), folder / IMAGENET_FILE)
+    settings = of_file(folder / IMAGENET_FILE)
+    first = load_base(settings, 1, seed=0)
+    kept = weight_files.cache_folder() / "converted" / f"{settings.sha256}.safetensors"
+    with safe_open(kept, "pt") as file:
+        assert file.metadata() == {"source": IMAGENET_FILE, "source_sha256": settings.sha256}
+        for key, value in theirs.state_dict().items():
+            assert torch.equal(file.get_tensor(key), value), key
+    with monkeypatch.context() as context:
+        context.setattr(torch, "load", no_network)  # nothing is unpickled any more
+        assert load_base(settings, 1, seed=0).digest == first.digest
+
+
+def test_a_conversion_that_was_changed_is_made_again_from_the_original(folder: Path) -> None:
+    torch.save(torchvision.models.resnet18(weights=None).state_dict(), folder / IMAGENET_FILE)
+    settings = of_file(folder / IMAGENET_FILE)
+    first = load_base(settings, 1, seed=0)
+    kept = weight_files.cache_folder() / "converted" / f"{settings.sha256}.safetensors"
+    whole = kept.read_bytes()
+    for damaged in (whole[:-8] + b"\0\0\0\1\0\0\0\1", whole[:1000], b""):
+        kept.write_bytes(damaged)
+        assert load_base(settings, 1, seed=0).digest == first.digest
+        assert kept.read_bytes()[-8:] == whole[-8:]
+
+
+def test_the_original_must_have_the_pinned_hash_though_a_conversion_is_there(folder: Path) -> None:
+    torch.save(torchvision.models.resnet18(weights=None).state_dict(), folder / IMAGENET_FILE)
+    settings = of_file(folder / IMAGENET_FILE)
+    load_base(settings, 1, seed=0)
+    (folder / IMAGENET_FILE).write_bytes(b"another file")
+    assert "the experiment asks for" in message(settings)
+
+
+def test_a_cache_that_cannot_be_written_costs_time_and_nothing_else(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.save(torchvision.models.resnet18(weights=None).state_dict(), folder / IMAGENET_FILE)
+    (folder / "a-file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "a-file"))
+    load_base(of_file(folder / IMAGENET_FILE), 1, seed=0)
+    assert "cannot be kept as safetensors" in caplog.text
+
+
+@pytest.mark.parametrize("backbone", ["resnet34", "resnet101"])
+def test_imagenet_weights_of_every_depth_fit_their_own_network_only(
+    backbone: str, folder: Path
+) -> None:
+    settings = ModelSettings.model_validate({"backbone": backbone, "weights": "imagenet"})
+    theirs = torchvision.models.get_model(backbone, weights=None)
+    path = folder / weight_files.file_name(settings)
+    torch.save(theirs.state_dict(), path)
+    base = load_base(pinned(path, weights="imagenet", backbone=backbone), 1, seed=0)
+    assert torch.equal(base.network.layer3[5].conv2.weight, theirs.layer3[5].conv2.weight)
+
+    torch.save(torchvision.models.resnet18(weights=None).state_dict(), path)
+    text = message(pinned(path, weights="imagenet", backbone=backbone))
+    missing = "layer1.0.bn3.bias" if backbone == "resnet101" else "layer1.2.bn1.bias"
+    assert f"does not fit {backbone} of width 1.0: {missing} is missing" in text
+    assert "more. Change [model]" in text

@@ -78,7 +78,7 @@ def stored_values(dataset: Dataset) -> Stored:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             stored = decode(dataset)
-    except UnusableImage:
+    except (UnusableImage, MemoryError):  # the latter says nothing about the file
         raise
     except Exception as error:  # decoders raise nearly anything
         first = str(error).strip().split("\n")[0] or type(error).__name__

@@ -37,6 +37,8 @@ def open_dicom(data: bytes) -> tuple[Dataset, bool]:
         warnings.simplefilter("ignore")
         try:
             dataset = pydicom.dcmread(io.BytesIO(data), force=not marked)
+        except MemoryError:  # says nothing about the file
+            raise
         except Exception as error:  # a broken file can raise nearly anything
             raise UnusableImage(f"no readable DICOM: {_in_short(error)}") from error
     if not marked and "Rows" not in dataset and "SOPClassUID" not in dataset:

@@ -20,6 +20,9 @@ MINIMUM_VISIBLE = 0.05
 """Share of pixels that a window must show as grey; below it, window and pixels do not belong
 together."""
 
+LARGEST_RESCALE = 1e9
+"""Slope or intercept beyond which values no longer fit into what follows."""
+
 BLACKEST = 1 / 512
 """A display of 8 bits shows this as black (a sigmoid never reaches 0)."""
 
@@ -116,6 +119,10 @@ def _modality(stored: NDArray[Any], dataset: Dataset) -> Plane:
     if slope == 0:
         raise UnusableImage("Rescale Slope is 0, which makes all pixels equal")
     slope, intercept = np.nan_to_num(slope, nan=1.0), np.nan_to_num(intercept, nan=0.0)
+    if not max(abs(slope), abs(intercept)) < LARGEST_RESCALE:
+        raise UnusableImage(
+            f"Rescale Slope {slope:g} and Intercept {intercept:g} are not plausible"
+        )
     return np.asarray(stored * np.float64(slope) + intercept, np.float32)
 
 
@@ -132,7 +139,12 @@ def _voi_lut(meant: Plane, dataset: Dataset) -> Plane:
 
 def _tables(dataset: Dataset, keyword: str) -> list[Dataset]:
     """The items of a LUT sequence that hold a table."""
-    return [item for item in dataset.get(keyword) or [] if "LUTData" in item]
+    try:
+        return [item for item in dataset.get(keyword) or [] if "LUTData" in item]
+    except MemoryError:  # says nothing about the file
+        raise
+    except Exception as error:  # broken bytes make pydicom raise nearly anything
+        raise UnusableImage(f"{keyword} cannot be read: {type(error).__name__}") from error
 
 
 def _look_up(
@@ -151,15 +163,17 @@ def _look_up(
             raw = np.atleast_1d(np.asarray(raw)).astype(np.int64).astype(f"{order}u2").tobytes()
         words = len(raw) >= 2 * entries or bits > 8
         table = np.frombuffer(raw, f"{order}u2" if words else np.uint8)[:entries]
-        table = table.astype(np.float32)
-    except (ValueError, TypeError, AttributeError) as error:
+        table, white = table.astype(np.float32), 2.0**bits - 1
+    except MemoryError:  # says nothing about the file
+        raise
+    except Exception as error:  # broken bytes make pydicom raise nearly anything
         raise UnusableImage(f"{name} cannot be read: {type(error).__name__}") from error
     if not len(table) or not table.max() > 0:
         raise UnusableImage(f"{name} is empty")
     if first > 32767 and given.min() < 0:  # the first value is signed where the pixels are
         first -= 65536
     index = np.clip(np.rint(given).astype(np.int64) - first, 0, len(table) - 1)
-    return table[index], 2.0**bits - 1, float(table.max())
+    return table[index], white, float(table.max())
 
 
 def _by_percentiles(meant: Plane, mask: Mask | None) -> Plane:

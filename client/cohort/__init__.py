@@ -1,0 +1,25 @@
+"""A site's cohort: from its spreadsheet to units on either side of a split."""
+
+from .patients import Pseudonyms
+from .split import PARTS, Patient, SplitFile, assign_folds, assign_parts, split
+from .table import Row, Table, find_by_uid, read_table
+from .units import Cohort, Unit, index_rows, read_cohort, sift
+
+__all__ = [
+    "PARTS",
+    "Cohort",
+    "Patient",
+    "Pseudonyms",
+    "Row",
+    "SplitFile",
+    "Table",
+    "Unit",
+    "assign_folds",
+    "assign_parts",
+    "find_by_uid",
+    "index_rows",
+    "read_cohort",
+    "read_table",
+    "sift",
+    "split",
+]

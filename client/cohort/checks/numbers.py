@@ -1,0 +1,89 @@
+"""Checks of how many units there are, and what that allows to find out."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from ..evidence import Evidence
+from .check import Check, Finding
+
+EXAMPLE = 0.8
+"""AUROC at which the narrowest interval is stated."""
+FEW = 100
+"""Test units of a class above which the sentence is no longer needed."""
+
+
+def logit_interval(auroc: float, variance: float) -> tuple[float, float]:
+    """95 % interval of an AUROC in (0, 1) on the logit scale, as in the report."""
+    half = norm.ppf(0.975) * np.sqrt(variance) / (auroc * (1 - auroc))
+    low, high = 1 / (1 + np.exp(-(np.log(auroc / (1 - auroc)) + np.array([-half, half]))))
+    return float(low), float(high)
+
+
+def narrowest_interval(
+    units: int, *, positive: bool, auroc: float = EXAMPLE
+) -> tuple[float, float]:
+    """The 95 % interval with this many units of one class and unlimited ones of the other.
+
+    Hanley & McNeil (1982, Radiology 143:29, eq. 1) for exponential scores; with N → ∞ negatives
+    the variance tends to (Q₂ − A²)/P, Q₂ = 2A²/(1 + A), with P → ∞ positives to (Q₁ − A²)/N,
+    Q₁ = A/(2 − A). More of the other class does not help below that.
+    """
+    q = 2 * auroc**2 / (1 + auroc) if positive else auroc / (2 - auroc)
+    return logit_interval(auroc, (q - auroc**2) / units)
+
+
+class FewUnits(Check[Evidence]):
+    """Too few units of a class to say anything, or a class that is missing."""
+
+    name = "too few units per class"
+    problem = "What a cohort can show is bounded by its rarer class, whatever the model."
+    remedy = (
+        "Add patients of that class, or take part for the sake of the others; figures of fewer "
+        "units than the minimum are withheld."
+    )
+
+    def findings(self, subject: Evidence) -> Iterator[Finding]:
+        """Per outcome, in the test part where an experiment divides the units."""
+        everyone: dict[str, NDArray[np.int64]] = {"": np.arange(len(subject.units))}
+        parts = dict(subject.parts.items()) or everyone
+        labels = subject.labels[subject.units]
+        for at, outcome in enumerate(subject.table.outcomes):
+            for part, members in parts.items():
+                where = f" in the {part} part" if part else ""
+                counts = {c: int((labels[members, at] == c).sum()) for c in (1, 0)}
+                if not part and min(counts.values()) == 0:
+                    word = "with" if counts[0] == 0 else "without"
+                    yield Finding(
+                        f"{outcome}: all units with a known outcome are {word} it; the site "
+                        "evaluates, and does not train unless the experiment says so"
+                    )
+                    continue
+                for value, word in ((1, "positives"), (0, "negatives")):
+                    n = counts[value]
+                    if 0 < n < subject.minimum:
+                        yield Finding(
+                            f"{outcome}: {n} {word}{where}, fewer than {subject.minimum}: "
+                            "figures are withheld"
+                        )
+            yield from self._precision(subject, at, outcome, labels)
+
+    def _precision(
+        self, subject: Evidence, at: int, outcome: str, labels: NDArray[np.float64]
+    ) -> Iterator[Finding]:
+        members = subject.parts.get("test", np.arange(len(subject.units)))
+        where = " in the test part" if "test" in subject.parts else ""
+        positives, negatives = (int((labels[members, at] == c).sum()) for c in (1, 0))
+        rarer, positive = min((positives, True), (negatives, False))
+        if not 0 < rarer < FEW:
+            return
+        low, high = narrowest_interval(rarer, positive=positive)
+        rare, other = ("positives", "negatives") if positive else ("negatives", "positives")
+        yield Finding(
+            f"{outcome}: with {rarer} {rare}{where} no interval can be narrower than {low:.2f} to "
+            f"{high:.2f} at an AUROC of {EXAMPLE:.2f}, however many {other} there are (Hanley & "
+            "McNeil 1982)",
+            severity="warning" if rarer < 20 else "information",
+        )

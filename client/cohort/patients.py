@@ -1,0 +1,66 @@
+"""Pseudonyms of patients: the same in every experiment of a site, without meaning elsewhere."""
+
+import contextlib
+import hmac
+import os
+import secrets
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Self
+
+from ..problems import SiteProblem
+
+
+@dataclass(frozen=True)
+class Pseudonyms:
+    """Turns patient numbers into pseudonyms by a random salt."""
+
+    salt: bytes
+
+    @classmethod
+    def kept(cls, state: Path) -> Self:
+        """With the salt of a site's state folder, made at the first call, readable by its owner
+        only. Raises SiteProblem("cohort") where the folder cannot be written or the salt is no
+        longer whole."""
+        file = state / "salt"
+        try:
+            if not file.exists():
+                _create(file, secrets.token_bytes(32))
+            salt = file.read_bytes()
+        except OSError as error:
+            raise SiteProblem("cohort", f"{file}: cannot be kept ({error.strerror})") from error
+        if len(salt) != 32:
+            raise SiteProblem(
+                "cohort", f"{file}: is damaged; restore it from a backup, for with another salt "
+                "every patient would count as new"
+            )  # fmt: skip
+        return cls(salt)
+
+    @classmethod
+    def passing(cls) -> Self:
+        """With a salt that is kept nowhere, for a look that leaves nothing behind."""
+        return cls(secrets.token_bytes(32))
+
+    def of(self, patient: str) -> str:
+        """HMAC-SHA-256 of a patient number, hexadecimal."""
+        return hmac.new(self.salt, patient.encode(), sha256).hexdigest()
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells one salt from another without giving it away."""
+        return self.of("fingerprint of the salt")[:16]
+
+
+def _create(file: Path, content: bytes) -> None:
+    """Write whole or not at all; where another process was first, its file stays."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        with os.fdopen(handle, "wb") as opened:
+            opened.write(content)
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, file)
+    finally:
+        temporary.unlink()

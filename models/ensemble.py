@@ -1,0 +1,32 @@
+"""Weight-space ensemble of a fine-tuned network and the base it came from.
+
+WiSE-FT (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", eq. 3):
+θ = (1 - α)·θ_base + α·θ_fine-tuned. It tends to help on hospitals that were not trained on.
+"""
+
+import copy
+
+import torch
+
+from .network import ResNet, block_of
+
+
+def interpolate(base: ResNet, tuned: ResNet, alpha: float) -> ResNet:
+    """A new network, `alpha` in [0, 1] of the way from the base's backbone to the tuned one's.
+
+    Normalisation statistics are mixed like weights. The head is the tuned one's: that of the base
+    is a random draw, so there is nothing to go back to. What training left as it was, and all of
+    it at alpha 1, stays bitwise as it is.
+    """
+    result = copy.deepcopy(tuned)
+    if alpha == 1.0:
+        return result
+    mixed, start = result.state_dict(), base.state_dict()
+    with torch.no_grad():
+        for name, value in mixed.items():
+            if block_of(name) == "head" or not value.is_floating_point():
+                continue
+            origin = start[name].to(value.device)
+            if not torch.equal(origin, value):
+                value.copy_(torch.lerp(origin, value, alpha))
+    return result

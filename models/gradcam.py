@@ -1,0 +1,48 @@
+"""Where a network looked: Grad-CAM (Selvaraju et al. 2017, eq. 1 and 2) with MONAI's class."""
+
+import copy
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .network import ResNet
+
+LAYER = "layer4"
+"""The last convolutional block: the finest map that still speaks of the whole decision."""
+
+
+def heat_maps(
+    network: ResNet,
+    images: NDArray[np.float16],
+    *,
+    outcome: int,
+    device: torch.device,
+    batch_size: int = 8,
+) -> NDArray[np.float32]:
+    """Evidence for an outcome in each place of each image.
+
+    `images`: (N, S, S) in [-1024, 1024]; `outcome`: index of the output. Returns (N, S, S) in
+    [0, 1], the largest value of each map scaled to 1; all zero where nothing spoke for the
+    outcome. A map has the grid of layer4 (S/32) and is interpolated from it: it shows a region, no
+    outline.
+    """
+    from monai.visualize import GradCAM  # takes seconds, which only an explanation need wait for
+
+    own = copy.deepcopy(network).to(device, memory_format=torch.contiguous_format).eval()
+    cam = GradCAM(nn_module=own, target_layers=LAYER, postprocessing=_as_it_is)
+    maps = [np.zeros((0, *images.shape[1:]), dtype=np.float32)]
+    for start in range(0, len(images), batch_size):
+        batch = torch.from_numpy(images[start : start + batch_size].astype(np.float32))
+        batch = batch.unsqueeze(1).to(device).requires_grad_()  # frozen weights carry no gradient
+        heat: Tensor = cam(batch, class_idx=outcome)
+        heat = heat.detach()[:, 0]
+        largest = heat.amax(dim=(1, 2), keepdim=True)
+        maps.append((heat / largest.clamp(min=torch.finfo(heat.dtype).tiny)).cpu().numpy())
+    return np.concatenate(maps)
+
+
+def _as_it_is(heat: Tensor) -> Tensor:
+    """MONAI's own scaling turns a map upside down and hides that it is empty."""
+    return heat

@@ -1,0 +1,178 @@
+"""Files of base weights: looked for by name, checked by SHA-256, read as tensors only.
+
+Nothing is downloaded on the way into an experiment: `fetch` is called by `fedrad weights pin`
+alone. Published weights come as pickles. Such a file is unpickled once, as tensors only, and kept
+in the cache as safetensors, which holds no code; the file itself stays what is pinned and hashed.
+"""
+
+import logging
+import os
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+import torchvision
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from .settings import ModelSettings
+
+log = logging.getLogger("fedrad.models")
+
+PUBLISHED = ("resnet50-res512-all", "imagenet")
+"""Weights known by name; all others are safetensors files."""
+
+GET_AGAIN = "get the file again from where it is published and pin it (`fedrad weights pin`)"
+
+
+class WeightsError(Exception):
+    """Base weights are missing, are not those that were pinned, or do not fit the network."""
+
+
+def folders() -> list[Path]:
+    """Folders in which weights are looked for: those of $FEDRAD_WEIGHTS (separated as in PATH),
+    then the user's cache."""
+    named = [Path(p) for p in os.environ.get("FEDRAD_WEIGHTS", "").split(os.pathsep) if p]
+    return [*named, cache_folder()]
+
+
+def look_in(folder: Path) -> None:
+    """Look for weights in a folder too, before all others, in this process and its children."""
+    named = [str(folder.resolve()), os.environ.get("FEDRAD_WEIGHTS", "")]
+    os.environ["FEDRAD_WEIGHTS"] = os.pathsep.join(filter(None, named))
+
+
+def cache_folder() -> Path:
+    """Where fetched weights are kept: `$XDG_CACHE_HOME/fedrad/weights`."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "fedrad" / "weights"
+
+
+def find(settings: ModelSettings) -> Path:
+    """The file of the named weights, its SHA-256 checked. Raises WeightsError."""
+    name = file_name(settings)
+    places = [folder / name for folder in folders()]
+    if settings.weights == "resnet50-res512-all":  # torchxrayvision's own cache
+        places.append(Path.home() / ".torchxrayvision" / "models_data" / name)
+    if settings.sha256 is None:
+        raise WeightsError(
+            f'weights "{settings.weights}" are not pinned: run `fedrad weights pin '
+            f"{settings.weights}` to write their SHA-256 into the experiment file"
+        )
+    hashes = {place: file_sha256(place) for place in places if place.is_file()}
+    for place, found in hashes.items():
+        if found == settings.sha256:
+            return place
+    if hashes:
+        raise WeightsError(
+            f"{name} has SHA-256 {next(iter(hashes.values()))}, the experiment asks for "
+            f"{settings.sha256}: get the coordinator's file, or pin this one in the experiment"
+        )
+    raise WeightsError(
+        f'weights "{settings.weights}" not found: put the file {name} with SHA-256 '
+        f"{settings.sha256} into {places[0].parent} (or name its folder in FEDRAD_WEIGHTS)"
+    )
+
+
+def file_name(settings: ModelSettings) -> str:
+    """Name of the file that holds the named weights."""
+    if settings.weights in PUBLISHED:
+        return _url(settings).rsplit("/", 1)[1]
+    return Path(settings.weights).name
+
+
+def fetch(settings: ModelSettings) -> Path:
+    """Download published weights into the cache unless they are there. Returns the file.
+
+    Raises WeightsError where they cannot be had, saying where to put the file by hand.
+    """
+    target = cache_folder() / file_name(settings)
+    if target.is_file():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        torch.hub.download_url_to_file(_url(settings), str(target))
+    except OSError as error:
+        raise WeightsError(
+            f'weights "{settings.weights}" could not be downloaded ({error}): fetch the file '
+            f"{target.name} on another machine and put it into {target.parent}"
+        ) from error
+    return target
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        total = sha256()
+        while chunk := file.read(1 << 20):
+            total.update(chunk)
+    return total.hexdigest()
+
+
+def read_pickle(path: Path, source_sha256: str) -> dict[str, Tensor]:
+    """Tensors of a published state dict whose SHA-256 is known; unpickled the first time only.
+
+    The first reading leaves `converted/SHA256.safetensors` in the cache: the same tensors under
+    the same names, with the original's name and hash as metadata, and its own hash beside it.
+    Later ones take that file if both hashes hold, else it is made again from the original.
+    Raises WeightsError for a file that holds anything but named tensors.
+    """
+    target = cache_folder() / "converted" / f"{source_sha256}.safetensors"
+    own_hash = target.with_suffix(".sha256")
+    if target.is_file() and own_hash.is_file():
+        try:
+            with safe_open(target, "pt") as file:
+                origin = (file.metadata() or {}).get("source_sha256")
+            if (origin, file_sha256(target)) == (source_sha256, own_hash.read_text().strip()):
+                return dict(load_file(target))
+        except (SafetensorError, OSError, UnicodeDecodeError):
+            pass
+        log.warning("%s is damaged: made again from %s", target, path)
+    tensors = {k: v.detach().clone().contiguous() for k, v in _unpickle(path).items()}
+    temporary = target.with_suffix(f".{os.getpid()}.partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, temporary, {"source": path.name, "source_sha256": source_sha256})
+        own_hash.write_text(file_sha256(temporary) + "\n")
+        temporary.replace(target)
+    except (OSError, SafetensorError) as error:
+        log.warning("%s cannot be kept as safetensors (%s): unpickled at every start", path, error)
+    return tensors
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file. Raises WeightsError."""
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+        return dict(load_file(path)), dict(metadata)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"{path.name} is no readable safetensors file ({error}): {GET_AGAIN}"
+        ) from error
+
+
+def _url(settings: ModelSettings) -> str:
+    if settings.weights == "imagenet":
+        weights = torchvision.models.get_model_weights(settings.backbone)
+        return str(weights.DEFAULT.url)
+    import torchxrayvision
+
+    return str(torchxrayvision.models.model_urls[settings.weights]["weights_url"])
+
+
+def _unpickle(path: Path) -> dict[str, Tensor]:
+    """A PyTorch state dict, unpickled as tensors only (a pickle may otherwise run code)."""
+    try:
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds, and advises to run the code
+        kind = type(error).__name__
+        raise WeightsError(
+            f"{path.name} is no readable state dict of tensors ({kind}): {GET_AGAIN}"
+        ) from error
+    if not isinstance(tensors, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in tensors.items()
+    ):
+        raise WeightsError(f"{path.name} holds more than named tensors: {GET_AGAIN}")
+    return tensors

@@ -1,0 +1,74 @@
+"""How far the final model goes from the base to the trained one: chosen on validation patients."""
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from fedrad.exchange.messages import Counts, Monitoring
+from fedrad.models.ensemble import interpolate
+
+from .federation import Federation
+from .summary import Candidate, Ensemble
+
+log = logging.getLogger("fedrad.server")
+
+Figures = Mapping[str, Monitoring]
+"""Outcome -> figures of one model on one site's validation patients."""
+
+
+def choose_ensemble(federation: Federation) -> Ensemble | None:
+    """Put the best mixture into the federation's network; None where none is asked for.
+
+    The trained model itself (alpha 1) is always a candidate.
+    """
+    grid = federation.experiment.evaluation.ensemble
+    if not grid:
+        return None
+    alphas = sorted({*grid, 1.0})
+    log.info("Weight-space ensemble with the base, on the validation patients")
+    counts = {site: r.units.get("validation", {}) for site, r in federation.sites.items()}
+    ensemble = best(alphas, federation.validation(alphas), counts)
+    for candidate in ensemble.candidates:
+        shown = "none" if candidate.auroc is None else f"{candidate.auroc:.3f}"
+        log.info("  alpha %.3g: validation AUROC %s", candidate.alpha, shown)
+    log.info("  chosen: alpha %.3g%s", ensemble.alpha, f" ({ensemble.why})" if ensemble.why else "")
+    federation.network = interpolate(federation.base.network, federation.network, ensemble.alpha)
+    return ensemble
+
+
+def best(
+    alphas: Sequence[float],
+    figures: Mapping[str, Sequence[Figures]],
+    counts: Mapping[str, Mapping[str, Counts]],
+) -> Ensemble:
+    """The alpha with the largest within-site validation AUROC, averaged over outcomes.
+
+    `figures`: site -> one entry per alpha; `counts`: site -> outcome -> validation units. Of equal
+    ones the largest alpha, nearest to what was trained, wins; so it does where no site may tell.
+    """
+    candidates = [
+        Candidate(alpha=alpha, auroc=_auroc({s: f[i] for s, f in figures.items()}, counts))
+        for i, alpha in enumerate(alphas)
+    ]
+    known = [c for c in candidates if c.auroc is not None]
+    if not known:
+        why = "no site could release a validation AUROC"
+        return Ensemble(alpha=1.0, candidates=candidates, why=why)
+    chosen = max(known, key=lambda c: (c.auroc, c.alpha))
+    return Ensemble(alpha=chosen.alpha, candidates=candidates)
+
+
+def _auroc(
+    figures: Mapping[str, Figures], counts: Mapping[str, Mapping[str, Counts]]
+) -> float | None:
+    """Mean over outcomes of Σ P_k·N_k·AUC_k / Σ P_k·N_k over the sites k that released both."""
+    pairs: dict[str, float] = {}
+    wins: dict[str, float] = {}
+    for site, of_site in figures.items():
+        for outcome, monitoring in of_site.items():
+            units = counts.get(site, {}).get(outcome)
+            if monitoring.auroc is None or not units or not units.positives or not units.negatives:
+                continue
+            weight = units.positives * units.negatives
+            pairs[outcome] = pairs.get(outcome, 0) + weight
+            wins[outcome] = wins.get(outcome, 0) + weight * monitoring.auroc
+    return sum(wins[k] / pairs[k] for k in pairs) / len(pairs) if pairs else None
