@@ -67,8 +67,7 @@ def inspect(
     store = ImageStore(
         site.state / "images", limit_gib=settings.images_gib, workers=settings.decoders
     )
-    outcomes, seed = (experiment.outcomes, experiment.seed) if experiment else (None, 0)
-    table = read_table(site, outcomes, pseudonyms, seed)
+    table = read_table(site, experiment.outcomes if experiment else None, pseudonyms)
     table = find_by_uid(
         table, site, lambda files: store.instance_uids(files, partial(progress, "finding files"))
     )

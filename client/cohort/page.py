@@ -57,6 +57,8 @@ def render(found: Inspection, evidence: Evidence, pictures: Pictures) -> str:
         for finding in result.findings:
             names = [name.split(": ")[0] for group in finding.files for name in group]
             rows = [place[name] for name in names if name in place]
+            if (finding.severity or result.severity) == "information":
+                rows = []  # the contact sheet shows enough of what is common
             flagged.append((result, finding, cards(rows[:PER_FINDING]), len(rows) - PER_FINDING))
     rng = np.random.default_rng(0)
     drawn = rng.permutation(len(evidence.rows))[:SHOWN]

@@ -25,8 +25,8 @@ class Row:
     """One image of the table.
 
     `name`: the file as in the table (or its SOP Instance UID). `file`: None where it was not
-    found. `patient`: pseudonym. `draw`: digest of seed and patient number, which orders patients
-    in the split so that the split does not hang on the salt; it is written nowhere. `orders`:
+    found. `patient`: pseudonym. `draw`: digest of the patient number, which orders patients in the
+    split so that the split does not hang on the salt; it is written nowhere. `orders`:
     a number per order column, NaN where empty. `labels`: 0, 1 or NaN per outcome. `values`: the
     other columns, for checks; those that `[columns]` of site.toml knows by their name there.
     """
@@ -54,9 +54,7 @@ class Table:
     repeated: dict[str, str] = field(default_factory=dict)
 
 
-def read_table(
-    site: Site, outcomes: Sequence[str] | None, pseudonyms: Pseudonyms, seed: int = 0
-) -> Table:
+def read_table(site: Site, outcomes: Sequence[str] | None, pseudonyms: Pseudonyms) -> Table:
     """Read and check the table. `outcomes` None: all columns of 0 and 1 that are not known to
     say something else. Patient numbers are dropped here.
 
@@ -91,7 +89,7 @@ def read_table(
             name=name or uid or f"line {line}, which names no file",
             file=file if file is not None and file.is_file() else None,
             patient=pseudonyms.of(patient),
-            draw=sha256(f"{seed}:{patient}".encode()).hexdigest(),
+            draw=sha256(patient.encode()).hexdigest(),
             orders=tuple(_order(cells[at], sheet.header[at], what) for at in order_at),
             labels=tuple(_label(cells[at], sheet.header[at], what) for at in where),
             values={

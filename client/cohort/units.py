@@ -68,7 +68,7 @@ def read_cohort(
     aside, for a later image may show what was to be foretold. Raises SiteProblem as `read_table`.
     """
     pseudonyms = Pseudonyms.kept(site.state)
-    table = read_table(site, experiment.outcomes, pseudonyms, experiment.seed)
+    table = read_table(site, experiment.outcomes, pseudonyms)
     if instance_uids is not None:
         table = find_by_uid(table, site, instance_uids)
     rows = index_rows(table.rows, experiment.evaluation.index_image)
