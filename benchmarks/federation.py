@@ -25,7 +25,8 @@ from fedrad.client.settings import open_site
 from fedrad.deploy.cli import show_progress
 from fedrad.deploy.simulation import Simulation, prepare, simulate
 from fedrad.exchange.messages import Scores
-from fedrad.models.training import Examples, score, train_round
+from fedrad.models.examples import Examples
+from fedrad.models.training import score, train_round
 from fedrad.server.summary import Cell, Overall, cells_and_overall
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

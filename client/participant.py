@@ -3,7 +3,7 @@
 import copy
 import importlib.metadata
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from fedrad.exchange.experiment import Experiment
 from fedrad.exchange.lineage import Ancestor, read_lineage, write_lineage
@@ -30,16 +31,20 @@ from fedrad.exchange.messages import (
     ValidationRequest,
 )
 from fedrad.exchange.update import Manifest, UpdateError, check, pack, unpack
+from fedrad.models.activations import Store
 from fedrad.models.ensemble import interpolate
-from fedrad.models.network import ResNet, stage_tensors
+from fedrad.models.examples import Examples
+from fedrad.models.network import ResNet, local_tensors, stage_tensors
+from fedrad.models.optimizer import TooLittleMemoryError
 from fedrad.models.settings import Stage
-from fedrad.models.training import Examples, score, train_round
+from fedrad.models.training import TrainingFigures, score, train_round
 from fedrad.models.weight_files import WeightsError
 from fedrad.models.weights import Base, load_base, read_model, save
 
 from .cohort import Cohort, Pseudonyms, SplitFile, read_cohort, sift
 from .disclosure import Disclosure
 from .images import ImageStore, StoredImages
+from .kept import Kept
 from .log import site_log
 from .problems import SiteProblem
 from .settings import Site
@@ -65,6 +70,7 @@ class Participant:
             site.settings.policy.minimum_bin,
         )
         self.folder = site.state / "experiments" / f"{experiment.name}-{experiment.identity[:12]}"
+        self.kept = Kept(self.folder / "kept")
 
     # What the site has
 
@@ -219,13 +225,12 @@ class Participant:
             )  # fmt: skip
             return reply, None
         train = self.parts["train"]
-        self.trained.record(self.experiment.identity, self.keys("train"))
-        figures = train_round(
-            network, train, self.schedule, request.round,
-            seed=self._seed(request.round), device=self.device, progress=self._report_steps(),
-        )  # fmt: skip
+        figures = self._train(network, request.round, self.kept.before(request.round))
+        own = local_tensors(network, stage, self.experiment.recipe)
+        state = network.state_dict()
+        self.kept.save(request.round, figures.moments | {name: state[name].cpu() for name in own})
         manifest, update = pack(
-            {k: v.cpu().numpy() for k, v in network.state_dict().items()},
+            {k: v.cpu().numpy() for k, v in state.items()},
             stage_tensors(network, stage, self.experiment.recipe),
             round_=request.round, stage=stage, base_sha256=self.base.digest,
         )  # fmt: skip
@@ -242,13 +247,10 @@ class Participant:
         if self.does_not_train_because:
             return BaselineReply(missing=self.does_not_train_because)
         network = copy.deepcopy(self.base.network)
-        self.trained.record(self.experiment.identity, self.keys("train"))
-        loss = 0.0
+        loss, moments = 0.0, dict[str, Tensor]()
         for round_ in range(self.schedule.rounds):
-            loss = train_round(
-                network, self.parts["train"], self.schedule, round_,
-                seed=self._seed(round_), device=self.device, progress=self._report_steps(),
-            ).loss  # fmt: skip
+            figures = self._train(network, round_, moments)
+            loss, moments = figures.loss, figures.moments
             self.log.info(
                 "%s: alone, round %d of %d, loss %.3f",
                 self.site.name, round_ + 1, self.schedule.rounds, loss,
@@ -303,6 +305,30 @@ class Participant:
 
     # Parts of these
 
+    def _train(
+        self, network: ResNet, round_: int, moments: Mapping[str, Tensor]
+    ) -> TrainingFigures:
+        self.trained.record(self.experiment.identity, self.keys("train"))
+        try:
+            figures = train_round(
+                network, self.parts["train"], self.schedule, round_, seed=self._seed(round_),
+                device=self.device, moments=moments, store=self.activations,
+                progress=self._report_steps(),
+            )  # fmt: skip
+        except (TooLittleMemoryError, torch.OutOfMemoryError) as error:
+            raise SiteProblem("device", f"too little memory: {error}") from error
+        for adjustment in figures.adjustments:
+            self.log.warning("%s, round %d: %s", self.site.name, round_ + 1, adjustment)
+        return figures
+
+    @cached_property
+    def activations(self) -> Store | None:
+        """What frozen blocks make of fixed views, shared by this site's experiments."""
+        limit = int(self.site.settings.activations_gib * 2**30)
+        if not self.experiment.recipe.views or not limit:
+            return None
+        return Store(self.site.state / "activations", limit)
+
     def _report_steps(self) -> Callable[[int, int], None]:
         """A progress report for long rounds: a log line every ten seconds."""
         last = time.monotonic()
@@ -337,7 +363,9 @@ class Participant:
     def _global_model(
         self, manifest: Manifest, flat: Flat | None, stage: Stage, round_: int
     ) -> ResNet:
-        """The base with the received tensors in it, if they are exactly those of the stage."""
+        """The base with the received tensors in it, if they are exactly those of the stage, and
+        with the site's own normalisation where the recipe keeps that local. A site that never
+        trained has none: it uses the base's."""
         network = copy.deepcopy(self.base.network)
         own = network.state_dict()
         names = stage_tensors(network, stage, self.experiment.recipe)
@@ -355,6 +383,9 @@ class Participant:
             raise SiteProblem("request", f"global model: {error}") from error
         received = {k: torch.tensor(v) for k, v in unpack(manifest, flat).items()}
         network.load_state_dict(received, strict=False)
+        if self.experiment.recipe.batchnorm == "local":
+            kept = self.kept.before(round_)
+            network.load_state_dict({k: kept[k] for k in own if k in kept}, strict=False)
         return network
 
     def _model(self, name: ModelName, global_model: ResNet) -> ResNet | None:

@@ -66,6 +66,8 @@ class SiteSettings(Settings):
     """Largest size of the store of decoded images, GiB."""
     decoders: int = Field(default=0, ge=0, le=1024)
     """Processes that decode files side by side; 0 for one per core."""
+    activations_gib: float = Field(default=20.0, ge=0.0)
+    """Disk for what frozen blocks make of fixed views (`recipe.views`), GiB; 0 stores nothing."""
     columns: Columns = Columns()
     policy: Policy = Policy()
 

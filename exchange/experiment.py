@@ -1,6 +1,7 @@
 """`experiment.toml`: one federated training with its settings, validated once, here."""
 
 import json
+import re
 import tomllib
 from datetime import date
 from hashlib import sha256
@@ -91,10 +92,21 @@ class Experiment(Settings):
                 "evaluation.ensemble mixes with the base weights, which are random: pin others, or "
                 "leave it out"
             )
+        if self.evaluation.ensemble and self.recipe.batchnorm == "local":
+            raise ValueError(
+                "evaluation.ensemble mixes weights that all sites share, and recipe.batchnorm = "
+                '"local" keeps some at each site: leave one of them out'
+            )
         if (self.unit == "image") != (self.evaluation.index_image == "all"):
             raise ValueError(
                 'unit = "image" goes with evaluation.index_image = "all", unit = "patient" with '
                 '"earliest" or "latest"'
+            )
+        sided = [o for o in self.outcomes if re.search(r"(?i)(?<![a-z])(left|right)(?![a-z])", o)]
+        if sided and self.recipe.augmentation.flip:
+            raise ValueError(
+                f"outcomes {sided} have a side, which a flip exchanges: "
+                "recipe.augmentation = { flip = 0 }"
             )
         _ = self.schedule  # refuses a recipe that the rounds leave no room for
         return self

@@ -1,7 +1,6 @@
 """Random changes of training images, on batches, reproducible by generator.
 
-Source: Goedicke-Fritz et al. 2025, arXiv 2507.12269. One departure: what rotation uncovers and
-what is dropped becomes -1024 (black), where the published code leaves 0, mid-grey on this scale.
+Source: Goedicke-Fritz et al. 2025, arXiv 2507.12269.
 """
 
 import math
@@ -45,9 +44,9 @@ def _rotate_and_zoom(images: Tensor, settings: Augmentation, generator: torch.Ge
     matrix[:, 0, 0], matrix[:, 0, 1] = angle.cos() * scale, -angle.sin() * scale
     matrix[:, 1, 0], matrix[:, 1, 1] = angle.sin() * scale, angle.cos() * scale
     resample = AffineTransform(normalized=True, reverse_indexing=False, align_corners=False)
-    # The resampler pads with zeros, so black is moved to zero and back.
-    moved: Tensor = resample(images - BLACK, matrix.to(images.device))
-    return moved + BLACK
+    # The resampler pads with zeros, so the fill is moved to zero and back.
+    moved: Tensor = resample(images - settings.fill, matrix.to(images.device))
+    return moved + settings.fill
 
 
 def _flip(images: Tensor, settings: Augmentation, generator: torch.Generator) -> Tensor:
@@ -73,7 +72,7 @@ def _drop_pixels(images: Tensor, settings: Augmentation, generator: torch.Genera
         return images
     kept = torch.rand(images.shape, generator=generator) >= settings.drop_share
     kept |= ~chosen.view(-1, 1, 1, 1)
-    return torch.where(kept.to(images.device), images, BLACK)
+    return torch.where(kept.to(images.device), images, settings.fill)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ _LAYOUTS = {
     "resnet101": (Bottleneck, [3, 4, 23, 3]),
 }
 
+_STATISTICS = ("running_mean", "running_var")
+
 
 class Head(nn.Linear):
     """Linear layer behind dropout; Xavier-uniform weights and bias 0.01, as published.
@@ -72,13 +74,23 @@ class ResNet(TorchvisionResNet):  # type: ignore[misc]
 
     def features(self, images: Tensor) -> Tensor:
         """(N, 1, size, size) -> (N, features), the input of the head."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return self.avgpool(x).flatten(1)  # type: ignore[no-any-return]
+        return self.run(BLOCKS[:-1], images)
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 1, size, size) -> logits (N, outputs)."""
-        return self.fc(self.features(images))  # type: ignore[no-any-return]
+        return self.run(BLOCKS, images)
+
+    def run(self, blocks: Iterable[Block], x: Tensor) -> Tensor:
+        """Run successive blocks. What comes before layer4 is (N, channels, side, side), what
+        comes before the head (N, features)."""
+        for block in blocks:
+            if block == "stem":
+                x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+            elif block == "layer4":
+                x = self.avgpool(self.layer4(x)).flatten(1)
+            else:
+                x = (self.fc if block == "head" else getattr(self, block))(x)
+        return x
 
     def block_modules(self, block: Block) -> list[nn.Module]:
         """The modules of a block; `stem` is the first convolution with its normalisation."""
@@ -117,17 +129,32 @@ def block_of(name: str) -> Block:
 
 
 def stage_tensors(network: ResNet, stage: Stage, recipe: RecipeSettings) -> list[str]:
-    """State-dict keys of what a stage moves, in state-dict order: weights and, with
-    `batchnorm = "shared"`, running means and variances. `num_batches_tracked` is never among
-    them: nothing depends on it."""
+    """State-dict keys of what a stage moves and sites share, in state-dict order: weights and,
+    with `batchnorm = "shared"`, running means and variances. With "local" nothing of a
+    normalisation is shared. `num_batches_tracked` is never among them: nothing depends on it."""
+    kept_back: Iterable[str] = ()
+    if recipe.batchnorm == "local":
+        kept_back = local_tensors(network, stage, recipe)
+    elif recipe.batchnorm == "frozen":
+        kept_back = [n for n in network.state_dict() if n.endswith(_STATISTICS)]
+    return [name for name in _moved(network, stage) if name not in set(kept_back)]
+
+
+def local_tensors(network: ResNet, stage: Stage, recipe: RecipeSettings) -> list[str]:
+    """State-dict keys of what a stage moves and a site keeps to itself: with `batchnorm =
+    "local"` the normalisation of trainable blocks, scales and shifts included (FedBN)."""
+    if recipe.batchnorm != "local":
+        return []
+    norms = tuple(f"{n}." for n, m in network.named_modules() if isinstance(m, nn.BatchNorm2d))
+    return [name for name in _moved(network, stage) if name.startswith(norms)]
+
+
+def _moved(network: ResNet, stage: Stage) -> list[str]:
     blocks = trainable_blocks(stage)
-    statistics = ("running_mean", "running_var")
     return [
         name
         for name in network.state_dict()
-        if block_of(name) in blocks
-        and not name.endswith("num_batches_tracked")
-        and (recipe.batchnorm == "shared" or not name.endswith(statistics))
+        if block_of(name) in blocks and not name.endswith("num_batches_tracked")
     ]
 
 

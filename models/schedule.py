@@ -5,7 +5,9 @@ paper calls an epoch is here a round: one pass of `local_epochs` over a site's d
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from math import cos, floor, pi
+from typing import Literal
 
 from .settings import BLOCKS, Block, RecipeSettings, Stage
 
@@ -22,10 +24,20 @@ _TRAINABLE: dict[Stage, tuple[Block, ...]] = {
     "all": BLOCKS,
 }
 
+Thawing = Literal["layer4", "layer3", "layer2"]
+_THAWING: tuple[Thawing, ...] = ("layer4", "layer3", "layer2")
+PROBE_MOMENTUM = 0.9
+"""AdamW's β₁ where it does not follow a cycle (PyTorch's default)."""
+
 
 def trainable_blocks(stage: Stage) -> tuple[Block, ...]:
     """Blocks whose weights move in a stage, from the image side to the head."""
     return _TRAINABLE[stage]
+
+
+def frozen_blocks(stage: Stage) -> tuple[Block, ...]:
+    """Blocks before the trainable ones, from the image side: constant for a given input."""
+    return BLOCKS[: -len(_TRAINABLE[stage])]
 
 
 @dataclass(frozen=True)
@@ -53,10 +65,31 @@ class Schedule:
                 f"rounds = {self.rounds} leave no round for the main part: more rounds"
             )
         if recipe.freezing == "progressive" and self.main_rounds:
-            for block in ("layer4", "layer3", "layer2"):
-                share = getattr(recipe.thaw, block)
-                if share < 1 and floor(share * self.main_rounds + 1e-9) >= self.main_rounds:
-                    raise ValueError(f"{block} would never thaw in {self.main_rounds} main rounds")
+            self._refuse_a_stage_that_never_is()
+
+    def _refuse_a_stage_that_never_is(self) -> None:
+        """Each block thaws, in a round of its own unless the recipe says otherwise."""
+        thaw, rounds = self.recipe.thaw, self.main_rounds
+        if thaw.layer4 == 1:
+            raise ValueError(
+                'freezing = "progressive", but no block ever thaws (thaw.layer4 = 1): a smaller '
+                'share, or preset = "probe"'
+            )
+        for block in _THAWING:
+            if getattr(thaw, block) < 1 and self._thaws_at(block) >= rounds:
+                raise ValueError(f"{block} would never thaw in {rounds} main rounds: more rounds")
+        for above, block in pairwise(_THAWING):
+            meant_apart = getattr(thaw, above) < getattr(thaw, block)
+            if meant_apart and self._thaws_at(above) == self._thaws_at(block):
+                raise ValueError(
+                    f"{above} and {block} would thaw in the same of {rounds} main rounds, so a "
+                    "stage would be left out: more rounds, or the same share in thaw"
+                )
+
+    def _thaws_at(self, block: Thawing) -> int:
+        """Main round from which a block is trained, ⌊share·E⌋ (E = `main_rounds`)."""
+        share: float = getattr(self.recipe.thaw, block)
+        return floor(share * self.main_rounds + 1e-9)
 
     @property
     def probe_rounds(self) -> int:
@@ -79,9 +112,8 @@ class Schedule:
         if self.recipe.freezing == "none":
             return "all"
         stage: Stage = "probe"
-        thawing: tuple[Stage, ...] = ("layer4", "layer3", "layer2")
-        for block in thawing:
-            if main >= floor(getattr(self.recipe.thaw, block) * self.main_rounds + 1e-9):
+        for block in _THAWING:
+            if main >= self._thaws_at(block):
                 stage = block
         return stage
 
@@ -113,6 +145,17 @@ class Schedule:
         else:
             peak = getattr(rates, block)
         return one_cycle(main / self.main_rounds, peak, recipe.warmup)
+
+    def momentum(self, position: float) -> float:
+        """AdamW's β₁ at a position: moves against the learning rate, as in PyTorch's one-cycle."""
+        main = position - self.probe_rounds
+        if main < 0 or not self.main_rounds:
+            return PROBE_MOMENTUM
+        low, high = self.recipe.momentum
+        progress, warmup = main / self.main_rounds, self.recipe.warmup
+        if progress < warmup:
+            return _cosine(high, low, progress / warmup)
+        return _cosine(low, high, min(1.0, (progress - warmup) / (1.0 - warmup)))
 
 
 def one_cycle(progress: float, peak: float, warmup: float) -> float:

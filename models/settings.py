@@ -122,6 +122,9 @@ class Augmentation(Settings):
     drop: Share = 0.1
     """Probability that an image loses `drop_share` of its pixels."""
     drop_share: Share = 0.25
+    fill: float = Field(default=-1024.0, ge=-1024.0, le=1024.0)
+    """What rotation uncovers and what is dropped becomes: -1024 is black, as beside the body; the
+    published code leaves 0, mid-grey on this scale."""
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -154,16 +157,33 @@ class RecipeSettings(Settings):
     learning_rates: LearningRates = LearningRates()
     warmup: float = Field(default=0.3, gt=0.0, lt=1.0)
     """Share of the main part in which the learning rate rises (one-cycle, cosine)."""
+    momentum: tuple[Share, Share] = (0.85, 0.95)
+    """AdamW's β₁ in the main part: lowest where the learning rate peaks, highest at both ends
+    (PyTorch's one-cycle does so by default, so the published runs did). The probe has 0.9."""
+    moments: Literal["reset", "keep"] = "reset"
+    """AdamW's moments between rounds: begun afresh, or kept at the site (they never travel)."""
+    proximal: float = Field(default=0.0, ge=0.0)
+    """μ of FedProx (Li et al. 2020, arXiv 1812.06127): the loss gains μ/2·‖w - w₀‖² over the
+    trained weights, w₀ being those received. 0 turns it off."""
     probe_weight_decay: float = Field(default=1e-4, ge=0.0)
     head_weight_decay: float = Field(default=1e-5, ge=0.0)
     backbone_weight_decay: float = Field(default=1e-4, ge=0.0)
     dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
     cutmix: Share = 0.5
     """Probability per batch of the main part; λ ~ Beta(1, 1)."""
-    batchnorm: Literal["shared", "frozen"] = "shared"
-    """Running statistics of trainable blocks: `shared` (updated at the site, averaged with the
-    pooled-variance formula) or `frozen` (those of the base weights). Frozen blocks never move."""
+    batchnorm: Literal["shared", "frozen", "local"] = "shared"
+    """Normalisation of trainable blocks (that of frozen blocks never moves). `shared`: running
+    statistics are updated at the site and averaged with the pooled-variance formula. `frozen`:
+    statistics stay those of the base weights. `local`: statistics, scales and shifts are the
+    site's own and never leave it (FedBN, Li et al. 2021, arXiv 2102.07623); a site that has none,
+    as it never trained, uses the base's."""
     augmentation: Augmentation = Augmentation()
+    views: int = Field(default=0, ge=0, le=1000)
+    """Augmented views per image. 0: each use of an image is a fresh draw, as published. N: each
+    use is one of N fixed views, so what frozen blocks make of a view is computed once."""
+    view_seed: int = Field(default=0, ge=0, lt=2**31)
+    """Seed of the fixed views. Apart from the experiment's, so that folds, local models and rows
+    of an ablation share them."""
 
     @model_validator(mode="before")
     @classmethod
@@ -174,6 +194,13 @@ class RecipeSettings(Settings):
         if name not in [*PRESETS]:  # a list: what a file holds need not be hashable
             raise ValueError(f"preset = {name!r}: allowed are {', '.join(map(repr, PRESETS))}")
         return {**PRESETS[name], **given}
+
+    @field_validator("momentum")
+    @classmethod
+    def _momentum_range(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not value[0] <= value[1] < 1:
+            raise ValueError(f"momentum = {list(value)}: allowed is [lowest, highest], below 1")
+        return value
 
     @field_validator("augmentation")
     @classmethod

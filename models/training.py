@@ -1,57 +1,34 @@
 """One round of the recipe on one site's images: the training loop, on one page."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
-from .augment import augment, cutmix
+from .activations import FrozenPart, Store
+from .augment import cutmix
+from .examples import Drawn, Examples, Images, Views
 from .network import ResNet
-from .schedule import Schedule, trainable_blocks
-from .settings import Block, RecipeSettings
-
-
-class Images(Protocol):
-    """Images as an array, perhaps on disk: (N, S, S) float16 in [-1024, 1024]."""
-
-    def __len__(self) -> int:
-        """N."""
-        ...
-
-    def __getitem__(self, rows: NDArray[np.int64] | slice, /) -> NDArray[np.float16]:
-        """Some images, (n, S, S)."""
-        ...
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Images with outcomes, one row per unit.
-
-    `images`: (N, S, S) float16 in [-1024, 1024], may be on disk.
-    `labels`: (N, K) float32 in {0, 1}, NaN where an outcome is missing.
-    `patients`: (N,) whose unit each is, where patients have several; None: each a patient.
-    """
-
-    images: Images
-    labels: NDArray[np.float32]
-    patients: NDArray[np.int64] | None = None
-
-    def __len__(self) -> int:
-        """Number of units."""
-        return len(self.labels)
+from .optimizer import Gradients, Targets, adamw, moments_of
+from .schedule import Schedule, frozen_blocks, trainable_blocks
+from .settings import Block
 
 
 @dataclass(frozen=True)
 class TrainingFigures:
-    """What a round of training amounted to: mean loss over its steps, and their number."""
+    """What a round of training amounted to.
+
+    `loss` is the mean over its `steps`; `moments` AdamW's state by parameter, empty unless the
+    recipe keeps it; `adjustments` what was done otherwise than asked for, and why.
+    """
 
     loss: float
     steps: int
+    moments: dict[str, Tensor] = field(default_factory=dict)
+    adjustments: tuple[str, ...] = ()
 
 
 def train_round(
@@ -62,118 +39,100 @@ def train_round(
     *,
     seed: int,
     device: torch.device,
+    moments: Mapping[str, Tensor] | None = None,
+    store: Store | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> TrainingFigures:
     """Train `network` in place through round `round_` (from 0) of the schedule.
 
-    The optimiser starts afresh: with a handful of sites the averaged weights are not where any
-    site's moments were gathered. `progress` is called with (step, steps).
-    Raises ValueError for a cohort without a single known label.
+    `moments` are those of an earlier round, used where the recipe keeps them. `store` keeps what
+    frozen blocks make of fixed views; without it the same is computed anew. `progress` is called
+    with (step, steps). Raises ValueError for a cohort without a single known label, and
+    TooLittleMemoryError.
     """
-    recipe = schedule.recipe
-    blocks = trainable_blocks(schedule.stage(round_))
+    recipe, stage = schedule.recipe, schedule.stage(round_)
+    mixing = 0.0 if schedule.in_probe(round_) else recipe.cutmix
     generator = torch.Generator().manual_seed(seed)
     network.to(device, memory_format=torch.channels_last)  # a third faster on CPU
-    network.train_blocks(blocks, batchnorm_moves=recipe.batchnorm == "shared")
-    optimizer = torch.optim.AdamW(_parameter_groups(network, blocks, schedule, round_))
+    network.train_blocks(trainable_blocks(stage), batchnorm_moves=recipe.batchnorm != "frozen")
+    optimizer = adamw(network, schedule, round_, moments or {})
+    gradients = Gradients(network, trainable_blocks(stage), recipe)
+    views = Views(examples, recipe, device)
+    frozen = FrozenPart(network, frozen_blocks(stage), views, store, _starts(schedule, round_))
     steps = recipe.local_epochs * -(-len(examples) // recipe.batch_size)
     total = 0.0
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)  # dropout draws from the global generator
         order = balanced_order(examples.labels, steps * recipe.batch_size, generator)
         for step in range(steps):
+            position = round_ + step / steps
             for group in optimizer.param_groups:
-                group["lr"] = schedule.learning_rate(group["block"], round_ + step / steps)
+                group["lr"] = schedule.learning_rate(group["block"], position)
+                group["betas"] = (schedule.momentum(position), group["betas"][1])
             rows = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
-            images, labels = _batch(examples, rows, device)
-            images = augment(images, recipe.augmentation, generator)
-            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                loss = _loss(network, images, labels, recipe, generator, schedule.in_probe(round_))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            total += loss.item()
+            drawn, labels = views.draw(rows, generator), views.labels(rows)
+            with gradients.precision():
+                inputs, targets = _mix(drawn, labels, views, frozen, mixing, generator)
+            total += gradients.compute(inputs, targets)
+            gradients.apply(optimizer)
             if progress:
                 progress(step + 1, steps)
-    return TrainingFigures(loss=total / steps, steps=steps)
-
-
-def _loss(
-    network: ResNet,
-    images: Tensor,
-    labels: Tensor,
-    recipe: RecipeSettings,
-    generator: torch.Generator,
-    in_probe: bool,
-) -> Tensor:
-    """λ·L(labels) + (1-λ)·L(labels of the pasted image) where CutMix is drawn."""
-    if not in_probe and torch.rand((), generator=generator) < recipe.cutmix:
-        mixed = cutmix(images, labels, generator)
-        logits = network(mixed.images)
-        return mixed.share * masked_loss(logits, mixed.labels) + (1 - mixed.share) * masked_loss(
-            logits, mixed.other_labels
-        )
-    return masked_loss(network(images), labels)
-
-
-def masked_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Binary cross-entropy with logits over the known labels; (N, K) both, NaN is unknown."""
-    known = ~labels.isnan()
-    losses = functional.binary_cross_entropy_with_logits(
-        logits.float(), labels.nan_to_num(), reduction="none"
+    return TrainingFigures(
+        loss=total / steps,
+        steps=steps,
+        moments=moments_of(optimizer, network, schedule, round_),
+        adjustments=(*gradients.adjustments, *frozen.adjustments),
     )
-    return (losses * known).sum() / known.sum().clamp(min=1)
+
+
+def _mix(
+    drawn: Drawn,
+    labels: Tensor,
+    views: Views,
+    frozen: FrozenPart,
+    probability: float,
+    generator: torch.Generator,
+) -> tuple[Tensor, Targets]:
+    """Inputs of the trainable blocks, and labels with their share in the loss.
+
+    Where CutMix is drawn: λ·L(labels) + (1-λ)·L(labels of the pasted images).
+    """
+    if torch.rand((), generator=generator) < probability:
+        mixed = cutmix(views.images(drawn), labels, generator)
+        return frozen.of(mixed.images), [
+            (mixed.labels, mixed.share),
+            (mixed.other_labels, 1 - mixed.share),
+        ]
+    return frozen.of(drawn), [(labels, 1.0)]
+
+
+def _starts(schedule: Schedule, round_: int) -> set[Block]:
+    """Last frozen blocks of this and the later stages: where training will start from."""
+    stages = {schedule.stage(later) for later in range(round_, schedule.rounds)}
+    return {blocks[-1] for blocks in map(frozen_blocks, stages) if blocks}
 
 
 def balanced_order(
     labels: NDArray[np.float32], draws: int, generator: torch.Generator
 ) -> NDArray[np.int64]:
-    """Rows drawn with replacement, by inverse class frequency.
+    """Rows drawn with replacement so that every outcome, and each of its classes, is served.
 
-    With several outcomes a unit's weight is the mean over its known outcomes. Returns (draws,).
+    A draw is that of an outcome, then of one of its classes, then of a unit of that class, each
+    with equal chances. So each of the C classes of each of the K outcomes has at least 1/(K·C) of
+    the draws, however rare it is and however many labels are missing. With one outcome this is
+    sampling by inverse class frequency. Returns (draws,).
     """
-    known = ~np.isnan(labels)
-    if not known.any():
+    weights = np.zeros(len(labels))
+    for outcome in labels.T:
+        classes = [outcome == value for value in (0.0, 1.0) if (outcome == value).any()]
+        for of_class in classes:
+            weights[of_class] += 1.0 / (len(classes) * of_class.sum())
+    if not weights.any():
         raise ValueError("no unit has a known outcome to train on")
-    weights = np.zeros(labels.shape, dtype=np.float64)
-    for outcome in range(labels.shape[1]):
-        for value in (0.0, 1.0):
-            of_class = labels[:, outcome] == value
-            if of_class.any():
-                weights[of_class, outcome] = 1.0 / of_class.sum()
-    per_unit = weights.sum(axis=1) / np.maximum(known.sum(axis=1), 1)
     drawn = torch.multinomial(
-        torch.from_numpy(per_unit), draws, replacement=True, generator=generator
+        torch.from_numpy(weights), draws, replacement=True, generator=generator
     )
     return drawn.numpy()
-
-
-def _parameter_groups(
-    network: ResNet, blocks: tuple[Block, ...], schedule: Schedule, round_: int
-) -> list[dict[str, object]]:
-    recipe = schedule.recipe
-
-    def decay(block: Block) -> float:
-        if schedule.in_probe(round_):
-            return recipe.probe_weight_decay
-        return recipe.head_weight_decay if block == "head" else recipe.backbone_weight_decay
-
-    return [
-        {
-            "params": [p for m in network.block_modules(block) for p in m.parameters()],
-            "block": block,
-            "weight_decay": decay(block),
-        }
-        for block in blocks
-    ]
-
-
-def _batch(
-    examples: Examples, rows: NDArray[np.int64], device: torch.device
-) -> tuple[Tensor, Tensor]:
-    images = torch.from_numpy(examples.images[rows].astype(np.float32)).unsqueeze(1)
-    images = images.to(device, memory_format=torch.channels_last)
-    return images, torch.from_numpy(examples.labels[rows]).to(device)
 
 
 @torch.no_grad()

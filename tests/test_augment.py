@@ -14,8 +14,7 @@ from torchvision.transforms.v2 import CutMix
 from torchvision.transforms.v2.functional import affine, gaussian_blur, rotate
 
 from fedrad.models.augment import augment, cutmix
-from fedrad.models.settings import Augmentation, RecipeSettings
-from fedrad.models.training import _loss, masked_loss
+from fedrad.models.settings import Augmentation
 
 seeds = st.integers(0, 2**31 - 1)
 
@@ -26,7 +25,7 @@ def seeded(seed: int) -> torch.Generator:
 
 def only(**given: Any) -> Augmentation:
     """An augmentation of which everything not given is turned off."""
-    off = {"rotation": 0.0, "flip": 0.0, "zoom": 0.0, "blur": 0.0, "drop": 0.0}
+    off = {"rotation": 0.0, "flip": 0.0, "zoom": 0.0, "blur": 0.0, "drop": 0.0, "fill": -1024.0}
     return Augmentation.model_validate({**off, **given})
 
 
@@ -146,6 +145,16 @@ def test_a_zoom_keeps_the_aspect_and_changes_the_area_by_at_most_its_share() -> 
     assert 1.05 < max(found) <= 1.205
 
 
+def test_what_is_uncovered_or_dropped_takes_the_fill_black_by_default() -> None:
+    images = torch.full((60, 1, 40, 40), 1000.0)
+    rotated = augment(images, only(rotation=60, fill=0.0), seeded(1))
+    assert (rotated[..., 0, 0] == 0).any()
+    assert rotated.min() >= 0
+    dropped = augment(images, only(drop=1, fill=0.0), seeded(1))
+    assert set(dropped.unique().tolist()) == {0.0, 1000.0}
+    assert Augmentation().fill == -1024
+
+
 def test_what_a_rotation_uncovers_is_black() -> None:
     white = torch.full((1, 1, 40, 40), 1000.0)
     corners = [augment(white, only(rotation=180), seeded(s))[0, 0] for s in range(40)]
@@ -237,34 +246,3 @@ def test_the_shares_of_cutmix_are_spread_as_torchvisions() -> None:
     theirs = [reference.make_params([image])["lam_adjusted"] for _ in range(1500)]
     assert ks_2samp(ours, theirs).pvalue > 0.01
     assert np.mean(ours) == pytest.approx(np.mean(theirs), abs=0.03)
-
-
-class Brightness(torch.nn.Module):
-    """A network whose logit is the mean of the image, so that what it saw can be told."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        return images.mean((2, 3)) / 1024
-
-
-def test_the_loss_of_a_mixed_batch_is_that_of_both_labels_by_their_share() -> None:
-    images = smooth_images(6)
-    labels = torch.tensor([[0.0], [1.0], [1.0], [0.0], [torch.nan], [1.0]])
-    recipe = RecipeSettings(cutmix=1.0)
-    found = _loss(Brightness(), images, labels, recipe, seeded(4), in_probe=False)  # type: ignore[arg-type]
-    generator = seeded(4)
-    torch.rand((), generator=generator)  # the draw that decides for CutMix
-    mixed = cutmix(images, labels, generator)
-    logits = Brightness()(mixed.images)
-    expected = mixed.share * masked_loss(logits, labels)
-    expected += (1 - mixed.share) * masked_loss(logits, mixed.other_labels)
-    assert 0 < mixed.share < 1
-    assert torch.equal(found, expected)
-    assert not torch.equal(mixed.other_labels.nan_to_num(-1), labels.nan_to_num(-1))
-
-
-def test_the_probe_is_trained_without_cutmix() -> None:
-    images, labels = smooth_images(4), torch.tensor([[0.0], [1.0], [1.0], [0.0]])
-    plain = masked_loss(Brightness()(images), labels)
-    for seed in range(5):
-        loss = _loss(Brightness(), images, labels, RecipeSettings(cutmix=1.0), seeded(seed), True)  # type: ignore[arg-type]
-        assert torch.equal(loss, plain)

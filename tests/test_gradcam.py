@@ -12,11 +12,12 @@ from torch.nn import functional
 from typer.testing import CliRunner
 
 from fedrad.client.cli import app
+from fedrad.models.examples import Examples
 from fedrad.models.gradcam import heat_maps
 from fedrad.models.network import ResNet
 from fedrad.models.schedule import Schedule
 from fedrad.models.settings import Augmentation, ModelSettings, RecipeSettings
-from fedrad.models.training import Examples, score, train_round
+from fedrad.models.training import score, train_round
 from fedrad.models.weights import load_base
 
 CPU = torch.device("cpu")

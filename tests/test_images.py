@@ -104,7 +104,7 @@ def test_png_of_16_bits_and_jpeg(tmp_path):
 @pytest.mark.parametrize(
     ("tags", "words"),
     [
-        ({"Modality": "CT"}, "modality CT is no radiograph"),
+        ({"Modality": "CT"}, "modality CT: only radiographs"),
         ({"NumberOfFrames": 3}, "several frames"),
         ({"SamplesPerPixel": 3}, "colour image"),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, "PALETTE COLOR"),

@@ -8,10 +8,11 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from fedrad.models.network import ResNet, block_of, digest, stage_tensors
+from fedrad.models.examples import Examples
+from fedrad.models.network import ResNet, block_of, digest, local_tensors, stage_tensors
 from fedrad.models.schedule import Schedule, trainable_blocks
 from fedrad.models.settings import BLOCKS, STAGES, ModelSettings, RecipeSettings, Stage
-from fedrad.models.training import Examples, train_round
+from fedrad.models.training import train_round
 
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101")
 CPU = torch.device("cpu")
@@ -127,13 +128,28 @@ def moved_by_a_round(stage: Stage, batchnorm: str) -> tuple[ResNet, set[str], Re
     return net, {n for n in moved if not n.endswith("num_batches_tracked")}, recipe
 
 
-@pytest.mark.parametrize("batchnorm", ["shared", "frozen"])
+@pytest.mark.parametrize("batchnorm", ["shared", "frozen", "local"])
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_round_moves_the_tensors_of_its_stage_and_no_other_by_a_bit(
     stage: Stage, batchnorm: str
 ) -> None:
     net, moved, recipe = moved_by_a_round(stage, batchnorm)
-    assert moved == set(stage_tensors(net, stage, recipe))
+    own = local_tensors(net, stage, recipe)
+    assert moved == set(stage_tensors(net, stage, recipe)) | set(own)
+    assert bool(own) == (batchnorm == "local" and stage != "probe")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_local_normalisation_is_kept_whole_and_nothing_else_is(stage: Stage) -> None:
+    """FedBN: scales and shifts as well as statistics, told here by their shapes: one figure per
+    channel, which in a ResNet without convolution biases only a normalisation (and the head's
+    bias) has."""
+    net, recipe = network(), RecipeSettings(batchnorm="local")
+    own, shared = local_tensors(net, stage, recipe), stage_tensors(net, stage, recipe)
+    state = net.state_dict()
+    assert not set(own) & set(shared)
+    assert all(state[name].dim() == 1 and not name.startswith("fc.") for name in own)
+    assert [name for name in shared if state[name].dim() == 1] == ["fc.bias"]
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -53,7 +53,7 @@ def test_the_probe_is_ten_of_thirty_rounds() -> None:
 
 @pytest.mark.parametrize(
     ("main_rounds", "first_rounds"),
-    [(10, (1, 3, 6)), (20, (2, 6, 12)), (30, (3, 9, 18)), (100, (10, 30, 60)), (7, (0, 2, 4))],
+    [(10, (1, 3, 6)), (20, (2, 6, 12)), (30, (3, 9, 18)), (100, (10, 30, 60)), (4, (0, 1, 2))],
 )
 def test_blocks_thaw_at_the_floor_of_their_share(
     main_rounds: int, first_rounds: tuple[int, ...]
@@ -133,6 +133,9 @@ def test_every_trainable_block_has_a_rate_between_zero_and_its_peak(
         (RecipeSettings(), 1, "no round for the linear probe"),
         (RecipeSettings(probe=0.01), 30, "no round for the linear probe"),
         (RecipeSettings(probe=0.99), 30, "no round for the main part"),
+        (RecipeSettings(probe=0), 3, "layer4 and layer3 would thaw in the same of 3"),
+        (RecipeSettings(probe=0, thaw=Thaw(layer4=0, layer3=0.6, layer2=0.7)), 5, "layer3 and"),
+        (RecipeSettings(thaw=Thaw(layer4=1, layer3=1, layer2=1)), 30, "no block ever thaws"),
     ],
 )
 def test_too_few_rounds_for_the_recipe_are_refused(
@@ -142,10 +145,47 @@ def test_too_few_rounds_for_the_recipe_are_refused(
         Schedule(recipe, rounds)
 
 
+def test_blocks_with_the_same_share_thaw_together() -> None:
+    recipe = RecipeSettings(probe=0, thaw=Thaw(layer4=0.5, layer3=0.5, layer2=0.5))
+    assert stages(Schedule(recipe, 2)) == ["probe", "layer2"]
+
+
 @pytest.mark.parametrize("round_", [-1, 30])
 def test_a_round_outside_the_experiment_has_no_stage(round_: int) -> None:
     with pytest.raises(ValueError, match="not in 0 … 29"):
         Schedule(RecipeSettings(), 30).stage(round_)
+
+
+@pytest.mark.parametrize(("preset", "rounds"), [("probe+progressive+cutmix", 30), ("full", 12)])
+@pytest.mark.parametrize("steps", [3, 20])
+def test_rate_and_momentum_of_every_group_and_step_are_pytorchs(
+    preset: str, rounds: int, steps: int
+) -> None:
+    """The whole table of the main part beside one AdamW over all groups under OneCycleLR with
+    PyTorch's defaults, its peak put at step 0.3·T and its end at step T."""
+    schedule = Schedule(RecipeSettings(preset=preset), rounds)
+    published = {"head": 1e-3, "layer4": 5e-4, "layer3": 2.5e-4, "layer2": 1e-4}
+    if preset == "full":
+        published = {block: 1e-3 if block == "head" else 2.5e-4 for block in BLOCKS}
+    total = schedule.main_rounds * steps
+    optimizer = torch.optim.AdamW(
+        [{"params": [torch.nn.Parameter(torch.ones(1))]} for _ in published]
+    )
+    cycle = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, list(published.values()), total_steps=total + 1,
+        pct_start=(0.3 * total + 1) / (total + 1),
+    )  # fmt: skip
+    for step in range(total):
+        position = schedule.probe_rounds + step / steps
+        for block, group in zip(published, optimizer.param_groups, strict=True):
+            assert schedule.learning_rate(block, position) == pytest.approx(group["lr"], rel=1e-6)  # type: ignore[arg-type]
+            assert schedule.momentum(position) == pytest.approx(group["betas"][0], rel=1e-9)
+        optimizer.step()
+        cycle.step()
+
+
+def test_the_probe_has_adamws_usual_momentum() -> None:
+    assert Schedule(RecipeSettings(), 30).momentum(9.9) == 0.9
 
 
 def torch_one_cycle(peak: float, total_steps: int, pct_start: float) -> list[float]:

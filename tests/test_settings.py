@@ -60,8 +60,13 @@ def test_the_defaults_are_the_published_recipe() -> None:
         "batchnorm": "shared",
         "augmentation": {
             "rotation": 5.0, "flip": 0.5, "zoom": 0.05, "blur": 0.5, "blur_sigma": (0.05, 2.0),
-            "drop": 0.1, "drop_share": 0.25,
+            "drop": 0.1, "drop_share": 0.25, "fill": -1024.0,
         },
+        "momentum": (0.85, 0.95),  # the rest: PyTorch's defaults, and options beyond the paper
+        "moments": "reset",
+        "proximal": 0.0,
+        "views": 0,
+        "view_seed": 0,
     }  # fmt: skip
     model = ModelSettings()
     assert (model.backbone, model.weights, model.size) == ("resnet50", "resnet50-res512-all", 512)
@@ -165,7 +170,13 @@ IMPOSSIBLE = [  # text, then what the person must be told: key, value, what is a
     ("[recipe]\ndropout = nan", "recipe.dropout", "nan", "finite"),
     ("[recipe]\nprobe_learning_rate = inf", "recipe.probe_learning_rate", "inf", "finite"),
     ("[recipe]\nprobe_learning_rate = 0", "recipe.probe_learning_rate", "0", "greater than 0"),
-    ("[recipe]\nbatchnorm = 'local'", "recipe.batchnorm", "'local'", "'frozen'"),
+    ("[recipe]\nbatchnorm = 'own'", "recipe.batchnorm", "'own'", "'frozen'"),
+    ("[recipe]\nmoments = 'share'", "recipe.moments", "'share'", "'keep'"),
+    ("[recipe]\nmomentum = [0.9, 0.8]", "recipe.momentum", "[0.9, 0.8]", "[lowest, highest]"),
+    ("[recipe]\nproximal = -1", "recipe.proximal", "-1", "greater than or equal to 0"),
+    ("[recipe]\nviews = -1", "recipe.views", "-1", "greater than or equal to 0"),
+    ("[recipe]\nthaw = { layer4 = 1, layer3 = 1, layer2 = 1 }", "(file)", "layer4 = 1", "smaller"),
+    ("[federation]\nrounds = 4", "(file)", "layer4 and layer3 would thaw", "more rounds"),
     ("[recipe.thaw]\nlayer4 = 0.5", "recipe.thaw", "layer4 = 0.5", "layer4 <= layer3"),
     (
         "[recipe.augmentation]\nblur_sigma = [3.0, 1.0]",

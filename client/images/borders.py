@@ -38,10 +38,12 @@ def _padding(stored: Values, dataset: Dataset) -> Mask | None:
     first, last = number(dataset, "PixelPaddingValue"), number(dataset, "PixelPaddingRangeLimit")
     if np.isnan(first):
         return None
-    if number(dataset, "PixelRepresentation") == 0 and first < 0:  # written as signed by mistake
-        first += 65536
     if np.isnan(last):
         last = first
+    if number(dataset, "PixelRepresentation") == 1:  # written with the sign of the other kind
+        first, last = (v - 65536 if v > 32767 else v for v in (first, last))
+    else:
+        first, last = (v + 65536 if v < 0 else v for v in (first, last))
     inside: Mask = (stored >= min(first, last)) & (stored <= max(first, last))
     return inside
 

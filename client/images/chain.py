@@ -133,7 +133,7 @@ def _open_picture(data: bytes) -> _Seen:
                     raise UnusableImage("a colour image")
                 values = np.asarray(upright.convert("L"))
                 remarks.append("colour picture")
-    except UnusableImage:
+    except (UnusableImage, MemoryError):  # the latter says nothing about the file
         raise
     except Exception as error:  # a broken file makes Pillow raise nearly anything
         raise UnusableImage(f"no readable picture: {type(error).__name__}") from error

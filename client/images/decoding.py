@@ -43,6 +43,9 @@ PLUGINS: dict[str, str] = {
 }
 """Transfer syntax -> decoder of pydicom ("" where nothing is encoded)."""
 
+CELLS = {syntax for syntax, plugin in PLUGINS.items() if not plugin} | {uid.RLELossless}
+"""Transfer syntaxes that keep whole cells, with whatever is in their unused bits."""
+
 IMAGECODECS: dict[str, str] = {
     uid.JPEGExtended12Bit: "jpeg_decode",
     "1.2.840.10008.1.2.4.53": "jpeg_decode",  # spectral selection, retired
@@ -75,7 +78,7 @@ def stored_values(dataset: Dataset) -> Stored:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             stored = decode(dataset)
-    except UnusableImage:
+    except (UnusableImage, MemoryError):  # the latter says nothing about the file
         raise
     except Exception as error:  # decoders raise nearly anything
         first = str(error).strip().split("\n")[0] or type(error).__name__
@@ -83,12 +86,15 @@ def stored_values(dataset: Dataset) -> Stored:
     if stored.shape != (rows, columns):
         shape = " x ".join(map(str, stored.shape))
         raise UnusableImage(f"the header says {rows:.0f} x {columns:.0f} pixels, there are {shape}")
-    return stored if syntax in IMAGECODECS or PLUGINS[syntax] else _stored_bits(stored, dataset)
+    return _stored_bits(stored, dataset) if syntax in CELLS else stored
 
 
 def _with_pydicom(dataset: Dataset) -> Stored:
     syntax = str(dataset.file_meta.TransferSyntaxUID)
-    decoded: Stored = pixel_array(dataset, decoding_plugin=PLUGINS[syntax])
+    # pydicom drops unused bits as if they were always the upper ones: cells are taken untouched.
+    decoded: Stored = pixel_array(
+        dataset, decoding_plugin=PLUGINS[syntax], correct_unused_bits=syntax not in CELLS
+    )
     return decoded
 
 

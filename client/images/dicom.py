@@ -37,9 +37,11 @@ def open_dicom(data: bytes) -> tuple[Dataset, bool]:
         warnings.simplefilter("ignore")
         try:
             dataset = pydicom.dcmread(io.BytesIO(data), force=not marked)
+        except MemoryError:  # says nothing about the file
+            raise
         except Exception as error:  # a broken file can raise nearly anything
             raise UnusableImage(f"no readable DICOM: {_in_short(error)}") from error
-    if not marked and "Rows" not in dataset:
+    if not marked and "Rows" not in dataset and "SOPClassUID" not in dataset:
         raise UnusableImage("no DICOM, PNG or JPEG file")
     return dataset, _name_transfer_syntax(dataset) or not marked
 
@@ -62,9 +64,12 @@ def refuse_if_no_radiograph(dataset: Dataset) -> None:
     """Raise UnusableImage with the reason for everything but one grey radiograph for display."""
     modality = text(dataset, "Modality")
     if modality not in RADIOGRAPHY:
-        raise UnusableImage(f"modality {modality} is no radiograph")
+        raise UnusableImage(
+            f"modality {modality}: only radiographs (CR, DX) and secondary captures (SC, OT) are "
+            "read"
+        )
     if not any(k in dataset for k in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
-        raise UnusableImage("holds no image")
+        raise UnusableImage("holds no pixel data (cut off, or a report, plan or index)")
     if "PixelData" not in dataset:
         raise UnusableImage("floating-point pixels are no stored radiograph")
     for_processing = text(dataset, "PresentationIntentType") == "FOR PROCESSING"
@@ -80,7 +85,8 @@ def refuse_if_no_radiograph(dataset: Dataset) -> None:
         raise UnusableImage("a colour image")
     photometric = text(dataset, "PhotometricInterpretation")
     if photometric not in ("MONOCHROME1", "MONOCHROME2"):
-        raise UnusableImage(f"photometric interpretation {photometric or 'missing'}")
+        said = photometric or "missing"
+        raise UnusableImage(f"photometric interpretation {said}, not MONOCHROME1 or MONOCHROME2")
 
 
 def tags(dataset: Dataset) -> Tags:
@@ -106,9 +112,11 @@ def tags(dataset: Dataset) -> Tags:
 
 
 def height_to_width(dataset: Dataset) -> float:
-    """Of one pixel, from Pixel Aspect Ratio, Pixel Spacing or Imager Pixel Spacing; 1 where the
-    file says nothing or nothing plausible."""
-    for keyword in ("PixelAspectRatio", "PixelSpacing", "ImagerPixelSpacing"):
+    """Of one pixel, from Pixel Aspect Ratio, Pixel Spacing, Imager Pixel Spacing or, for a
+    digitised film, Nominal Scanned Pixel Spacing; 1 where nothing plausible is said."""
+    for keyword in (
+        "PixelAspectRatio", "PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing",
+    ):  # fmt: skip
         pair = values(dataset, keyword)
         if len(pair) == 2 and pair[0] > 0 and pair[1] > 0:
             return pair[0] / pair[1] if 0.2 <= pair[0] / pair[1] <= 5 else 1.0
@@ -139,7 +147,7 @@ def instance_uid(data: bytes) -> str:
 def text(dataset: Dataset, keyword: str) -> str:
     """An element as text without blanks; "" where it is absent, empty or unreadable."""
     with suppress(Exception):
-        return str(dataset.get(keyword) or "").strip()
+        return str(dataset.get(keyword) or "").strip(" \t\r\n\0")
     return ""
 
 

@@ -3,17 +3,15 @@
 The grey-scale pipeline of PS3.3 (C.11.1 modality LUT, C.11.2 VOI LUT), in its order.
 """
 
-import warnings
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.pixels.processing import apply_modality_lut
 
 from .borders import Mask, in_view
-from .dicom import text, values
+from .dicom import number, text, values
 from .reading import Remark, Scheme, UnusableImage
 
 Plane = NDArray[np.float32]
@@ -21,6 +19,12 @@ Plane = NDArray[np.float32]
 MINIMUM_VISIBLE = 0.05
 """Share of pixels that a window must show as grey; below it, window and pixels do not belong
 together."""
+
+LARGEST_RESCALE = 1e9
+"""Slope or intercept beyond which values no longer fit into what follows."""
+
+BLACKEST = 1 / 512
+"""A display of 8 bits shows this as black (a sigmoid never reaches 0)."""
 
 PERCENTILES = (0.5, 99.5)
 
@@ -45,12 +49,7 @@ def show(stored: NDArray[Any], dataset: Dataset, mask: Mask | None) -> Shown:
     `mask`: hidden pixels, shown black. Raises UnusableImage for an image of one value.
     """
     remarks: list[Remark] = []
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            meant = np.asarray(apply_modality_lut(stored, dataset), np.float32)
-    except Exception as error:  # whatever a faulty table makes pydicom raise
-        raise UnusableImage(f"modality LUT cannot be applied: {type(error).__name__}") from error
+    meant = _modality(stored, dataset)
     choices = _contrasts(dataset)
     if len(choices) > 1:
         remarks.append("several windows")
@@ -59,7 +58,7 @@ def show(stored: NDArray[Any], dataset: Dataset, mask: Mask | None) -> Shown:
     if choices:
         scheme, image = choices[0][0], _apply(meant, dataset, choices[0])
         seen = in_view(image, mask)
-        if ((seen > 0) & (seen < 1)).mean() < MINIMUM_VISIBLE:
+        if ((seen > BLACKEST) & (seen < 1 - BLACKEST)).mean() < MINIMUM_VISIBLE:
             image = None
             remarks.append("window not of these pixels")
     else:
@@ -82,9 +81,7 @@ Contrast = tuple[Literal["VOI LUT", "window"], float, float]
 
 def _contrasts(dataset: Dataset) -> list[Contrast]:
     """All that the file offers, in order of preference. Windows of impossible width are none."""
-    tables: list[Contrast] = [
-        ("VOI LUT", 0.0, 0.0) for item in dataset.get("VOILUTSequence") or [] if "LUTData" in item
-    ]
+    tables: list[Contrast] = [("VOI LUT", 0.0, 0.0) for _ in _tables(dataset, "VOILUTSequence")]
     windows: list[Contrast] = [
         ("window", centre, width)
         for centre, width in zip(
@@ -108,35 +105,75 @@ def window(meant: Plane, centre: float, width: float, function: str = "LINEAR") 
     if function == "SIGMOID":
         slope = np.clip(-4 * (meant - centre) / width, -80, 80)
         return np.asarray(1 / (1 + np.exp(slope)), np.float32)
-    if function == "LINEAR" and width > 1:
+    if function != "LINEAR_EXACT" and width > 1:
         centre, width = centre - 0.5, width - 1
     scaled = (meant - np.float32(centre)) / np.float32(width) + np.float32(0.5)
     return np.asarray(np.clip(scaled, 0, 1), np.float32)
 
 
+def _modality(stored: NDArray[Any], dataset: Dataset) -> Plane:
+    """Modality LUT, else slope and intercept; 1 and 0 where one of them is absent or empty."""
+    if tables := _tables(dataset, "ModalityLUTSequence"):
+        return _look_up(stored, tables[0], dataset, "modality LUT")[0]
+    slope, intercept = number(dataset, "RescaleSlope"), number(dataset, "RescaleIntercept")
+    if slope == 0:
+        raise UnusableImage("Rescale Slope is 0, which makes all pixels equal")
+    slope, intercept = np.nan_to_num(slope, nan=1.0), np.nan_to_num(intercept, nan=0.0)
+    if not max(abs(slope), abs(intercept)) < LARGEST_RESCALE:
+        raise UnusableImage(
+            f"Rescale Slope {slope:g} and Intercept {intercept:g} are not plausible"
+        )
+    return np.asarray(stored * np.float64(slope) + intercept, np.float32)
+
+
 def _voi_lut(meant: Plane, dataset: Dataset) -> Plane:
     """The first VOI LUT. White is the largest value of its bits, or of its data where they use
-    less than half of that (writers who state 16 bits for a table of 12)."""
-    item = dataset.VOILUTSequence[0]
+    less than half of that (writers who state 16 bits for a table of 12) or more than that."""
+    shown, white, largest = _look_up(
+        meant, _tables(dataset, "VOILUTSequence")[0], dataset, "VOI LUT"
+    )
+    if not white / 2 <= largest <= white:
+        white = largest
+    return np.asarray(np.clip(shown / white, 0, 1), np.float32)
+
+
+def _tables(dataset: Dataset, keyword: str) -> list[Dataset]:
+    """The items of a LUT sequence that hold a table."""
+    try:
+        return [item for item in dataset.get(keyword) or [] if "LUTData" in item]
+    except MemoryError:  # says nothing about the file
+        raise
+    except Exception as error:  # broken bytes make pydicom raise nearly anything
+        raise UnusableImage(f"{keyword} cannot be read: {type(error).__name__}") from error
+
+
+def _look_up(
+    given: NDArray[Any], item: Dataset, dataset: Dataset, name: str
+) -> tuple[Plane, float, float]:
+    """Values through a table (PS3.3 C.11.1.1.1): the result, the largest value of its bits, and
+    the largest in it. Its data may be bytes or words, in the byte order of the file."""
     try:
         entries, first, bits = (int(v) for v in values(item, "LUTDescriptor"))
-        raw = item.LUTData
-        table = (
-            np.frombuffer(raw, np.uint8 if len(raw) == (entries or 65536) else np.uint16)
-            if isinstance(raw, bytes)
-            else np.asarray(raw)
-        ).astype(np.float32)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise UnusableImage(f"VOI LUT cannot be read: {type(error).__name__}") from error
+        entries = entries % 65536 or 65536
+        raw, order = (
+            item.LUTData,
+            "<" if dataset.file_meta.TransferSyntaxUID.is_little_endian else ">",
+        )
+        if not isinstance(raw, bytes):
+            raw = np.atleast_1d(np.asarray(raw)).astype(np.int64).astype(f"{order}u2").tobytes()
+        words = len(raw) >= 2 * entries or bits > 8
+        table = np.frombuffer(raw, f"{order}u2" if words else np.uint8)[:entries]
+        table, white = table.astype(np.float32), 2.0**bits - 1
+    except MemoryError:  # says nothing about the file
+        raise
+    except Exception as error:  # broken bytes make pydicom raise nearly anything
+        raise UnusableImage(f"{name} cannot be read: {type(error).__name__}") from error
     if not len(table) or not table.max() > 0:
-        raise UnusableImage("VOI LUT is empty")
-    if first > 32767 and meant.min() < 0:  # the first value is signed where the pixels are
+        raise UnusableImage(f"{name} is empty")
+    if first > 32767 and given.min() < 0:  # the first value is signed where the pixels are
         first -= 65536
-    white = 2.0**bits - 1
-    if table.max() < white / 2:
-        white = float(table.max())
-    index = np.clip(np.rint(meant) - first, 0, len(table) - 1).astype(np.int64)
-    return np.asarray(np.clip(table[index] / white, 0, 1), np.float32)
+    index = np.clip(np.rint(given).astype(np.int64) - first, 0, len(table) - 1)
+    return table[index], white, float(table.max())
 
 
 def _by_percentiles(meant: Plane, mask: Mask | None) -> Plane:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import lmdb
@@ -125,7 +126,9 @@ class ImageStore:
         with self._problems():
             contents = self._contents(files)
             suffix = _digest_of(settings)
-            known = self._readings([c + suffix for c in contents if c])
+            keys = [content + suffix if content else b"" for content in contents]
+            known = self._readings([key for key in keys if key])
+            self._mark_used(list(known))  # before others are decoded, which may need room
             missing = {
                 content: file
                 for file, content in zip(files, contents, strict=True)
@@ -134,8 +137,6 @@ class ImageStore:
             self._expect_room(len(set(contents)), settings.size)
             if missing:
                 known |= self._decode(missing, settings, suffix, pspnet, progress)
-            keys = [content + suffix if content else b"" for content in contents]
-            self._mark_used([key for key in keys if key])
         unopened = Reading("", unusable="cannot be opened, or vanished while being read")
         readings = [known.get(key, unopened) for key in keys]
         usable = [
@@ -214,8 +215,11 @@ class ImageStore:
                     retry = time.time() + RETRY_HOURS * 3600
                 else:
                     reading, picture = result
+                same = reading.content == content.hex()
+                if not same and reading.content:
+                    reading = Reading("", unusable="changed while being read; start again")
                 readings[content + suffix] = reading
-                if reading.content == content.hex():  # else it changed or vanished meanwhile
+                if same:  # else it changed or vanished meanwhile
                     value = struct.pack("<d", retry) + json.dumps(reading.to_json()).encode()
                     batch.append((content + suffix, value, picture))
                 if time.monotonic() - written > COMMIT_SECONDS:
@@ -224,7 +228,7 @@ class ImageStore:
                 if progress:
                     progress(done, len(items))
         finally:
-            results.close()  # type: ignore[attr-defined]
+            results.close()
             self._keep(batch)
         return readings
 
@@ -232,12 +236,14 @@ class ImageStore:
         size = sum(len(picture) for _, _, picture in batch if picture)
         self._make_room(size)
         environment = self._open()
-        databases = {n: _database(environment, n) for n in ("readings", "pictures")}
+        databases = {n: _database(environment, n) for n in ("readings", "pictures", "used")}
+        now = struct.pack("<d", time.time())
         with environment.begin(write=True) as transaction:
             for key, reading, picture in batch:
                 if picture is not None:
                     transaction.put(key, picture, db=databases["pictures"])
                 transaction.put(key, reading, db=databases["readings"])
+                transaction.put(key, now, db=databases["used"])
 
     def _expect_room(self, count: int, size: int) -> None:
         need = count * _pages(size * size * 2)
@@ -323,20 +329,35 @@ class ImageStore:
             ) from error
 
 
-_environments: dict[tuple[int, int, int], lmdb.Environment] = {}
+_opened: dict[tuple[int, int, int], lmdb.Environment] = {}
+_opening = Lock()
 
 
 def _environment(folder: Path) -> lmdb.Environment:
-    """One handle a process and folder, as LMDB demands: a forked process opens its own, a renamed
-    folder keeps its handle, a new folder of the same name has another."""
-    status = folder.stat()
-    identity = (os.getpid(), status.st_dev, status.st_ino)
-    if identity not in _environments:
-        _environments[identity] = lmdb.open(
-            str(folder), map_size=2**20, max_dbs=5, mode=0o600, metasync=False, readahead=False,
-            max_readers=1024,
-        )  # fmt: skip
-    return _environments[identity]
+    """One handle a process and file, as LMDB demands, however the path is written; a forked
+    process opens its own, and so does one whose folder was deleted and made again."""
+    with _opening:
+        for inherited in [key for key in _opened if key[0] != os.getpid()]:
+            _opened.pop(inherited).close()  # forked: LMDB wants a handle of one's own
+        key = _identity(folder)
+        if key is None or key not in _opened:
+            environment = lmdb.open(
+                str(folder), map_size=2**20, max_dbs=5, mode=0o600, metasync=False,
+                readahead=False, max_readers=1024,
+            )  # fmt: skip
+            environment.reader_check()  # a killed reader would keep freed pages from being used
+            key = _identity(folder)
+            assert key is not None
+            _opened[key] = environment
+        return _opened[key]
+
+
+def _identity(folder: Path) -> tuple[int, int, int] | None:
+    try:
+        status = os.stat(folder / "data.mdb")
+    except FileNotFoundError:
+        return None
+    return os.getpid(), status.st_dev, status.st_ino
 
 
 @cache

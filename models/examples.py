@@ -1,0 +1,134 @@
+"""A site's images with outcomes, and the views of them that training sees."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .augment import augment
+from .settings import RecipeSettings
+
+SHARE_OF_DEVICE = 0.25
+"""Images are held on a GPU where they take no more than this share of its free memory."""
+
+
+class Images(Protocol):
+    """Images as an array, perhaps on disk: (N, S, S) float16 in [-1024, 1024]."""
+
+    def __len__(self) -> int:
+        """N."""
+        ...
+
+    def __getitem__(self, rows: NDArray[np.int64] | slice, /) -> NDArray[np.float16]:
+        """Some images, (n, S, S)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Images with outcomes, one row per unit.
+
+    `images`: (N, S, S) float16 in [-1024, 1024], may be on disk.
+    `labels`: (N, K) float32 in {0, 1}, NaN where an outcome is missing.
+    `patients`: (N,) whose unit each is, where patients have several; None: each a patient.
+    """
+
+    images: Images
+    labels: NDArray[np.float32]
+    patients: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        """Number of units."""
+        return len(self.labels)
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """SHA-256 of each image's pixels: the same image has the same views wherever it stands."""
+        return [
+            sha256(picture.tobytes()).hexdigest()
+            for start in range(0, len(self), 64)
+            for picture in self.images[start : start + 64]
+        ]
+
+
+@dataclass(frozen=True)
+class View:
+    """One of the fixed views of an image; `key` names its pixels (hexadecimal)."""
+
+    row: int
+    seed: int
+    key: str
+
+
+Drawn = Tensor | list[View]
+"""Views of a batch: pixels (n, 1, S, S) of fresh ones, names of fixed ones."""
+
+
+class Views:
+    """What training sees of the examples: fresh draws, or some of a pool of fixed views.
+
+    A fixed view is a function of the image, the augmentation, `recipe.view_seed` and its number
+    below `recipe.views`, drawn and computed for each image alone: it is the same to the bit in
+    whichever batch, fold or experiment it turns up.
+    """
+
+    def __init__(self, examples: Examples, recipe: RecipeSettings, device: torch.device) -> None:
+        self.examples = examples
+        self.recipe = recipe
+        self.device = device
+        self.resident = self._on_device()
+
+    def _on_device(self) -> Tensor | None:
+        if self.device.type != "cuda" or not len(self.examples):
+            return None
+        needed = len(self.examples) * self.examples.images[:1].nbytes
+        if needed > SHARE_OF_DEVICE * torch.cuda.mem_get_info(self.device)[0]:
+            return None
+        return torch.from_numpy(np.ascontiguousarray(self.examples.images[:])).to(self.device)
+
+    def raw(self, rows: NDArray[np.int64]) -> Tensor:
+        """The images themselves, (n, 1, S, S) float32 on the device."""
+        if self.resident is not None:
+            images = self.resident[torch.from_numpy(rows).to(self.device)].float().unsqueeze(1)
+        else:
+            images = torch.from_numpy(self.examples.images[rows].astype(np.float32)).unsqueeze(1)
+        return images.to(self.device, memory_format=torch.channels_last)
+
+    def labels(self, rows: NDArray[np.int64]) -> Tensor:
+        """Outcomes (n, K) on the device."""
+        return torch.from_numpy(self.examples.labels[rows]).to(self.device)
+
+    def draw(self, rows: NDArray[np.int64], generator: torch.Generator) -> Drawn:
+        """A view of each row's image: fresh, or one of its fixed ones."""
+        if not self.recipe.views:
+            return augment(self.raw(rows), self.recipe.augmentation, generator)
+        numbers = torch.randint(self.recipe.views, (len(rows),), generator=generator)
+        return [self.view(int(r), int(n)) for r, n in zip(rows, numbers, strict=True)]
+
+    def view(self, row: int, number: int) -> View:
+        """Fixed view `number` of an image."""
+        amount = self.recipe.augmentation.model_dump_json()
+        text = f"{self.recipe.view_seed}:{number}:{amount}:{self.examples.keys[row]}"
+        key = sha256(text.encode())
+        return View(row, int.from_bytes(key.digest()[:7]), key.hexdigest())
+
+    def image(self, view: View) -> Tensor:
+        """The pixels of a fixed view, (1, 1, S, S)."""
+        generator = torch.Generator().manual_seed(view.seed)
+        return augment(self.raw(np.array([view.row])), self.recipe.augmentation, generator)
+
+    def images(self, drawn: Drawn) -> Tensor:
+        """The pixels of drawn views, (n, 1, S, S)."""
+        if isinstance(drawn, Tensor):
+            return drawn
+        return channels_last(torch.cat([self.image(view) for view in drawn]))
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """Maps (n, C, H, W) with the channels of a pixel side by side; other tensors as they are."""
+    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x

@@ -1,0 +1,111 @@
+"""Each file is decoded and resized once, and what was kept stays whole."""
+
+import multiprocessing
+import os
+import shutil
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fedrad.client.images import ImageStore, InputSettings
+from fedrad.client.problems import SiteProblem
+
+SMALL = InputSettings(size=32)
+
+
+def write_pictures(folder, count, seed=0):
+    """Small PNG files of noise."""
+    folder.mkdir(exist_ok=True)
+    rng = np.random.default_rng(seed)
+    files = []
+    for number in range(count):
+        file = folder / f"{number}.png"
+        Image.fromarray(rng.integers(0, 256, (40, 36), np.uint8)).save(file)
+        files.append(file)
+    return files
+
+
+def load(store, files, settings=SMALL):
+    """Pictures, readings, and how many files were decoded."""
+    done = []
+    images, readings = store.load(files, settings, lambda n, of: done.append((n, of)))
+    return images[:], readings, len(done)
+
+
+def test_a_file_is_decoded_once_whatever_it_is_called(tmp_path):
+    files = write_pictures(tmp_path / "a", 3)
+    store = ImageStore(tmp_path / "store", workers=1)
+    first, _, decoded = load(store, files)
+    assert decoded == 3
+    copy = shutil.copy(files[0], tmp_path / "copy.png")
+    renamed = files[1].rename(tmp_path / "renamed.png")
+    again, _, decoded = load(store, [copy, renamed, files[2]])
+    assert decoded == 0
+    np.testing.assert_array_equal(first, again)
+
+
+def test_a_changed_file_or_setting_is_decoded_anew(tmp_path):
+    files = write_pictures(tmp_path / "a", 2)
+    store = ImageStore(tmp_path / "store", workers=1)
+    before, _, _ = load(store, files)
+    write_pictures(tmp_path / "a", 1, seed=9)
+    after, _, decoded = load(store, files)
+    assert decoded == 1
+    assert (before[0] != after[0]).any()
+    np.testing.assert_array_equal(before[1], after[1])
+    assert load(store, files, InputSettings(size=32, fit="crop"))[2] == 2
+
+
+def test_broken_and_missing_files_are_set_aside(tmp_path):
+    files = write_pictures(tmp_path / "a", 2)
+    files[0].write_bytes(files[0].read_bytes()[:90])
+    files.append(tmp_path / "gone.png")
+    pictures, readings, _ = load(ImageStore(tmp_path / "store", workers=1), files)
+    assert [r.unusable is None for r in readings] == [False, True, False]
+    assert (pictures[[0, 2]] == -1024).all()
+
+
+def test_a_folder_deleted_and_made_again_is_a_new_store(tmp_path):
+    files = write_pictures(tmp_path / "a", 1)
+    store = ImageStore(tmp_path / "store", workers=1)
+    load(store, files)
+    shutil.rmtree(tmp_path / "store")
+    assert load(store, files)[2] == 1
+    assert load(store, files)[2] == 0
+
+
+def _load_there(folder, files):
+    ImageStore(folder, workers=1).load(files, SMALL)[0][:]
+
+
+def test_two_processes_share_it_and_one_may_be_killed(tmp_path):
+    files = write_pictures(tmp_path / "a", 60)
+    store = ImageStore(tmp_path / "store", workers=1)
+    load(store, files[:1])  # forked processes inherit an open handle
+    fork = multiprocessing.get_context("fork")
+    other, victim = (fork.Process(target=_load_there, args=(store.folder, files)) for _ in "ab")
+    other.start()
+    victim.start()
+    time.sleep(1)
+    victim.kill()
+    pictures, readings, _ = load(store, files)
+    other.join(60)
+    victim.join()
+    assert other.exitcode == 0
+    assert all(r.unusable is None for r in readings)
+    np.testing.assert_array_equal(pictures, load(store, files)[0])
+
+
+def test_a_limit_too_small_is_refused_with_numbers(tmp_path):
+    files = write_pictures(tmp_path / "a", 3)
+    with pytest.raises(SiteProblem, match=r"too small for 3 images of 32 px.*images_gib"):
+        ImageStore(tmp_path / "store", limit_gib=1e-5).load(files, SMALL)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_an_unwritable_folder_is_named(tmp_path):
+    (tmp_path / "store").mkdir(mode=0o500)
+    with pytest.raises(SiteProblem, match="cannot be kept"):
+        ImageStore(tmp_path / "store").load(write_pictures(tmp_path / "a", 1), SMALL)

@@ -1,0 +1,43 @@
+"""Lungs, whole bodies and negatives, on phantoms whose lungs are known."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fedrad.client.images import lungs, signs
+from fedrad.deploy.phantoms import anatomy, radiograph
+from fedrad.deploy.phantoms.shapes import Pose
+
+BODIES = 8
+
+
+def bodies(age_group):
+    rng = np.random.default_rng(0)
+    return [anatomy.random_anatomy(age_group, rng) for _ in range(BODIES)]
+
+
+@pytest.mark.parametrize("age_group", ["infant", "adult"])
+def test_a_negative_is_suspected_and_a_chest_is_not(age_group):
+    for number, body in enumerate(bodies(age_group)):
+        image = radiograph.draw(body, 0.2, number, 256)
+        assert not signs.suspected_inverted(image)
+        assert signs.suspected_inverted(1 - image)
+        assert not signs.whole_body(image)
+
+
+def test_most_babygrams_are_flagged():
+    """A tall picture, most of it below the chest."""
+    small = [replace(body, pose=Pose(scale=0.45, shift_y=-0.35)) for body in bodies("infant")]
+    images = [radiograph.draw(body, 0.2, n, 320)[:, 64:256] for n, body in enumerate(small)]
+    assert sum(signs.whole_body(np.ascontiguousarray(image)) for image in images) >= BODIES - 1
+
+
+def test_the_box_with_its_margin_holds_the_lungs_of_adults():
+    held = []
+    for number, body in enumerate(bodies("adult")):
+        image, truth = radiograph.draw(body, 0.2, number, 256), radiograph.lung_mask(body, 256)
+        box = lungs.lung_box(image)
+        inside = 0 if box is None else truth[lungs.with_margin(box, image.shape)].sum()
+        held.append(inside > 0.9 * truth.sum())
+    assert sum(held) >= BODIES - 1
