@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from fedrad.client.images import lungs, signs
 from fedrad.deploy.phantoms import anatomy, radiograph
@@ -41,3 +42,24 @@ def test_the_box_with_its_margin_holds_the_lungs_of_adults():
         inside = 0 if box is None else truth[lungs.with_margin(box, image.shape)].sum()
         held.append(inside > 0.9 * truth.sum())
     assert sum(held) >= BODIES - 1
+
+
+@pytest.mark.slow
+def test_pspnet_finds_the_box_where_its_outputs_say_lung(tmp_path, monkeypatch):
+    """Weights of the true layout, in which only the last layer speaks: everything is lung."""
+    from torchxrayvision.baseline_models import chestx_det
+
+    network = chestx_det.pspnet(len(chestx_det.PSPNet.targets))
+    state = network.state_dict()
+    file = tmp_path / lungs.PSPNET
+    wanted = [chestx_det.PSPNet.targets.index(f"{side} Lung") for side in ("Left", "Right")]
+    state["classification.weight"].zero_()
+    bias = state["classification.bias"]
+    monkeypatch.setenv("FEDRAD_WEIGHTS", str(tmp_path))
+    image = np.random.default_rng(0).random((300, 240), dtype=np.float32)
+    for level, box in ((-1.0, None), (1.0, (slice(0, 300), slice(0, 240)))):
+        bias.fill_(-1.0)
+        bias[wanted] = level
+        torch.save({f"module.{k}": v for k, v in state.items()}, file)
+        assert lungs.pspnet_folder() == tmp_path
+        assert lungs.LungNetwork(tmp_path).box(image) == box
