@@ -78,6 +78,13 @@ def run(
     folder.mkdir(exist_ok=True)
     file = out / f"{folder.name}.toml"
     file.write_text(EXPERIMENT.format(seed=seed, recipe=recipe, moments=moments))
+    for name in sites:  # decoded once for all runs
+        decoded = (out / "images" / name).resolve()
+        decoded.mkdir(parents=True, exist_ok=True)
+        (folder / "sites" / name).mkdir(parents=True, exist_ok=True)
+        link = folder / "sites" / name / "images"
+        if not link.exists():
+            link.symlink_to(decoded)
     summary = simulate(prepare(file, sites, folder))
     (overall,) = [o for o in summary.overall if o.model == "global"]
     losses = [s.loss for s in summary.rounds[-1].sites.values() if s.loss is not None]

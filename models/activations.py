@@ -116,7 +116,8 @@ class FrozenPart:
         self.shelves: dict[Block, str] = {}
         if self.store and blocks:
             kept = {blocks[-1], *(block for block in later if block in blocks)}
-            self.shelves = {block: self._shelf(block) for block in kept}
+            names = self._names()
+            self.shelves = {block: names[block] for block in kept}
             self.store.use(self.shelves.values())
 
     @property
@@ -130,18 +131,19 @@ class FrozenPart:
             "at every use",
         )
 
-    def _shelf(self, last: Block) -> str:
-        """Identity of a block's outputs: the weights up to it, and where they are computed."""
-        before = self.blocks[: self.blocks.index(last) + 1]
-        weights = digest(
-            {
+    def _names(self) -> dict[Block, str]:
+        """Shelf of each block: the weights up to it, and where its outputs are computed."""
+        names: dict[Block, str] = {}
+        chain = f"{self.views.device.type}:{torch.__version__}"
+        for block in self.blocks:
+            tensors = {
                 name: value
                 for name, value in self.network.state_dict().items()
-                if block_of(name) in before and not name.endswith("num_batches_tracked")
+                if block_of(name) == block and not name.endswith("num_batches_tracked")
             }
-        )
-        text = f"{weights}:{last}:{self.views.device.type}:{torch.__version__}"
-        return f"{last}-{sha256(text.encode()).hexdigest()[:24]}"
+            chain = sha256(f"{chain}:{digest(tensors)}".encode()).hexdigest()
+            names[block] = f"{block}-{chain[:24]}"
+        return names
 
     @torch.no_grad()
     def run(self, images: Tensor) -> Tensor:

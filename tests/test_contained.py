@@ -73,9 +73,9 @@ def test_an_iterator_left_early_leaves_no_process():
 def test_time_taken_by_who_iterates_makes_no_worker_late(monkeypatch):
     monkeypatch.setattr("fedrad.client.images.contained.GRACE", 0)
     results = {}
-    for item, result in run(work, [("square", n) for n in range(4)], workers=2, seconds=1):
+    for item, result in run(work, [("square", n) for n in range(4)], workers=2, seconds=2):
         results[item] = result
-        time.sleep(1.2)
+        time.sleep(2.2)
     assert results == {n: n * n for n in range(4)}
 
 

@@ -97,7 +97,8 @@ def test_real_radiographs_are_shown_as_by_dcmtk(tmp_path, name):
     if ours.scheme == "percentiles":
         pytest.skip("its window shows nothing of it; dcmtk shows nothing")
     dataset.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
-    dataset.PixelData = stored.tobytes()
+    # Lossy coding oversteps the stated bits in a few pixels; dcmtk would drop their highest bit.
+    dataset.PixelData = np.minimum(stored, 2**dataset.BitsStored - 1).tobytes()
     dataset["PixelData"].VR = "OW"
     dataset["PixelData"].is_undefined_length = False
     file = io.BytesIO()

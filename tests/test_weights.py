@@ -1,5 +1,6 @@
 """Base weights: the pinned file or none, and from it the network that it came from."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -449,6 +450,8 @@ def test_a_cache_that_cannot_be_written_costs_time_and_nothing_else(
     torch.save(torchvision.models.resnet18(weights=None).state_dict(), folder / IMAGENET_FILE)
     (folder / "a-file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "a-file"))
+    # Another test may have run a library that disables the loggers it finds.
+    monkeypatch.setattr(logging.getLogger("fedrad.models"), "disabled", False)
     load_base(of_file(folder / IMAGENET_FILE), 1, seed=0)
     assert "cannot be kept as safetensors" in caplog.text
 

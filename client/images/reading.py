@@ -51,13 +51,25 @@ REMARKS: dict[Remark, str] = {
     "colour picture": "a grey picture stored in colour; its three channels are equal",
     "fewer bits used": "a 16-bit picture whose values use 10, 12 or 14 bits only; white is the "
     "largest value of the bits used",
-    "file repaired": "the file breaks the rules of DICOM (no header, no transfer syntax, a wrong "
-    "bit depth) and was read as its pixels say: look at the picture",
+    "file repaired": "the file breaks the rules of DICOM (no header, no transfer syntax) and was "
+    "read by what its elements look like: look at the picture",
 }
 """Each remark in a sentence, for the site engineer."""
 
 
-CHEST = ("CHEST", "THORAX", "LUNG", "BODY", "PORT", "HEART", "RIB", "TRUNK")
+CHEST = (
+    "CHEST",
+    "THORAX",
+    "LUNG",
+    "BODY",
+    "PORT",
+    "HEART",
+    "RIB",
+    "TRUNK",
+    "TORA",
+    "BABY",
+    "INFANT",
+)
 """Words of Body Part Examined that a chest radiograph may carry (free text in old files)."""
 
 
