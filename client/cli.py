@@ -94,6 +94,7 @@ def explain(
 ) -> None:
     """Show where the model looked (Grad-CAM) for some test patients; the pictures stay here."""
     from fedrad.exchange.experiment import ExperimentError, read_experiment
+    from fedrad.models.weight_files import look_in
 
     from .explain import explain as write_explanations
     from .participant import Participant
@@ -103,6 +104,7 @@ def explain(
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         settings = read_experiment(experiment)[0]
+        look_in(experiment.parent)
         participant = Participant(open_site(folder, name=name, state=state), settings)
         written = write_explanations(
             participant, model, outcome or settings.outcomes[0], count=count, files=file or []

@@ -44,7 +44,7 @@ class Lateral(Check[Evidence]):
             if any(LATERAL.match(view) for view in (reading.tags.view, row.values.get("view", "")))
         ]
         if found:
-            yield Finding(f"{len(found)} images are lateral views by their tag or the table", found)
+            yield Finding(f"lateral views by their tag or the table: {len(found)}", found)
 
 
 class NotTheChest(Check[Evidence]):
@@ -125,7 +125,7 @@ class Outliers(Check[Evidence]):
             far = np.flatnonzero(known & (distance > FAR * spread))
             if len(far):
                 yield Finding(
-                    f"{len(far)} images are outliers in {what}",
+                    f"outliers in {what}: {len(far)}",
                     [(subject.rows[row].name,) for row in far],
                 )
 
