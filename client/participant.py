@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedrad.exchange.encoding import Packed
 from fedrad.exchange.experiment import Experiment
 from fedrad.exchange.lineage import Ancestor, read_lineage, write_lineage
 from fedrad.exchange.messages import (
@@ -30,11 +31,11 @@ from fedrad.exchange.messages import (
     ValidationReply,
     ValidationRequest,
 )
-from fedrad.exchange.update import Manifest, UpdateError, check, pack, unpack
+from fedrad.exchange.update import Manifest
 from fedrad.models.activations import Store
 from fedrad.models.ensemble import interpolate
 from fedrad.models.examples import Examples
-from fedrad.models.network import ResNet, local_tensors, stage_tensors
+from fedrad.models.network import ResNet, local_tensors
 from fedrad.models.optimizer import TooLittleMemoryError
 from fedrad.models.settings import Stage
 from fedrad.models.training import TrainingFigures, score, train_round
@@ -45,13 +46,11 @@ from .cohort import Cohort, Pseudonyms, SplitFile, read_cohort, sift
 from .disclosure import Disclosure
 from .images import ImageStore, StoredImages
 from .kept import Kept
+from .link import Link
 from .log import site_log
 from .problems import SiteProblem
 from .settings import Site
 from .trained import TrainedUnits, check_lineage
-
-Flat = NDArray[np.float32]
-
 
 ALL_THREADS = torch.get_num_threads()
 """What PyTorch takes of its own accord: all cores, or OMP_NUM_THREADS."""
@@ -109,6 +108,11 @@ class Participant:
             )  # fmt: skip
         except WeightsError as error:
             raise SiteProblem("weights", str(error)) from error
+
+    @cached_property
+    def link(self) -> Link:
+        """The exchange of weights, with what it keeps."""
+        return Link(self.experiment, self.base, self.folder / "exchange")
 
     @cached_property
     def cohort(self) -> Cohort:
@@ -211,31 +215,30 @@ class Participant:
             set_aside=len(self.cohort.set_aside) + len(self.cohort.repeated),
         )
 
-    def round(self, request: RoundRequest, flat: Flat | None) -> tuple[RoundReply, Flat | None]:
+    def round(
+        self, request: RoundRequest, packed: Packed | None
+    ) -> tuple[RoundReply, Packed | None]:
         """Evaluate the global model on the validation patients, train it, return the update."""
         started = time.perf_counter()
         torch.set_num_threads(self.threads)
         stage = self.schedule.stage(request.round)
-        network = self._global_model(request.manifest, flat, stage, request.round)
+        network = self._global_model(request.manifest, packed, stage, request.round)
         monitoring = self._monitoring(network)
         if self.does_not_train_because:
+            self.link.skip(request.manifest)
             reply = RoundReply(
-                manifest=None, units=0, loss=None, steps=0, monitoring=monitoring,
+                manifest=None, patients=0, images=0, loss=None, steps=0, monitoring=monitoring,
                 seconds=time.perf_counter() - started,
             )  # fmt: skip
             return reply, None
-        train = self.parts["train"]
         figures = self._train(network, request.round, self.kept.before(request.round))
         own = local_tensors(network, stage, self.experiment.recipe)
         state = network.state_dict()
         self.kept.save(request.round, figures.moments | {name: state[name].cpu() for name in own})
-        manifest, update = pack(
-            {k: v.cpu().numpy() for k, v in state.items()},
-            stage_tensors(network, stage, self.experiment.recipe),
-            round_=request.round, stage=stage, base_sha256=self.base.digest,
-        )  # fmt: skip
+        manifest, update = self.link.send(state, stage, request.round)
         reply = RoundReply(
-            manifest=manifest, units=len(train), loss=figures.loss, steps=figures.steps,
+            manifest=manifest, patients=len(set(self.keys("train"))),
+            images=len(self.parts["train"]), loss=figures.loss, steps=figures.steps,
             monitoring=monitoring, seconds=time.perf_counter() - started,
         )  # fmt: skip
         return reply, update
@@ -264,19 +267,19 @@ class Participant:
         )  # fmt: skip
         return BaselineReply(loss=loss, seconds=time.perf_counter() - started)
 
-    def validation(self, request: ValidationRequest, flat: Flat | None) -> ValidationReply:
+    def validation(self, request: ValidationRequest, packed: Packed | None) -> ValidationReply:
         """Evaluate mixtures of the global model and the base on the validation patients."""
         torch.set_num_threads(self.threads)
         stage, rounds = self.schedule.last_stage, self.schedule.rounds
-        tuned = self._global_model(request.manifest, flat, stage, rounds)
+        tuned = self._global_model(request.manifest, packed, stage, rounds)
         mixtures = (interpolate(self.base.network, tuned, alpha) for alpha in request.alphas)
         return ValidationReply(figures=[self._monitoring(network) for network in mixtures])
 
-    def scores(self, request: ScoreRequest, flat: Flat | None) -> ScoreReply:
+    def scores(self, request: ScoreRequest, packed: Packed | None) -> ScoreReply:
         """Score the models asked for on a part of the patients, and release what policy allows."""
         torch.set_num_threads(self.threads)
         stage, rounds = self.schedule.last_stage, self.schedule.rounds
-        global_model = self._global_model(request.manifest, flat, stage, rounds)
+        global_model = self._global_model(request.manifest, packed, stage, rounds)
         examples = self.parts[request.part]
         released = []
         for name in request.models:
@@ -361,31 +364,16 @@ class Participant:
         return int.from_bytes(sha256(text.encode()).digest()[:4])
 
     def _global_model(
-        self, manifest: Manifest, flat: Flat | None, stage: Stage, round_: int
+        self, manifest: Manifest, packed: Packed | None, stage: Stage, round_: int
     ) -> ResNet:
-        """The base with the received tensors in it, if they are exactly those of the stage, and
-        with the site's own normalisation where the recipe keeps that local. A site that never
-        trained has none: it uses the base's."""
+        """The base with the received tensors in it, and with the site's own normalisation where
+        the recipe keeps that local. A site that never trained has none: it uses the base's."""
         network = copy.deepcopy(self.base.network)
-        own = network.state_dict()
-        names = stage_tensors(network, stage, self.experiment.recipe)
-        expected = manifest.model_copy(
-            update={
-                "round": round_, "stage": stage, "base_sha256": self.base.digest,
-                "names": names, "shapes": [list(own[name].shape) for name in names],
-            }
-        )  # fmt: skip
-        if flat is None:
-            raise SiteProblem("request", "the request came without its tensors")
-        try:
-            check(manifest, flat, expected)
-        except UpdateError as error:
-            raise SiteProblem("request", f"global model: {error}") from error
-        received = {k: torch.tensor(v) for k, v in unpack(manifest, flat).items()}
-        network.load_state_dict(received, strict=False)
+        received = self.link.receive(manifest, packed, stage, round_)
+        network.load_state_dict({k: torch.tensor(v) for k, v in received.items()}, strict=False)
         if self.experiment.recipe.batchnorm == "local":
-            kept = self.kept.before(round_)
-            network.load_state_dict({k: kept[k] for k in own if k in kept}, strict=False)
+            own = network.state_dict().keys() & (kept := self.kept.before(round_)).keys()
+            network.load_state_dict({name: kept[name] for name in own}, strict=False)
         return network
 
     def _model(self, name: ModelName, global_model: ResNet) -> ResNet | None:

@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import logging
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,22 +12,23 @@ from flwr.serverapp import Grid
 
 from fedrad.exchange.experiment import parse_experiment
 from fedrad.exchange.lineage import Ancestor, Lineage, read_lineage, write_lineage
-from fedrad.exchange.messages import Missing, ModelName, Readiness, Scores
-from fedrad.models.calibration import Calibration
+from fedrad.exchange.messages import ModelName, Readiness, Scores
 from fedrad.models.weight_files import file_sha256
 from fedrad.models.weights import Base, load_base, save
 
 from .calibration import calibrate
-from .ensemble import choose_ensemble
+from .checkpoint import Checkpoint, Progress
+from .ensemble import choose_ensemble, mix
 from .federation import ExperimentFailed, Federation
+from .model import GlobalModel
+from .questions import Questions
 from .records import Records
 from .report import write_report
+from .rounds import OpenRound
 from .statistics import best_threshold
 from .summary import (
     DEFAULT_THRESHOLD,
-    Ensemble,
     Provenance,
-    Round,
     SiteEntry,
     Summary,
     cells_and_overall,
@@ -35,12 +37,15 @@ from .summary import (
 log = logging.getLogger("fedrad.server")
 
 
-def run_experiment(grid: Grid, text: str, folder: Path, *, wait_seconds: float) -> Summary:
+def run_experiment(
+    grid: Grid, text: str, folder: Path, *, wait_seconds: float | None = None, resume: bool = False
+) -> Summary:
     """Run the experiment of a file's text over the sites of a grid; leave its results in a folder.
 
-    `wait_seconds`: how long to wait for sites to come. Raises ExperimentFailed or WeightsError
-    before anything is written where it cannot start; once sites have met, a failure leaves a
-    summary and report of what there is before it is raised.
+    `wait_seconds`: how long to wait for sites, at the start and where a quorum is lost; else the
+    experiment's patience. `resume`: go on from the folder's checkpoint, of the same text. Raises
+    ExperimentFailed or WeightsError before anything is written where it cannot start; once sites
+    have met, a failure leaves a summary and report of what there is before it is raised.
     """
     experiment = parse_experiment(text)
     base = load_base(
@@ -48,86 +53,146 @@ def run_experiment(grid: Grid, text: str, folder: Path, *, wait_seconds: float) 
         dropout=experiment.recipe.dropout,
     )  # fmt: skip
     lineage = read_lineage(base.metadata)
-    started = _now()
-    if (folder / "experiment.toml").exists():
-        raise ExperimentFailed(f"{folder}: holds an experiment already; give another folder")
+    checkpoint = Checkpoint(folder / "checkpoint")
+    file = folder / "experiment.toml"
+    if file.exists() and not resume:
+        raise ExperimentFailed(
+            f"{folder}: holds an experiment already; give another folder, or `fedrad resume` it"
+        )
+    if resume and not (file.is_file() and file.read_text(encoding="utf-8") == text):
+        raise ExperimentFailed(f"{folder}: holds no experiment of this text to go on with")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "experiment.toml").write_text(text, encoding="utf-8")
-    records = Records(folder / "records.sqlite")
-    federation = Federation(grid, experiment, base, records, folder)
-    results = _Results()
-    try:
-        log.info("Evaluation plan %s", experiment.evaluation_sha256[:12])
-        federation.meet(wait_seconds)
-        _train(federation, results)
-        _evaluate(federation, results)
-        results.status = "completed"
-    except ExperimentFailed as failure:
-        results.why = str(failure)
-        raise
-    except KeyboardInterrupt:
-        results.status, results.why = "stopped", "stopped by the coordinator"
-        raise
-    finally:
-        summary = _write(federation, results, base, lineage, started, folder)
-        records.close()
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(checkpoint.held())
+        except BlockingIOError:
+            raise ExperimentFailed(f"{folder}: another run is at work on this experiment") from None
+        progress = checkpoint.load() or Progress(experiment=experiment.identity, started=_now())
+        if progress.status == "completed":
+            raise ExperimentFailed(f"{folder}: this experiment is completed")
+        file.write_text(text, encoding="utf-8")
+        records = stack.enter_context(closing(Records(folder / "records.sqlite")))
+        patience = experiment.federation.patience_hours * 3600
+        federation = Federation(
+            grid, experiment, base.digest, records,
+            patience_seconds=patience if wait_seconds is None else wait_seconds,
+        )  # fmt: skip
+        run = _Run(federation, GlobalModel(experiment, base), checkpoint, progress, folder)
+        try:
+            run.all()
+        except ExperimentFailed as failure:
+            progress.why = str(failure)
+            raise
+        except OSError as error:
+            progress.why = (
+                f"the folder cannot be written ({error.strerror}): make room, then `fedrad resume`"
+            )
+            raise ExperimentFailed(f"{folder}: {progress.why}") from error
+        except KeyboardInterrupt:
+            progress.status, progress.why = "stopped", "stopped by the coordinator"
+            raise
+        finally:
+            summary = _write(run, base, lineage, folder)
     return summary
 
 
-class _Results:
-    """What has been found so far; the summary is written from it however the run ends."""
+class _Run:
+    """One run of an experiment: from the start, or from where an earlier run stood."""
 
-    def __init__(self) -> None:
-        self.status = "failed"
-        self.why: str | None = "an unexpected error; see the log"
-        self.rounds: list[Round] = []
-        self.ensemble: Ensemble | None = None
-        self.calibration: dict[str, Calibration | None] = {}
-        self.thresholds: dict[str, float | None] = {}
-        self.scores: dict[str, list[Scores]] = {}
-        self.missing: dict[str, Missing] = {}
+    def __init__(
+        self, federation: Federation, model: GlobalModel, checkpoint: Checkpoint,
+        progress: Progress, folder: Path,
+    ) -> None:  # fmt: skip
+        self.federation = federation
+        self.model = model
+        self.checkpoint = checkpoint
+        self.progress = progress
+        self.folder = folder
+        self.experiment = federation.experiment
 
+    def all(self) -> None:
+        """Meet, train, evaluate; each step is found done after a resume."""
+        progress, federation = self.progress, self.federation
+        progress.status, progress.why = "failed", "an unexpected error; see the log"
+        log.info("Evaluation plan %s", self.experiment.evaluation_sha256[:12])
+        if progress.rounds:
+            log.info("Going on after round %d", len(progress.rounds))
+        self.checkpoint.restore(progress, self.model)
+        federation.meet({*self.experiment.federation.sites, *progress.sites})
+        federation.sites = progress.sites | federation.sites
+        self._train()
+        questions = Questions(federation, self.model)
+        if self.experiment.evaluation.local_baseline:
+            self._baselines(questions)
+        self._evaluate(questions)
+        progress.status = "completed"
+        self._save()
 
-def _train(federation: Federation, results: _Results) -> None:
-    schedule = federation.schedule
-    for number in range(schedule.rounds):
-        log.info("Round %d of %d, stage %s", number + 1, schedule.rounds, schedule.stage(number))
-        results.rounds.append(federation.round(number))
-    if federation.experiment.evaluation.local_baseline:
+    def _train(self) -> None:
+        schedule, progress = self.federation.schedule, self.progress
+        current = set(progress.current) if progress.rounds else set(self.federation.sites)
+        for number in range(len(progress.rounds), schedule.rounds):
+            log.info(
+                "Round %d of %d, stage %s", number + 1, schedule.rounds, schedule.stage(number)
+            )
+            opened = OpenRound(
+                self.federation, self.model, number, self.checkpoint.folder / "spool", current
+            )
+            result, current = opened.run()
+            progress.rounds.append(result)
+            progress.current = sorted(current)
+            self._save(self.model)
+            opened.spool.clear()
+
+    def _baselines(self, questions: Questions) -> None:
         log.info("Local-only models, for comparison")
-        federation.baselines()
+
+        def done(site: str) -> None:
+            self.progress.baselines.append(site)
+            self._save()
+
+        questions.baselines(self.progress.baselines, done)
+
+    def _evaluate(self, questions: Questions) -> None:
+        """What validation patients decide first: mixture with the base, threshold, calibration.
+        Then the test patients, once. What was decided, and what sites have released, stands."""
+        progress, outcomes = self.progress, self.experiment.outcomes
+        if progress.ensemble is None:
+            progress.ensemble = choose_ensemble(questions)
+            self._save()
+        if progress.ensemble is not None:
+            mix(self.model, progress.ensemble.alpha)
+        if not progress.thresholds:
+            log.info("Thresholds and calibration from the validation patients")
+            validation: dict[str, list[Scores]] = {}
+            questions.scores("validation", ["global"], {}, validation, {})
+            for outcome in outcomes:
+                histograms = [
+                    s.histogram
+                    for of_site in validation.values()
+                    for s in of_site
+                    if s.outcome == outcome and s.histogram
+                ]
+                progress.thresholds[outcome] = best_threshold(histograms)
+                progress.calibration[outcome] = calibrate(histograms)
+            self._save()
+        log.info("Test patients")
+        models: list[ModelName] = ["base", "local", "global"]
+        if not self.experiment.evaluation.local_baseline:
+            models.remove("local")
+        thresholds = {
+            outcome: DEFAULT_THRESHOLD if chosen is None else chosen
+            for outcome, chosen in progress.thresholds.items()
+        }
+        questions.scores("test", models, thresholds, progress.scores, progress.missing, self._save)
+
+    def _save(self, model: GlobalModel | None = None) -> None:
+        self.progress.sites = self.federation.sites
+        self.checkpoint.save(self.progress, model)
 
 
-def _evaluate(federation: Federation, results: _Results) -> None:
-    """What validation patients decide first: mixture with the base, threshold, calibration. Then
-    the test patients, once."""
-    results.ensemble = choose_ensemble(federation)
-    log.info("Thresholds and calibration from the validation patients")
-    validation, _ = federation.scores("validation", ["global"], {})
-    for outcome in federation.experiment.outcomes:
-        histograms = [
-            s.histogram
-            for of_site in validation.values()
-            for s in of_site
-            if s.outcome == outcome and s.histogram
-        ]
-        results.thresholds[outcome] = best_threshold(histograms)
-        results.calibration[outcome] = calibrate(histograms)
-    log.info("Test patients")
-    models: list[ModelName] = ["base", "local", "global"]
-    if not federation.experiment.evaluation.local_baseline:
-        models.remove("local")
-    thresholds = {
-        outcome: DEFAULT_THRESHOLD if chosen is None else chosen
-        for outcome, chosen in results.thresholds.items()
-    }
-    results.scores, results.missing = federation.scores("test", models, thresholds)
-
-
-def _write(
-    federation: Federation, results: _Results, base: Base, lineage: Lineage, started: str,
-    folder: Path,
-) -> Summary:  # fmt: skip
+def _write(run: _Run, base: Base, lineage: Lineage, folder: Path) -> Summary:
+    federation, results = run.federation, run.progress
     experiment, sites = federation.experiment, sorted(federation.sites)
     models = ["base", *(f"local:{site}" for site in sites), "global"]
     cells, overall = cells_and_overall(
@@ -147,7 +212,7 @@ def _write(
         }
         own = Ancestor(experiment=experiment.identity, sites=tuple(sorted(trained)))
         save(
-            model_file, federation.network, outputs=list(experiment.outcomes),
+            model_file, run.model.network, outputs=list(experiment.outcomes),
             description=f"global model of {experiment.name}", base_sha256=base.digest,
             calibration=json.dumps(
                 {k: c.model_dump() if c else None for k, c in results.calibration.items()}
@@ -172,7 +237,7 @@ def _write(
             base_sha256=base.digest,
             base_description=base.description,
             model_sha256=file_sha256(model_file) if model_file.is_file() else None,
-            started=started,
+            started=results.started,
             finished=_now(),
         ),
         site_entries={site: _entry(federation.sites[site]) for site in sites},
