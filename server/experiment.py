@@ -19,7 +19,7 @@ from fedrad.models.weights import Base, load_base, save
 from .calibration import calibrate
 from .checkpoint import Checkpoint, Progress
 from .ensemble import choose_ensemble, mix
-from .federation import ExperimentFailed, Federation
+from .federation import ExperimentFailed, Federation, Stopped
 from .model import GlobalModel
 from .questions import Questions
 from .records import Records
@@ -76,6 +76,7 @@ def run_experiment(
         federation = Federation(
             grid, experiment, base.digest, records,
             patience_seconds=patience if wait_seconds is None else wait_seconds,
+            stop_file=checkpoint.stop_file,
         )  # fmt: skip
         run = _Run(federation, GlobalModel(experiment, base), checkpoint, progress, folder)
         try:
@@ -88,11 +89,16 @@ def run_experiment(
                 f"the folder cannot be written ({error.strerror}): make room, then `fedrad resume`"
             )
             raise ExperimentFailed(f"{folder}: {progress.why}") from error
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Stopped):
             progress.status, progress.why = "stopped", "stopped by the coordinator"
             raise
         finally:
-            summary = _write(run, base, lineage, folder)
+            try:
+                summary = _write(run, base, lineage, folder)
+            except OSError as error:
+                log.error("%s: no summary can be written (%s)", folder, error.strerror)
+                if progress.status == "completed":
+                    raise
     return summary
 
 
