@@ -91,6 +91,12 @@ def test_a_sound_cohort_has_no_duplicates_shortcuts_or_turned_images(ward):
         assert found(inspection, name) == [], name
 
 
+def test_a_cohort_gives_the_same_findings_whatever_the_salt(ward, monkeypatch):
+    one = inspected(ward[0])
+    monkeypatch.setenv("XDG_STATE_HOME", str(ward[0].parent / "another"))
+    assert inspected(ward[0]) == one
+
+
 def test_images_after_the_outcome_and_lateral_views(ward):
     folder, rows = ward
     for i, row in enumerate(rows):
