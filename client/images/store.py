@@ -34,7 +34,7 @@ from .work import file_digest, file_uid, read_file
 Progress = Callable[[int, int], None]
 """Called with the number of files done and of all."""
 
-CHAIN = 1
+CHAIN = 2
 """Version of `chain.read_radiograph`. Raised whenever its pictures change, so that none made the
 old way is taken for a new one."""
 
