@@ -245,7 +245,7 @@ class ImageStore:
                         transaction.put("used", key, now)
                 return
             except lmdb.MapFullError:  # as counted, or free pages that do not lie together
-                if not self._drop_oldest(4 * need):
+                if not self._drop_oldest(need + self._database.limit // 64):
                     raise
 
     def _drop_oldest(self, size: int) -> bool:
