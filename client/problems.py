@@ -15,4 +15,4 @@ class SiteProblem(Exception):
 
     def __init__(self, reason: "Reason", text: str) -> None:
         super().__init__(text)
-        self.reason: "Reason" = reason
+        self.reason: Reason = reason
