@@ -1,8 +1,6 @@
 """Each file is decoded and resized once, and what was kept stays whole."""
 
-import multiprocessing
 import shutil
-import time
 
 import numpy as np
 import pytest
@@ -73,28 +71,6 @@ def test_a_folder_deleted_and_made_again_is_a_new_store(tmp_path):
     shutil.rmtree(tmp_path / "store")
     assert load(store, files)[2] == 1
     assert load(store, files)[2] == 0
-
-
-def _load_there(folder, files):
-    ImageStore(folder, workers=1).load(files, SMALL)[0][:]
-
-
-def test_two_processes_share_it_and_one_may_be_killed(tmp_path):
-    files = write_pictures(tmp_path / "a", 60)
-    store = ImageStore(tmp_path / "store", workers=1)
-    load(store, files[:1])  # forked processes inherit an open handle
-    fork = multiprocessing.get_context("fork")
-    other, victim = (fork.Process(target=_load_there, args=(store.folder, files)) for _ in "ab")
-    other.start()
-    victim.start()
-    time.sleep(1)
-    victim.kill()
-    pictures, readings, _ = load(store, files)
-    other.join(60)
-    victim.join()
-    assert other.exitcode == 0
-    assert all(r.unusable is None for r in readings)
-    np.testing.assert_array_equal(pictures, load(store, files)[0])
 
 
 def test_a_limit_too_small_is_refused_with_numbers(tmp_path):

@@ -6,7 +6,6 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -25,6 +24,31 @@ SMALL, LARGER = InputSettings(size=32), InputSettings(size=128)
 MIB = 1 / 1024
 FORK = multiprocessing.get_context("fork")
 DAY = 86400
+
+
+def odd(path, settings, pspnet=None):
+    """A decoder that crashes, or before which the file changes or vanishes, as `PATH.odd` says."""
+    note = Path(f"{path}.odd")
+    match note.read_text() if note.exists() else "":
+        case "crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        case "vanish":
+            Path(path).unlink()
+        case "change":
+            note.unlink()
+            shutil.copy(f"{path}.new", path)
+    return read_file(path, settings, pspnet)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def oddly():
+    """Workers that decode with `odd`."""
+    contained.end_idle_workers()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        patch.setattr(store, "read_file", odd)
+        yield
+    contained.end_idle_workers()
 
 
 def elsewhere(work, *arguments):
@@ -182,31 +206,7 @@ def test_a_damaged_store_says_what_to_do(tmp_path):
 # Files
 
 
-def odd(path, settings, pspnet=None):
-    """A decoder that crashes, or before which the file changes or vanishes, as `PATH.odd` says."""
-    note = Path(f"{path}.odd")
-    match note.read_text() if note.exists() else "":
-        case "crash":
-            os.kill(os.getpid(), signal.SIGSEGV)
-        case "vanish":
-            Path(path).unlink()
-        case "change":
-            note.unlink()
-            shutil.copy(f"{path}.new", path)
-    return read_file(path, settings, pspnet)
-
-
-@pytest.fixture
-def oddly(monkeypatch):
-    """Workers that decode with `odd`."""
-    contained.end_idle_workers()
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    monkeypatch.setattr(store, "read_file", odd)
-    yield
-    contained.end_idle_workers()
-
-
-def test_a_file_that_vanishes_or_changes_while_it_is_read_is_not_kept(tmp_path, oddly):
+def test_a_file_that_vanishes_or_changes_while_it_is_read_is_not_kept(tmp_path):
     files = write_pictures(tmp_path / "a", 6)
     other = write_pictures(tmp_path / "b", 1, seed=1)[0]
     Path(f"{files[1]}.odd").write_text("vanish")
@@ -226,9 +226,7 @@ def test_a_file_that_vanishes_or_changes_while_it_is_read_is_not_kept(tmp_path, 
     np.testing.assert_array_equal(again[[0, 2, 4, 5]], pictures[[0, 2, 4, 5]])
 
 
-def test_a_file_on_which_the_decoder_crashed_is_tried_again_a_day_later(
-    tmp_path, oddly, monkeypatch
-):
+def test_a_file_on_which_the_decoder_crashed_is_tried_again_a_day_later(tmp_path, monkeypatch):
     files = write_pictures(tmp_path / "a", 4)
     note = Path(f"{files[2]}.odd")
     note.write_text("crash")
@@ -283,27 +281,25 @@ def test_in_a_folder_with_broken_files_the_good_ones_stay(tmp_path, count):
 
 
 def test_an_interrupted_load_goes_on_where_it_stopped(tmp_path):
+    """As by Ctrl-C; tests/test_checks.py presses it on a terminal."""
     files = write_pictures(tmp_path / "a", 400)
-    code = (
-        "import sys; from pathlib import Path; from fedrad.client.images import *\n"
-        "files = sorted(Path(sys.argv[1]).iterdir())\n"
-        "told = lambda done, of: print(done, flush=True)\n"
-        "ImageStore(Path(sys.argv[2]), workers=1).load(files, InputSettings(size=32), told)"
+    at = ImageStore(tmp_path / "store", workers=1)
+    reached = FORK.Event()
+    process = FORK.Process(
+        target=at.load, args=(files, SMALL, lambda done, _: reached.set() if done == 20 else None)
     )
-    command = [sys.executable, "-c", code, tmp_path / "a", tmp_path / "store"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        for _ in range(20):
-            process.stdout.readline()
-        process.send_signal(signal.SIGINT)
-        told, error = process.communicate()
-    assert b"KeyboardInterrupt" in error
-    reached = 20 + told.count(b"\n")
-    pictures, readings, decoded = load(ImageStore(tmp_path / "store", workers=1), files)
-    assert 400 - reached - 1 <= decoded <= 400 - reached + 1
+    process.start()
+    assert reached.wait(60)
+    os.kill(process.pid, signal.SIGINT)
+    process.join()
+    assert process.exitcode != 0
+    before = kept(at, SMALL)
+    assert 20 <= before < 400
+    pictures, readings, decoded = load(at, files)
+    assert decoded == 400 - before
     assert all(r.unusable is None for r in readings)
-    np.testing.assert_array_equal(
-        pictures, load(ImageStore(tmp_path / "other", workers=1), files)[0]
-    )
+    fresh = load(ImageStore(tmp_path / "other", workers=1), files)[0]
+    np.testing.assert_array_equal(pictures, fresh)
 
 
 def stop_in_the_middle(folder, files, reached):
