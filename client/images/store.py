@@ -104,14 +104,19 @@ class ImageStore:
         self._database = Database(folder, int(limit_gib * 2**30))
 
     def load(
-        self, files: Sequence[Path], settings: InputSettings, progress: Progress | None = None
+        self,
+        files: Sequence[Path],
+        settings: InputSettings,
+        progress: Progress | None = None,
+        looking: Progress | None = None,
     ) -> tuple[StoredImages, list[Reading]]:
         """Pictures and readings of some files, in their order; decodes what is not there yet.
 
-        A bad file raises nothing: its reading says why it is unusable. An interrupted call leaves
-        what it had decoded. Raises SiteProblem: "storage" for a full disk, a folder that cannot
-        be written, or a limit below what these files need; "weights" where region =
-        "lungs-pspnet" and its weights are not at hand.
+        `looking` is told how many new files were compared with what is kept, then `progress` how
+        many were decoded. A bad file raises nothing: its reading says why it is unusable. An
+        interrupted call leaves what it had decoded. Raises SiteProblem: "storage" for a full disk,
+        a folder that cannot be written, or a limit below what these files need; "weights" where
+        region = "lungs-pspnet" and its weights are not at hand.
         """
         pspnet = None
         if settings.region == "lungs-pspnet":
@@ -123,7 +128,7 @@ class ImageStore:
                 )  # fmt: skip
             pspnet = str(folder)
         with self._database.problems():
-            contents = self._contents(files)
+            contents = self._contents(files, looking)
             suffix = _digest_of(settings)
             keys = [content + suffix if content else b"" for content in contents]
             self._mark_used(keys)  # before they are read: another process may be making room
@@ -154,19 +159,21 @@ class ImageStore:
             }  # fmt: skip
             order = list(missing)
             items = [(str(missing[c]),) for c in order]
+            found: dict[bytes, bytes] = {}
             results = run(file_uid, items, workers=self.workers)
             for done, (item, uid) in enumerate(results, start=1):
-                known[order[item]] = b"" if isinstance(uid, Failure) else uid.encode()
-                if done % CHUNK == 0 or done == len(items):
-                    found = {c: known[c] for c in order if c in known}
+                found[order[item]] = b"" if isinstance(uid, Failure) else uid.encode()
+                if len(found) == CHUNK or done == len(items):
                     self._database.put("uids", found.items())
+                    known |= found
+                    found = {}
                 if progress:
                     progress(done, len(items))
         return [known.get(c, b"").decode() for c in contents]
 
     # Parts of these
 
-    def _contents(self, files: Sequence[Path]) -> list[bytes]:
+    def _contents(self, files: Sequence[Path], looking: Progress | None = None) -> list[bytes]:
         """SHA-256 of each file's bytes, b"" where it cannot be read. A file whose path, size and
         times are known is not read again, as in git."""
         marks = [_mark(file) for file in files]
@@ -179,6 +186,8 @@ class ImageStore:
                 found = {m: d for (m, _), d in zip(chunk, digests, strict=True) if d}
                 self._database.put("files", found.items())
                 known |= found
+                if looking:
+                    looking(start + len(chunk), len(unknown))
         return [known.get(mark, b"") for mark in marks]
 
     def _readings(self, keys: Sequence[bytes]) -> dict[bytes, Reading]:
