@@ -302,6 +302,22 @@ def test_an_interrupted_load_goes_on_where_it_stopped(tmp_path):
     np.testing.assert_array_equal(pictures, fresh)
 
 
+def test_an_interrupted_look_through_new_files_goes_on_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "CHUNK", 4)
+    files = write_pictures(tmp_path / "a", 10)
+    at = ImageStore(tmp_path / "store", workers=1)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        at.load(files, SMALL, looking=stop)
+    told = []
+    at.load(files, SMALL, looking=lambda *n: told.append(n))
+    at.load(files, SMALL, looking=stop)
+    assert told == [(4, 6), (6, 6)]
+
+
 def stop_in_the_middle(folder, files, reached):
     """Write some pictures of a batch, then stand still within the transaction."""
     put, pictures = Transaction.put, []

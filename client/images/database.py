@@ -52,10 +52,10 @@ class Transaction:
     def bytes_used(self) -> int:
         """Of all pages that hold something. The file may be larger: free pages stay in it."""
         tables = map(self._transaction.stat, self._handle.tables.values())
-        return PAGE * (2 + sum(
-            stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
+        return sum(
+            stat["psize"] * (stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"])
             for stat in (self._handle.environment.stat(), *tables)
-        ))  # fmt: skip
+        )
 
 
 class Database:
@@ -118,7 +118,7 @@ class Database:
 
 
 def pages(size: int) -> int:
-    """Bytes that a value takes."""
+    """Bytes that a value takes, where a page has the usual 4 KiB."""
     return (size + 16 + PAGE - 1) // PAGE * PAGE
 
 

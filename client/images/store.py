@@ -240,6 +240,8 @@ class ImageStore:
     def _keep(self, batch: list[tuple[bytes, bytes, bytes | None]]) -> None:
         """Write key, reading and picture of some files. Raises lmdb.MapFullError where there is no
         room for them and none can be made."""
+        if not batch:
+            return
         need = sum(pages(len(picture)) + len(reading) for _, reading, picture in batch if picture)
         now = struct.pack("<d", time.time())
         while True:
