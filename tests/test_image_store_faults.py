@@ -63,6 +63,7 @@ def elsewhere(work, *arguments):
 
     process = FORK.Process(target=tell)
     process.start()
+    there.close()  # so that its death is seen
     answer = here.recv()
     process.join()
     return answer

@@ -97,8 +97,11 @@ def at_once(work, count=4):
     gate, answers = FORK.Barrier(count), FORK.SimpleQueue()
 
     def wait_and_work(number):
-        gate.wait()
-        answers.put(work(number))
+        gate.wait(60)
+        try:
+            answers.put(work(number))
+        except BaseException as error:
+            answers.put(error)
 
     team = [FORK.Process(target=wait_and_work, args=(number,)) for number in range(count)]
     for process in team:
