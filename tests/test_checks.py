@@ -228,6 +228,7 @@ def seen_on_a_terminal(command: list[str], until: str) -> tuple[int, int, str]:
     return process.wait(), reached[-1], shown
 
 
+@pytest.mark.slow
 def test_a_check_interrupted_with_ctrl_c_is_continued_by_the_next(tmp_path):
     folder, rng = tmp_path / "x", np.random.default_rng(0)
     folder.mkdir()
