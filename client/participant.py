@@ -3,7 +3,7 @@
 import copy
 import importlib.metadata
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -14,19 +14,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedrad.exchange.experiment import Experiment
+from fedrad.exchange.figures import Missing, ModelName, Part, Release
 from fedrad.exchange.lineage import Ancestor, read_lineage, write_lineage
 from fedrad.exchange.messages import (
     BaselineReply,
-    Missing,
-    ModelName,
+    BaselineRequest,
     Monitoring,
-    Part,
     Readiness,
+    ReleaseRequest,
     RoundReply,
     RoundRequest,
     ScoreReply,
     ScoreRequest,
-    Scores,
     ValidationReply,
     ValidationRequest,
 )
@@ -42,11 +41,13 @@ from fedrad.models.weight_files import WeightsError
 from fedrad.models.weights import Base, load_base, read_model, save
 
 from .cohort import Cohort, Pseudonyms, SplitFile, read_cohort, sift
-from .disclosure import Disclosure
+from .disclosure import Disclosure, known
+from .evaluation import Evaluation, Scored, group_of
 from .images import ImageStore, StoredImages
 from .kept import Kept
 from .log import site_log
 from .problems import SiteProblem
+from .scored import ReleasedFigures, ScoredUnits, digest_of
 from .settings import Site
 from .trained import TrainedUnits, check_lineage
 
@@ -68,9 +69,13 @@ class Participant:
         self.disclosure = Disclosure(
             max(site.settings.policy.minimum_units, experiment.evaluation.minimum_units),
             site.settings.policy.minimum_bin,
+            site.settings.policy.epsilon,
         )
         self.folder = site.state / "experiments" / f"{experiment.name}-{experiment.identity[:12]}"
         self.kept = Kept(self.folder / "kept")
+        self.scored = ScoredUnits(self.folder / "scores")
+        self.released = ReleasedFigures(self.folder / "released")
+        self.own_name: ModelName = f"local:{site.name}"
 
     # What the site has
 
@@ -171,7 +176,7 @@ class Participant:
         }
 
     def keys(self, part: Part) -> list[str]:
-        """Pseudonyms of the units of a part; they stay at the site."""
+        """Pseudonyms of the patients of a part's units; they stay at the site."""
         return [self.cohort.units[row].key for row in self.rows[part]]
 
     @cached_property
@@ -201,9 +206,12 @@ class Participant:
             base_sha256=self.base.digest,
             trains=self.does_not_train_because is None,
             does_not_train_because=self.does_not_train_because,
+            tests_other_models=self.site.settings.policy.test_other_models,
             units={
                 part: {
-                    outcome: self.disclosure.counts(examples.labels[:, k], examples.patients)
+                    outcome: self.disclosure.counts(
+                        known(examples.labels[:, k], examples.patients)[1]
+                    )
                     for k, outcome in enumerate(self.experiment.outcomes)
                 }
                 for part, examples in self.parts.items()
@@ -240,12 +248,13 @@ class Participant:
         )  # fmt: skip
         return reply, update
 
-    def baseline(self) -> BaselineReply:
-        """Train from the base weights alone: a federation of one. The model stays here."""
+    def baseline(self, request: BaselineRequest) -> tuple[BaselineReply, Flat | None]:
+        """Train from the base weights alone: a federation of one. The model stays here, unless it
+        is asked for and the site's policy shares it."""
         started = time.perf_counter()
         torch.set_num_threads(self.threads)
         if self.does_not_train_because:
-            return BaselineReply(missing=self.does_not_train_because)
+            return BaselineReply(missing=self.does_not_train_because), None
         network = copy.deepcopy(self.base.network)
         loss, moments = 0.0, dict[str, Tensor]()
         for round_ in range(self.schedule.rounds):
@@ -262,7 +271,16 @@ class Participant:
             description=f"local-only model of {self.site.name}, {self.experiment.name}",
             **write_lineage((*read_lineage(self.base.metadata), own)),
         )  # fmt: skip
-        return BaselineReply(loss=loss, seconds=time.perf_counter() - started)
+        manifest, flat = None, None
+        if request.travel and self.site.settings.policy.share_local_model:
+            stage = self.schedule.last_stage
+            manifest, flat = pack(
+                {k: v.cpu().numpy() for k, v in network.state_dict().items()},
+                stage_tensors(network, stage, self.experiment.recipe),
+                round_=self.schedule.rounds, stage=stage, base_sha256=self.base.digest,
+            )  # fmt: skip
+        seconds = time.perf_counter() - started
+        return BaselineReply(loss=loss, seconds=seconds, manifest=manifest), flat
 
     def validation(self, request: ValidationRequest, flat: Flat | None) -> ValidationReply:
         """Evaluate mixtures of the global model and the base on the validation patients."""
@@ -272,36 +290,30 @@ class Participant:
         mixtures = (interpolate(self.base.network, tuned, alpha) for alpha in request.alphas)
         return ValidationReply(figures=[self._monitoring(network) for network in mixtures])
 
-    def scores(self, request: ScoreRequest, flat: Flat | None) -> ScoreReply:
-        """Score the models asked for on a part of the patients, and release what policy allows."""
+    def score(self, request: ScoreRequest, flat: Flat | None) -> ScoreReply:
+        """Score a model on a part of the units; the scores stay here until the release."""
         torch.set_num_threads(self.threads)
-        stage, rounds = self.schedule.last_stage, self.schedule.rounds
-        global_model = self._global_model(request.manifest, flat, stage, rounds)
-        examples = self.parts[request.part]
-        released = []
-        for name in request.models:
-            network = self._model(name, global_model)
-            if network is None:
-                why = (self.does_not_train_because if name == "local" else None) or "not run"
-                released += [
-                    Scores(model=name, outcome=outcome, missing=why)
-                    for outcome in self.experiment.outcomes
-                ]
-                continue
-            logits = score(network, examples.images, device=self.device)
-            for k, outcome in enumerate(self.experiment.outcomes):
-                threshold = request.thresholds.get(outcome) if name == "global" else None
-                released.append(
-                    self.disclosure.scores(
-                        name,
-                        outcome,
-                        logits[:, k],
-                        examples.labels[:, k],
-                        threshold,
-                        examples.patients,
-                    )
-                )
-        return ScoreReply(scores=released)
+        model = self._named(request.model)
+        network = self._network(model, request.manifest, flat)
+        if network is None:
+            return ScoreReply(missing=self._why_missing(model))
+        logits = score(network, self.parts[request.part].images, device=self.device)
+        self.scored.save(request.part, model, self.keys(request.part), logits)
+        return ScoreReply()
+
+    def release(self, request: ReleaseRequest) -> Release:
+        """Figures of the models scored on a part, within the site's rule, once."""
+        models = list(dict.fromkeys(self._named(model) for model in request.models))
+        units = self._scored(request.part, models)
+        digest = digest_of(request, dict(units.logits))
+        if earlier := self.released.earlier(request.part, digest):
+            return earlier
+        released = Evaluation(self.experiment, self.disclosure, self.own_name).release(
+            request.part, units, self._scored("validation", models), models, request.operating,
+            {model: self._why_missing(model) for model in models},
+        )  # fmt: skip
+        self.released.record(digest, released)
+        return released
 
     # Parts of these
 
@@ -344,12 +356,11 @@ class Participant:
     def _monitoring(self, network: ResNet) -> dict[str, Monitoring]:
         validation = self.parts["validation"]
         logits = score(network, validation.images, device=self.device)
-        return {
-            outcome: self.disclosure.monitoring(
-                logits[:, k], validation.labels[:, k], validation.patients
-            )
-            for k, outcome in enumerate(self.experiment.outcomes)
-        }
+        found = {}
+        for k, outcome in enumerate(self.experiment.outcomes):
+            there, units = known(validation.labels[:, k], validation.patients)
+            found[outcome] = self.disclosure.monitoring(logits[there, k], units)
+        return found
 
     @property
     def local_file(self) -> Path:
@@ -388,9 +399,43 @@ class Participant:
             network.load_state_dict({k: kept[k] for k in own if k in kept}, strict=False)
         return network
 
-    def _model(self, name: ModelName, global_model: ResNet) -> ResNet | None:
-        if name == "global":
-            return global_model
-        if name == "base":
+    def _named(self, model: ModelName) -> ModelName:
+        """`local` is this site's own."""
+        return self.own_name if model == "local" else model
+
+    def _network(
+        self, model: ModelName, manifest: Manifest | None, flat: Flat | None
+    ) -> ResNet | None:
+        """The network to score; None where this site has none or may not score it."""
+        if model == "base":
             return self.base.as_model(self.experiment.outcomes, self.experiment.model.base_outputs)
-        return read_model(self.local_file, self.base.network) if self.local_file.is_file() else None
+        if model == self.own_name:
+            there = self.local_file.is_file()
+            return read_model(self.local_file, self.base.network) if there else None
+        if model.startswith("local:") and not self.site.settings.policy.test_other_models:
+            return None
+        if manifest is None:
+            raise SiteProblem("request", f"the request came without the tensors of {model}")
+        return self._global_model(
+            manifest, flat, self.schedule.last_stage, self.schedule.rounds
+        )  # fmt: skip
+
+    def _why_missing(self, model: ModelName) -> Missing:
+        """Why this site has no scores of a model."""
+        if model == self.own_name:
+            return self.does_not_train_because or "not run"
+        other = model.startswith("local:")
+        return (
+            "declined" if other and not self.site.settings.policy.test_other_models else "not run"
+        )
+
+    def _scored(self, part: Part, models: Sequence[ModelName]) -> Scored:
+        """Labels and groups of a part, and the scores that are there of some models."""
+        examples, keys = self.parts[part], self.keys(part)
+        logits = {m: z for m in models if (z := self.scored.read(part, m, keys)) is not None}
+        units = [self.cohort.units[row] for row in self.rows[part]]
+        groups = {
+            column: group_of([unit.values.get(column, "") for unit in units], named)
+            for column, named in self.experiment.evaluation.subgroups.items()
+        }
+        return Scored(examples.labels, examples.patients, logits, groups)

@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,27 +11,20 @@ import torch
 from flwr.serverapp import Grid
 
 from fedrad.exchange.experiment import parse_experiment
+from fedrad.exchange.figures import Missing
 from fedrad.exchange.lineage import Ancestor, Lineage, read_lineage, write_lineage
-from fedrad.exchange.messages import Missing, ModelName, Readiness, Scores
-from fedrad.models.calibration import Calibration
+from fedrad.exchange.messages import Readiness
 from fedrad.models.weight_files import file_sha256
 from fedrad.models.weights import Base, load_base, save
 
-from .calibration import calibrate
-from .ensemble import choose_ensemble
+from .best import BestRound
+from .comparisons import comparisons, subgroups
+from .evaluation import Choices, choose, measure, spent
 from .federation import ExperimentFailed, Federation
+from .figures import Tested, cells, overall
 from .records import Records
 from .report import write_report
-from .statistics import best_threshold
-from .summary import (
-    DEFAULT_THRESHOLD,
-    Ensemble,
-    Provenance,
-    Round,
-    SiteEntry,
-    Summary,
-    cells_and_overall,
-)
+from .summary import Provenance, Round, SiteEntry, Summary
 
 log = logging.getLogger("fedrad.server")
 
@@ -59,8 +53,10 @@ def run_experiment(grid: Grid, text: str, folder: Path, *, wait_seconds: float) 
     try:
         log.info("Evaluation plan %s", experiment.evaluation_sha256[:12])
         federation.meet(wait_seconds)
-        _train(federation, results)
-        _evaluate(federation, results)
+        best = BestRound(folder / "checkpoint")
+        _train(federation, results, best)
+        results.choices = choose(federation, best)
+        results.tested = measure(federation, results.choices)
         results.status = "completed"
     except ExperimentFailed as failure:
         results.why = str(failure)
@@ -81,47 +77,18 @@ class _Results:
         self.status = "failed"
         self.why: str | None = "an unexpected error; see the log"
         self.rounds: list[Round] = []
-        self.ensemble: Ensemble | None = None
-        self.calibration: dict[str, Calibration | None] = {}
-        self.thresholds: dict[str, float | None] = {}
-        self.scores: dict[str, list[Scores]] = {}
-        self.missing: dict[str, Missing] = {}
+        self.choices = Choices()
+        self.tested = Tested()
 
 
-def _train(federation: Federation, results: _Results) -> None:
+def _train(federation: Federation, results: _Results, best: BestRound) -> None:
     schedule = federation.schedule
     for number in range(schedule.rounds):
         log.info("Round %d of %d, stage %s", number + 1, schedule.rounds, schedule.stage(number))
-        results.rounds.append(federation.round(number))
+        results.rounds.append(best.watch(federation, number))
     if federation.experiment.evaluation.local_baseline:
         log.info("Local-only models, for comparison")
         federation.baselines()
-
-
-def _evaluate(federation: Federation, results: _Results) -> None:
-    """What validation patients decide first: mixture with the base, threshold, calibration. Then
-    the test patients, once."""
-    results.ensemble = choose_ensemble(federation)
-    log.info("Thresholds and calibration from the validation patients")
-    validation, _ = federation.scores("validation", ["global"], {})
-    for outcome in federation.experiment.outcomes:
-        histograms = [
-            s.histogram
-            for of_site in validation.values()
-            for s in of_site
-            if s.outcome == outcome and s.histogram
-        ]
-        results.thresholds[outcome] = best_threshold(histograms)
-        results.calibration[outcome] = calibrate(histograms)
-    log.info("Test patients")
-    models: list[ModelName] = ["base", "local", "global"]
-    if not federation.experiment.evaluation.local_baseline:
-        models.remove("local")
-    thresholds = {
-        outcome: DEFAULT_THRESHOLD if chosen is None else chosen
-        for outcome, chosen in results.thresholds.items()
-    }
-    results.scores, results.missing = federation.scores("test", models, thresholds)
 
 
 def _write(
@@ -129,17 +96,14 @@ def _write(
     folder: Path,
 ) -> Summary:  # fmt: skip
     experiment, sites = federation.experiment, sorted(federation.sites)
+    choices, calibration = results.choices, results.choices.calibration.get("global", {})
+    silent: dict[str, Missing] = {
+        site: "not run" for site in sites if site not in results.tested.releases
+    }
+    tested = replace(results.tested, absent=silent | dict(results.tested.absent))
     models = ["base", *(f"local:{site}" for site in sites), "global"]
-    cells, overall = cells_and_overall(
-        results.scores,
-        {site: results.missing.get(site, "not run") for site in sites},
-        models,
-        experiment.outcomes,
-        results.thresholds,
-        experiment.evaluation.confidence,
-    )
-    if experiment.unit == "image":  # histograms do not tell which images are of one patient
-        overall = [o.model_copy(update={"pooled_ci": None}) for o in overall]
+    models += ["best"] if "best" in choices.models else []
+    in_groups, gaps = subgroups(tested, experiment)
     model_file = folder / "model.safetensors"
     if results.status == "completed":
         trained = {
@@ -150,9 +114,9 @@ def _write(
             model_file, federation.network, outputs=list(experiment.outcomes),
             description=f"global model of {experiment.name}", base_sha256=base.digest,
             calibration=json.dumps(
-                {k: c.model_dump() if c else None for k, c in results.calibration.items()}
+                {k: c.model_dump() if c else None for k, c in calibration.items()}
             ),
-            ensemble_alpha=repr(results.ensemble.alpha if results.ensemble else 1.0),
+            ensemble_alpha=repr(choices.ensemble.alpha if choices.ensemble else 1.0),
             **write_lineage((*lineage, own)),
         )  # fmt: skip
     summary = Summary(
@@ -162,8 +126,8 @@ def _write(
         why=None if results.status == "completed" else results.why,
         models=models,
         sites=sites,
-        cells=cells,
-        overall=overall,
+        cells=cells(tested, models, experiment),
+        overall=overall(tested, models, experiment),
         rounds=results.rounds,
         provenance=Provenance(
             fedrad=importlib.metadata.version("fedrad"),
@@ -177,8 +141,13 @@ def _write(
         ),
         site_entries={site: _entry(federation.sites[site]) for site in sites},
         absent=federation.absent,
-        ensemble=results.ensemble,
-        calibration=results.calibration,
+        ensemble=choices.ensemble,
+        calibration=dict(calibration),
+        best=choices.best,
+        comparisons=comparisons(tested, experiment),
+        subgroups=in_groups,
+        gaps=gaps,
+        epsilon=spent(choices, tested),
     )
     summary.write(folder)
     write_report(folder)

@@ -3,9 +3,9 @@
 import copy
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -14,38 +14,38 @@ from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from fedrad.exchange.experiment import Experiment
+from fedrad.exchange.figures import Missing, ModelName, Operating, Release
 from fedrad.exchange.messages import (
     BASELINE,
     READY,
+    RELEASE,
     ROUND,
-    SCORES,
+    SCORE,
     VALIDATION,
     BaselineReply,
     BaselineRequest,
-    Missing,
-    ModelName,
     Monitoring,
     Readiness,
     ReadyRequest,
+    ReleaseRequest,
     RoundReply,
     RoundRequest,
     ScoreReply,
     ScoreRequest,
-    Scores,
     ValidationReply,
     ValidationRequest,
     to_record,
 )
-from fedrad.exchange.update import Manifest, UpdateError, check, pack
+from fedrad.exchange.update import Manifest, UpdateError, check, pack, unpack
 from fedrad.exchange.wire import Wire
 from fedrad.models.network import stage_tensors
 from fedrad.models.settings import Stage
 from fedrad.models.weights import Base
 
 from .aggregation import Spooled, average
+from .cells import fault
 from .records import Records
 from .sites import Answer, ask
-from .statistics import pair_auroc
 from .summary import Round, SiteRound
 
 log = logging.getLogger("fedrad.server")
@@ -78,6 +78,8 @@ class Federation:
         self.nodes: dict[int, str] = {}
         self.sites: dict[str, Readiness] = {}
         self.absent: dict[str, str] = {}
+        self.untrained: dict[str, Missing] = {}
+        """Sites without a local-only model, with the reason."""
 
     @property
     def _deadline(self) -> float:
@@ -245,23 +247,50 @@ class Federation:
             )
 
     def baselines(self) -> None:
-        """Have every site train its local-only model, which stays there."""
-        content = to_record(BaselineRequest())
-        for answer in self._ask(BASELINE, content, BaselineReply):
+        """Have every site train its local-only model; it stays there unless it may travel."""
+        request = BaselineRequest(travel=self.experiment.evaluation.travel)
+        expected, _ = self._pack(self.schedule.last_stage, self.schedule.rounds)
+        for answer in self._ask(BASELINE, to_record(request), BaselineReply):
             site = self.nodes[answer.node]
             if answer.reply is None:
+                self.untrained[site] = "error"
                 self.records.add(self.schedule.rounds, site, local_model=answer.failure)
                 log.warning("  %s: no local model: %s", site, answer.failure)
-            else:
-                self.records.add(
-                    self.schedule.rounds, site, {"local_seconds": answer.reply.seconds},
-                    local_model=answer.reply.missing or "trained",
-                )  # fmt: skip
-                log.info(
-                    "  %s: local-only model %s", site,
-                    f"not trained ({answer.reply.missing})" if answer.reply.missing
-                    else f"trained, {answer.reply.seconds:.1f} s",
-                )  # fmt: skip
+                continue
+            reply = answer.reply
+            if reply.missing:
+                self.untrained[site] = reply.missing
+            elif reply.manifest is not None and answer.packed is not None:
+                self._keep_travelling(site, reply.manifest, answer.packed, expected)
+            self.records.add(
+                self.schedule.rounds, site, {"local_seconds": reply.seconds},
+                local_model=reply.missing or "trained",
+            )  # fmt: skip
+            log.info(
+                "  %s: local-only model %s", site,
+                f"not trained ({reply.missing})" if reply.missing
+                else f"trained, {reply.seconds:.1f} s",
+            )  # fmt: skip
+
+    def _keep_travelling(
+        self, site: str, manifest: Manifest, flat: NDArray[np.float32], expected: Manifest
+    ) -> None:
+        try:
+            check(manifest, flat, expected)
+        except UpdateError as error:
+            log.warning("  %s: its local-only model is rejected: %s", site, error)
+            return
+        self.spool.mkdir(parents=True, exist_ok=True)
+        np.save(self.spool / f"local-{site}.npy", flat)
+
+    def travelling(self, site: str) -> dict[str, torch.Tensor] | None:
+        """The local-only model that a site sent to be scored elsewhere; None where it sent none."""
+        file = self.spool / f"local-{site}.npy"
+        if not file.is_file():
+            return None
+        manifest, _ = self._pack(self.schedule.last_stage, self.schedule.rounds)
+        received = {k: torch.tensor(v) for k, v in unpack(manifest, np.load(file)).items()}
+        return {**self.base.network.state_dict(), **received}
 
     def validation(self, alphas: list[float]) -> dict[str, list[dict[str, Monitoring]]]:
         """Each site's figures of the global model mixed with the base, one entry per alpha."""
@@ -278,29 +307,59 @@ class Federation:
                 figures[site] = answer.reply.figures
         return figures
 
-    def scores(
-        self, part: str, models: list[ModelName], thresholds: dict[str, float]
-    ) -> tuple[dict[str, list[Scores]], dict[str, Missing]]:
-        """What each site releases of some models on a part of its patients, and who did not."""
-        manifest, flat = self._pack(self.schedule.last_stage, self.schedule.rounds)
-        request = ScoreRequest(
-            part="test" if part == "test" else "validation",
-            models=models, manifest=manifest, thresholds=thresholds,
-        )  # fmt: skip
-        scores: dict[str, list[Scores]] = {}
-        missing: dict[str, Missing] = {}
-        for answer in self._ask(SCORES, to_record(request, flat), ScoreReply):
+    def score(
+        self,
+        part: Literal["validation", "test"],
+        model: ModelName,
+        state: Mapping[str, torch.Tensor] | None,
+        only: set[str] | None = None,
+    ) -> None:
+        """Have sites score a model on a part of their patients; the scores stay there.
+
+        `state`: the model's, None for one that the sites have. `only`: sites to ask, else all.
+        """
+        manifest, flat = None, None
+        if state is not None:
+            stage = self.schedule.last_stage
+            manifest, flat = pack(
+                {name: value.numpy() for name, value in state.items()},
+                stage_tensors(self.network, stage, self.experiment.recipe),
+                round_=self.schedule.rounds, stage=stage, base_sha256=self.base.digest,
+            )  # fmt: skip
+        request = ScoreRequest(part=part, model=model, manifest=manifest)
+        for answer in self._ask(SCORE, to_record(request, flat), ScoreReply, only):
             site = self.nodes[answer.node]
             if answer.reply is None:
+                self.records.add(
+                    self.schedule.rounds, site, scores=f"{part}, {model}: {answer.failure}"
+                )
+                log.warning("  %s: %s not scored on %s: %s", site, model, part, answer.failure)
+
+    def release(
+        self,
+        part: Literal["validation", "test"],
+        models: list[ModelName],
+        operating: dict[ModelName, dict[str, Operating]],
+    ) -> tuple[dict[str, Release], dict[str, Missing]]:
+        """What each site releases of the models it scored on a part, and who released nothing."""
+        request = ReleaseRequest(part=part, models=models, operating=operating)
+        releases: dict[str, Release] = {}
+        missing: dict[str, Missing] = {}
+        for answer in self._ask(RELEASE, to_record(request), Release):
+            site = self.nodes[answer.node]
+            faults = [f for s in answer.reply.scores if (f := fault(s))] if answer.reply else []
+            if answer.reply is None:
                 missing[site] = "timeout" if answer.status == "timeout" else "error"
-                self.records.add(self.schedule.rounds, site, scores=f"{part}: {answer.failure}")
+                self.records.add(self.schedule.rounds, site, release=f"{part}: {answer.failure}")
                 log.warning("  %s: no %s figures: %s", site, part, answer.failure)
-            elif fault := _fault(answer.reply.scores):
+            elif faults or answer.reply.part != part:
                 missing[site] = "error"
-                log.warning("  %s: %s figures rejected: %s", site, part, fault)
+                why = faults[0] if faults else "figures of another part"
+                self.records.add(self.schedule.rounds, site, release=f"{part}: rejected: {why}")
+                log.warning("  %s: %s figures rejected: %s", site, part, why)
             else:
-                scores[site] = answer.reply.scores
-        return scores, missing
+                releases[site] = answer.reply
+        return releases, missing
 
     def _pack(self, stage: Stage, number: int) -> tuple[Manifest, NDArray[np.float32]]:
         return pack(
@@ -309,11 +368,14 @@ class Federation:
             round_=number, stage=stage, base_sha256=self.base.digest,
         )  # fmt: skip
 
-    def _ask(self, message_type: str, content: RecordDict, kind: type[R]) -> Iterator[Answer[R]]:
-        """Ask all sites; one whose node is gone answers as lost."""
+    def _ask(
+        self, message_type: str, content: RecordDict, kind: type[R], only: set[str] | None = None
+    ) -> Iterator[Answer[R]]:
+        """Ask all sites, or some; one whose node is gone answers as lost."""
         online = set(self.grid.get_node_ids())
-        here = {node: site for node, site in self.nodes.items() if node in online}
-        for node in self.nodes.keys() - here.keys():
+        asked = {n: site for n, site in self.nodes.items() if only is None or site in only}
+        here = {node: site for node, site in asked.items() if node in online}
+        for node in asked.keys() - here.keys():
             yield Answer(node, "lost", failure="the site's node is not connected")
         yield from ask(
             self.grid, here, message_type, content, kind, deadline_seconds=self._deadline
@@ -326,19 +388,3 @@ def _how(readiness: Readiness) -> str:
     )  # fmt: skip
     aside = f", {readiness.set_aside} files set aside" if readiness.set_aside else ""
     return f"{trains}, {readiness.device}, {readiness.threads} threads{aside}"
-
-
-def _fault(scores: list[Scores]) -> str | None:
-    """What contradicts itself in a site's figures: an exact AUROC must lie within the certified
-    bound of its own histogram, and the counts must be the histogram's."""
-    for s in scores:
-        if s.histogram is None:
-            continue
-        counts = (s.histogram.total_positives, s.histogram.total_negatives)
-        if counts != (s.positives, s.negatives):
-            return f"{s.model}, {s.outcome}: counts are not those of the histogram"
-        if s.auroc is not None:
-            value, bound = pair_auroc(s.histogram, s.histogram)
-            if abs(value - s.auroc) > bound + 1e-9:
-                return f"{s.model}, {s.outcome}: AUROC is not possible with this histogram"
-    return None

@@ -159,7 +159,7 @@ def _answer(
         f"{sum(row.negatives or 0 for row in tested)} without).",
         f"Beside it stand {_beside('local', families, overall['local'], unmapped)}, and "
         f"{_beside('base', families, overall['base'], unmapped)}.",
-        _overlaps(overall),
+        _compared(summary, overall),
     ]
     if odd := [f for f in families if used[f] and used[f] != used["global"]]:
         parts = (f"the {FAMILIES[f]} figure on {listed(used[f])}" for f in [*odd, "global"])
@@ -183,6 +183,31 @@ def _beside(family: Family, families: list[Family], overall: Overall | None, unm
         return f"{who[family]} with {_with_interval(overall.within, overall.within_ci, '')}"
     reason = " (its weights have no output for this outcome)"
     return f"{who[family]} without a figure{reason if family == 'base' and unmapped else ''}"
+
+
+def _compared(summary: Summary, overall: dict[Family, Overall | None]) -> str:
+    """The paired differences over all sites in words; without any, whether intervals overlap."""
+    outcome = next((o.outcome for o in overall.values() if o), None)
+    paired = [
+        c for c in summary.comparisons
+        if c.site is None and c.outcome == outcome and known(c.difference)
+    ]  # fmt: skip
+    if not paired:
+        return _overlaps(overall)
+    names: dict[str, str] = {**FAMILIES}
+    parts = []
+    for c in paired:
+        value = c.difference or 0.0
+        text = f"{value:+.3f}".replace("-", "−")
+        interval = f" ({_signed(c.ci)})" if c.ci else ""
+        p = f", p = {c.p_holm:.2g} for all {c.tests} such tests together" if c.p_holm else ""
+        kind = "models" if c.other == "local" else "model"
+        parts.append(f"{text}{interval}{p} against the {names.get(c.other, c.other)} {kind}")
+    return f"Paired on the same patients, its AUROC differs by {'; by '.join(parts)}."
+
+
+def _signed(interval: Interval) -> str:
+    return " to ".join(f"{end:+.3f}".replace("-", "−") for end in interval)
 
 
 def _overlaps(overall: dict[Family, Overall | None]) -> str:
