@@ -16,6 +16,7 @@ from pathlib import Path
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from fedrad.exchange.encoding import Packed
 from fedrad.exchange.experiment import ExperimentError, parse_experiment
 from fedrad.exchange.messages import (
     BASELINE,
@@ -38,7 +39,7 @@ from fedrad.exchange.messages import (
 
 from .ledger import Ledger
 from .log import site_log
-from .participant import Flat, Participant
+from .participant import Participant
 from .problems import SiteProblem
 from .settings import Site, open_site
 
@@ -46,7 +47,7 @@ SITES_VARIABLE = "FEDRAD_SIMULATED_SITES"
 """Environment of a simulation on one machine: JSON list of node configurations. Set on the
 machine itself, so a coordinator cannot point a real site elsewhere."""
 
-Answer = Callable[[Participant, RecordDict], tuple[Reply, Flat | None]]
+Answer = Callable[[Participant, RecordDict], tuple[Reply, Packed | None]]
 
 app = ClientApp()
 
@@ -114,7 +115,7 @@ def _answer(message: Message, context: Context, answer: Answer) -> Message:
     Whatever goes wrong, one word of a fixed list leaves the site. The story stays in its log.
     """
     site: Site | None = None
-    packed: Flat | None = None
+    packed: Packed | None = None
     reply: Reply
     experiment = f"run {message.metadata.run_id}"
     log = logging.getLogger("fedrad.site")

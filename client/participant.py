@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedrad.exchange.encoding import Packed
 from fedrad.exchange.experiment import Experiment
 from fedrad.exchange.figures import Missing, ModelName, Part, Release
 from fedrad.exchange.lineage import Ancestor, read_lineage, write_lineage
@@ -29,7 +30,7 @@ from fedrad.exchange.messages import (
     ValidationReply,
     ValidationRequest,
 )
-from fedrad.exchange.update import Manifest, UpdateError, check, pack, unpack
+from fedrad.exchange.update import Manifest, pack
 from fedrad.models.activations import Store
 from fedrad.models.ensemble import interpolate
 from fedrad.models.examples import Examples
@@ -45,14 +46,12 @@ from .disclosure import Disclosure, known
 from .evaluation import Evaluation, Scored, group_of
 from .images import ImageStore, StoredImages
 from .kept import Kept
+from .link import Link
 from .log import site_log
 from .problems import SiteProblem
 from .scored import ReleasedFigures, ScoredUnits, digest_of
 from .settings import Site
 from .trained import TrainedUnits, check_lineage
-
-Flat = NDArray[np.float32]
-
 
 ALL_THREADS = torch.get_num_threads()
 """What PyTorch takes of its own accord: all cores, or OMP_NUM_THREADS."""
@@ -114,6 +113,11 @@ class Participant:
             )  # fmt: skip
         except WeightsError as error:
             raise SiteProblem("weights", str(error)) from error
+
+    @cached_property
+    def link(self) -> Link:
+        """The exchange of weights, with what it keeps."""
+        return Link(self.experiment, self.base, self.folder / "exchange")
 
     @cached_property
     def cohort(self) -> Cohort:
@@ -219,36 +223,35 @@ class Participant:
             set_aside=len(self.cohort.set_aside) + len(self.cohort.repeated),
         )
 
-    def round(self, request: RoundRequest, flat: Flat | None) -> tuple[RoundReply, Flat | None]:
+    def round(
+        self, request: RoundRequest, packed: Packed | None
+    ) -> tuple[RoundReply, Packed | None]:
         """Evaluate the global model on the validation patients, train it, return the update."""
         started = time.perf_counter()
         torch.set_num_threads(self.threads)
         stage = self.schedule.stage(request.round)
-        network = self._global_model(request.manifest, flat, stage, request.round)
+        network = self._global_model(request.manifest, packed, stage, request.round)
         monitoring = self._monitoring(network)
         if self.does_not_train_because:
+            self.link.skip(request.manifest)
             reply = RoundReply(
-                manifest=None, units=0, loss=None, steps=0, monitoring=monitoring,
+                manifest=None, patients=0, images=0, loss=None, steps=0, monitoring=monitoring,
                 seconds=time.perf_counter() - started,
             )  # fmt: skip
             return reply, None
-        train = self.parts["train"]
         figures = self._train(network, request.round, self.kept.before(request.round))
         own = local_tensors(network, stage, self.experiment.recipe)
         state = network.state_dict()
         self.kept.save(request.round, figures.moments | {name: state[name].cpu() for name in own})
-        manifest, update = pack(
-            {k: v.cpu().numpy() for k, v in state.items()},
-            stage_tensors(network, stage, self.experiment.recipe),
-            round_=request.round, stage=stage, base_sha256=self.base.digest,
-        )  # fmt: skip
+        manifest, update = self.link.send(state, stage, request.round)
         reply = RoundReply(
-            manifest=manifest, units=len(train), loss=figures.loss, steps=figures.steps,
+            manifest=manifest, patients=len(set(self.keys("train"))),
+            images=len(self.parts["train"]), loss=figures.loss, steps=figures.steps,
             monitoring=monitoring, seconds=time.perf_counter() - started,
         )  # fmt: skip
         return reply, update
 
-    def baseline(self, request: BaselineRequest) -> tuple[BaselineReply, Flat | None]:
+    def baseline(self, request: BaselineRequest) -> tuple[BaselineReply, Packed | None]:
         """Train from the base weights alone: a federation of one. The model stays here, unless it
         is asked for and the site's policy shares it."""
         started = time.perf_counter()
@@ -271,30 +274,30 @@ class Participant:
             description=f"local-only model of {self.site.name}, {self.experiment.name}",
             **write_lineage((*read_lineage(self.base.metadata), own)),
         )  # fmt: skip
-        manifest, flat = None, None
+        manifest, packed = None, None
         if request.travel and self.site.settings.policy.share_local_model:
             stage = self.schedule.last_stage
-            manifest, flat = pack(
+            manifest, packed = pack(
                 {k: v.cpu().numpy() for k, v in network.state_dict().items()},
                 stage_tensors(network, stage, self.experiment.recipe),
                 round_=self.schedule.rounds, stage=stage, base_sha256=self.base.digest,
             )  # fmt: skip
         seconds = time.perf_counter() - started
-        return BaselineReply(loss=loss, seconds=seconds, manifest=manifest), flat
+        return BaselineReply(loss=loss, seconds=seconds, manifest=manifest), packed
 
-    def validation(self, request: ValidationRequest, flat: Flat | None) -> ValidationReply:
+    def validation(self, request: ValidationRequest, packed: Packed | None) -> ValidationReply:
         """Evaluate mixtures of the global model and the base on the validation patients."""
         torch.set_num_threads(self.threads)
         stage, rounds = self.schedule.last_stage, self.schedule.rounds
-        tuned = self._global_model(request.manifest, flat, stage, rounds)
+        tuned = self._global_model(request.manifest, packed, stage, rounds)
         mixtures = (interpolate(self.base.network, tuned, alpha) for alpha in request.alphas)
         return ValidationReply(figures=[self._monitoring(network) for network in mixtures])
 
-    def score(self, request: ScoreRequest, flat: Flat | None) -> ScoreReply:
+    def score(self, request: ScoreRequest, packed: Packed | None) -> ScoreReply:
         """Score a model on a part of the units; the scores stay here until the release."""
         torch.set_num_threads(self.threads)
         model = self._named(request.model)
-        network = self._network(model, request.manifest, flat)
+        network = self._network(model, request.manifest, packed)
         if network is None:
             return ScoreReply(missing=self._why_missing(model))
         logits = score(network, self.parts[request.part].images, device=self.device)
@@ -372,31 +375,16 @@ class Participant:
         return int.from_bytes(sha256(text.encode()).digest()[:4])
 
     def _global_model(
-        self, manifest: Manifest, flat: Flat | None, stage: Stage, round_: int
+        self, manifest: Manifest, packed: Packed | None, stage: Stage, round_: int
     ) -> ResNet:
-        """The base with the received tensors in it, if they are exactly those of the stage, and
-        with the site's own normalisation where the recipe keeps that local. A site that never
-        trained has none: it uses the base's."""
+        """The base with the received tensors in it, and with the site's own normalisation where
+        the recipe keeps that local. A site that never trained has none: it uses the base's."""
         network = copy.deepcopy(self.base.network)
-        own = network.state_dict()
-        names = stage_tensors(network, stage, self.experiment.recipe)
-        expected = manifest.model_copy(
-            update={
-                "round": round_, "stage": stage, "base_sha256": self.base.digest,
-                "names": names, "shapes": [list(own[name].shape) for name in names],
-            }
-        )  # fmt: skip
-        if flat is None:
-            raise SiteProblem("request", "the request came without its tensors")
-        try:
-            check(manifest, flat, expected)
-        except UpdateError as error:
-            raise SiteProblem("request", f"global model: {error}") from error
-        received = {k: torch.tensor(v) for k, v in unpack(manifest, flat).items()}
-        network.load_state_dict(received, strict=False)
+        received = self.link.receive(manifest, packed, stage, round_)
+        network.load_state_dict({k: torch.tensor(v) for k, v in received.items()}, strict=False)
         if self.experiment.recipe.batchnorm == "local":
-            kept = self.kept.before(round_)
-            network.load_state_dict({k: kept[k] for k in own if k in kept}, strict=False)
+            own = network.state_dict().keys() & (kept := self.kept.before(round_)).keys()
+            network.load_state_dict({name: kept[name] for name in own}, strict=False)
         return network
 
     def _named(self, model: ModelName) -> ModelName:
@@ -404,7 +392,7 @@ class Participant:
         return self.own_name if model == "local" else model
 
     def _network(
-        self, model: ModelName, manifest: Manifest | None, flat: Flat | None
+        self, model: ModelName, manifest: Manifest | None, packed: Packed | None
     ) -> ResNet | None:
         """The network to score; None where this site has none or may not score it."""
         if model == "base":
@@ -417,7 +405,7 @@ class Participant:
         if manifest is None:
             raise SiteProblem("request", f"the request came without the tensors of {model}")
         return self._global_model(
-            manifest, flat, self.schedule.last_stage, self.schedule.rounds
+            manifest, packed, self.schedule.last_stage, self.schedule.rounds
         )  # fmt: skip
 
     def _why_missing(self, model: ModelName) -> Missing:

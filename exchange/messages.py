@@ -7,15 +7,14 @@ there is no place for a path, an identifier or the text of an exception.
 
 from typing import Annotated, Literal, TypeVar
 
-import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
-from numpy.typing import NDArray
 from pydantic import Field, StringConstraints, ValidationError
 
+from .encoding import Packed
 from .experiment import Name, Outcome
 from .figures import Count, Missing, ModelName, Operating, Part, Release
 from .update import Manifest
-from .wire import Wire
+from .wire import Hash, Wire
 
 READY = "query.ready"
 ROUND = "train.round"
@@ -26,7 +25,6 @@ RELEASE = "evaluate.release"
 """Flower message types, one per request."""
 
 Version = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z.+-]{1,40}$")]
-Hash = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 
 Reason = Literal[
     "weights",
@@ -38,6 +36,8 @@ Reason = Literal[
     "experiment",
     "trained on test patients",
     "released",
+    "diverged",
+    "reference",
     "request",
     "internal",
 ]
@@ -61,6 +61,10 @@ REASONS: dict[Reason, str] = {
     "this site",
     "released": "the site released other figures on these patients for this experiment already, "
     "and releases once; give the experiment another name, which needs the site's agreement",
+    "diverged": "the site's training came to values that are not finite; lower "
+    "recipe.learning_rates, or ask the site to look at its images",
+    "reference": "the site does not hold the model that this one was told as a difference to; it "
+    "is sent in full",
     "request": "the site could not make sense of the request, or its hash was wrong",
     "internal": "an unexpected error at the site; the site's log has it",
 }
@@ -126,8 +130,9 @@ class RoundReply(Wire):
 
     kind: Literal["round"] = "round"
     manifest: Manifest | None
-    units: Count
-    """Training units, the weight of the update; 0 where the site only evaluated."""
+    patients: Count
+    images: Count
+    """What the update was trained on, for its weight; 0 where the site only evaluated."""
     loss: float | None
     steps: Count
     seconds: float
@@ -216,7 +221,7 @@ Reply = Readiness | RoundReply | BaselineReply | ValidationReply | ScoreReply | 
 M = TypeVar("M", bound=Wire)
 
 
-def to_record(message: Wire, packed: NDArray[np.float32] | None = None) -> RecordDict:
+def to_record(message: Wire, packed: Packed | None = None) -> RecordDict:
     """A message, and the array that travels with it, as a Flower record."""
     record = RecordDict({"message": ConfigRecord({"json": message.model_dump_json()})})
     if packed is not None:
@@ -224,7 +229,7 @@ def to_record(message: Wire, packed: NDArray[np.float32] | None = None) -> Recor
     return record
 
 
-def from_record(record: RecordDict, kind: type[M]) -> tuple[M, NDArray[np.float32] | None]:
+def from_record(record: RecordDict, kind: type[M]) -> tuple[M, Packed | None]:
     """The message of a record, and its array. Raises MessageError for anything that is not a
     message of this kind."""
     try:
@@ -238,14 +243,12 @@ def from_record(record: RecordDict, kind: type[M]) -> tuple[M, NDArray[np.float3
         return message, None
     if not isinstance(arrays, ArrayRecord) or list(arrays) != ["flat"]:
         raise MessageError("the record holds other arrays than one packed array")
-    if not arrays["flat"].dtype.startswith("float32"):
-        raise MessageError(f"packed array is {arrays['flat'].dtype}, expected float32")
+    if arrays["flat"].dtype != "uint8":
+        raise MessageError("packed array is not one of bytes")
     return message, arrays["flat"].numpy()
 
 
-def reply_from_record(
-    record: RecordDict, kind: type[M]
-) -> tuple[M | Refusal, NDArray[np.float32] | None]:
+def reply_from_record(record: RecordDict, kind: type[M]) -> tuple[M | Refusal, Packed | None]:
     """As `from_record`, for a reply: of the expected kind, or a refusal."""
     if '"kind":"refusal"' in _text(record):
         return from_record(record, Refusal)

@@ -1,4 +1,4 @@
-"""Packed tensors: one flat array and a manifest that says what is in it.
+"""Packed tensors: one flat array of bytes and a manifest that says what is in it.
 
 Flower's cost is per tensor, so all tensors of a stage travel as one array.
 """
@@ -10,10 +10,12 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from fedrad.models.settings import Stage
 
-from .wire import Wire
+from .encoding import BYTES, Encoding, Flat, Packed, decode, encode
+from .wire import Hash, Wire
 
 
 class UpdateError(Exception):
@@ -24,15 +26,20 @@ class Manifest(Wire):
     """What a packed array holds.
 
     `shapes[i]` belongs to `names[i]`; tensors lie one behind the other in that order, row-major.
+    With another `encoding` than float32, tensors of two and more dimensions are differences to a
+    reference that both ends hold, known by the SHA-256 of its float32 values in the same order;
+    `scales` has one value for each of these with int8. The others are float32 as they are.
     `base_sha256` identifies the base weights they belong to, `sha256` the array's bytes.
     """
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     round: int
     stage: Stage
     names: list[str]
     shapes: list[list[int]]
-    dtype: Literal["float32"] = "float32"
+    encoding: Encoding = "float32"
+    scales: list[float] = Field(default=[])
+    reference: Hash | None = None
     base_sha256: str
     sha256: str
 
@@ -42,12 +49,36 @@ class Manifest(Wire):
         return sum(prod(shape) for shape in self.shapes)
 
     def slices(self) -> dict[str, slice]:
-        """Where each tensor lies in the flat array."""
+        """Where each tensor lies among the values."""
         result, start = {}, 0
         for name, shape in zip(self.names, self.shapes, strict=True):
             result[name] = slice(start, start + prod(shape))
             start += prod(shape)
         return result
+
+    def encodings(self) -> list[Encoding]:
+        """How each tensor travels."""
+        return [self.encoding if len(shape) > 1 else "float32" for shape in self.shapes]
+
+    def with_reference(self, reference: Flat) -> "Manifest":
+        """The same, as differences to these values."""
+        return self.model_copy(update={"reference": identity(reference)})
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the packed array."""
+        each = zip(self.shapes, self.encodings(), strict=True)
+        return sum(prod(shape) * BYTES[how] for shape, how in each)
+
+
+def lay_out(tensors: Mapping[str, NDArray[np.float32]], names: Sequence[str]) -> Flat:
+    """The named tensors one behind the other, as one float32 array."""
+    return np.concatenate([np.asarray(tensors[name], np.float32).ravel() for name in names])
+
+
+def identity(flat: Flat) -> str:
+    """SHA-256 of values, by which both ends know a reference."""
+    return sha256(flat.astype("<f4", copy=False).tobytes()).hexdigest()
 
 
 def pack(
@@ -57,36 +88,69 @@ def pack(
     round_: int,
     stage: Stage,
     base_sha256: str,
-) -> tuple[Manifest, NDArray[np.float32]]:
-    """Lay the named tensors into one flat float32 array."""
-    parts = [np.asarray(tensors[name], dtype=np.float32) for name in names]
-    flat = np.concatenate([part.ravel() for part in parts])
+    encoding: Encoding = "float32",
+    reference: Flat | None = None,
+) -> tuple[Manifest, Packed]:
+    """Pack the named tensors: as they are, or encoded as differences to a `reference` of the same
+    layout."""
     manifest = Manifest(
         round=round_,
         stage=stage,
         names=list(names),
-        shapes=[list(part.shape) for part in parts],
+        shapes=[list(np.shape(tensors[name])) for name in names],
+        encoding=encoding,
+        reference=None if reference is None else identity(reference),
         base_sha256=base_sha256,
-        sha256=sha256(flat.tobytes()).hexdigest(),
+        sha256="",
     )
-    return manifest, flat
+    parts, scales = [], []
+    ways = zip(manifest.slices().items(), manifest.encodings(), strict=True)
+    for (name, where), how in ways:
+        values = np.asarray(tensors[name], np.float32).ravel()
+        if how != "float32":
+            values = values - _needed(reference)[where]
+        part, scale = encode(values, how)
+        parts.append(part)
+        if how == "int8":
+            scales.append(scale)
+    if not np.isfinite(scales).all():
+        raise UpdateError("tensors hold values that are not finite")
+    packed = np.concatenate(parts)
+    sealed = {"scales": scales, "sha256": sha256(packed.data).hexdigest()}
+    return manifest.model_copy(update=sealed), packed
 
 
-def unpack(manifest: Manifest, flat: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-    """The tensors of a packed array, as views of it."""
+def unpack(manifest: Manifest, packed: Packed, reference: Flat | None = None) -> Flat:
+    """The values of a packed array that `check` found sound, (size,). Raises UpdateError where one
+    is not finite."""
+    flat = np.empty(manifest.size, np.float32)
+    scales = iter(manifest.scales)
+    start = 0
+    for where, how in zip(manifest.slices().values(), manifest.encodings(), strict=True):
+        end = start + (where.stop - where.start) * BYTES[how]
+        values = decode(packed[start:end], how, next(scales) if how == "int8" else 1.0)
+        flat[where] = values if how == "float32" else _needed(reference)[where] + values
+        start = end
+    if not np.isfinite(flat).all():
+        raise UpdateError("array holds values that are not finite")
+    return flat
+
+
+def tensors_of(manifest: Manifest, flat: Flat) -> dict[str, NDArray[np.float32]]:
+    """The tensors among unpacked values, as views of them."""
     return {
         name: flat[where].reshape(shape)
         for (name, where), shape in zip(manifest.slices().items(), manifest.shapes, strict=True)
     }
 
 
-def check(manifest: Manifest, flat: NDArray[np.float32], expected: Manifest) -> None:
+def check(manifest: Manifest, packed: Packed, expected: Manifest) -> None:
     """Hold a packed array against what was expected. Raises UpdateError with the first fault.
 
-    Equal must be: round, stage, base weights, names and shapes; the array must have their size,
-    be float32, have the stated hash and be finite.
+    Equal must be: round, stage, base weights, encoding, reference, names and shapes; the array must
+    have their size in bytes and the stated hash.
     """
-    for field in ("round", "stage", "base_sha256"):
+    for field in ("round", "stage", "base_sha256", "encoding", "reference"):
         if getattr(manifest, field) != getattr(expected, field):
             raise UpdateError(
                 f"{field} is {getattr(manifest, field)}, expected {getattr(expected, field)}"
@@ -96,11 +160,17 @@ def check(manifest: Manifest, flat: NDArray[np.float32], expected: Manifest) -> 
         raise UpdateError(f"tensors differ from the stage's: {', '.join(odd[:3]) or 'their order'}")
     if manifest.shapes != expected.shapes:
         raise UpdateError("shapes differ from the stage's")
-    if flat.dtype != np.float32 or flat.shape != (expected.size,):
+    if len(manifest.scales) != manifest.encodings().count("int8"):
+        raise UpdateError("scales are not one for each int8 tensor")
+    if packed.dtype != np.uint8 or packed.shape != (expected.nbytes,):
         raise UpdateError(
-            f"array is {flat.dtype} {flat.shape}, expected float32 ({expected.size},)"
+            f"array is {packed.dtype} {packed.shape}, expected uint8 ({expected.nbytes},)"
         )
-    if sha256(flat.tobytes()).hexdigest() != manifest.sha256:
+    if sha256(packed.data).hexdigest() != manifest.sha256:
         raise UpdateError("array does not have the SHA-256 of its manifest")
-    if not np.isfinite(flat).all():
-        raise UpdateError("array holds values that are not finite")
+
+
+def _needed(reference: Flat | None) -> Flat:
+    if reference is None:
+        raise UpdateError("differences, and no reference they could be to")
+    return reference

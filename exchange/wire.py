@@ -1,6 +1,11 @@
 """The base of all that is sent: typed, closed, without a place for anything unforeseen."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+Hash = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+"""SHA-256 in hexadecimal."""
 
 
 class Wire(BaseModel):

@@ -1,7 +1,8 @@
 """The Flower ServerApp: hands the grid and the experiment's text to `run_experiment`.
 
 Run configuration: `experiment` (text of the file), `out` (absolute folder at the coordinator),
-`wait-seconds` (how long to wait for sites; negative: the experiment's deadline).
+`wait-seconds` (how long to wait for sites; negative: the experiment's patience), `resume` (whether
+to go on from the folder's checkpoint).
 """
 
 from fedrad.exchange.quiet import be_quiet
@@ -14,8 +15,6 @@ from pathlib import Path
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
-
-from fedrad.exchange.experiment import parse_experiment
 
 from .experiment import run_experiment
 
@@ -36,6 +35,7 @@ def main(grid: Grid, context: Context) -> None:
     if not out.is_absolute():
         raise ValueError(f"run configuration: out = {str(out)!r} must be an absolute folder")
     wait = float(context.run_config.get("wait-seconds", -1.0))
-    if wait < 0:
-        wait = parse_experiment(text).federation.deadline_minutes * 60
-    run_experiment(grid, text, out, wait_seconds=wait)
+    run_experiment(
+        grid, text, out, wait_seconds=None if wait < 0 else wait,
+        resume=bool(context.run_config.get("resume", False)),
+    )  # fmt: skip

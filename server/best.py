@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from fedrad.exchange.messages import Counts
 
 from .federation import Federation
+from .rounds import OpenRound
 from .summary import Best, Round
 
 Units = Mapping[str, Mapping[str, Counts]]
@@ -26,19 +27,18 @@ class BestRound:
     def __init__(self, folder: Path) -> None:
         self.file = folder / "best.safetensors"
 
-    def watch(self, federation: Federation, number: int) -> Round:
-        """Run round `number` and keep the model that entered it if it did at least as well as the
-        best so far."""
-        entering = {k: v.detach().clone() for k, v in federation.network.state_dict().items()}
-        result = federation.round(number)
+    def consider(self, round_: OpenRound, result: Round) -> None:
+        """Keep the model that entered a round, as the sites received it, if it did at least as
+        well on their validation patients as the best so far."""
         aurocs = {site: of_site.auroc for site, of_site in result.sites.items()}
-        auroc, best = within_site(aurocs, validation_units(federation)), self.read()
-        if auroc is not None and (best is None or auroc >= best.auroc):
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self.file.with_suffix(".partial")
-            save_file(entering, temporary, {"round": str(number), "auroc": repr(auroc)})
-            temporary.replace(self.file)
-        return result
+        auroc, best = within_site(aurocs, validation_units(round_.federation)), self.read()
+        if auroc is None or (best is not None and auroc < best.auroc):
+            return
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.file.with_suffix(".partial")
+        about = {"round": str(round_.number), "auroc": repr(auroc)}
+        save_file(round_.received(), temporary, about)
+        temporary.replace(self.file)
 
     def read(self) -> Best | None:
         """Round and AUROC of the best model so far."""

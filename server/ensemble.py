@@ -7,7 +7,8 @@ from fedrad.exchange.messages import Counts, Monitoring
 from fedrad.models.ensemble import interpolate
 
 from .best import validation_units, within_site
-from .federation import Federation
+from .model import GlobalModel
+from .questions import Questions
 from .summary import Candidate, Ensemble
 
 log = logging.getLogger("fedrad.server")
@@ -16,23 +17,28 @@ Figures = Mapping[str, Monitoring]
 """Outcome -> figures of one model on one site's validation patients."""
 
 
-def choose_ensemble(federation: Federation) -> Ensemble | None:
-    """Put the best mixture into the federation's network; None where none is asked for.
+def choose_ensemble(questions: Questions) -> Ensemble | None:
+    """The best mixture by the sites' validation figures; None where none is asked for.
 
     The trained model itself (alpha 1) is always a candidate.
     """
+    federation = questions.federation
     grid = federation.experiment.evaluation.ensemble
     if not grid:
         return None
     alphas = sorted({*grid, 1.0})
     log.info("Weight-space ensemble with the base, on the validation patients")
-    ensemble = best(alphas, federation.validation(alphas), validation_units(federation))
+    ensemble = best(alphas, questions.validation(alphas), validation_units(federation))
     for candidate in ensemble.candidates:
         shown = "none" if candidate.auroc is None else f"{candidate.auroc:.3f}"
         log.info("  alpha %.3g: validation AUROC %s", candidate.alpha, shown)
     log.info("  chosen: alpha %.3g%s", ensemble.alpha, f" ({ensemble.why})" if ensemble.why else "")
-    federation.network = interpolate(federation.base.network, federation.network, ensemble.alpha)
     return ensemble
+
+
+def mix(model: GlobalModel, alpha: float) -> None:
+    """Put a mixture with the base in the place of the trained network."""
+    model.network = interpolate(model.base.network, model.network, alpha)
 
 
 def best(

@@ -3,7 +3,7 @@
 import importlib.metadata
 import json
 import logging
-from dataclasses import replace
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,30 +11,37 @@ import torch
 from flwr.serverapp import Grid
 
 from fedrad.exchange.experiment import parse_experiment
-from fedrad.exchange.figures import Missing
 from fedrad.exchange.lineage import Ancestor, Lineage, read_lineage, write_lineage
 from fedrad.exchange.messages import Readiness
 from fedrad.models.weight_files import file_sha256
 from fedrad.models.weights import Base, load_base, save
 
 from .best import BestRound
+from .checkpoint import Checkpoint, Progress
+from .choices import Choices
 from .comparisons import comparisons, subgroups
-from .evaluation import Choices, choose, measure, spent
+from .evaluation import Evaluation, epsilon, tested
 from .federation import ExperimentFailed, Federation
-from .figures import Tested, cells, overall
+from .figures import cells, overall
+from .model import GlobalModel
+from .questions import Questions
 from .records import Records
 from .report import write_report
-from .summary import Provenance, Round, SiteEntry, Summary
+from .rounds import OpenRound
+from .summary import Provenance, SiteEntry, Summary
 
 log = logging.getLogger("fedrad.server")
 
 
-def run_experiment(grid: Grid, text: str, folder: Path, *, wait_seconds: float) -> Summary:
+def run_experiment(
+    grid: Grid, text: str, folder: Path, *, wait_seconds: float | None = None, resume: bool = False
+) -> Summary:
     """Run the experiment of a file's text over the sites of a grid; leave its results in a folder.
 
-    `wait_seconds`: how long to wait for sites to come. Raises ExperimentFailed or WeightsError
-    before anything is written where it cannot start; once sites have met, a failure leaves a
-    summary and report of what there is before it is raised.
+    `wait_seconds`: how long to wait for sites, at the start and where a quorum is lost; else the
+    experiment's patience. `resume`: go on from the folder's checkpoint, of the same text. Raises
+    ExperimentFailed or WeightsError before anything is written where it cannot start; once sites
+    have met, a failure leaves a summary and report of what there is before it is raised.
     """
     experiment = parse_experiment(text)
     base = load_base(
@@ -42,68 +49,116 @@ def run_experiment(grid: Grid, text: str, folder: Path, *, wait_seconds: float) 
         dropout=experiment.recipe.dropout,
     )  # fmt: skip
     lineage = read_lineage(base.metadata)
-    started = _now()
-    if (folder / "experiment.toml").exists():
-        raise ExperimentFailed(f"{folder}: holds an experiment already; give another folder")
+    checkpoint = Checkpoint(folder / "checkpoint")
+    file = folder / "experiment.toml"
+    if file.exists() and not resume:
+        raise ExperimentFailed(
+            f"{folder}: holds an experiment already; give another folder, or `fedrad resume` it"
+        )
+    if resume and not (file.is_file() and file.read_text(encoding="utf-8") == text):
+        raise ExperimentFailed(f"{folder}: holds no experiment of this text to go on with")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "experiment.toml").write_text(text, encoding="utf-8")
-    records = Records(folder / "records.sqlite")
-    federation = Federation(grid, experiment, base, records, folder)
-    results = _Results()
-    try:
-        log.info("Evaluation plan %s", experiment.evaluation_sha256[:12])
-        federation.meet(wait_seconds)
-        best = BestRound(folder / "checkpoint")
-        _train(federation, results, best)
-        results.choices = choose(federation, best)
-        results.tested = measure(federation, results.choices)
-        results.status = "completed"
-    except ExperimentFailed as failure:
-        results.why = str(failure)
-        raise
-    except KeyboardInterrupt:
-        results.status, results.why = "stopped", "stopped by the coordinator"
-        raise
-    finally:
-        summary = _write(federation, results, base, lineage, started, folder)
-        records.close()
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(checkpoint.held())
+        except BlockingIOError:
+            raise ExperimentFailed(f"{folder}: another run is at work on this experiment") from None
+        progress = checkpoint.load() or Progress(experiment=experiment.identity, started=_now())
+        if progress.status == "completed":
+            raise ExperimentFailed(f"{folder}: this experiment is completed")
+        file.write_text(text, encoding="utf-8")
+        records = stack.enter_context(closing(Records(folder / "records.sqlite")))
+        patience = experiment.federation.patience_hours * 3600
+        federation = Federation(
+            grid, experiment, base.digest, records,
+            patience_seconds=patience if wait_seconds is None else wait_seconds,
+        )  # fmt: skip
+        run = _Run(federation, GlobalModel(experiment, base), checkpoint, progress, folder)
+        try:
+            run.all()
+        except ExperimentFailed as failure:
+            progress.why = str(failure)
+            raise
+        except OSError as error:
+            progress.why = (
+                f"the folder cannot be written ({error.strerror}): make room, then `fedrad resume`"
+            )
+            raise ExperimentFailed(f"{folder}: {progress.why}") from error
+        except KeyboardInterrupt:
+            progress.status, progress.why = "stopped", "stopped by the coordinator"
+            raise
+        finally:
+            summary = _write(run, base, lineage, folder)
     return summary
 
 
-class _Results:
-    """What has been found so far; the summary is written from it however the run ends."""
+class _Run:
+    """One run of an experiment: from the start, or from where an earlier run stood."""
 
-    def __init__(self) -> None:
-        self.status = "failed"
-        self.why: str | None = "an unexpected error; see the log"
-        self.rounds: list[Round] = []
-        self.choices = Choices()
-        self.tested = Tested()
+    def __init__(
+        self, federation: Federation, model: GlobalModel, checkpoint: Checkpoint,
+        progress: Progress, folder: Path,
+    ) -> None:  # fmt: skip
+        self.federation = federation
+        self.model = model
+        self.checkpoint = checkpoint
+        self.progress = progress
+        self.folder = folder
+        self.experiment = federation.experiment
+        self.best = BestRound(checkpoint.folder)
+
+    def all(self) -> None:
+        """Meet, train, evaluate; each step is found done after a resume."""
+        progress, federation = self.progress, self.federation
+        progress.status, progress.why = "failed", "an unexpected error; see the log"
+        log.info("Evaluation plan %s", self.experiment.evaluation_sha256[:12])
+        if progress.rounds:
+            log.info("Going on after round %d", len(progress.rounds))
+        self.checkpoint.restore(progress, self.model)
+        federation.meet({*self.experiment.federation.sites, *progress.sites})
+        federation.sites = progress.sites | federation.sites
+        self._train()
+        evaluation = Evaluation(
+            Questions(federation, self.model), self.best, progress, self.checkpoint.folder,
+            self._save,
+        )  # fmt: skip
+        if self.experiment.evaluation.local_baseline:
+            evaluation.train_alone()
+        evaluation.choose()
+        evaluation.measure()
+        progress.status = "completed"
+        self._save()
+
+    def _train(self) -> None:
+        schedule, progress = self.federation.schedule, self.progress
+        current = set(progress.current) if progress.rounds else set(self.federation.sites)
+        for number in range(len(progress.rounds), schedule.rounds):
+            log.info(
+                "Round %d of %d, stage %s", number + 1, schedule.rounds, schedule.stage(number)
+            )
+            opened = OpenRound(
+                self.federation, self.model, number, self.checkpoint.folder / "spool", current
+            )
+            result, current = opened.run()
+            self.best.consider(opened, result)
+            progress.rounds.append(result)
+            progress.current = sorted(current)
+            self._save(self.model)
+            opened.spool.clear()
+
+    def _save(self, model: GlobalModel | None = None) -> None:
+        self.progress.sites = self.federation.sites
+        self.checkpoint.save(self.progress, model)
 
 
-def _train(federation: Federation, results: _Results, best: BestRound) -> None:
-    schedule = federation.schedule
-    for number in range(schedule.rounds):
-        log.info("Round %d of %d, stage %s", number + 1, schedule.rounds, schedule.stage(number))
-        results.rounds.append(best.watch(federation, number))
-    if federation.experiment.evaluation.local_baseline:
-        log.info("Local-only models, for comparison")
-        federation.baselines()
-
-
-def _write(
-    federation: Federation, results: _Results, base: Base, lineage: Lineage, started: str,
-    folder: Path,
-) -> Summary:  # fmt: skip
+def _write(run: _Run, base: Base, lineage: Lineage, folder: Path) -> Summary:
+    federation, results = run.federation, run.progress
     experiment, sites = federation.experiment, sorted(federation.sites)
-    choices, calibration = results.choices, results.choices.calibration.get("global", {})
-    silent: dict[str, Missing] = {
-        site: "not run" for site in sites if site not in results.tested.releases
-    }
-    tested = replace(results.tested, absent=silent | dict(results.tested.absent))
+    found, choices = tested(results), results.choices or Choices()
+    calibration = choices.calibration.get("global", {})
     models = ["base", *(f"local:{site}" for site in sites), "global"]
-    models += ["best"] if "best" in choices.models else []
-    in_groups, gaps = subgroups(tested, experiment)
+    models += ["best"] if "best" in choices.thresholds else []
+    in_groups, gaps = subgroups(found, experiment)
     model_file = folder / "model.safetensors"
     if results.status == "completed":
         trained = {
@@ -111,12 +166,12 @@ def _write(
         }
         own = Ancestor(experiment=experiment.identity, sites=tuple(sorted(trained)))
         save(
-            model_file, federation.network, outputs=list(experiment.outcomes),
+            model_file, run.model.network, outputs=list(experiment.outcomes),
             description=f"global model of {experiment.name}", base_sha256=base.digest,
             calibration=json.dumps(
                 {k: c.model_dump() if c else None for k, c in calibration.items()}
             ),
-            ensemble_alpha=repr(choices.ensemble.alpha if choices.ensemble else 1.0),
+            ensemble_alpha=repr(results.ensemble.alpha if results.ensemble else 1.0),
             **write_lineage((*lineage, own)),
         )  # fmt: skip
     summary = Summary(
@@ -126,8 +181,8 @@ def _write(
         why=None if results.status == "completed" else results.why,
         models=models,
         sites=sites,
-        cells=cells(tested, models, experiment),
-        overall=overall(tested, models, experiment),
+        cells=cells(found, models, experiment),
+        overall=overall(found, models, experiment),
         rounds=results.rounds,
         provenance=Provenance(
             fedrad=importlib.metadata.version("fedrad"),
@@ -136,18 +191,18 @@ def _write(
             base_sha256=base.digest,
             base_description=base.description,
             model_sha256=file_sha256(model_file) if model_file.is_file() else None,
-            started=started,
+            started=results.started,
             finished=_now(),
         ),
         site_entries={site: _entry(federation.sites[site]) for site in sites},
         absent=federation.absent,
-        ensemble=choices.ensemble,
-        calibration=dict(calibration),
-        best=choices.best,
-        comparisons=comparisons(tested, experiment),
+        ensemble=results.ensemble,
+        calibration=calibration,
+        best=results.best,
+        comparisons=comparisons(found, experiment),
         subgroups=in_groups,
         gaps=gaps,
-        epsilon=spent(choices, tested),
+        epsilon=epsilon(results),
     )
     summary.write(folder)
     write_report(folder)

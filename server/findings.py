@@ -194,7 +194,7 @@ def _compared(summary: Summary, overall: dict[Family, Overall | None]) -> str:
     ]  # fmt: skip
     if not paired:
         return _overlaps(overall)
-    names: dict[str, str] = {**FAMILIES}
+    names = {str(family): name for family, name in FAMILIES.items()}
     parts = []
     for c in paired:
         value = c.difference or 0.0

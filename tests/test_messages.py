@@ -78,7 +78,7 @@ def test_a_reason_is_a_word_of_the_list():
 
 
 def test_a_message_survives_the_record():
-    flat = np.arange(5, dtype=np.float32)
+    flat = np.arange(5, dtype=np.uint8)
     message, again = from_record(to_record(Refusal(reason="cohort"), flat), Refusal)
     assert message == Refusal(reason="cohort")
     np.testing.assert_array_equal(again, flat)

@@ -264,7 +264,7 @@ def all_settings(model: type[Settings]) -> set[type[Settings]]:
 
 def test_no_part_of_an_experiment_takes_what_it_does_not_know() -> None:
     parts = all_settings(Experiment)
-    assert len(parts) == 8
+    assert len(parts) == 9
     assert all(m.model_config["extra"] == "forbid" and m.model_config["frozen"] for m in parts)
 
 
@@ -293,6 +293,7 @@ def test_how_a_model_is_trained_is_no_part_of_what_is_planned_to_be_reported(tex
 CHANGED: dict[str, Any] = {
     "test": 0.4, "validation": 0.2, "index_image": "latest", "minimum_units": 20,
     "confidence": 0.9, "local_baseline": False, "ensemble": [0.5], "test_after": "2024-06-30",
+    "travel": True, "subgroups": {"sex": ["F", "M"]},
 }  # fmt: skip
 
 

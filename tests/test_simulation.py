@@ -18,15 +18,16 @@ from fedrad.client.participant import Participant
 from fedrad.client.settings import open_site
 from fedrad.deploy.grid import InProcessGrid
 from fedrad.deploy.simulation import Refused, prepare, simulate
-from fedrad.exchange.experiment import parse_experiment
+from fedrad.exchange.experiment import FederationSettings, parse_experiment
 from fedrad.exchange.messages import RoundReply, from_record, to_record
-from fedrad.exchange.update import pack
+from fedrad.exchange.update import pack, tensors_of, unpack
 from fedrad.models.training import score
-from fedrad.server.aggregation import Spooled, average
+from fedrad.server.aggregation import combine
 from fedrad.server.experiment import run_experiment
 from fedrad.server.federation import ExperimentFailed
 from fedrad.server.records import Records
-from fedrad.server.summary import read_summary
+from fedrad.server.spool import Spooled
+from fedrad.server.summary import SiteRound, read_summary
 
 GOLDEN = {"a": [1.5159, 0.8087], "b": [0.9149, 0.7052], "within": 0.4646}
 """Training losses per round and the global model's within-site AUROC, torch 2.15 on x86-64."""
@@ -172,10 +173,10 @@ def test_the_averaged_model_is_the_mean_of_the_updates_weighted_by_units(tmp_pat
     spooled = {}
     weights = [5, 1, 3]
     for i, t in enumerate(tensors):
-        manifest, flat = pack(t, list(t), round_=0, stage="probe", base_sha256="b")
-        np.save(tmp_path / f"{i}.npy", flat)
-        spooled[str(i)] = Spooled(tmp_path / f"{i}.npy", weights[i])
-    averaged = average(spooled, manifest)
+        manifest, packed = pack(t, list(t), round_=0, stage="probe", base_sha256="b")
+        np.save(tmp_path / f"{i}.npy", unpack(manifest, packed))
+        spooled[str(i)] = Spooled(tmp_path / f"{i}.npy", weights[i], SiteRound(status="ok"))
+    averaged = tensors_of(manifest, combine(spooled, manifest, FederationSettings()))
     share = np.array(weights) / 9
     for name in ("x.weight", "bn.running_mean"):
         expected = sum(w * t[name] for w, t in zip(share, tensors, strict=True))
@@ -200,17 +201,18 @@ class Tampering(InProcessGrid):
         for reply in replies:
             about = reply.metadata
             if about.message_type == "train.round" and about.src_node_id == 2:
-                sent, flat = from_record(reply.content, RoundReply)
+                sent, packed = from_record(reply.content, RoundReply)
+                flat = packed.view(np.float32)  # as it was sent, without encoding
                 reply.content = to_record(*self.change(sent, flat))
         return replies
 
 
 def repacked(reply: RoundReply, flat: np.ndarray, **what):
     """The reply with another array, its hash made to fit, and a manifest changed in places."""
-    flat = flat.astype(np.float32)
-    fields = {"sha256": sha256(flat.tobytes()).hexdigest()} | what
+    packed = flat.astype(np.float32).view(np.uint8)
+    fields = {"sha256": sha256(packed.tobytes()).hexdigest()} | what
     manifest = reply.manifest.model_copy(update=fields)
-    return reply.model_copy(update={"manifest": manifest}), flat
+    return reply.model_copy(update={"manifest": manifest}), packed
 
 
 @pytest.mark.parametrize(
@@ -218,11 +220,11 @@ def repacked(reply: RoundReply, flat: np.ndarray, **what):
     [
         (lambda r, f: repacked(r, np.where(np.arange(f.size) == 3, np.nan, f)), "not finite"),
         (lambda r, f: repacked(r, f, names=r.manifest.names[::-1]), "their order"),
-        (lambda r, f: repacked(r, f[:-1]), "expected float32"),
+        (lambda r, f: repacked(r, f[:-1]), "expected uint8"),
         (lambda r, f: repacked(r, f, sha256="0" * 64), "SHA-256"),
         (lambda r, f: repacked(r, f, round=9), "round is 9"),
         (lambda r, _: (r, None), "without its tensors"),
-        (lambda r, f: (r.model_copy(update={"units": 0}), f), "trained on no unit"),
+        (lambda r, f: repacked(r.model_copy(update={"images": 0}), f), "trained on no image"),
     ],
 )
 def test_an_unsound_update_is_rejected_and_its_site_named(

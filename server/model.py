@@ -1,0 +1,93 @@
+"""The model that sites train together: as it is, and as they received it."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fedrad.exchange.encoding import Flat, Packed
+from fedrad.exchange.experiment import Experiment
+from fedrad.exchange.update import Manifest, lay_out, pack, tensors_of, unpack
+from fedrad.models.network import stage_tensors
+from fedrad.models.settings import Stage
+from fedrad.models.weights import Base
+
+Tensors = dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Broadcast:
+    """A round's model on its way out.
+
+    `full` is what every site can read; `difference`, if any, what one needs the model of the last
+    broadcast for. Both decode to `start` (size,), the values that sites train from.
+    """
+
+    full: tuple[Manifest, Packed]
+    difference: tuple[Manifest, Packed] | None
+    start: Flat
+
+    @property
+    def expected(self) -> Manifest:
+        """The manifest that a site's update must have, but for its scales and hash."""
+        if self.difference is None:
+            return self.full[0]
+        return self.difference[0].with_reference(self.start)
+
+
+class GlobalModel:
+    """The global network, the last model sent, and the moments of the server's strategy.
+
+    What encoding a broadcast loses stays in the difference between the two, and so goes out with
+    the next one: error feedback without a residual of its own.
+    """
+
+    def __init__(self, experiment: Experiment, base: Base) -> None:
+        self.experiment = experiment
+        self.base = base
+        self.network = copy.deepcopy(base.network)
+        self.sent: Tensors = {}
+        self.moments: Tensors = {}
+
+    def broadcast(self, stage: Stage, round_: int) -> Broadcast:
+        """Pack a stage's tensors for round `round_` (from 0), and remember what arrives."""
+        encoding = self.experiment.federation.encoding
+        if encoding == "float32":
+            full = self.packed(stage, round_)
+            return Broadcast(full, None, unpack(*full))
+        names = self.names(stage)
+        held = self._tensors(self.base.network.state_dict()) | self.sent
+        reference = lay_out(held, names)
+        difference = pack(
+            self._tensors(self.network.state_dict()), names, round_=round_, stage=stage,
+            base_sha256=self.base.digest, encoding=encoding, reference=reference,
+        )  # fmt: skip
+        start = unpack(*difference, reference)
+        self.sent = tensors_of(difference[0], start)
+        full = pack(self.sent, names, round_=round_, stage=stage, base_sha256=self.base.digest)
+        return Broadcast(full, difference, start)
+
+    def packed(
+        self, stage: Stage, round_: int, state: Mapping[str, torch.Tensor] | None = None
+    ) -> tuple[Manifest, Packed]:
+        """A stage's tensors as they are: of the global model, or of another `state`."""
+        tensors = self._tensors(self.network.state_dict() if state is None else state)
+        return pack(
+            tensors, self.names(stage), round_=round_, stage=stage, base_sha256=self.base.digest
+        )
+
+    def names(self, stage: Stage) -> list[str]:
+        """The tensors that move in a stage and that sites share."""
+        return stage_tensors(self.network, stage, self.experiment.recipe)
+
+    def put(self, tensors: Mapping[str, NDArray[np.float32]]) -> None:
+        """Replace some tensors of the network."""
+        state = {name: torch.from_numpy(np.ascontiguousarray(v)) for name, v in tensors.items()}
+        self.network.load_state_dict(state, strict=False)
+
+    @staticmethod
+    def _tensors(state: Mapping[str, torch.Tensor]) -> Tensors:
+        return {name: value.numpy() for name, value in state.items()}
