@@ -123,7 +123,7 @@ def central(simulation: Simulation) -> list[Row]:
             )
             for part in ("validation", "test")
         }  # fmt: skip
-        evaluation = Evaluation(experiment, p.disclosure, p.own_name)
+        evaluation = Evaluation(experiment, p.disclosure, f"local:{p.site.name}")
         releases[p.site.name] = evaluation.release(
             "test", parts["test"], parts["validation"], ["global"], {}, {}
         )

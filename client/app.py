@@ -41,6 +41,7 @@ from .ledger import Ledger
 from .log import site_log
 from .participant import Participant
 from .problems import SiteProblem
+from .scoring import Scoring
 from .settings import Site, open_site
 
 SITES_VARIABLE = "FEDRAD_SIMULATED_SITES"
@@ -93,7 +94,7 @@ def score(message: Message, context: Context) -> Message:
     return _answer(
         message, context,
         lambda participant, record: (
-            participant.score(*from_record(record, ScoreRequest)), None
+            Scoring(participant).score(*from_record(record, ScoreRequest)), None
         ),
     )  # fmt: skip
 
@@ -104,7 +105,7 @@ def release(message: Message, context: Context) -> Message:
     return _answer(
         message, context,
         lambda participant, record: (
-            participant.release(from_record(record, ReleaseRequest)[0]), None
+            Scoring(participant).release(from_record(record, ReleaseRequest)[0]), None
         ),
     )  # fmt: skip
 

@@ -3,7 +3,7 @@
 import copy
 import importlib.metadata
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -15,18 +15,15 @@ from torch import Tensor
 
 from fedrad.exchange.encoding import Packed
 from fedrad.exchange.experiment import Experiment
-from fedrad.exchange.figures import Missing, ModelName, Part, Release
+from fedrad.exchange.figures import Missing, Part
 from fedrad.exchange.lineage import Ancestor, read_lineage, write_lineage
 from fedrad.exchange.messages import (
     BaselineReply,
     BaselineRequest,
     Monitoring,
     Readiness,
-    ReleaseRequest,
     RoundReply,
     RoundRequest,
-    ScoreReply,
-    ScoreRequest,
     ValidationReply,
     ValidationRequest,
 )
@@ -39,17 +36,15 @@ from fedrad.models.optimizer import TooLittleMemoryError
 from fedrad.models.settings import Stage
 from fedrad.models.training import TrainingFigures, score, train_round
 from fedrad.models.weight_files import WeightsError
-from fedrad.models.weights import Base, load_base, read_model, save
+from fedrad.models.weights import Base, load_base, save
 
 from .cohort import Cohort, Pseudonyms, SplitFile, read_cohort, sift
 from .disclosure import Disclosure, known
-from .evaluation import Evaluation, Scored, group_of
 from .images import ImageStore, StoredImages
 from .kept import Kept
 from .link import Link
 from .log import site_log
 from .problems import SiteProblem
-from .scored import ReleasedFigures, ScoredUnits, digest_of
 from .settings import Site
 from .trained import TrainedUnits, check_lineage
 
@@ -72,9 +67,6 @@ class Participant:
         )
         self.folder = site.state / "experiments" / f"{experiment.name}-{experiment.identity[:12]}"
         self.kept = Kept(self.folder / "kept")
-        self.scored = ScoredUnits(self.folder / "scores")
-        self.released = ReleasedFigures(self.folder / "released")
-        self.own_name: ModelName = f"local:{site.name}"
 
     # What the site has
 
@@ -230,7 +222,7 @@ class Participant:
         started = time.perf_counter()
         torch.set_num_threads(self.threads)
         stage = self.schedule.stage(request.round)
-        network = self._global_model(request.manifest, packed, stage, request.round)
+        network = self.global_model(request.manifest, packed, stage, request.round)
         monitoring = self._monitoring(network)
         if self.does_not_train_because:
             self.link.skip(request.manifest)
@@ -289,34 +281,9 @@ class Participant:
         """Evaluate mixtures of the global model and the base on the validation patients."""
         torch.set_num_threads(self.threads)
         stage, rounds = self.schedule.last_stage, self.schedule.rounds
-        tuned = self._global_model(request.manifest, packed, stage, rounds)
+        tuned = self.global_model(request.manifest, packed, stage, rounds)
         mixtures = (interpolate(self.base.network, tuned, alpha) for alpha in request.alphas)
         return ValidationReply(figures=[self._monitoring(network) for network in mixtures])
-
-    def score(self, request: ScoreRequest, packed: Packed | None) -> ScoreReply:
-        """Score a model on a part of the units; the scores stay here until the release."""
-        torch.set_num_threads(self.threads)
-        model = self._named(request.model)
-        network = self._network(model, request.manifest, packed)
-        if network is None:
-            return ScoreReply(missing=self._why_missing(model))
-        logits = score(network, self.parts[request.part].images, device=self.device)
-        self.scored.save(request.part, model, self.keys(request.part), logits)
-        return ScoreReply()
-
-    def release(self, request: ReleaseRequest) -> Release:
-        """Figures of the models scored on a part, within the site's rule, once."""
-        models = list(dict.fromkeys(self._named(model) for model in request.models))
-        units = self._scored(request.part, models)
-        digest = digest_of(request, dict(units.logits))
-        if earlier := self.released.earlier(request.part, digest):
-            return earlier
-        released = Evaluation(self.experiment, self.disclosure, self.own_name).release(
-            request.part, units, self._scored("validation", models), models, request.operating,
-            {model: self._why_missing(model) for model in models},
-        )  # fmt: skip
-        self.released.record(digest, released)
-        return released
 
     # Parts of these
 
@@ -374,7 +341,7 @@ class Participant:
         text = f"{self.experiment.seed}:{self.site.name}:{round_}"
         return int.from_bytes(sha256(text.encode()).digest()[:4])
 
-    def _global_model(
+    def global_model(
         self, manifest: Manifest, packed: Packed | None, stage: Stage, round_: int
     ) -> ResNet:
         """The base with the received tensors in it, and with the site's own normalisation where
@@ -386,44 +353,3 @@ class Participant:
             own = network.state_dict().keys() & (kept := self.kept.before(round_)).keys()
             network.load_state_dict({name: kept[name] for name in own}, strict=False)
         return network
-
-    def _named(self, model: ModelName) -> ModelName:
-        """`local` is this site's own."""
-        return self.own_name if model == "local" else model
-
-    def _network(
-        self, model: ModelName, manifest: Manifest | None, packed: Packed | None
-    ) -> ResNet | None:
-        """The network to score; None where this site has none or may not score it."""
-        if model == "base":
-            return self.base.as_model(self.experiment.outcomes, self.experiment.model.base_outputs)
-        if model == self.own_name:
-            there = self.local_file.is_file()
-            return read_model(self.local_file, self.base.network) if there else None
-        if model.startswith("local:") and not self.site.settings.policy.test_other_models:
-            return None
-        if manifest is None:
-            raise SiteProblem("request", f"the request came without the tensors of {model}")
-        return self._global_model(
-            manifest, packed, self.schedule.last_stage, self.schedule.rounds
-        )  # fmt: skip
-
-    def _why_missing(self, model: ModelName) -> Missing:
-        """Why this site has no scores of a model."""
-        if model == self.own_name:
-            return self.does_not_train_because or "not run"
-        other = model.startswith("local:")
-        return (
-            "declined" if other and not self.site.settings.policy.test_other_models else "not run"
-        )
-
-    def _scored(self, part: Part, models: Sequence[ModelName]) -> Scored:
-        """Labels and groups of a part, and the scores that are there of some models."""
-        examples, keys = self.parts[part], self.keys(part)
-        logits = {m: z for m in models if (z := self.scored.read(part, m, keys)) is not None}
-        units = [self.cohort.units[row] for row in self.rows[part]]
-        groups = {
-            column: group_of([unit.values.get(column, "") for unit in units], named)
-            for column, named in self.experiment.evaluation.subgroups.items()
-        }
-        return Scored(examples.labels, examples.patients, logits, groups)

@@ -17,6 +17,7 @@ from fedrad.client.evaluation import Evaluation, Scored
 from fedrad.client.figures import Units, deviations, variance
 from fedrad.client.ledger import Ledger
 from fedrad.client.participant import Participant
+from fedrad.client.scoring import Scoring
 from fedrad.client.settings import open_site
 from fedrad.deploy.simulation import prepare, simulate
 from fedrad.exchange.experiment import Experiment, ExperimentError, group_names, parse_experiment
@@ -133,9 +134,10 @@ def test_a_traveller_scores_there_as_its_own_site_would(sites, tmp_path):
     request = ScoreRequest(part="test", model="local")
     assert len(host.parts["test"]) == 12, "b's patients, to be looked at with a's own file"
     host.site = guest.site
-    host.folder, host.own_name = guest.folder, "local:a"
-    host.score(request, None)
-    logits = host.scored.read("test", "local:a", host.keys("test"))
+    host.folder = guest.folder
+    scoring = Scoring(host)
+    scoring.score(request, None)
+    logits = scoring.scored.read("test", "local:a", host.keys("test"))
     labels = host.parts["test"].labels[:, 0]
     cell = next(c for c in summary.cells if (c.model, c.site) == ("local:a", "b"))
     assert cell.auroc == roc_auc_score(labels, logits[:, 0])
@@ -258,11 +260,11 @@ def test_all_that_is_asked_before_the_test_can_be_answered_without_test_patients
         stage_tensors(net, stage, site.experiment.recipe),
         round_=site.schedule.rounds, stage=stage, base_sha256=site.base.digest,
     )  # fmt: skip
-    site.score(ScoreRequest(part="validation", model="global", manifest=manifest), flat)
-    sent = site.release(ReleaseRequest(part="validation", models=["global"]))
+    Scoring(site).score(ScoreRequest(part="validation", model="global", manifest=manifest), flat)
+    sent = Scoring(site).release(ReleaseRequest(part="validation", models=["global"]))
     assert sent.scores[0].histogram is not None
     with pytest.raises(AssertionError, match="reached for"):
-        site.score(ScoreRequest(part="test", model="global", manifest=manifest), flat)
+        Scoring(site).score(ScoreRequest(part="test", model="global", manifest=manifest), flat)
 
 
 def test_the_best_round_is_tested_too_where_it_is_not_the_last(sites, tmp_path):
@@ -287,7 +289,7 @@ def test_a_second_question_about_the_same_patients_is_refused(sites, tmp_path):
     said = json.loads((site.folder / "released" / "test.json").read_text().split("\n")[1])
     assert {s["model"] for s in said["scores"]} >= {"global", "local:a"}
     with pytest.raises(Exception, match="released for this experiment already"):
-        site.release(ReleaseRequest(part="test", models=["global"]))
+        Scoring(site).release(ReleaseRequest(part="test", models=["global"]))
 
 
 def test_a_random_site_is_what_it_says() -> None:
