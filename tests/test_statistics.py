@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_federations import SiteScores, errors, federation, figures, release
+from random_federations import SiteScores, errors, federation, figures, normals, release
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
@@ -30,12 +30,6 @@ OPEN = Disclosure(minimum_units=1, minimum_bin=3)
 
 def scores_of(data: dict[str, SiteScores], rule: Disclosure = OPEN) -> list[Scores]:
     return [release(site, own, rule).scores[0] for site, own in data.items()]
-
-
-def normals(rng: np.random.Generator, positives: int, negatives: int, auroc: float) -> SiteScores:
-    labels = np.repeat([1, 0], [positives, negatives]).astype(np.float32)
-    distance = np.sqrt(2) * norm.ppf(auroc)
-    return SiteScores(rng.normal(size=len(labels)) + distance * labels, labels)
 
 
 # All figures of random federations
