@@ -24,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Federated training on chest radiographs. Research use only; not a medical device.",
 )
+Folder = Annotated[Path, typer.Argument(help="Folder of an experiment.")]
 weights_app = typer.Typer(no_args_is_help=True, help="Base weights.")
 app.add_typer(weights_app, name="weights")
 
@@ -77,6 +78,80 @@ def simulate(
 
 
 @app.command()
+def run(
+    experiment: Annotated[Path, typer.Argument(help="Experiment file (TOML).")],
+    out: Annotated[Path, typer.Option(help="New folder for the results.")],
+    superlink: Annotated[str, typer.Option(help="HOST:PORT of the SuperLink on this machine.")],
+    root_certificates: Annotated[
+        Path | None,
+        typer.Option(help="Certificate authority of the SuperLink; none: no TLS, loopback only."),
+    ] = None,
+) -> None:
+    """Run an experiment over the hospitals that are connected to a SuperLink.
+
+    Ctrl-C leaves it running; `fedrad status` shows it, `fedrad stop` stops it.
+    """
+    from .deployed import run_deployed
+    from .flower_processes import Connection
+    from .simulation import Refused
+    from .table import show
+
+    show_progress()
+    try:
+        summary = run_deployed(experiment, out, Connection(superlink, root_certificates))
+    except Refused as refused:
+        fail(str(refused))
+    show(summary, out)
+
+
+@app.command()
+def resume(folder: Folder) -> None:
+    """Go on with an experiment that ended early, from its last checkpoint."""
+    from .deployed import NOTE, resume_deployed
+    from .flower_engine import run_flower
+    from .simulation import Refused, noted, simulate
+    from .table import show
+
+    show_progress()
+    try:
+        if simulation := noted(folder):
+            summary = (run_flower if simulation[1] == "flower" else simulate)(simulation[0])
+        elif (folder / NOTE).is_file():
+            summary = resume_deployed(folder)
+        else:
+            fail(f"{folder}: holds no experiment; give the --out of `fedrad run` or `simulate`")
+    except Refused as refused:
+        fail(str(refused))
+    show(summary, folder)
+
+
+@app.command()
+def status(
+    folder: Folder,
+    once: Annotated[bool, typer.Option(help="Show it once, instead of live.")] = False,
+) -> None:
+    """Show how far an experiment is: rounds, sites, curves, time left; live until it ends."""
+    from .status import watch
+
+    try:
+        watch(folder, once=once)
+    except FileNotFoundError:
+        fail(f"{folder}: holds no experiment; give the --out of `fedrad run` or `simulate`")
+
+
+@app.command()
+def stop(folder: Folder) -> None:
+    """Stop an experiment at the next moment between two answers; `fedrad resume` goes on."""
+    from fedrad.server.checkpoint import Checkpoint
+
+    checkpoint = Checkpoint(folder / "checkpoint")
+    if not checkpoint.is_held():
+        fail(f"{folder}: no run is at work on an experiment here")
+    checkpoint.stop_file.touch()
+    print("asked to stop; what sites have answered is kept")
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the demonstration.")] = Path("demo"),
 ) -> None:
@@ -91,7 +166,7 @@ def demo(
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="Folder of an experiment.")],
+    folder: Folder,
     open_: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
     """Draw report.html anew from summary.json."""
@@ -169,8 +244,11 @@ def main() -> None:
     except Exception as error:
         # Imported here, for torch takes seconds, which `fedrad init` need not wait for.
         from fedrad.models.weight_files import WeightsError
-        from fedrad.server.federation import ExperimentFailed
+        from fedrad.server.federation import ExperimentFailed, Stopped
 
+        if isinstance(error, Stopped):
+            print("Stopped; `fedrad resume` goes on from here", file=sys.stderr)
+            raise SystemExit(1) from None
         if not isinstance(error, ExperimentFailed | WeightsError):
             raise
         print(f"The experiment failed: {error}", file=sys.stderr)

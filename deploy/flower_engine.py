@@ -17,8 +17,8 @@ from fedrad.client.settings import open_site
 from fedrad.server.federation import ExperimentFailed
 from fedrad.server.summary import Summary, read_summary
 
-from .flower_processes import FlowerError, Settings, own_flower
-from .simulation import Simulation
+from .flower_processes import Flower, FlowerError, Settings, own_flower
+from .simulation import Simulation, note
 
 log = logging.getLogger("fedrad.server")
 
@@ -37,7 +37,7 @@ def run_flower(simulation: Simulation) -> Summary:
     Every process and file of Flower and Ray is gone when this returns or raises. Raises
     ExperimentFailed with the reason.
     """
-    last: list[str] = []
+    note(simulation, "flower")
     try:
         with own_flower({SITES_VARIABLE: json.dumps(simulation.nodes)}) as flower:
             flower.start_superlink("--simulation")
@@ -45,16 +45,26 @@ def run_flower(simulation: Simulation) -> Summary:
                 "experiment": simulation.text,
                 "out": str(simulation.folder),
                 "wait-seconds": WAIT_SECONDS,
+                "resume": simulation.resume,
             }
-            for line in flower.run(run_config, _resources(simulation)):
-                if ours := _OURS.fullmatch(line):
-                    log.log(logging.getLevelNamesMapping()[ours[1]], "%s", ours[2])
-                last = [*last[1 - LAST_LINES :], line]
+            return follow(flower, run_config, simulation.folder, _resources(simulation))
     except FlowerError as error:
         raise ExperimentFailed(str(error)) from error
-    if not (simulation.folder / "summary.json").is_file():
-        raise ExperimentFailed("Flower's simulation ended early:\n" + "\n".join(last))
-    summary = read_summary(simulation.folder)
+
+
+def follow(
+    flower: Flower, run_config: Settings, folder: Path, simulation: Settings | None = None
+) -> Summary:
+    """Run an experiment in Flower, and show fedrad's lines of its log. Returns the summary; raises
+    ExperimentFailed with the reason where it did not complete."""
+    last: list[str] = []
+    for line in flower.run(run_config, simulation):
+        if ours := _OURS.fullmatch(line):
+            log.log(logging.getLevelNamesMapping()[ours[1]], "%s", ours[2])
+        last = [*last[1 - LAST_LINES :], line]
+    if not (folder / "summary.json").is_file():
+        raise ExperimentFailed("Flower's run ended early:\n" + "\n".join(last))
+    summary = read_summary(folder)
     if summary.status != "completed":
         raise ExperimentFailed(summary.why or "the run was ended from outside")
     return summary

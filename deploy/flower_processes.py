@@ -15,8 +15,9 @@ import sysconfig
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
@@ -29,7 +30,23 @@ NOWHERE = "http://127.0.0.1:9"
 """A proxy that is not there: even without usage reports, Ray asks the network for its cloud."""
 BUNDLE = Path(__file__).parent / "bundle" / "pyproject.toml"
 
-Settings = Mapping[str, str | int | float]
+Settings = Mapping[str, str | int | float | bool]
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A SuperLink: `HOST:PORT`, and the certificate authority that vouches for it; None: no TLS,
+    on this machine only."""
+
+    address: str
+    root_certificates: Path | None = None
+
+    def toml(self) -> str:
+        """As Flower's configuration has it."""
+        if self.root_certificates is None:
+            return _toml({"address": self.address, "insecure": True}) + "\n"
+        certificates = str(self.root_certificates.resolve())
+        return _toml({"address": self.address, "root-certificates": certificates}) + "\n"
 
 
 class FlowerError(Exception):
@@ -42,9 +59,12 @@ class Flower:
     Loopback without TLS: for one machine and for tests, never between machines.
     """
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, environment: Mapping[str, str], connection: "Connection | None"
+    ) -> None:
         self.folder = folder
-        self.address = f"127.0.0.1:{_free_port()}"
+        self.connection = connection or Connection(f"127.0.0.1:{_free_port()}")
+        self.address = self.connection.address
         scripts = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")])
         self._environment = {
             **os.environ, **SILENCE, **environment,
@@ -58,7 +78,7 @@ class Flower:
         self._keeper = _start_keeper(folder)
         self._children: list[subprocess.Popen[bytes]] = []
 
-    def start_superlink(self, *options: str) -> None:
+    def start_superlink(self, *options: str) -> "subprocess.Popen[bytes]":
         """Start the SuperLink and wait until it answers. Raises FlowerError."""
         host, port = self.address.split(":")
         superlink = self._start(
@@ -70,26 +90,36 @@ class Flower:
             if superlink.poll() is not None or time.monotonic() > end:
                 raise FlowerError(f"Flower's SuperLink did not start:\n{self.words('superlink')}")
             time.sleep(0.2)
+        return superlink
 
-    def start_supernode(self, name: str, node_config: Mapping[str, str]) -> None:
-        """Start a SuperNode that looks for the SuperLink by itself."""
-        self._start(
-            "flower-supernode", name, "--insecure", "--superlink", self.address,
+    def start_supernode(
+        self, name: str, node_config: Mapping[str, str], *, stock: bool = False
+    ) -> "subprocess.Popen[bytes]":
+        """Start a site's node, which looks for the SuperLink by itself; `stock`: with Flower's own
+        executor."""
+        command = ["flower-supernode"] if stock else [sys.executable, "-m", "fedrad.client.node"]
+        return self._start(
+            command, name, "--insecure", "--superlink", self.address,
             "--port", str(_free_port()), "--node-config",
             _toml(node_config, " "),
         )  # fmt: skip
 
-    def run(self, run_config: Settings, simulation: Settings | None = None) -> Iterator[str]:
-        """Run the bundle; yield its log lines until the run has ended. Raises FlowerError where
+    def run(
+        self,
+        run_config: Settings,
+        simulation: Settings | None = None,
+        *,
+        bundle: Path = BUNDLE.parent,
+    ) -> Iterator[str]:
+        """Run a bundle; yield its log lines until the run has ended. Raises FlowerError where
         Flower refuses it. `simulation`: Flower's settings of a simulated federation."""
         home = self.folder / "run"
         app = home / "app"
-        app.mkdir(parents=True, exist_ok=True)
-        (app / "pyproject.toml").write_bytes(BUNDLE.read_bytes())
+        shutil.rmtree(app, ignore_errors=True)
+        shutil.copytree(bundle, app)
         (home / "run.toml").write_text(_toml(run_config), encoding="utf-8")
         (home / "config.toml").write_text(
-            f'[superlink]\ndefault = "own"\n[superlink.own]\naddress = "{self.address}"\n'
-            "insecure = true\n",
+            '[superlink]\ndefault = "own"\n[superlink.own]\n' + self.connection.toml(),
             encoding="utf-8",
         )
         options = ["--federation-config", _toml(simulation, " ")] if simulation else []
@@ -117,12 +147,17 @@ class Flower:
         text = (self.folder / f"{name}.log").read_text(encoding="utf-8", errors="replace")
         return "\n".join(text.splitlines()[-lines:])
 
-    def _start(self, command: str, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+    def _start(
+        self, command: str | Sequence[str], name: str, *arguments: str
+    ) -> "subprocess.Popen[bytes]":
         home = self.folder / name
         home.mkdir(exist_ok=True)
-        with (self.folder / f"{name}.log").open("wb") as log:
+        command = [command] if isinstance(command, str) else list(command)
+        if "/" not in command[0]:
+            command[0] = f"{sysconfig.get_path('scripts')}/{command[0]}"
+        with (self.folder / f"{name}.log").open("ab") as log:
             child = subprocess.Popen(
-                [f"{sysconfig.get_path('scripts')}/{command}", *arguments],
+                [*command, *arguments],
                 env={**self._environment, "FLWR_HOME": str(home)},
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C reaches us alone; we end the others
@@ -177,9 +212,12 @@ def processes_of(folder: Path) -> set[int]:
 
 
 @contextmanager
-def own_flower(environment: Mapping[str, str]) -> Iterator[Flower]:
+def own_flower(
+    environment: Mapping[str, str], connection: Connection | None = None
+) -> Iterator[Flower]:
     """A Flower that is gone at the end with its folder, however it ends; SIGTERM included.
 
+    `connection`: of a SuperLink that is there already; only runs are started, then.
     Its folder is made where `RAY_TMPDIR` or `TMPDIR` say; Ray needs a path below 40 characters.
     """
     with (
@@ -188,7 +226,7 @@ def own_flower(environment: Mapping[str, str]) -> Iterator[Flower]:
             prefix="fedrad-", dir=os.environ.get("RAY_TMPDIR"), ignore_cleanup_errors=True
         ) as folder,
     ):
-        flower = Flower(Path(folder).resolve(), environment)
+        flower = Flower(Path(folder).resolve(), environment, connection)
         try:
             yield flower
         finally:

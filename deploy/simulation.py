@@ -1,5 +1,6 @@
 """A whole federation on one machine, over real site folders."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from fedrad.server.summary import Summary, read_summary
 
 from .grid import InProcessGrid, NodeConfig
 
+NOTE = Path("sites") / "simulation.json"
+
 
 class Refused(Exception):
     """A simulation that cannot start; the text names every fault."""
@@ -31,6 +34,9 @@ class Simulation:
     text: str
     nodes: list[NodeConfig]
     folder: Path
+    weights: Path
+    """Folder of the experiment file, where base weights may lie beside it."""
+    resume: bool = False
 
 
 def prepare(
@@ -82,15 +88,46 @@ def prepare(
         faults.append(f"--out {out}: cannot be made ({error.strerror}); give another folder")
     if faults:
         raise Refused("\n".join(faults))
-    return Simulation(experiment, text, nodes, out.resolve())
+    return Simulation(experiment, text, nodes, out.resolve(), experiment_file.parent.resolve())
 
 
 def simulate(simulation: Simulation) -> Summary:
     """Run the real ServerApp and ClientApp in this process. Returns the summary."""
-    run_config = {"experiment": simulation.text, "out": str(simulation.folder), "wait-seconds": "0"}
+    note(simulation, "in-process")
+    run_config: dict[str, str | float | bool] = {
+        "experiment": simulation.text, "out": str(simulation.folder), "wait-seconds": 0.0,
+        "resume": simulation.resume,
+    }  # fmt: skip
     grid = InProcessGrid(client_app, simulation.nodes, {"experiment": simulation.text})
     context = Context(
         run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=dict(run_config)
     )
     server_app(grid, context)
     return read_summary(simulation.folder)
+
+
+def note(simulation: Simulation, engine: str) -> None:
+    """Write down, on the sites' side of the folder, what a resume needs to know."""
+    file = simulation.folder / NOTE
+    file.parent.mkdir(parents=True, exist_ok=True)
+    kept = {"engine": engine, "nodes": simulation.nodes, "weights": str(simulation.weights)}
+    file.write_text(json.dumps(kept), encoding="utf-8")
+
+
+def noted(folder: Path) -> tuple[Simulation, str] | None:
+    """The simulation of a folder, to be resumed, and its engine; None where it was none. Raises
+    Refused."""
+    if not (folder / NOTE).is_file():
+        return None
+    kept = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+    try:
+        experiment, text = read_experiment(folder / "experiment.toml")
+        for node in kept["nodes"]:
+            open_site(Path(node["folder"]), name=node["name"], state=Path(node["state"]))
+    except (ExperimentError, SiteProblem) as error:
+        raise Refused(str(error)) from error
+    look_in(Path(kept["weights"]))
+    simulation = Simulation(
+        experiment, text, kept["nodes"], folder.resolve(), Path(kept["weights"]), resume=True
+    )
+    return simulation, kept["engine"]

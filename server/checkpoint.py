@@ -59,6 +59,8 @@ class Checkpoint:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._file = folder / "progress.json"
+        self.stop_file = folder / "stop"
+        """Exists where somebody asked for the run to stop."""
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -66,7 +68,19 @@ class Checkpoint:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.stop_file.unlink(missing_ok=True)
             yield
+
+    def is_held(self) -> bool:
+        """Whether a run is at work."""
+        try:
+            with (self.folder / "lock").open("r") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
 
     def load(self) -> Progress | None:
         """Where the experiment stood; None before its first checkpoint."""

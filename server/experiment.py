@@ -21,7 +21,7 @@ from .checkpoint import Checkpoint, Progress
 from .choices import Choices
 from .comparisons import comparisons, subgroups
 from .evaluation import Evaluation, epsilon, tested
-from .federation import ExperimentFailed, Federation
+from .federation import ExperimentFailed, Federation, Stopped
 from .figures import cells, overall
 from .model import GlobalModel
 from .questions import Questions
@@ -72,6 +72,7 @@ def run_experiment(
         federation = Federation(
             grid, experiment, base.digest, records,
             patience_seconds=patience if wait_seconds is None else wait_seconds,
+            stop_file=checkpoint.stop_file,
         )  # fmt: skip
         run = _Run(federation, GlobalModel(experiment, base), checkpoint, progress, folder)
         try:
@@ -84,11 +85,16 @@ def run_experiment(
                 f"the folder cannot be written ({error.strerror}): make room, then `fedrad resume`"
             )
             raise ExperimentFailed(f"{folder}: {progress.why}") from error
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Stopped):
             progress.status, progress.why = "stopped", "stopped by the coordinator"
             raise
         finally:
-            summary = _write(run, base, lineage, folder)
+            try:
+                summary = _write(run, base, lineage, folder)
+            except OSError as error:
+                log.error("%s: no summary can be written (%s)", folder, error.strerror)
+                if progress.status == "completed":
+                    raise
     return summary
 
 

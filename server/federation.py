@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from flwr.serverapp import Grid
 
@@ -25,15 +26,20 @@ class ExperimentFailed(Exception):
     """The experiment cannot go on; the text says why and what to do."""
 
 
+class Stopped(Exception):
+    """The coordinator asked for the run to stop."""
+
+
 class Federation:
     """The sites of one experiment. Nothing here knows a site's data.
 
-    `patience_seconds`: how long to wait where there is no quorum.
+    `patience_seconds`: how long to wait where there is no quorum. `stop_file`: ends the run once
+    it exists.
     """
 
     def __init__(
         self, grid: Grid, experiment: Experiment, base_sha256: str, records: Records,
-        *, patience_seconds: float,
+        *, patience_seconds: float, stop_file: Path,
     ) -> None:  # fmt: skip
         self.experiment = experiment
         self.schedule = experiment.schedule
@@ -43,6 +49,7 @@ class Federation:
         self._grid = grid
         self._base_sha256 = base_sha256
         self.patience = patience_seconds
+        self._stop_file = stop_file
         self.post = Post(grid)
         self._nodes: dict[int, str] = {}
         self._online: set[int] = set()
@@ -94,7 +101,10 @@ class Federation:
         return training >= self.experiment.federation.quorum
 
     def look(self) -> None:
-        """See which nodes are connected; ask those that are new."""
+        """See which nodes are connected; ask those that are new. Raises Stopped where the run was
+        asked to stop."""
+        if self._stop_file.exists():
+            raise Stopped
         now = time.monotonic()
         if now - self._looked >= LOOK_SECONDS:
             self._online, self._looked = set(self._grid.get_node_ids()), now

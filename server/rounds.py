@@ -66,6 +66,7 @@ class OpenRound:
         model it sent. Raises ExperimentFailed where patience for a quorum ran out; the global
         model is then as before."""
         started = time.perf_counter()
+        self.federation.records.add(self.number + 1, "", {}, began=self.stage)
         self._visit.run()
         combined = combine(self.spool.updates, self.expected, self.settings)
         state = {name: value.numpy() for name, value in self.model.network.state_dict().items()}

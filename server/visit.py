@@ -80,8 +80,7 @@ class Visit:
                 self._judge(site, answer)
             if self._over():
                 break
-            if self._waiting() or self._lacking_since is not None:
-                time.sleep(pause(time.monotonic() - self._started))
+            time.sleep(pause(time.monotonic() - self._started))
         for site in sorted(self.federation.sites.keys() - self.settled - self._failures.keys()):
             if (node := self.federation.here.get(site, 0)) in self._waiting():
                 answer = Answer(node, self.number, "timeout", failure="no answer by the deadline")

@@ -179,7 +179,11 @@ def test_a_failure_in_the_flower_engine_has_its_reason(
     shutil.copytree(sites["b"], gone[0]["folder"])
     (Path(gone[0]["folder"]) / "cohort.csv").unlink()
     simulation = Simulation(
-        simulation.experiment, simulation.text, [simulation.nodes[0], *gone], simulation.folder
+        simulation.experiment,
+        simulation.text,
+        [simulation.nodes[0], *gone],
+        simulation.folder,
+        simulation.weights,
     )
     with pytest.raises(ExperimentFailed, match="no quorum: 2 training sites are needed, 1 can"):
         run_flower(simulation)

@@ -1,0 +1,68 @@
+"""`fedrad run`: an experiment over the hospitals that are connected to a SuperLink."""
+
+import json
+from pathlib import Path
+
+from fedrad.exchange.experiment import ExperimentError, read_experiment
+from fedrad.models.weight_files import WeightsError, look_in
+from fedrad.models.weights import load_base
+from fedrad.server.federation import ExperimentFailed
+from fedrad.server.summary import Summary
+
+from .flower_engine import follow
+from .flower_processes import Connection, FlowerError, Settings, own_flower
+from .simulation import Refused
+
+NOTE = "superlink.json"
+"""How an experiment was started, beside it: what a resume needs to know."""
+
+
+def run_deployed(experiment_file: Path, out: Path, connection: Connection) -> Summary:
+    """Check an experiment and start it at a SuperLink on this machine, which writes to `out`.
+    Returns the summary. Raises Refused before anything has started, and ExperimentFailed."""
+    faults = []
+    try:
+        experiment, text = read_experiment(experiment_file)
+    except ExperimentError as error:
+        raise Refused(str(error)) from error
+    look_in(experiment_file.parent)
+    try:
+        load_base(experiment.model, len(experiment.outcomes), seed=experiment.seed)
+    except WeightsError as error:
+        faults.append(str(error))
+    if (out / "experiment.toml").exists():
+        faults.append(f"--out {out}: holds an experiment already; `fedrad resume {out}` goes on")
+    if connection.root_certificates and not connection.root_certificates.is_file():
+        faults.append(f"--root-certificates {connection.root_certificates}: no such file")
+    if faults:
+        raise Refused("\n".join(faults))
+    out.mkdir(parents=True, exist_ok=True)
+    certificates = connection.root_certificates
+    note = {
+        "address": connection.address,
+        "root_certificates": str(certificates.resolve()) if certificates else None,
+        "weights": str(experiment_file.parent.resolve()),
+    }
+    (out / NOTE).write_text(json.dumps(note), encoding="utf-8")
+    return _run(text, out, connection, resume=False)
+
+
+def resume_deployed(folder: Path) -> Summary:
+    """Go on with an experiment started at a SuperLink. Raises Refused, ExperimentFailed."""
+    note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+    look_in(Path(note["weights"]))
+    certificates = note["root_certificates"]
+    connection = Connection(note["address"], Path(certificates) if certificates else None)
+    file = folder / "experiment.toml"
+    if not file.is_file():
+        raise Refused(f"{folder}: the experiment had not begun; start it again with `fedrad run`")
+    return _run(file.read_text(encoding="utf-8"), folder, connection, resume=True)
+
+
+def _run(text: str, out: Path, connection: Connection, *, resume: bool) -> Summary:
+    try:
+        with own_flower({}, connection) as flower:
+            run_config: Settings = {"experiment": text, "out": str(out.resolve()), "resume": resume}
+            return follow(flower, run_config, out)
+    except FlowerError as error:
+        raise ExperimentFailed(str(error)) from error
