@@ -215,7 +215,7 @@ def _benefit(t: float, calibrated: Floats, y: Floats) -> float:
 
 def _slope(calibrated: Floats, y: Floats) -> float:
     spread = float(calibrated.std()) or 1.0
-    model = LogisticRegression(C=np.inf, tol=1e-12, max_iter=10_000)
+    model = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-12, max_iter=500)
     model.fit(calibrated[:, None] / spread, y)
     return float(model.coef_[0, 0]) / spread
 

@@ -146,9 +146,18 @@ class Participant:
         if done % 200 == 0 or done == of:
             self.log.info("%s: decoded %d of %d images", self.site.name, done, of)
 
+    @property
+    def held_out(self) -> bool:
+        """Whether this site takes no part in training or choices."""
+        return self.site.name in self.experiment.evaluation.held_out
+
     @cached_property
     def rows(self) -> dict[Part, NDArray[np.int64]]:
-        """Rows of the cohort's units by part of the split."""
+        """Rows of the cohort's units by part of the split; all are for testing where the experiment
+        holds this site out."""
+        if self.held_out:
+            none, everybody = np.array([], np.int64), np.arange(len(self.cohort.units))
+            return {"train": none, "validation": none, "test": everybody}
         file = SplitFile(self.site.state, self.experiment, self.pseudonyms.fingerprint)
         return file.divide(self.cohort.units)
 
@@ -178,6 +187,8 @@ class Participant:
     @cached_property
     def does_not_train_because(self) -> Missing | None:
         """Why this site only evaluates; None if it trains."""
+        if self.held_out:
+            return "held out"
         labels = self.parts["train"].labels
         known = labels[~np.isnan(labels)]
         if len(labels) < self.disclosure.minimum_units or len(known) == 0:

@@ -115,6 +115,8 @@ class EvaluationSettings(Settings):
     """Whether each site also trains alone, same recipe and budget, for comparison."""
     travel: bool = False
     """Whether local-only models are also scored at the other sites that agree; both sites must."""
+    held_out: tuple[Name, ...] = ()
+    """Sites that take no part in training or choices: all their patients are for testing."""
     subgroups: dict[Outcome, Groups] = Field(default_factory=dict)
     """Column of the cohort table -> its groups, in which the global model is looked at."""
 

@@ -24,7 +24,7 @@ ModelName = Annotated[str, StringConstraints(pattern=rf"^(base|global|best|local
 model that a site trained alone; in a request `local` is that of the site asked."""
 
 Missing = Literal[
-    "one class", "below minimum", "timeout", "declined", "not run", "error", "no units"
+    "one class", "below minimum", "timeout", "declined", "not run", "error", "no units", "held out"
 ]
 """Why a figure is not there."""
 

@@ -121,7 +121,8 @@ class _Run:
         if progress.rounds:
             log.info("Going on after round %d", len(progress.rounds))
         self.checkpoint.restore(progress, self.model)
-        federation.meet({*self.experiment.federation.sites, *progress.sites})
+        held_out = self.experiment.evaluation.held_out
+        federation.meet({*self.experiment.federation.sites, *held_out, *progress.sites})
         federation.sites = progress.sites | federation.sites
         self._train()
         evaluation = Evaluation(
@@ -164,7 +165,10 @@ def _write(run: _Run, base: Base, lineage: Lineage, folder: Path) -> Summary:
     calibration = choices.calibration.get("global", {})
     models = ["base", *(f"local:{site}" for site in sites), "global"]
     models += ["best"] if "best" in choices.thresholds else []
-    in_groups, gaps = subgroups(found, experiment)
+    held_out = set(experiment.evaluation.held_out)
+    inside, outside = found.of(set(sites) - held_out), found.of(held_out)
+    shared = [model for model in models if not model.startswith("local:")]
+    in_groups, gaps = subgroups(inside, experiment)
     model_file = folder / "model.safetensors"
     if results.status == "completed":
         trained = {
@@ -188,7 +192,8 @@ def _write(run: _Run, base: Base, lineage: Lineage, folder: Path) -> Summary:
         models=models,
         sites=sites,
         cells=cells(found, models, experiment),
-        overall=overall(found, models, experiment),
+        overall=overall(inside, models, experiment),
+        held_out=overall(outside, shared, experiment) if outside.releases else [],
         rounds=results.rounds,
         provenance=Provenance(
             fedrad=importlib.metadata.version("fedrad"),
@@ -205,7 +210,7 @@ def _write(run: _Run, base: Base, lineage: Lineage, folder: Path) -> Summary:
         ensemble=results.ensemble,
         calibration=calibration,
         best=results.best,
-        comparisons=comparisons(found, experiment),
+        comparisons=comparisons(inside, experiment),
         subgroups=in_groups,
         gaps=gaps,
         epsilon=epsilon(results),

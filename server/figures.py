@@ -1,7 +1,7 @@
 """From what sites released to the figures of the summary: cells, and figures over all sites."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from fedrad.exchange.experiment import Experiment
 from fedrad.exchange.figures import Line, Missing, Operating, Release, Scores
@@ -42,6 +42,14 @@ class Tested:
     untrained: Mapping[str, Missing] = field(default_factory=dict)
     operating: Mapping[str, Mapping[str, Operating]] = field(default_factory=dict)
     by_default: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def of(self, sites: Collection[str]) -> "Tested":
+        """The same of some sites."""
+        return replace(
+            self,
+            releases={site: r for site, r in self.releases.items() if site in sites},
+            absent={site: why for site, why in self.absent.items() if site in sites},
+        )
 
     def scores(self) -> dict[tuple[str, str, str], Scores]:
         """Scores by model, site and outcome; AUROCs of noisy histograms filled in."""

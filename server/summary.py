@@ -125,6 +125,9 @@ class Summary(Part):
     calibration: dict[str, Calibration | None] = Field(default_factory=dict)
     """Outcome -> from raw to calibrated logits of the global model; None where the validation
     patients that sites could speak of lack a class."""
+    held_out: list[Overall] = Field(default_factory=list)
+    """Over the sites that took no part in training or choices; they are in no other figure over
+    sites."""
     best: Best | None = None
     """None where no site could release a validation AUROC."""
     comparisons: list[ComparisonFigures] = Field(default_factory=list)

@@ -19,12 +19,13 @@ from fedrad.client.ledger import Ledger
 from fedrad.client.participant import Participant
 from fedrad.client.scoring import Scoring
 from fedrad.client.settings import open_site
-from fedrad.deploy.simulation import prepare, simulate
+from fedrad.deploy.leave_out import expected, leave_one_site_out
+from fedrad.deploy.simulation import Refused, prepare, simulate
 from fedrad.exchange.experiment import Experiment, ExperimentError, group_names, parse_experiment
 from fedrad.exchange.messages import ReleaseRequest, ScoreRequest
 from fedrad.exchange.update import pack
 from fedrad.models.network import stage_tensors
-from fedrad.server.summary import read_summary
+from fedrad.server.summary import Cell, read_summary
 
 
 def run(text: str, sites: dict[str, Path], folder: Path):
@@ -187,6 +188,57 @@ def test_groups_have_names_for_people_and_impossible_ones_are_refused():
     for wrong in ("{ age = [18, 1] }", '{ sex = ["F", "F"] }', "{ sex = [] }"):
         with pytest.raises(ExperimentError, match=r"evaluation\.subgroups"):
             parse_experiment(with_(EXPERIMENT, subgroups=wrong))
+
+
+# Sites that are left out
+
+
+def test_a_site_held_out_tests_all_its_patients_and_has_no_say(sites, tmp_path):
+    sites["c"] = write_site(tmp_path / "sites" / "c", 20, seed=5)
+    summary = run(with_(EXPERIMENT, held_out='["c"]'), sites, tmp_path / "x")
+    del sites["c"]
+    without = run(EXPERIMENT, sites, tmp_path / "y")
+    cells = {(c.model, c.site): c for c in summary.cells}
+    assert (cells[("global", "c")].positives, cells[("global", "c")].negatives) == (10, 10)
+    assert cells[("local:c", "c")].missing == "held out"
+    assert {r.sites["c"].status for r in summary.rounds} == {"evaluated"}
+    assert summary.overall == without.overall, "nothing over sites knows of it"
+    assert (summary.best, summary.calibration) == (without.best, without.calibration)
+    [outside] = [o for o in summary.held_out if o.model == "global"]
+    assert outside.within == cells[("global", "c")].auroc
+    assert outside.sensitivity is not None
+    report = (tmp_path / "x" / "out" / "report.html").read_text()
+    assert "which took no part in training or choices" in report
+
+
+def test_every_site_is_left_out_once_and_a_finished_run_is_not_run_again(sites, tmp_path):
+    file = tmp_path / "experiment.toml"
+    file.write_text(EXPERIMENT.replace("rounds = 2", "rounds = 1"))
+    sites["c"] = write_site(tmp_path / "sites" / "c", 20, seed=5)
+    del sites["one"]
+    found = leave_one_site_out(file, sites, tmp_path / "out")
+    assert [c.site for c in found] == ["a", "b", "c"]
+    assert all(c.auroc is not None for c in found)
+    done = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").glob("*/model.safetensors")}
+    assert len(done) == 3
+    assert leave_one_site_out(file, sites, tmp_path / "out") == found
+    assert done == {p: p.stat().st_mtime_ns for p in done}
+    written = json.loads((tmp_path / "out" / "leave-one-site-out.json").read_text())
+    assert [c["auroc"] for c in written["cells"]] == [c.auroc for c in found]
+    assert written["new_site"] == {"label": None}, "three sites foretell no fourth"
+    with pytest.raises(Refused, match="at least two must be left"):
+        leave_one_site_out(file, {"a": sites["a"], "b": sites["b"]}, tmp_path / "few")
+
+
+def test_what_to_expect_elsewhere_is_the_meta_analysis_of_the_sites_left_out():
+    cells = [
+        Cell(model="global", site=f"s{i}", outcome="y", auroc=a, ci=(a - 0.1, a + 0.08))
+        for i, a in enumerate((0.6, 0.7, 0.75, 0.8, 0.85))
+    ]
+    found = expected(cells, "y", 0.95)
+    assert found is not None
+    assert found.prediction[0] < 0.6 < found.mean < 0.85 < found.prediction[1]
+    assert expected(cells[:3], "y", 0.95) is None
 
 
 # What validation patients decide
