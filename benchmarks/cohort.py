@@ -3,6 +3,7 @@
 python benchmarks/cohort.py faults SITE_FOLDER      40 faults into a copy of a site
 python benchmarks/cohort.py phantom                 the same into a phantom hospital
 python benchmarks/cohort.py size 2000               time and memory, cold and cached
+python benchmarks/cohort.py alarms 300              shortcuts seen where tags say nothing
 """
 
 import csv
@@ -18,6 +19,7 @@ import pydicom
 from PIL import Image
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
+from fedrad.client.cohort.checks.shortcuts import LIMIT, cross_validated, tags_classifier
 from fedrad.client.cohort.inspection import Inspection, inspect
 from fedrad.client.settings import open_site
 from fedrad.deploy import phantoms
@@ -189,6 +191,26 @@ def size(count: int) -> None:
                   f"GiB, largest worker {child:.2f} GiB", flush=True)  # fmt: skip
 
 
+def alarms(count: int) -> None:
+    """Sound cohorts: tags (a date; numbers, words and a scanner as well) that say nothing."""
+    print(f"{'patients':>8}{'positive':>10}{'a date':>10}{'ten tags':>10}   false alarms")
+    for patients, share in ((40, 0.5), (60, 0.5), (60, 0.35), (120, 0.3)):
+        seen = [0, 0]
+        for seed in range(count):
+            rng = np.random.default_rng(seed)
+            labels = (rng.permutation(patients) < round(share * patients)).astype(float)
+            date = rng.integers(0, 1095, (patients, 1)).astype(float)
+            others = (rng.normal(size=(patients, 3)), rng.integers(0, 2, (patients, 3)),
+                      np.eye(3)[rng.integers(0, 3, patients)])  # fmt: skip
+            for at, features in enumerate((date, np.column_stack([date, *others]))):
+                of = np.arange(patients)
+                low = cross_validated(tags_classifier, features, labels, of)[1][0]
+                seen[at] += low > LIMIT
+        print(
+            f"{patients:8}{share:10.0%}" + "".join(f"{n / count:10.1%}" for n in seen), flush=True
+        )
+
+
 if __name__ == "__main__":
     what, *rest = sys.argv[1:]
     if what == "faults":
@@ -198,5 +220,7 @@ if __name__ == "__main__":
             style = phantoms.DEMO_HOSPITALS["phantom-a"]
             phantoms.write_hospital(Path(made), style, 200, 9, follow_up=0.2)
             faults(Path(made), "bpd", [])
+    elif what == "alarms":
+        alarms(int(rest[0]))
     else:
         size(int(rest[0]))

@@ -72,6 +72,7 @@ def phantoms(side: int = 96) -> list[bytes]:
         uid.HTJ2KLossless: imagecodecs.htj2k_encode(twelve, reversible=True),
     }
     files = [_dicom(twelve, syntax, frame) for syntax, frame in encoded.items()]
+    files.append(imagecodecs.png_encode(np.repeat(twelve[..., None] * 16, 3, 2)))
     for values, kind in ((eight, "PNG"), (twelve, "PNG"), (eight, "JPEG")):
         buffer = io.BytesIO()
         Image.fromarray(values).save(buffer, kind)

@@ -14,7 +14,6 @@ from fedrad.exchange.experiment import Experiment
 from .cohort.checks import Check, Finding, Result, run
 from .cohort.inspection import Inspection, inspect
 from .cohort.page import render
-from .participant import Participant
 from .problems import SiteProblem
 from .settings import Site
 
@@ -68,6 +67,8 @@ def check_site(
 
 def _with_readiness(found: Inspection, site: Site, experiment: Experiment) -> Inspection:
     """Add word for word what the coordinator would learn, or why the site would refuse."""
+    from .participant import Participant  # takes seconds, and only experiments need it
+
     problem: SiteProblem | None = None
     readiness: dict[str, Any] | None = None
     try:

@@ -38,7 +38,7 @@ from fedrad.models.training import TrainingFigures, score, train_round
 from fedrad.models.weight_files import WeightsError
 from fedrad.models.weights import Base, load_base, save
 
-from .cohort import Cohort, Pseudonyms, SplitFile, read_cohort, sift
+from .cohort import Cohort, Pseudonyms, SplitFile, numbered, read_cohort, sift
 from .disclosure import Disclosure, known
 from .images import ImageStore, StoredImages
 from .kept import Kept
@@ -172,7 +172,7 @@ class Participant:
         cohort, images, labels = self._loaded
         whose = None
         if self.experiment.unit == "image":
-            whose = np.unique([unit.key for unit in cohort.units], return_inverse=True)[1]
+            whose = numbered(unit.key for unit in cohort.units)
         return {
             part: Examples(
                 images.select(index), labels[index], None if whose is None else whose[index]

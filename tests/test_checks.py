@@ -1,6 +1,14 @@
 """What is wrong with a cohort is found and named; what is right is not."""
 
+import contextlib
 import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import termios
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +98,12 @@ def test_a_sound_cohort_has_no_duplicates_shortcuts_or_turned_images(ward):
                  "one image with two labels", "not a frontal chest", "shortcuts",
                  "lateral views", "images after the outcome"):  # fmt: skip
         assert found(inspection, name) == [], name
+
+
+def test_a_cohort_gives_the_same_findings_whatever_the_salt(ward, monkeypatch):
+    one = inspected(ward[0])
+    monkeypatch.setenv("XDG_STATE_HOME", str(ward[0].parent / "another"))
+    assert inspected(ward[0]) == one
 
 
 def test_images_after_the_outcome_and_lateral_views(ward):
@@ -196,6 +210,50 @@ def test_the_command_tells_the_site_everything_and_writes_its_page(ward, tmp_pat
     told = json.loads(check(folder, "--json").stdout)
     assert (told["status"], told["outcomes"]) == (1, ["bpd"])
     assert (tmp_path / "state" / "fedrad" / "ward" / "check.html").is_file()
+
+
+def seen_on_a_terminal(command: list[str], until: str) -> tuple[int, int, str]:
+    """Run a command as a person would, and press Ctrl-C once `until` (a number in brackets) was
+    seen and the number is 20. Exit status, last number, all that was shown."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (40, 200))
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown, pressed = "", False
+    with contextlib.suppress(OSError):  # how Linux says that nobody writes any more
+        while data := os.read(ours, 65536):
+            shown += data.decode(errors="replace")
+            reached = [int(n) for n in re.findall(until, shown)]
+            if not pressed and reached and reached[-1] >= 20:
+                process.send_signal(signal.SIGINT)
+                pressed = True
+    os.close(ours)
+    return process.wait(), reached[-1], shown
+
+
+@pytest.mark.slow
+def test_a_check_interrupted_with_ctrl_c_is_continued_by_the_next(tmp_path):
+    folder, rng = tmp_path / "x", np.random.default_rng(0)
+    folder.mkdir()
+    rows = []
+    for i in range(240):
+        picture = Image.fromarray(rng.integers(0, 256, (480, 400), np.uint8))
+        picture.save(folder / f"{i:03d}.png", compress_level=0)
+        rows.append({"file": f"{i:03d}.png", "patient_id": f"p{i}", "label": i % 2})
+    write_cohort(folder, rows)
+    (folder / "site.toml").write_text('name = "x"\nstate = "state"\ndecoders = 1\n')
+    command = [str(Path(sys.executable).with_name("fedrad-site")), "check", str(folder)]
+    status, reached, shown = seen_on_a_terminal(command, r"reading images.*?(\d+)/240")
+    assert status == 130, shown
+    assert "interrupted; what was read is kept, run it again to continue" in shown
+    assert "Traceback" not in shown
+    totals = []
+    found, *_ = inspect(
+        open_site(folder), None,
+        lambda what, _, of: totals.append(of) if what == "reading images" else None,
+    )  # fmt: skip
+    assert 0 < totals[0] <= 240 - reached + 1
+    assert found.units["all"]["label"] == [120, 120, 0]
 
 
 def test_the_check_divides_patients_as_the_experiment_will(ward):

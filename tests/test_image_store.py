@@ -1,9 +1,6 @@
 """Each file is decoded and resized once, and what was kept stays whole."""
 
-import multiprocessing
-import os
 import shutil
-import time
 
 import numpy as np
 import pytest
@@ -76,36 +73,7 @@ def test_a_folder_deleted_and_made_again_is_a_new_store(tmp_path):
     assert load(store, files)[2] == 0
 
 
-def _load_there(folder, files):
-    ImageStore(folder, workers=1).load(files, SMALL)[0][:]
-
-
-def test_two_processes_share_it_and_one_may_be_killed(tmp_path):
-    files = write_pictures(tmp_path / "a", 60)
-    store = ImageStore(tmp_path / "store", workers=1)
-    load(store, files[:1])  # forked processes inherit an open handle
-    fork = multiprocessing.get_context("fork")
-    other, victim = (fork.Process(target=_load_there, args=(store.folder, files)) for _ in "ab")
-    other.start()
-    victim.start()
-    time.sleep(1)
-    victim.kill()
-    pictures, readings, _ = load(store, files)
-    other.join(60)
-    victim.join()
-    assert other.exitcode == 0
-    assert all(r.unusable is None for r in readings)
-    np.testing.assert_array_equal(pictures, load(store, files)[0])
-
-
 def test_a_limit_too_small_is_refused_with_numbers(tmp_path):
     files = write_pictures(tmp_path / "a", 3)
     with pytest.raises(SiteProblem, match=r"too small for 3 images of 32 px.*images_gib"):
         ImageStore(tmp_path / "store", limit_gib=1e-5).load(files, SMALL)
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_an_unwritable_folder_is_named(tmp_path):
-    (tmp_path / "store").mkdir(mode=0o500)
-    with pytest.raises(SiteProblem, match="cannot be kept"):
-        ImageStore(tmp_path / "store").load(write_pictures(tmp_path / "a", 1), SMALL)

@@ -1,13 +1,16 @@
 """A file becomes the picture a radiologist would be shown, or is set aside with the reason."""
 
 import contextlib
+import io
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pydicom
 import pytest
 from PIL import Image
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
+from written import dicom, full_window
 
 from fedrad.client.images import InputSettings, UnusableImage, read_radiograph
 from fedrad.deploy import phantoms
@@ -99,6 +102,84 @@ def test_png_of_16_bits_and_jpeg(tmp_path):
     np.testing.assert_allclose(
         read_image(tmp_path / "a.jpg", 64)[0], np.linspace(-1024, 1024, 64), atol=60
     )
+
+
+WORDS = (RAMP * 16).astype(np.uint16)
+BYTES = (RAMP / 16).astype(np.uint8)
+
+
+def png(values: np.ndarray) -> bytes:
+    return imagecodecs.png_encode(values)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_grey_png_is_the_same_picture_in_any_number_of_channels(channels, deep):
+    """Two and four have transparency. Pillow alone would keep 8 of 16 bits."""
+    grey = WORDS if deep else BYTES
+    values = grey if channels == 1 else np.repeat(grey[..., None], channels, 2)
+    radiograph = read_radiograph(png(values), InputSettings(size=64))
+    largest = np.iinfo(grey.dtype).max
+    np.testing.assert_allclose(radiograph.picture, grey / largest * 2048 - 1024, atol=0.6)
+    assert radiograph.reading.tags.bits == (16 if deep else 8)
+    assert radiograph.reading.remarks == (("colour picture",) if channels > 2 else ())
+
+
+@pytest.mark.parametrize("values", [BYTES, WORDS])
+def test_a_png_in_colour_is_set_aside(values):
+    colours = np.repeat(values[..., None], 3, 2)
+    colours[:20, :, 2] //= 2
+    with pytest.raises(UnusableImage, match="a colour image"):
+        read_radiograph(png(colours), InputSettings(size=64))
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_a_16_bit_png_of_fewer_used_bits_is_no_dark_picture(bits):
+    values = (RAMP / 4095 * (2**bits - 1)).round().astype(np.uint16)
+    radiograph = read_radiograph(png(values), InputSettings(size=64))
+    np.testing.assert_allclose(radiograph.picture[0], np.linspace(-1024, 1024, 64), atol=3)
+    assert radiograph.reading.remarks == ("fewer bits used",)
+    upper = read_radiograph(png(values << (16 - bits)), InputSettings(size=64))
+    np.testing.assert_allclose(upper.picture[0], np.linspace(-1024, 1024, 64), atol=3)
+
+
+def test_a_deep_colour_png_stands_as_exif_says():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter to the left was stored
+    file = io.BytesIO()
+    Image.fromarray(np.repeat(np.rot90(BYTES)[..., None], 3, 2)).save(file, "PNG", exif=exif)
+    chunk = file.getvalue()
+    start = chunk.index(b"eXIf") - 4
+    length = 12 + int.from_bytes(chunk[start : start + 4], "big")
+    deep = png(np.repeat(np.rot90(WORDS)[..., None], 3, 2))
+    turned = deep[:33] + chunk[start : start + length] + deep[33:]
+    picture = read_radiograph(turned, InputSettings(size=64)).picture
+    np.testing.assert_allclose(picture[0], np.linspace(-1024, 1024, 64), atol=3)
+
+
+def test_an_overlay_is_told_and_not_drawn():
+    """A plane of its own, or in an unused bit of each cell as old files have it."""
+    plane = np.zeros((64, 64), bool)
+    plane[20:30, 20:30] = True
+    window = full_window(RAMP)
+    plain = read_radiograph(dicom(RAMP, **window), InputSettings(size=64))
+    ds = pydicom.dcmread(io.BytesIO(dicom(RAMP, **window)))
+    ds.add_new(0x60000010, "US", 64)
+    ds.add_new(0x60000011, "US", 64)
+    ds.add_new(0x60000050, "SS", [1, 1])
+    ds.add_new(0x60000100, "US", 1)
+    ds.add_new(0x60000102, "US", 0)
+    ds.add_new(0x60003000, "OW", np.packbits(plane, bitorder="little").tobytes())
+    ds.save_as(own := io.BytesIO())
+    del ds[0x60003000]
+    ds[0x60000100].value, ds[0x60000102].value = 16, 14
+    cells = np.frombuffer(ds.PixelData, "<u2").reshape(64, 64) | plane.astype(np.uint16) << 14
+    ds.PixelData = cells.tobytes()
+    ds.save_as(within := io.BytesIO())
+    for file in (own, within):
+        radiograph = read_radiograph(file.getvalue(), InputSettings(size=64))
+        assert radiograph.reading.remarks == ("overlay",)
+        np.testing.assert_array_equal(radiograph.picture, plain.picture)
 
 
 @pytest.mark.parametrize(

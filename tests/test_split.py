@@ -1,5 +1,8 @@
 """A patient has one side, for ever; every stratum is spread as the plan says."""
 
+import multiprocessing
+import secrets
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedKFold
 
 from fedrad.client.cohort import Patient, SplitFile, Unit, assign_folds, assign_parts, split
+from fedrad.client.cohort.patients import Pseudonyms
 from fedrad.client.problems import SiteProblem
 from fedrad.exchange.experiment import EvaluationSettings, parse_experiment
 
@@ -83,6 +87,78 @@ def test_the_file_keeps_every_side_while_labels_patients_and_order_change(tmp_pa
     assert before.items() <= again.items()
     assert len(again) == 70
     assert "p1.png" not in file.path.read_text()
+
+
+FORK = multiprocessing.get_context("fork")
+
+
+def at_once(work, count=4):
+    """Answers of processes that start together."""
+    gate, answers = FORK.Barrier(count), FORK.SimpleQueue()
+
+    def wait_and_work(number):
+        gate.wait(60)
+        try:
+            answers.put(work(number))
+        except BaseException as error:
+            answers.put(error)
+
+    team = [FORK.Process(target=wait_and_work, args=(number,)) for number in range(count)]
+    for process in team:
+        process.start()
+    found = [answers.get() for _ in team]
+    for process in team:
+        process.join()
+    return found
+
+
+def test_processes_that_divide_at_once_lose_no_patient_and_agree(tmp_path, monkeypatch):
+    read = SplitFile.read
+
+    def slowly(file):
+        kept = read(file)
+        time.sleep(0.1)
+        return kept
+
+    monkeypatch.setattr(SplitFile, "read", slowly)
+
+    def divide(number):
+        units = [unit(f"shared{i}") for i in range(20)]
+        units += [unit(f"own{number}-{i}") for i in range(20)]
+        parts = SplitFile(tmp_path, EXPERIMENT_, "salt").divide(units)
+        return {units[row].key: part for part, rows in parts.items() for row in rows}
+
+    told = at_once(divide)
+    kept = read(SplitFile(tmp_path, EXPERIMENT_, "salt"))
+    assert len(kept) == 100
+    assert all(sides.items() <= kept.items() for sides in told)
+
+
+def test_processes_that_start_at_once_have_one_salt(tmp_path, monkeypatch):
+    token_bytes = secrets.token_bytes
+    monkeypatch.setattr(secrets, "token_bytes", lambda n: [token_bytes(n), time.sleep(0.1)][0])
+    assert len(set(at_once(lambda _: Pseudonyms.kept(tmp_path / "state").salt))) == 1
+    assert [file.name for file in (tmp_path / "state").iterdir()] == ["salt"]
+
+
+def test_a_process_killed_while_it_divides_leaves_no_lock(tmp_path, monkeypatch):
+    reached = FORK.Event()
+
+    def stop(*_):
+        reached.set()
+        time.sleep(600)
+
+    units = [unit(f"p{i}") for i in range(10)]
+    file = SplitFile(tmp_path, EXPERIMENT_, "salt")
+    with monkeypatch.context() as stopping:
+        stopping.setattr(SplitFile, "_write", stop)
+        victim = FORK.Process(target=file.divide, args=(units,))
+        victim.start()
+    assert reached.wait(10)
+    victim.kill()
+    victim.join()
+    file.divide(units)
+    assert len(file.read()) == 10
 
 
 def test_a_damaged_file_or_another_salt_is_refused_never_replaced(tmp_path):

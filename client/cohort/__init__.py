@@ -1,6 +1,6 @@
 """A site's cohort: from its spreadsheet to units on either side of a split."""
 
-from .patients import Pseudonyms
+from .patients import Pseudonyms, numbered
 from .split import PARTS, Patient, SplitFile, assign_folds, assign_parts, split
 from .table import Row, Table, find_by_uid, read_table
 from .units import Cohort, Unit, index_rows, read_cohort, sift
@@ -18,6 +18,7 @@ __all__ = [
     "assign_parts",
     "find_by_uid",
     "index_rows",
+    "numbered",
     "read_cohort",
     "read_table",
     "sift",

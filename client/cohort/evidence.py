@@ -14,6 +14,7 @@ from fedrad.exchange.figures import Part
 
 from ..images import Reading
 from .copies import Copy, find_copies
+from .patients import numbered
 from .table import Row, Table
 
 SIDE = 64
@@ -60,9 +61,7 @@ class Evidence:
     @cached_property
     def patients(self) -> NDArray[np.int64]:
         """Whose each row is, (n,) from 0."""
-        return np.unique([row.patient for row in self.rows], return_inverse=True)[1].astype(
-            np.int64
-        )
+        return numbered(row.patient for row in self.rows)
 
     @cached_property
     def copies(self) -> list[Copy]:

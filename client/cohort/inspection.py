@@ -76,6 +76,7 @@ def inspect(
         [row.file for row in there if row.file],
         experiment.model.input if experiment else LOOK,
         partial(progress, "reading images"),
+        partial(progress, "looking for new files"),
     )
     usable = [i for i, reading in enumerate(readings) if reading.unusable is None]
     rows = [there[i] for i in usable]

@@ -4,10 +4,14 @@ import contextlib
 import hmac
 import os
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..problems import SiteProblem
 
@@ -50,6 +54,13 @@ class Pseudonyms:
     def fingerprint(self) -> str:
         """Tells one salt from another without giving it away."""
         return self.of("fingerprint of the salt")[:16]
+
+
+def numbered(pseudonyms: Iterable[str]) -> NDArray[np.int64]:
+    """Whose each is, (n,), from 0 in the order of first appearance. Not in the order of the
+    pseudonyms, which are random: what is drawn by number would differ from salt to salt."""
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(p, len(numbers)) for p in pseudonyms], dtype=np.int64)
 
 
 def _create(file: Path, content: bytes) -> None:

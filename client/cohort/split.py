@@ -1,9 +1,11 @@
 """Which patients train, validate and test: decided once, kept in a file, never changed."""
 
+import fcntl
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from math import isnan
@@ -187,8 +189,13 @@ class SplitFile:
         self.path = state / "splits" / f"{digest}.json"
 
     def divide(self, units: Sequence[Unit]) -> dict[Part, NDArray[np.int64]]:
-        """Rows of each part; patients that are new are added to the file. Raises SiteProblem
-        where the file is damaged, was made with another salt, or contradicts the table."""
+        """Rows of each part; patients that are new are added to the file, which one process at a
+        time does. Raises SiteProblem where the file is damaged, was made with another salt,
+        contradicts the table, or cannot be written."""
+        with self._alone():
+            return self._divide(units)
+
+    def _divide(self, units: Sequence[Unit]) -> dict[Part, NDArray[np.int64]]:
         evaluation, seed = self.experiment.evaluation, self.experiment.seed
         kept = self.read()
         for patient, unit in zip(patients(units, evaluation), _first(units), strict=True):
@@ -235,13 +242,28 @@ class SplitFile:
                    "patients": dict(sorted(sides.items()))}  # fmt: skip
         temporary = self.path.with_suffix(f".{os.getpid()}")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_text(json.dumps(content, indent=0), "utf-8")
             temporary.replace(self.path)
         except OSError as error:
-            raise SiteProblem(
-                "cohort", f"{self.path}: cannot be written ({error.strerror})"
-            ) from error
+            raise self._unwritable(error) from error
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """A lock on the folder. The system takes it from a process that ends, however it ends."""
+        folder = self.path.parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(folder, os.O_RDONLY)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+    def _unwritable(self, error: OSError) -> SiteProblem:
+        return SiteProblem("cohort", f"{self.path}: cannot be written ({error.strerror})")
 
 
 def _first(units: Sequence[Unit]) -> list[Unit]:

@@ -7,7 +7,8 @@ from fedrad.models.settings import InputSettings
 
 from .chain import read_radiograph
 from .reading import REMARKS, Radiograph, Reading, Remark, Tags, UnusableImage
-from .store import ImageStore, StoredImages
+from .store import ImageStore
+from .stored import StoredImages
 
 __all__ = [
     "REMARKS",

@@ -109,8 +109,8 @@ def _open_dicom(data: bytes) -> _Seen:
     )  # fmt: skip
 
 
-GREY = 8
-"""Largest difference of colour channels (of 255) in a grey picture that was saved as colour."""
+GREY = 8 / 255
+"""Largest difference of colour channels (1 is white) in a grey picture that was saved as colour."""
 
 
 def _open_picture(data: bytes) -> _Seen:
@@ -122,16 +122,9 @@ def _open_picture(data: bytes) -> _Seen:
             Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as file,
         ):
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            upright = ImageOps.exif_transpose(file)
-            if upright.mode.startswith("I"):
-                values = np.asarray(upright)
-            elif upright.mode in ("L", "LA", "1"):
-                values = np.asarray(upright.convert("L"))
-            else:
-                colours = np.asarray(upright.convert("RGB"))
-                if int(np.ptp(colours.astype(np.int16), axis=2).max()) > GREY:
-                    raise UnusableImage("a colour image")
-                values = np.asarray(upright.convert("L"))
+            grey, from_colours = _one_channel(data, file)
+            values = np.asarray(ImageOps.exif_transpose(grey))
+            if from_colours:
                 remarks.append("colour picture")
     except (UnusableImage, MemoryError):  # the latter says nothing about the file
         raise
@@ -151,6 +144,28 @@ def _open_picture(data: bytes) -> _Seen:
         tags=Tags(rows=rows, columns=columns, bits=bits), scheme="as stored", remarks=remarks,
         pixels=_identity(values),
     )  # fmt: skip
+
+
+def _one_channel(data: bytes, file: Image.Image) -> tuple[Image.Image, bool]:
+    """The picture in one grey channel of 8 or 16 bits without transparency, and whether it was
+    stored as colour. Raises UnusableImage where colours differ."""
+    colours: NDArray[Any]
+    # Of a PNG's header: bits, and 2, 4 or 6 for colour, grey with transparency, both.
+    if file.format == "PNG" and data[24] == 16 and data[25] in (2, 4, 6):
+        import imagecodecs  # Pillow keeps 8 of the 16 bits
+
+        colours = imagecodecs.png_decode(data)[..., : 1 if data[25] == 4 else 3]
+    elif file.mode.startswith("I"):
+        return file, False
+    elif file.mode in ("L", "LA", "1"):
+        return file.convert("L"), False
+    else:
+        colours = np.asarray(file.convert("RGB"))
+    if int((colours.max(axis=2) - colours.min(axis=2)).max()) > GREY * np.iinfo(colours.dtype).max:
+        raise UnusableImage("a colour image")
+    grey = Image.fromarray(colours.mean(axis=2).round().astype(colours.dtype))
+    grey.info = file.info  # which says how the picture is turned
+    return grey, colours.shape[2] > 1
 
 
 def _refuse_if_even(values: NDArray[Any]) -> None:

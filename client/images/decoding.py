@@ -46,6 +46,9 @@ PLUGINS: dict[str, str] = {
 CELLS = {syntax for syntax, plugin in PLUGINS.items() if not plugin} | {uid.RLELossless}
 """Transfer syntaxes that keep whole cells, with whatever is in their unused bits."""
 
+JPEG_2000 = {syntax for syntax, plugin in PLUGINS.items() if plugin == "pylibjpeg"}
+"""Transfer syntaxes whose streams say themselves whether their values are signed."""
+
 IMAGECODECS: dict[str, str] = {
     uid.JPEGExtended12Bit: "jpeg_decode",
     "1.2.840.10008.1.2.4.53": "jpeg_decode",  # spectral selection, retired
@@ -86,7 +89,12 @@ def stored_values(dataset: Dataset) -> Stored:
     if stored.shape != (rows, columns):
         shape = " x ".join(map(str, stored.shape))
         raise UnusableImage(f"the header says {rows:.0f} x {columns:.0f} pixels, there are {shape}")
-    return _stored_bits(stored, dataset) if syntax in CELLS else stored
+    if syntax in CELLS:
+        return _stored_bits(stored, dataset, high_bit=number(dataset, "HighBit"))
+    if number(dataset, "PixelRepresentation") == 1 and syntax not in JPEG_2000:
+        # JPEG knows no sign: what it holds is the stored bits of a negative value.
+        return _stored_bits(stored.view(f"i{stored.dtype.itemsize}"), dataset)
+    return stored
 
 
 def _with_pydicom(dataset: Dataset) -> Stored:
@@ -107,15 +115,15 @@ def _with_imagecodecs(dataset: Dataset) -> Stored:
     return decoded
 
 
-def _stored_bits(stored: Stored, dataset: Dataset) -> Stored:
-    """Only the stored bits of each cell, sign-extended: old files keep overlays or rubbish in the
-    others (PS3.5, 8.1.1). Decoders of compressed pixels give the stored bits alone."""
+def _stored_bits(stored: Stored, dataset: Dataset, high_bit: float = -1) -> Stored:
+    """Only the stored bits of each cell, up to `high_bit` (where that is possible, else the lowest
+    ones), sign-extended where cells are signed: old files keep overlays or rubbish in the others
+    (PS3.5, 8.1.1). Decoders of compressed pixels give the stored bits alone."""
     allocated, bits = stored.dtype.itemsize * 8, int(number(dataset, "BitsStored"))
-    high = number(dataset, "HighBit")
-    high_bit = int(high) if bits - 1 <= high < allocated else bits - 1
+    high = int(high_bit) if bits - 1 <= high_bit < allocated else bits - 1
     if not 1 <= bits < allocated:
         return stored
-    left, right = allocated - 1 - high_bit, allocated - bits
+    left, right = allocated - 1 - high, allocated - bits
     cells: NDArray[np.integer[Any]] = stored.astype(stored.dtype.newbyteorder("="))
     kept: Stored = np.right_shift(np.left_shift(cells, left), right)
     return kept
