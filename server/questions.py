@@ -16,6 +16,7 @@ from fedrad.exchange.messages import (
     BaselineReply,
     BaselineRequest,
     Monitoring,
+    Reason,
     ReleaseRequest,
     ScoreReply,
     ScoreRequest,
@@ -36,6 +37,8 @@ from .visit import SETTLED, Verdict, Visit
 log = logging.getLogger("fedrad.server")
 
 Answered = Callable[[], None]
+FINAL: tuple[Reason, ...] = ("released", "request", "experiment")
+"""Refusals that another asking does not change."""
 
 
 class Questions:
@@ -45,7 +48,8 @@ class Questions:
         self.federation = federation
         self.model = model
         self.schedule = federation.experiment.schedule
-        self._away: set[str] = set()
+        self._failed: dict[str, str] = {}
+        """Site -> status of its last answer about scores, where that was a failure."""
 
     def baselines(
         self,
@@ -119,26 +123,28 @@ class Questions:
         """Have sites score a model on a part of their patients; the scores stay there.
 
         `tensors`: the model's, None for one that the sites have. `only`: sites to ask, else all.
-        A site that was away for one model and is not back is not waited for again.
+        A site that failed for one model is not asked for the next, unless it was away and is back:
+        each would cost a deadline.
         """
         manifest, packed = tensors or (None, None)
         content = to_record(ScoreRequest(part=part, model=model, manifest=manifest), packed)
         sites = self.federation.sites.keys()
 
         def take(site: str, answer: Answer) -> Verdict:
-            self._away.discard(site)
+            self._failed.pop(site, None)
             if answer.reply is not None:
                 return SETTLED
-            if answer.status in ("lost", "timeout"):
-                self._away.add(site)
+            self._failed[site] = answer.status
             self._record(site, scores=f"{part}, {model}: {answer.failure}")
             log.warning("  %s: %s not scored (%s): %s", site, model, part, answer.failure)
-            return Verdict(False, answer.failure)
+            return Verdict(answer.reason in FINAL, answer.failure)
 
+        self.federation.look()
         asked = sites if only is None else sites & set(only)
+        failed = {s for s, status in self._failed.items() if status in ("refused", "invalid")}
         Visit(
             self.federation, SCORE, ScoreReply, lambda _: content, take,
-            settled=(sites - asked) | self._gone(),
+            settled=(sites - asked) | failed | self._gone(),
         ).run()  # fmt: skip
 
     def release(
@@ -164,7 +170,7 @@ class Questions:
                 missing[site] = "timeout" if answer.status == "timeout" else "error"
                 self._record(site, release=f"{part}: {why}")
                 log.warning("  %s: no %s figures: %s", site, part, why)
-                return Verdict(False, why)
+                return Verdict(answer.reason in FINAL, why)
             releases[site] = reply
             missing.pop(site, None)
             answered()
@@ -179,9 +185,8 @@ class Questions:
         ).run()  # fmt: skip
 
     def _gone(self) -> set[str]:
-        """Sites that were away when asked last, and still are."""
-        self.federation.look()
-        return self._away - self.federation.here.keys()
+        """Sites that failed when asked last, and are away."""
+        return self._failed.keys() - self.federation.here.keys()
 
     def _about_the_model(self, request: Callable[..., Wire]) -> RecordDict:
         manifest, packed = self.model.packed(self.schedule.last_stage, self.schedule.rounds)
