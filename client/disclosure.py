@@ -145,11 +145,3 @@ class Disclosure:
                 break
             told.remove(min(told, key=lambda g: (min(size[g]), sum(size[g]), g)))
         return told
-
-
-def known(labels: NDArray[np.float32], patients: NDArray[np.int64] | None) -> tuple[
-    NDArray[np.bool_], Units
-]:  # fmt: skip
-    """Which of some units have a known outcome (labels (n,), NaN where not), and those units."""
-    there = ~np.isnan(labels)
-    return there, Units(labels, patients).of(there)

@@ -25,8 +25,8 @@ from fedrad.models.calibration import Calibration, fit
 
 from . import figures
 from .cohort.spreadsheet import number
-from .disclosure import Disclosure, known
-from .figures import Labels, Logits, Patients, Units
+from .disclosure import Disclosure
+from .figures import Labels, Logits, Patients, Units, known
 
 
 @dataclass(frozen=True)
@@ -103,12 +103,13 @@ class Evaluation:
         chosen: Choices | None,
     ) -> Scores:
         """One model on outcome `k`. A model of another site gets its AUROC only: many histograms of
-        the same patients would tell more of them than one."""
+        the same patients would tell more of them than one. Noise is for one unit more or less, so
+        it is no protection where a patient has several: then nothing is given."""
         outcome, raw, noise = self.outcomes[k], units.logits[model][:, k], self.disclosure.epsilon
         guest = model.startswith("local:") and model != self.own
         there, some = known(units.labels[:, k], units.patients)
         missing = "not run" if np.isnan(raw).any() else self.disclosure.withheld(some)
-        if missing is None and guest and noise:
+        if missing is None and noise and (guest or units.patients is not None):
             missing = "declined"
         if missing:
             return Scores(model=model, outcome=outcome, missing=missing)

@@ -46,6 +46,12 @@ class Units:
         return len(np.unique(self.patients[chosen]))
 
 
+def known(labels: Labels, patients: Patients | None) -> tuple[NDArray[np.bool_], Units]:
+    """Which of some units have a known outcome (labels (n,), NaN where not), and those units."""
+    there = ~np.isnan(labels)
+    return there, Units(labels, patients).of(there)
+
+
 def auroc(logits: Logits, units: Units) -> float:
     """AUROC of logits (n,), ties one half. Both classes must be there."""
     return min(1.0, float(roc_auc_score(units.labels, logits)))

@@ -39,7 +39,8 @@ from fedrad.models.weight_files import WeightsError
 from fedrad.models.weights import Base, load_base, save
 
 from .cohort import Cohort, Pseudonyms, SplitFile, numbered, read_cohort, sift
-from .disclosure import Disclosure, known
+from .disclosure import Disclosure
+from .figures import known
 from .images import ImageStore, StoredImages
 from .kept import Kept
 from .link import Link

@@ -165,6 +165,8 @@ def test_with_noise_nothing_exact_is_released_and_its_cost_adds_up():
     assert h is not None
     assert np.diff(h.edges).tolist() == [8] * 16, "where bins end tells nothing of the scores"
     assert noisy.monitoring(own.logits, Units(own.labels)).missing == "declined"
+    several = SiteScores(own.logits, own.labels, np.arange(100) // 2)
+    assert release("a", several, noisy).scores[0].missing == "declined", "two units, twice the cost"
 
 
 def test_the_noise_is_discrete_laplace():
