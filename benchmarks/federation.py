@@ -20,14 +20,15 @@ import numpy as np
 import tomlkit
 import torch
 
+from fedrad.client.evaluation import Evaluation, Scored
 from fedrad.client.participant import Participant
 from fedrad.client.settings import open_site
 from fedrad.deploy.cli import show_progress
 from fedrad.deploy.simulation import Simulation, prepare, simulate
-from fedrad.exchange.messages import Scores
 from fedrad.models.examples import Examples
 from fedrad.models.training import score, train_round
-from fedrad.server.summary import Cell, Overall, cells_and_overall
+from fedrad.server.figures import Tested, cells, overall
+from fedrad.server.summary import Cell, Overall
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 RUNS = ("evaluates", "trains", "central", "central-one-class")
@@ -61,10 +62,10 @@ def main() -> None:
         )
     done = [arguments.out / f"{run}.json" for run in RUNS]
     rows = [
-        (name, [Cell(**c) for c in cells], Overall(**overall))
+        (name, [Cell(**c) for c in of_sites], Overall(**whole))
         for file in done
         if file.is_file()
-        for name, cells, overall in json.loads(file.read_text())
+        for name, of_sites, whole in json.loads(file.read_text())
     ]
     show(rows, sorted(sites))
 
@@ -87,10 +88,10 @@ def federated(simulation: Simulation, run: str) -> list[Row]:
     print(f"{run}: median {np.median([r.seconds for r in summary.rounds]):.1f} s a round")
     rows = []
     for family, name in (("local", "local-only"), ("global", f"federated, one-class site {run}")):
-        overall = next((o for o in summary.overall if o.model == family), None)
-        if overall and overall.within is not None:
-            cells = [c for c in summary.cells if c.model.partition(":")[0] == family]
-            rows.append((name, cells, overall))
+        whole = next((o for o in summary.overall if o.model == family), None)
+        if whole and whole.within is not None:
+            of_sites = [c for c in summary.cells if c.model.partition(":")[0] == family]
+            rows.append((name, of_sites, whole))
     return rows
 
 
@@ -113,19 +114,25 @@ def central(simulation: Simulation) -> list[Row]:
             network, pooled, experiment.schedule, number, seed=number, device=DEVICE
         )
         print(f"central, round {number + 1}: loss {figures.loss:.3f}", flush=True)
-    scores: dict[str, list[Scores]] = {}
+    releases = {}
     for p in participants:
-        test = p.parts["test"]
-        logits = score(network, test.images, device=DEVICE)
-        scores[p.site.name] = [
-            p.disclosure.scores("global", outcome, logits[:, k], test.labels[:, k], None)
-            for k, outcome in enumerate(experiment.outcomes)
-        ]
-    cells, overall = cells_and_overall(
-        scores, {}, ["global"], list(experiment.outcomes), {}, experiment.evaluation.confidence
-    )
+        parts = {
+            part: Scored(
+                p.parts[part].labels, p.parts[part].patients,
+                {"global": score(network, p.parts[part].images, device=DEVICE)},
+            )
+            for part in ("validation", "test")
+        }  # fmt: skip
+        evaluation = Evaluation(experiment, p.disclosure, f"local:{p.site.name}")
+        releases[p.site.name] = evaluation.release(
+            "test", parts["test"], parts["validation"], ["global"], {}, {}
+        )
+    tested = Tested(releases)
     extra = ", one-class site in it" if experiment.federation.train_one_class else ""
-    return [(f"central{extra}", cells, overall[0])]
+    return [
+        (f"central{extra}", cells(tested, ["global"], experiment),
+         overall(tested, ["global"], experiment)[0])
+    ]  # fmt: skip
 
 
 def show(rows: list[Row], sites: list[str]) -> None:
@@ -133,12 +140,12 @@ def show(rows: list[Row], sites: list[str]) -> None:
     head = ["model", *sites, "within-site", "pooled ± bound", "site-only"]
     print("\n| " + " | ".join(head) + " |")
     print("|" + " --- |" * len(head))
-    for name, cells, overall in rows:
-        of_site = {c.site: c for c in cells}
+    for name, of_sites, whole in rows:
+        of_site = {c.site: c for c in of_sites}
         figures = [_cell(of_site.get(s)) for s in sites]
-        figures.append(_interval(overall.within, overall.within_ci))
-        figures.append(f"{_interval(overall.pooled, overall.pooled_ci)} ± {overall.bound or 0:.3f}")
-        figures.append(f"{overall.site_only or 0:.3f}")
+        figures.append(_interval(whole.within, whole.within_ci))
+        figures.append(f"{_interval(whole.pooled, whole.pooled_ci)} ± {whole.bound or 0:.3f}")
+        figures.append(f"{whole.site_only or 0:.3f}")
         print("| " + " | ".join([name, *figures]) + " |")
 
 

@@ -21,12 +21,14 @@ from fedrad.exchange.experiment import ExperimentError, parse_experiment
 from fedrad.exchange.messages import (
     BASELINE,
     READY,
+    RELEASE,
     ROUND,
-    SCORES,
+    SCORE,
     VALIDATION,
     BaselineRequest,
     MessageError,
     Refusal,
+    ReleaseRequest,
     Reply,
     RoundRequest,
     ScoreRequest,
@@ -39,6 +41,7 @@ from .ledger import Ledger
 from .log import site_log
 from .participant import Participant
 from .problems import SiteProblem
+from .scoring import Scoring
 from .settings import Site, open_site
 
 SITES_VARIABLE = "FEDRAD_SIMULATED_SITES"
@@ -67,13 +70,11 @@ def train(message: Message, context: Context) -> Message:
 
 @app.train(BASELINE.split(".")[1])
 def baseline(message: Message, context: Context) -> Message:
-    """Train the site's local-only model, which stays here."""
-
-    def answer(participant: Participant, record: RecordDict) -> tuple[Reply, Packed | None]:
-        from_record(record, BaselineRequest)
-        return participant.baseline(), None
-
-    return _answer(message, context, answer)
+    """Train the site's local-only model."""
+    return _answer(
+        message, context,
+        lambda participant, record: participant.baseline(from_record(record, BaselineRequest)[0]),
+    )  # fmt: skip
 
 
 @app.evaluate(VALIDATION.split(".")[1])
@@ -87,13 +88,24 @@ def validation(message: Message, context: Context) -> Message:
     )  # fmt: skip
 
 
-@app.evaluate(SCORES.split(".")[1])
-def scores(message: Message, context: Context) -> Message:
-    """Score models on validation or test patients."""
+@app.evaluate(SCORE.split(".")[1])
+def score(message: Message, context: Context) -> Message:
+    """Score a model on validation or test patients; the scores stay."""
     return _answer(
         message, context,
         lambda participant, record: (
-            participant.scores(*from_record(record, ScoreRequest)), None
+            Scoring(participant).score(*from_record(record, ScoreRequest)), None
+        ),
+    )  # fmt: skip
+
+
+@app.evaluate(RELEASE.split(".")[1])
+def release(message: Message, context: Context) -> Message:
+    """Release figures of the models that were scored."""
+    return _answer(
+        message, context,
+        lambda participant, record: (
+            Scoring(participant).release(from_record(record, ReleaseRequest)[0]), None
         ),
     )  # fmt: skip
 

@@ -1,147 +1,147 @@
 """What may leave a site: figures from enough units, whatever an experiment asks."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
 
-from fedrad.exchange.histogram import count
-from fedrad.exchange.messages import Confusion, Counts, Missing, ModelName, Monitoring, Scores
+from fedrad.exchange.figures import CurveBin, Missing
+from fedrad.exchange.histogram import CELLS, Histogram, cells_of, count
+from fedrad.exchange.messages import Counts, Monitoring
 
-Logits = NDArray[np.float64]
-Labels = NDArray[np.float32]
+from .figures import Logits, Units, auroc
 
-
-Patients = NDArray[np.int64]
-
-
-def delong_variance(logits: Logits, labels: Labels, patients: Patients | None = None) -> float:
-    """Variance of the AUROC; all arguments (n,), labels 0 or 1.
-
-    Without `patients`, DeLong, DeLong & Clarke-Pearson (1988): S₁₀/P + S₀₁/N with S the sample
-    variances of the placements: of a positive, the share of negatives below it (ties half), of a
-    negative the share of positives above it. With several images of a patient, Obuchowski (1997),
-    Biometrics 53:567: the same from each patient's sums of placements, and a covariance of the
-    patients who have images of both classes. One image per patient gives DeLong's variance. A
-    class of one patient has no sample variance and adds 0.
-    """
-    positive = labels == 1
-    positives, negatives = np.sort(logits[positive]), np.sort(logits[~positive])
-
-    def share_below(values: Logits, others: Logits) -> Logits:
-        below = np.searchsorted(others, values, side="left")
-        not_above = np.searchsorted(others, values, side="right")
-        return np.asarray((below + not_above) / (2 * len(others)))
-
-    above = share_below(logits[positive], negatives)
-    below = 1 - share_below(logits[~positive], positives)
-    auroc = above.mean()
-    if patients is None:
-        patients = np.arange(len(labels))
-    _, cluster = np.unique(patients, return_inverse=True)
-    clusters = int(cluster.max()) + 1
-    of_positives: Logits = np.bincount(cluster[positive], above - auroc, clusters).astype(float)
-    of_negatives: Logits = np.bincount(cluster[~positive], below - auroc, clusters).astype(float)
-
-    def spread(one: Logits, other: Logits, members: int) -> float:
-        return float(one @ other) * members / (members - 1) if members > 1 else 0.0
-
-    p, n = len(positives), len(negatives)
-    with_positive = len(np.unique(cluster[positive]))
-    with_negative = len(np.unique(cluster[~positive]))
-    return (
-        spread(of_positives, of_positives, with_positive) / p**2
-        + spread(of_negatives, of_negatives, with_negative) / n**2
-        + 2 * spread(of_positives, of_negatives, clusters) / (p * n)
-    )
+NOISY_BINS = 16
+"""Bins of a noisy histogram: fixed, for where bins end would tell of the scores."""
+CURVE_BINS = 10
+"""At most so many bins has a calibration curve."""
 
 
+@dataclass(frozen=True)
 class Disclosure:
     """The rule of one site in one experiment.
 
     A class that is present needs at least `minimum_units` patients before anything about it is
-    released; that a class is absent is told, as it is what makes a site a one-class site. Where
-    a patient has several units, `patients` (n,) says whose each is, and patients are what the
-    minimum counts; None: each unit is a patient.
+    released; that a class is absent is told, as it is what makes a site a one-class site. No bin of
+    a histogram holds fewer than `minimum_bin` patients. With `epsilon` above 0 no exact figure of
+    scores leaves: histograms carry noise (`noisy_histogram`), each at the cost of `epsilon`.
     """
 
-    def __init__(self, minimum_units: int, minimum_bin: int) -> None:
-        self.minimum_units = minimum_units
-        self.minimum_bin = minimum_bin
+    minimum_units: int
+    minimum_bin: int
+    epsilon: float = 0.0
 
-    def withheld(self, labels: Labels, patients: Patients | None = None) -> Missing | None:
-        """Why nothing may be said about units with these known labels; None if it may."""
-        positives, negatives = (_patients(labels == value, patients) for value in (1, 0))
-        if positives + negatives == 0:
+    def withheld(self, units: Units) -> Missing | None:
+        """Why nothing may be said about some units; None if it may."""
+        if not len(units.labels):
             return "no units"
-        if any(0 < n < self.minimum_units for n in (positives, negatives)):
+        classes = (units.count_patients(chosen) for chosen in (units.positive, ~units.positive))
+        if any(0 < n < self.minimum_units for n in classes):
             return "below minimum"
         return None
 
-    def counts(self, labels: Labels, patients: Patients | None = None) -> Counts:
+    def counts(self, units: Units) -> Counts:
         """Units of each class, None where withheld."""
-        if self.withheld(labels, patients) == "below minimum":
+        if self.withheld(units) == "below minimum":
             return Counts(positives=None, negatives=None)
-        return Counts(positives=int((labels == 1).sum()), negatives=int((labels == 0).sum()))
+        positives = int(units.positive.sum())
+        return Counts(positives=positives, negatives=len(units.labels) - positives)
 
-    def monitoring(
-        self, logits: Logits, labels: Labels, patients: Patients | None = None
-    ) -> Monitoring:
-        """AUROC and loss for a round's curve. `logits`, `labels`: (n,), labels may be NaN."""
-        known = ~np.isnan(labels)
-        logits, labels, patients = logits[known], labels[known], _of(patients, known)
-        if missing := self.withheld(labels, patients):
+    def monitoring(self, logits: Logits, units: Units) -> Monitoring:
+        """AUROC and loss of logits (n,) for a round's curve."""
+        if missing := self.withheld(units):
             return Monitoring(missing=missing)
-        loss = float(np.mean(np.logaddexp(0, logits) - labels * logits))
-        if len(np.unique(labels)) < 2:
+        if self.epsilon:
+            return Monitoring(missing="declined")
+        loss = float(np.mean(np.logaddexp(0, logits) - units.labels * logits))
+        if not units.both:
             return Monitoring(loss=loss, missing="one class")
-        return Monitoring(auroc=float(roc_auc_score(labels, logits)), loss=loss)
+        return Monitoring(auroc=auroc(logits, units), loss=loss)
 
-    def scores(
-        self,
-        model: ModelName,
-        outcome: str,
-        logits: Logits,
-        labels: Labels,
-        threshold: float | None,
-        patients: Patients | None = None,
-    ) -> Scores:
-        """What is released of one model on one outcome. Units without a label do not count.
-
-        Logits of NaN: the model was not made for this outcome.
-        """
-        if np.isnan(logits).any():
-            return Scores(model=model, outcome=outcome, missing="not run")
-        known = ~np.isnan(labels)
-        logits, labels, patients = logits[known], labels[known], _of(patients, known)
-        if missing := self.withheld(labels, patients):
-            return Scores(model=model, outcome=outcome, missing=missing)
-        positive = labels == 1
-        both = 0 < positive.sum() < len(labels)
-        confusion = None
-        if threshold is not None:
-            called = logits >= threshold
-            confusion = Confusion(
-                true_positives=int((called & positive).sum()),
-                false_negatives=int((~called & positive).sum()),
-                false_positives=int((called & ~positive).sum()),
-                true_negatives=int((~called & ~positive).sum()),
-            )
-        return Scores(
-            model=model,
-            outcome=outcome,
-            positives=int(positive.sum()),
-            negatives=int((~positive).sum()),
-            auroc=float(roc_auc_score(labels, logits)) if both else None,
-            variance=delong_variance(logits, labels, patients) if both else None,
-            histogram=count(logits, labels, minimum_bin=self.minimum_bin, patients=patients),
-            confusion=confusion,
-            missing=None if both else "one class",
+    def histogram(self, logits: Logits, units: Units, at: list[int]) -> Histogram:
+        """Histogram of logits (n,) in bins of enough patients, with edges `at` where these allow
+        it."""
+        if self.epsilon:
+            return self.noisy_histogram(logits, units)
+        return count(
+            logits, units.labels, minimum_bin=self.minimum_bin, patients=units.patients, at=at
         )
 
+    def noisy_histogram(self, logits: Logits, units: Units) -> Histogram:
+        """Histogram in fixed bins whose counts carry discrete Laplace noise, P(k) ∝ exp(-ε·|k|)
+        (the geometric mechanism, Ghosh, Roughgarden & Sundararajan 2009).
 
-def _patients(chosen: NDArray[np.bool_], patients: Patients | None) -> int:
-    return int(chosen.sum()) if patients is None else len(np.unique(patients[chosen]))
+        ε-differentially private for one unit more or less (Dwork et al. 2006): one unit is in one
+        bin of one class. Integers, so that no rounding of a float tells the count (Mironov 2012).
+        """
+        edges = list(range(0, CELLS + 1, CELLS // NOISY_BINS))
+        exact = Histogram(
+            edges=edges, **{
+                name: np.add.reduceat(
+                    np.bincount(cells_of(logits[chosen]), minlength=CELLS), edges[:-1]
+                ).tolist()
+                for name, chosen in (("positives", units.positive), ("negatives", ~units.positive))
+            }
+        )  # fmt: skip
+        rng = np.random.default_rng()  # seeded by the system: nobody may draw it again
 
+        def noisy(counts: list[int]) -> list[int]:
+            draws = rng.geometric(1 - np.exp(-self.epsilon), (2, len(counts)))
+            return [int(n) for n in np.array(counts) + draws[0] - draws[1]]
 
-def _of(patients: Patients | None, chosen: NDArray[np.bool_]) -> Patients | None:
-    return None if patients is None else patients[chosen]
+        return Histogram(
+            edges=edges,
+            positives=noisy(exact.positives),
+            negatives=noisy(exact.negatives),
+            noisy=True,
+        )
+
+    def curve(
+        self, histogram: Histogram, raw: Logits, probabilities: Logits, units: Units
+    ) -> list[CurveBin]:
+        """Calibration curve: neighbouring bins of the histogram joined until each holds a tenth of
+        the units and `minimum_units` patients. `raw`, `probabilities`: (n,)."""
+        cells = cells_of(raw)
+        wanted = len(cells) / CURVE_BINS
+        ends, start = [], 0
+        for end in histogram.edges[1:]:
+            inside = (cells >= start) & (cells < end)
+            enough = units.count_patients(inside) >= self.minimum_units
+            if enough and int(inside.sum()) >= wanted:
+                ends.append(end)
+                start = end
+        if not ends:
+            ends = [CELLS]
+        ends[-1] = CELLS  # what is left over joins the last bin
+        starts = [0, *ends[:-1]]
+        return [
+            CurveBin(end=b, mean=min(1.0, float(probabilities[(cells >= a) & (cells < b)].mean())))
+            for a, b in zip(starts, ends, strict=True)
+        ]
+
+    def groups(self, units: Units, groups: NDArray[np.int64], number: int) -> set[int]:
+        """Which of `number` groups may be spoken of; `groups` (n,): the group of each unit, -1 for
+        those in none that is named.
+
+        A group needs `minimum_units` patients of each class. What is left over of the whole must
+        not tell of a small rest (complementary suppression): the units outside the groups spoken of
+        are nobody, or at least as many of each class; else the smallest group is withheld too.
+        """
+        size = {
+            g: [
+                units.count_patients((groups == g) & of_class)
+                for of_class in (units.positive, ~units.positive)
+            ]
+            for g in range(number)
+        }
+        told = {g for g, classes in size.items() if min(classes) >= self.minimum_units}
+        while told:
+            outside = ~np.isin(groups, list(told))
+            rest = [
+                units.count_patients(outside & of_class)
+                for of_class in (units.positive, ~units.positive)
+            ]
+            if not any(rest) or min(rest) >= self.minimum_units:
+                break
+            told.remove(min(told, key=lambda g: (min(size[g]), sum(size[g]), g)))
+        return told

@@ -15,35 +15,32 @@ from torch import Tensor
 
 from fedrad.exchange.encoding import Packed
 from fedrad.exchange.experiment import Experiment
+from fedrad.exchange.figures import Missing, Part
 from fedrad.exchange.lineage import Ancestor, read_lineage, write_lineage
 from fedrad.exchange.messages import (
     BaselineReply,
-    Missing,
-    ModelName,
+    BaselineRequest,
     Monitoring,
-    Part,
     Readiness,
     RoundReply,
     RoundRequest,
-    ScoreReply,
-    ScoreRequest,
-    Scores,
     ValidationReply,
     ValidationRequest,
 )
-from fedrad.exchange.update import Manifest
+from fedrad.exchange.update import Manifest, pack
 from fedrad.models.activations import Store
 from fedrad.models.ensemble import interpolate
 from fedrad.models.examples import Examples
-from fedrad.models.network import ResNet, local_tensors
+from fedrad.models.network import ResNet, local_tensors, stage_tensors
 from fedrad.models.optimizer import TooLittleMemoryError
 from fedrad.models.settings import Stage
 from fedrad.models.training import TrainingFigures, score, train_round
 from fedrad.models.weight_files import WeightsError
-from fedrad.models.weights import Base, load_base, read_model, save
+from fedrad.models.weights import Base, load_base, save
 
 from .cohort import Cohort, Pseudonyms, SplitFile, numbered, read_cohort, sift
 from .disclosure import Disclosure
+from .figures import known
 from .images import ImageStore, StoredImages
 from .kept import Kept
 from .link import Link
@@ -67,6 +64,7 @@ class Participant:
         self.disclosure = Disclosure(
             max(site.settings.policy.minimum_units, experiment.evaluation.minimum_units),
             site.settings.policy.minimum_bin,
+            site.settings.policy.epsilon,
         )
         self.folder = site.state / "experiments" / f"{experiment.name}-{experiment.identity[:12]}"
         self.kept = Kept(self.folder / "kept")
@@ -149,9 +147,18 @@ class Participant:
         if done % 200 == 0 or done == of:
             self.log.info("%s: decoded %d of %d images", self.site.name, done, of)
 
+    @property
+    def held_out(self) -> bool:
+        """Whether this site takes no part in training or choices."""
+        return self.site.name in self.experiment.evaluation.held_out
+
     @cached_property
     def rows(self) -> dict[Part, NDArray[np.int64]]:
-        """Rows of the cohort's units by part of the split."""
+        """Rows of the cohort's units by part of the split; all are for testing where the experiment
+        holds this site out."""
+        if self.held_out:
+            none, everybody = np.array([], np.int64), np.arange(len(self.cohort.units))
+            return {"train": none, "validation": none, "test": everybody}
         file = SplitFile(self.site.state, self.experiment, self.pseudonyms.fingerprint)
         return file.divide(self.cohort.units)
 
@@ -175,12 +182,14 @@ class Participant:
         }
 
     def keys(self, part: Part) -> list[str]:
-        """Pseudonyms of the units of a part; they stay at the site."""
+        """Pseudonyms of the patients of a part's units; they stay at the site."""
         return [self.cohort.units[row].key for row in self.rows[part]]
 
     @cached_property
     def does_not_train_because(self) -> Missing | None:
         """Why this site only evaluates; None if it trains."""
+        if self.held_out:
+            return "held out"
         labels = self.parts["train"].labels
         known = labels[~np.isnan(labels)]
         if len(labels) < self.disclosure.minimum_units or len(known) == 0:
@@ -205,9 +214,12 @@ class Participant:
             base_sha256=self.base.digest,
             trains=self.does_not_train_because is None,
             does_not_train_because=self.does_not_train_because,
+            tests_other_models=self.site.settings.policy.test_other_models,
             units={
                 part: {
-                    outcome: self.disclosure.counts(examples.labels[:, k], examples.patients)
+                    outcome: self.disclosure.counts(
+                        known(examples.labels[:, k], examples.patients)[1]
+                    )
                     for k, outcome in enumerate(self.experiment.outcomes)
                 }
                 for part, examples in self.parts.items()
@@ -222,7 +234,7 @@ class Participant:
         started = time.perf_counter()
         torch.set_num_threads(self.threads)
         stage = self.schedule.stage(request.round)
-        network = self._global_model(request.manifest, packed, stage, request.round)
+        network = self.global_model(request.manifest, packed, stage, request.round)
         monitoring = self._monitoring(network)
         if self.does_not_train_because:
             self.link.skip(request.manifest)
@@ -243,12 +255,13 @@ class Participant:
         )  # fmt: skip
         return reply, update
 
-    def baseline(self) -> BaselineReply:
-        """Train from the base weights alone: a federation of one. The model stays here."""
+    def baseline(self, request: BaselineRequest) -> tuple[BaselineReply, Packed | None]:
+        """Train from the base weights alone: a federation of one. The model stays here, unless it
+        is asked for and the site's policy shares it."""
         started = time.perf_counter()
         torch.set_num_threads(self.threads)
         if self.does_not_train_because:
-            return BaselineReply(missing=self.does_not_train_because)
+            return BaselineReply(missing=self.does_not_train_because), None
         network = copy.deepcopy(self.base.network)
         loss, moments = 0.0, dict[str, Tensor]()
         for round_ in range(self.schedule.rounds):
@@ -265,46 +278,24 @@ class Participant:
             description=f"local-only model of {self.site.name}, {self.experiment.name}",
             **write_lineage((*read_lineage(self.base.metadata), own)),
         )  # fmt: skip
-        return BaselineReply(loss=loss, seconds=time.perf_counter() - started)
+        manifest, packed = None, None
+        if request.travel and self.site.settings.policy.share_local_model:
+            stage = self.schedule.last_stage
+            manifest, packed = pack(
+                {k: v.cpu().numpy() for k, v in network.state_dict().items()},
+                stage_tensors(network, stage, self.experiment.recipe),
+                round_=self.schedule.rounds, stage=stage, base_sha256=self.base.digest,
+            )  # fmt: skip
+        seconds = time.perf_counter() - started
+        return BaselineReply(loss=loss, seconds=seconds, manifest=manifest), packed
 
     def validation(self, request: ValidationRequest, packed: Packed | None) -> ValidationReply:
         """Evaluate mixtures of the global model and the base on the validation patients."""
         torch.set_num_threads(self.threads)
         stage, rounds = self.schedule.last_stage, self.schedule.rounds
-        tuned = self._global_model(request.manifest, packed, stage, rounds)
+        tuned = self.global_model(request.manifest, packed, stage, rounds)
         mixtures = (interpolate(self.base.network, tuned, alpha) for alpha in request.alphas)
         return ValidationReply(figures=[self._monitoring(network) for network in mixtures])
-
-    def scores(self, request: ScoreRequest, packed: Packed | None) -> ScoreReply:
-        """Score the models asked for on a part of the patients, and release what policy allows."""
-        torch.set_num_threads(self.threads)
-        stage, rounds = self.schedule.last_stage, self.schedule.rounds
-        global_model = self._global_model(request.manifest, packed, stage, rounds)
-        examples = self.parts[request.part]
-        released = []
-        for name in request.models:
-            network = self._model(name, global_model)
-            if network is None:
-                why = (self.does_not_train_because if name == "local" else None) or "not run"
-                released += [
-                    Scores(model=name, outcome=outcome, missing=why)
-                    for outcome in self.experiment.outcomes
-                ]
-                continue
-            logits = score(network, examples.images, device=self.device)
-            for k, outcome in enumerate(self.experiment.outcomes):
-                threshold = request.thresholds.get(outcome) if name == "global" else None
-                released.append(
-                    self.disclosure.scores(
-                        name,
-                        outcome,
-                        logits[:, k],
-                        examples.labels[:, k],
-                        threshold,
-                        examples.patients,
-                    )
-                )
-        return ScoreReply(scores=released)
 
     # Parts of these
 
@@ -347,12 +338,11 @@ class Participant:
     def _monitoring(self, network: ResNet) -> dict[str, Monitoring]:
         validation = self.parts["validation"]
         logits = score(network, validation.images, device=self.device)
-        return {
-            outcome: self.disclosure.monitoring(
-                logits[:, k], validation.labels[:, k], validation.patients
-            )
-            for k, outcome in enumerate(self.experiment.outcomes)
-        }
+        found = {}
+        for k, outcome in enumerate(self.experiment.outcomes):
+            there, units = known(validation.labels[:, k], validation.patients)
+            found[outcome] = self.disclosure.monitoring(logits[there, k], units)
+        return found
 
     @property
     def local_file(self) -> Path:
@@ -363,7 +353,7 @@ class Participant:
         text = f"{self.experiment.seed}:{self.site.name}:{round_}"
         return int.from_bytes(sha256(text.encode()).digest()[:4])
 
-    def _global_model(
+    def global_model(
         self, manifest: Manifest, packed: Packed | None, stage: Stage, round_: int
     ) -> ResNet:
         """The base with the received tensors in it, and with the site's own normalisation where
@@ -375,10 +365,3 @@ class Participant:
             own = network.state_dict().keys() & (kept := self.kept.before(round_)).keys()
             network.load_state_dict({name: kept[name] for name in own}, strict=False)
         return network
-
-    def _model(self, name: ModelName, global_model: ResNet) -> ResNet | None:
-        if name == "global":
-            return global_model
-        if name == "base":
-            return self.base.as_model(self.experiment.outcomes, self.experiment.model.base_outputs)
-        return read_model(self.local_file, self.base.network) if self.local_file.is_file() else None

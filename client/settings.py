@@ -47,6 +47,12 @@ class Policy(Settings):
     """No figure about a class with fewer units (none at all is told)."""
     minimum_bin: int = Field(default=3, ge=1)
     """No histogram bin with fewer units."""
+    epsilon: float = Field(default=0.0, ge=0.0, le=100.0)
+    """Above 0: histograms carry Laplace noise, this much of ε each, and no exact figure leaves."""
+    share_local_model: bool = False
+    """Whether the site's local-only model may be sent, to be scored at other sites."""
+    test_other_models: bool = False
+    """Whether other sites' local-only models are scored here."""
 
 
 class SiteSettings(Settings):

@@ -5,8 +5,8 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from fedrad.exchange.figures import Part
 from fedrad.exchange.lineage import Lineage
-from fedrad.exchange.messages import Part
 
 from .problems import SiteProblem
 

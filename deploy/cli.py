@@ -78,6 +78,28 @@ def simulate(
 
 
 @app.command()
+def leave_one_site_out(
+    experiment: Annotated[Path, typer.Argument(help="Experiment file (TOML).")],
+    site: Annotated[list[str], typer.Option(help="NAME=FOLDER of a site; at least three.")],
+    out: Annotated[Path, typer.Option(help="Folder; one that was begun is gone on with.")],
+) -> None:
+    """Run an experiment once without each site, on this machine: how does it do elsewhere?"""
+    from .leave_out import leave_one_site_out
+    from .simulation import Refused
+
+    show_progress()
+    try:
+        cells = leave_one_site_out(experiment, _sites(site), out)
+    except (Refused, ExperimentError) as refused:
+        fail(str(refused))
+    for c in cells:
+        interval = f" [{c.ci[0]:.2f}–{c.ci[1]:.2f}]" if c.ci else ""
+        figure = c.missing if c.auroc is None else f"{c.auroc:.2f}{interval}"
+        print(f"without {c.site}, tested there: {c.outcome} {figure}")
+    print(out / "leave-one-site-out.json")
+
+
+@app.command()
 def run(
     experiment: Annotated[Path, typer.Argument(help="Experiment file (TOML).")],
     out: Annotated[Path, typer.Option(help="New folder for the results.")],

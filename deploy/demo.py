@@ -8,6 +8,7 @@ from pathlib import Path
 from fedrad.client.participant import Participant
 from fedrad.client.settings import open_site
 from fedrad.exchange.experiment import parse_experiment
+from fedrad.exchange.messages import BaselineRequest
 from fedrad.models.weights import read_model, save
 from fedrad.server.summary import Summary
 
@@ -130,6 +131,6 @@ def _pretrain(public: Path, file: Path) -> None:
     log.info("Training base weights on %d phantom adults", PUBLIC_PATIENTS)
     site = open_site(public, name="public", state=public / "state")
     participant = Participant(site, parse_experiment(PRETRAINING))
-    participant.baseline()
+    participant.baseline(BaselineRequest())
     network = read_model(participant.local_file, participant.base.network)
     save(file, network, outputs=["lung_disease"], description=BASE_DESCRIPTION)

@@ -65,9 +65,12 @@ def prepare(
             f"federation.quorum = {experiment.federation.quorum}: more than the {len(sites)} "
             "sites given; lower it or add a --site"
         )
-    for name in experiment.federation.sites:
-        if name not in sites:
-            faults.append(f"federation.sites: {name!r} is not among the sites given")
+    for key, names in (
+        ("federation.sites", experiment.federation.sites),
+        ("evaluation.held_out", experiment.evaluation.held_out),
+    ):
+        unknown = [name for name in names if name not in sites]
+        faults += [f"{key}: {name!r} is not among the sites given" for name in unknown]
     nodes = []
     for name, folder in sites.items():
         kept = state / name

@@ -5,20 +5,29 @@ import re
 import tomllib
 from datetime import date
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from fedrad.models.schedule import Schedule
 from fedrad.models.settings import ModelSettings, RecipeSettings, Settings, Share
 
 from .encoding import Encoding
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+Name = Annotated[str, StringConstraints(pattern=f"^{NAME}$")]
 """Name of a site or experiment, also of files: letters, digits, `.`, `_`, `-`; at most 64."""
 
 Outcome = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9 ._-]{0,63}$")]
+
+Groups = Annotated[
+    tuple[Annotated[float, Field(strict=True)], ...]
+    | tuple[Annotated[str, Field(strict=True)], ...],
+    Field(min_length=1, max_length=20),
+]
+"""Groups of a column: its values (`["F", "M"]`), or the cuts between ranges of numbers."""
 
 
 class ExperimentError(Exception):
@@ -104,6 +113,21 @@ class EvaluationSettings(Settings):
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
     local_baseline: bool = True
     """Whether each site also trains alone, same recipe and budget, for comparison."""
+    travel: bool = False
+    """Whether local-only models are also scored at the other sites that agree; both sites must."""
+    held_out: tuple[Name, ...] = ()
+    """Sites that take no part in training or choices: all their patients are for testing."""
+    subgroups: dict[Outcome, Groups] = Field(default_factory=dict)
+    """Column of the cohort table -> its groups, in which the global model is looked at."""
+
+    @field_validator("subgroups")
+    @classmethod
+    def _groups_are_apart(cls, value: dict[str, Groups]) -> dict[str, Groups]:
+        for column, groups in value.items():
+            numbers = all(isinstance(group, float) for group in groups)
+            if len(set(groups)) != len(groups) or (numbers and list(groups) != sorted(groups)):
+                raise ValueError(f"{column}: each group once, and cuts between numbers ascending")
+        return value
 
     @model_validator(mode="after")
     def _something_is_left(self) -> "EvaluationSettings":
@@ -143,6 +167,13 @@ class Experiment(Settings):
                 "evaluation.ensemble mixes weights that all sites share, and recipe.batchnorm = "
                 '"local" keeps some at each site: leave one of them out'
             )
+        if self.evaluation.travel and not self.evaluation.local_baseline:
+            raise ValueError("evaluation.travel needs evaluation.local_baseline = true")
+        if self.evaluation.travel and self.recipe.batchnorm == "local":
+            raise ValueError(
+                'evaluation.travel sends local-only models, and recipe.batchnorm = "local" keeps '
+                "parts of them at the site: leave one of them out"
+            )
         if (self.unit == "image") != (self.evaluation.index_image == "all"):
             raise ValueError(
                 'unit = "image" goes with evaluation.index_image = "all", unit = "patient" with '
@@ -174,6 +205,16 @@ class Experiment(Settings):
         """Hash of what was planned to be reported: outcomes, unit, seed, `[evaluation]`."""
         planned = self.model_dump(mode="json", include={"outcomes", "unit", "seed", "evaluation"})
         return sha256(json.dumps(planned, sort_keys=True).encode()).hexdigest()
+
+
+def group_names(groups: Groups) -> list[str]:
+    """Names of a column's groups for people: values as they are, ranges as "< 1", "1 to < 18",
+    "≥ 18"."""
+    if isinstance(groups[0], str):
+        return [str(group) for group in groups]
+    cuts = [f"{float(cut):g}" for cut in groups]
+    inner = [f"{low} to < {high}" for low, high in pairwise(cuts)]
+    return [f"< {cuts[0]}", *inner, f"≥ {cuts[-1]}"]
 
 
 def read_experiment(path: Path) -> tuple[Experiment, str]:

@@ -12,7 +12,7 @@ from pydantic import Field, StringConstraints, ValidationError
 
 from .encoding import Packed
 from .experiment import Name, Outcome
-from .histogram import Histogram
+from .figures import Count, Missing, ModelName, Operating, Part, Release
 from .update import Manifest
 from .wire import Hash, Wire
 
@@ -20,18 +20,11 @@ READY = "query.ready"
 ROUND = "train.round"
 BASELINE = "train.baseline"
 VALIDATION = "evaluate.validation"
-SCORES = "evaluate.scores"
+SCORE = "evaluate.score"
+RELEASE = "evaluate.release"
 """Flower message types, one per request."""
 
 Version = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z.+-]{1,40}$")]
-Count = Annotated[int, Field(ge=0)]
-Part = Literal["train", "validation", "test"]
-ModelName = Literal["base", "local", "global"]
-
-Missing = Literal[
-    "one class", "below minimum", "timeout", "declined", "not run", "error", "no units"
-]
-"""Why a figure is not there."""
 
 Reason = Literal[
     "weights",
@@ -42,6 +35,7 @@ Reason = Literal[
     "storage",
     "experiment",
     "trained on test patients",
+    "released",
     "diverged",
     "reference",
     "request",
@@ -65,6 +59,8 @@ REASONS: dict[Reason, str] = {
     "experiment on patients who are held out in this one, or it has lost the record of whom: "
     "set that experiment's seed, outcomes and shares, pin other base weights, or go on without "
     "this site",
+    "released": "the site released other figures on these patients for this experiment already, "
+    "and releases once; give the experiment another name, which needs the site's agreement",
     "diverged": "the site's training came to values that are not finite; lower "
     "recipe.learning_rates, or ask the site to look at its images",
     "reference": "the site does not hold the model that this one was told as a difference to; it "
@@ -105,6 +101,8 @@ class Readiness(Wire):
     base_sha256: Hash
     trains: bool
     does_not_train_because: Missing | None = None
+    tests_other_models: bool = False
+    """Whether other sites' local-only models may be scored here."""
     units: dict[Part, dict[Outcome, Counts]]
     set_aside: Count
     """Files that could not be used; the site knows which and why."""
@@ -142,15 +140,22 @@ class RoundReply(Wire):
 
 
 class BaselineRequest(Wire):
-    """Train alone from the base weights, same recipe and budget; the model stays at the site."""
+    """Train alone from the base weights, same recipe and budget.
+
+    `travel`: the model is asked for, to be scored at other sites; it stays where the site's policy
+    does not share it.
+    """
 
     kind: Literal["baseline request"] = "baseline request"
+    travel: bool = False
 
 
 class BaselineReply(Wire):
-    """A site has its local-only model, or says why not."""
+    """A site has its local-only model, or says why not. The model lies packed beside this where it
+    was asked for and may travel."""
 
     kind: Literal["baseline"] = "baseline"
+    manifest: Manifest | None = None
     missing: Missing | None = None
     loss: float | None = None
     seconds: float = 0.0
@@ -173,51 +178,32 @@ class ValidationReply(Wire):
 
 
 class ScoreRequest(Wire):
-    """Score models on a part of the patients. The global model comes packed beside this.
-
-    `thresholds`: logit per outcome, chosen on validation patients; empty before that.
-    """
+    """Score one model on a part of the patients and keep the scores. Its tensors come packed
+    beside this, but for those that the site has: the base's, and its own local-only model's."""
 
     kind: Literal["score request"] = "score request"
     part: Literal["validation", "test"]
-    models: list[ModelName]
-    manifest: Manifest
-    thresholds: dict[Outcome, float] = Field(default_factory=dict)
-
-
-class Confusion(Wire):
-    """Units by class and by score at or above the threshold."""
-
-    true_positives: Count
-    false_negatives: Count
-    false_positives: Count
-    true_negatives: Count
-
-
-class Scores(Wire):
-    """One model on one outcome of one site.
-
-    `auroc` and its DeLong `variance` are exact, computed at the site; the histogram serves what
-    needs scores of several sites. None where a class is missing. `missing` says why nothing is
-    given (then the counts are 0) or, as "one class", why there is no AUROC.
-    """
-
     model: ModelName
-    outcome: Outcome
-    positives: Count = 0
-    negatives: Count = 0
-    auroc: Annotated[float, Field(ge=0, le=1)] | None = None
-    variance: Annotated[float, Field(ge=0)] | None = None
-    histogram: Histogram | None = None
-    confusion: Confusion | None = None
-    missing: Missing | None = None
+    manifest: Manifest | None = None
 
 
 class ScoreReply(Wire):
-    """A site's released figures."""
+    """The scores are there and stay at the site; or why there are none."""
 
-    kind: Literal["scores"] = "scores"
-    scores: list[Scores]
+    kind: Literal["scored"] = "scored"
+    missing: Missing | None = None
+
+
+class ReleaseRequest(Wire):
+    """Release figures of models that were scored on a part of the patients.
+
+    `operating`: model -> outcome -> what validation patients chose; empty before that.
+    """
+
+    kind: Literal["release request"] = "release request"
+    part: Literal["validation", "test"]
+    models: list[ModelName]
+    operating: dict[ModelName, dict[Outcome, Operating]] = Field(default_factory=dict)
 
 
 class Refusal(Wire):
@@ -227,8 +213,11 @@ class Refusal(Wire):
     reason: Reason
 
 
-Request = ReadyRequest | RoundRequest | BaselineRequest | ValidationRequest | ScoreRequest
-Reply = Readiness | RoundReply | BaselineReply | ValidationReply | ScoreReply | Refusal
+Request = (
+    ReadyRequest | RoundRequest | BaselineRequest | ValidationRequest | ScoreRequest
+    | ReleaseRequest
+)  # fmt: skip
+Reply = Readiness | RoundReply | BaselineReply | ValidationReply | ScoreReply | Release | Refusal
 M = TypeVar("M", bound=Wire)
 
 

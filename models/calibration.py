@@ -91,39 +91,56 @@ def fit(raw: ArrayLike, positives: ArrayLike, negatives: ArrayLike) -> Calibrati
 
     if min(count_p, count_n) < FEWEST:
         return prior(f"fewer than {FEWEST} validation units of a class")
-    of_p, of_n = z[p > 0], z[n > 0]
-    if of_n.max() <= of_p.min() or of_p.max() <= of_n.min():
+    found = maximum_likelihood(z, p, n)
+    if found is None:
         return prior("the classes are separated, so that a slope has no largest likelihood")
-    centre, spread = float(np.average(z, weights=p + n)), _spread(z, p + n)
+    intercept, slope = found
+    if slope <= 0:
+        return prior(f"the fitted slope is {slope:.2g}, not positive")
+    return Calibration(
+        intercept=intercept, slope=slope, prevalence=count_p / (count_p + count_n),
+        method="fitted", positives=count_p, negatives=count_n,
+    )  # fmt: skip
+
+
+def maximum_likelihood(
+    z: Floats, positives: Floats, negatives: Floats
+) -> tuple[float, float] | None:
+    """Intercept and slope of a logistic regression on logits (B,), from the numbers (B,) of units
+    of each class. None where there is no maximum (a class is missing or the classes are separated)
+    or it was not found."""
+    total = float(positives.sum() + negatives.sum())
+    of_p, of_n = z[positives > 0], z[negatives > 0]
+    if not len(of_p) or not len(of_n):
+        return None
+    if of_n.max() <= of_p.min() or of_p.max() <= of_n.min():
+        return None
+    both = positives + negatives
+    centre, spread = float(np.average(z, weights=both)), _spread(z, both)
     design = np.stack([np.ones_like(z), (z - centre) / spread], axis=1)  # (B, 2)
 
     def loss(theta: Floats) -> float:
         eta = design @ theta
-        return float(p @ np.logaddexp(0, -eta) + n @ np.logaddexp(0, eta)) / (count_p + count_n)
+        lost = positives @ np.logaddexp(0, -eta) + negatives @ np.logaddexp(0, eta)
+        return float(lost) / total
 
     def gradient(theta: Floats) -> Floats:
-        surplus = (p + n) * expit(design @ theta) - p
-        return np.asarray(design.T @ surplus / (count_p + count_n))
+        surplus = both * expit(design @ theta) - positives
+        return np.asarray(design.T @ surplus / total)
 
     def hessian(theta: Floats) -> Floats:
         share = expit(design @ theta)
-        weights = (p + n) * share * (1 - share)
-        return np.asarray(design.T @ (weights[:, None] * design) / (count_p + count_n))
+        weights = both * share * (1 - share)
+        return np.asarray(design.T @ (weights[:, None] * design) / total)
 
-    start = np.array([logit(count_p / (count_p + count_n)), 0.0])
+    start = np.array([logit(positives.sum() / total), 0.0])
     found = minimize(
         loss, start, jac=gradient, hess=hessian, method="trust-exact", options={"gtol": 1e-10}
     )
     if not np.abs(gradient(found.x)).max() < 1e-6:
-        return prior("the fit did not converge")
+        return None
     slope = float(found.x[1]) / spread
-    if slope <= 0:
-        return prior(f"the fitted slope is {slope:.2g}, not positive")
-    return Calibration(
-        intercept=float(found.x[0]) - slope * centre, slope=slope,
-        prevalence=count_p / (count_p + count_n), method="fitted",
-        positives=count_p, negatives=count_n,
-    )  # fmt: skip
+    return float(found.x[0]) - slope * centre, slope
 
 
 def _spread(z: Floats, weights: Floats) -> float:

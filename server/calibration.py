@@ -4,9 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.special import expit
 
+from fedrad.exchange.figures import Line
 from fedrad.exchange.histogram import GRID, Histogram
-from fedrad.models.calibration import Calibration, fit, undo_prior
+from fedrad.models.calibration import Calibration, fit, maximum_likelihood, undo_prior
 
 FEWEST_BINS = 3
 
@@ -44,3 +47,22 @@ def calibrate(histograms: Sequence[Histogram]) -> Calibration | None:
     if not positives or not negatives:
         return None
     return undo_prior(positives, negatives, "no site's histogram is fine enough")
+
+
+def intercept_and_slope(
+    histograms: Sequence[Histogram], calibration: Line
+) -> tuple[float | None, float | None]:
+    """Calibration in the large and slope of calibrated logits over all sites, units placed in the
+    middle of their bins; None where they do not exist, or no histogram is fine enough."""
+    placed = [(z, h) for h in histograms if (z := bin_logits(h)) is not None]
+    if not placed:
+        return None, None
+    z = calibration.intercept + calibration.slope * np.concatenate([z for z, _ in placed])
+    p = np.concatenate([np.array(h.positives, float) for _, h in placed])
+    n = np.concatenate([np.array(h.negatives, float) for _, h in placed])
+    if not p.sum() or not n.sum():
+        return None, None
+    reach = float(np.abs(z).max()) + 40.0
+    shift = brentq(lambda a: float((p + n) @ expit(z + a) - p.sum()), -reach, reach, xtol=1e-10)
+    fitted = maximum_likelihood(z, p, n)
+    return float(shift), None if fitted is None else fitted[1]

@@ -14,11 +14,12 @@ import torch
 from pydantic import BaseModel
 from safetensors.torch import load_file, save_file
 
-from fedrad.exchange.messages import Missing, Readiness, Scores
-from fedrad.models.calibration import Calibration
+from fedrad.exchange.figures import Missing, Release
+from fedrad.exchange.messages import Readiness
 
+from .choices import Choices
 from .model import GlobalModel
-from .summary import Ensemble, Round
+from .summary import Best, Ensemble, Round
 
 _KINDS = ("network", "sent", "moments")
 
@@ -37,11 +38,16 @@ class Progress(BaseModel):
     """Sites that hold the model of the last broadcast."""
     baselines: list[str] = []
     """Sites whose local-only model is settled."""
+    untrained: dict[str, Missing] = {}
+    """Sites without a local-only model, with the reason."""
     ensemble: Ensemble | None = None
-    calibration: dict[str, Calibration | None] = {}
-    thresholds: dict[str, float | None] = {}
-    """Outcome -> common threshold; empty before it was chosen."""
-    scores: dict[str, list[Scores]] = {}
+    best: Best | None = None
+    validation: dict[str, Release] = {}
+    """Site -> what it released on validation patients; what is chosen follows from it."""
+    choices: Choices | None = None
+    """None before they were made."""
+    tested: dict[str, Release] = {}
+    """Site -> what it released on test patients."""
     missing: dict[str, Missing] = {}
     tensors: str | None = None
     """File of the tensors that belong to this."""

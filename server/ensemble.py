@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from fedrad.exchange.messages import Counts, Monitoring
 from fedrad.models.ensemble import interpolate
 
+from .best import validation_units, within_site
 from .model import GlobalModel
 from .questions import Questions
 from .summary import Candidate, Ensemble
@@ -27,8 +28,7 @@ def choose_ensemble(questions: Questions) -> Ensemble | None:
         return None
     alphas = sorted({*grid, 1.0})
     log.info("Weight-space ensemble with the base, on the validation patients")
-    counts = {site: r.units.get("validation", {}) for site, r in federation.sites.items()}
-    ensemble = best(alphas, questions.validation(alphas), counts)
+    ensemble = best(alphas, questions.validation(alphas), validation_units(federation))
     for candidate in ensemble.candidates:
         shown = "none" if candidate.auroc is None else f"{candidate.auroc:.3f}"
         log.info("  alpha %.3g: validation AUROC %s", candidate.alpha, shown)
@@ -52,7 +52,7 @@ def best(
     ones the largest alpha, nearest to what was trained, wins; so it does where no site may tell.
     """
     candidates = [
-        Candidate(alpha=alpha, auroc=_auroc({s: f[i] for s, f in figures.items()}, counts))
+        Candidate(alpha=alpha, auroc=within_site(aurocs(figures, i), counts))
         for i, alpha in enumerate(alphas)
     ]
     known = [c for c in candidates if c.auroc is not None]
@@ -63,18 +63,11 @@ def best(
     return Ensemble(alpha=chosen.alpha, candidates=candidates)
 
 
-def _auroc(
-    figures: Mapping[str, Figures], counts: Mapping[str, Mapping[str, Counts]]
-) -> float | None:
-    """Mean over outcomes of Σ P_k·N_k·AUC_k / Σ P_k·N_k over the sites k that released both."""
-    pairs: dict[str, float] = {}
-    wins: dict[str, float] = {}
-    for site, of_site in figures.items():
-        for outcome, monitoring in of_site.items():
-            units = counts.get(site, {}).get(outcome)
-            if monitoring.auroc is None or not units or not units.positives or not units.negatives:
-                continue
-            weight = units.positives * units.negatives
-            pairs[outcome] = pairs.get(outcome, 0) + weight
-            wins[outcome] = wins.get(outcome, 0) + weight * monitoring.auroc
-    return sum(wins[k] / pairs[k] for k in pairs) / len(pairs) if pairs else None
+def aurocs(
+    figures: Mapping[str, Sequence[Figures]], index: int
+) -> dict[str, dict[str, float | None]]:
+    """Site -> outcome -> AUROC of the mixture at a place of the list."""
+    return {
+        site: {outcome: m.auroc for outcome, m in of_site[index].items()}
+        for site, of_site in figures.items()
+    }

@@ -12,27 +12,23 @@ from flwr.serverapp import Grid
 
 from fedrad.exchange.experiment import parse_experiment
 from fedrad.exchange.lineage import Ancestor, Lineage, read_lineage, write_lineage
-from fedrad.exchange.messages import ModelName, Readiness, Scores
+from fedrad.exchange.messages import Readiness
 from fedrad.models.weight_files import file_sha256
 from fedrad.models.weights import Base, load_base, save
 
-from .calibration import calibrate
+from .best import BestRound
 from .checkpoint import Checkpoint, Progress
-from .ensemble import choose_ensemble, mix
+from .choices import Choices
+from .comparisons import comparisons, subgroups
+from .evaluation import Evaluation, epsilon, tested
 from .federation import ExperimentFailed, Federation, Stopped
+from .figures import cells, overall
 from .model import GlobalModel
 from .questions import Questions
 from .records import Records
 from .report import write_report
 from .rounds import OpenRound
-from .statistics import best_threshold
-from .summary import (
-    DEFAULT_THRESHOLD,
-    Provenance,
-    SiteEntry,
-    Summary,
-    cells_and_overall,
-)
+from .summary import Provenance, SiteEntry, Summary
 
 log = logging.getLogger("fedrad.server")
 
@@ -115,6 +111,7 @@ class _Run:
         self.progress = progress
         self.folder = folder
         self.experiment = federation.experiment
+        self.best = BestRound(checkpoint.folder)
 
     def all(self) -> None:
         """Meet, train, evaluate; each step is found done after a resume."""
@@ -124,13 +121,18 @@ class _Run:
         if progress.rounds:
             log.info("Going on after round %d", len(progress.rounds))
         self.checkpoint.restore(progress, self.model)
-        federation.meet({*self.experiment.federation.sites, *progress.sites})
+        held_out = self.experiment.evaluation.held_out
+        federation.meet({*self.experiment.federation.sites, *held_out, *progress.sites})
         federation.sites = progress.sites | federation.sites
         self._train()
-        questions = Questions(federation, self.model)
+        evaluation = Evaluation(
+            Questions(federation, self.model), self.best, progress, self.checkpoint.folder,
+            self._save,
+        )  # fmt: skip
         if self.experiment.evaluation.local_baseline:
-            self._baselines(questions)
-        self._evaluate(questions)
+            evaluation.train_alone()
+        evaluation.choose()
+        evaluation.measure()
         progress.status = "completed"
         self._save()
 
@@ -145,52 +147,11 @@ class _Run:
                 self.federation, self.model, number, self.checkpoint.folder / "spool", current
             )
             result, current = opened.run()
+            self.best.consider(opened, result)
             progress.rounds.append(result)
             progress.current = sorted(current)
             self._save(self.model)
             opened.spool.clear()
-
-    def _baselines(self, questions: Questions) -> None:
-        log.info("Local-only models, for comparison")
-
-        def done(site: str) -> None:
-            self.progress.baselines.append(site)
-            self._save()
-
-        questions.baselines(self.progress.baselines, done)
-
-    def _evaluate(self, questions: Questions) -> None:
-        """What validation patients decide first: mixture with the base, threshold, calibration.
-        Then the test patients, once. What was decided, and what sites have released, stands."""
-        progress, outcomes = self.progress, self.experiment.outcomes
-        if progress.ensemble is None:
-            progress.ensemble = choose_ensemble(questions)
-            self._save()
-        if progress.ensemble is not None:
-            mix(self.model, progress.ensemble.alpha)
-        if not progress.thresholds:
-            log.info("Thresholds and calibration from the validation patients")
-            validation: dict[str, list[Scores]] = {}
-            questions.scores("validation", ["global"], {}, validation, {})
-            for outcome in outcomes:
-                histograms = [
-                    s.histogram
-                    for of_site in validation.values()
-                    for s in of_site
-                    if s.outcome == outcome and s.histogram
-                ]
-                progress.thresholds[outcome] = best_threshold(histograms)
-                progress.calibration[outcome] = calibrate(histograms)
-            self._save()
-        log.info("Test patients")
-        models: list[ModelName] = ["base", "local", "global"]
-        if not self.experiment.evaluation.local_baseline:
-            models.remove("local")
-        thresholds = {
-            outcome: DEFAULT_THRESHOLD if chosen is None else chosen
-            for outcome, chosen in progress.thresholds.items()
-        }
-        questions.scores("test", models, thresholds, progress.scores, progress.missing, self._save)
 
     def _save(self, model: GlobalModel | None = None) -> None:
         self.progress.sites = self.federation.sites
@@ -200,17 +161,14 @@ class _Run:
 def _write(run: _Run, base: Base, lineage: Lineage, folder: Path) -> Summary:
     federation, results = run.federation, run.progress
     experiment, sites = federation.experiment, sorted(federation.sites)
+    found, choices = tested(results), results.choices or Choices()
+    calibration = choices.calibration.get("global", {})
     models = ["base", *(f"local:{site}" for site in sites), "global"]
-    cells, overall = cells_and_overall(
-        results.scores,
-        {site: results.missing.get(site, "not run") for site in sites},
-        models,
-        experiment.outcomes,
-        results.thresholds,
-        experiment.evaluation.confidence,
-    )
-    if experiment.unit == "image":  # histograms do not tell which images are of one patient
-        overall = [o.model_copy(update={"pooled_ci": None}) for o in overall]
+    models += ["best"] if "best" in choices.thresholds else []
+    held_out = set(experiment.evaluation.held_out)
+    inside, outside = found.of(set(sites) - held_out), found.of(held_out)
+    shared = [model for model in models if not model.startswith("local:")]
+    in_groups, gaps = subgroups(inside, experiment)
     model_file = folder / "model.safetensors"
     if results.status == "completed":
         trained = {
@@ -221,7 +179,7 @@ def _write(run: _Run, base: Base, lineage: Lineage, folder: Path) -> Summary:
             model_file, run.model.network, outputs=list(experiment.outcomes),
             description=f"global model of {experiment.name}", base_sha256=base.digest,
             calibration=json.dumps(
-                {k: c.model_dump() if c else None for k, c in results.calibration.items()}
+                {k: c.model_dump() if c else None for k, c in calibration.items()}
             ),
             ensemble_alpha=repr(results.ensemble.alpha if results.ensemble else 1.0),
             **write_lineage((*lineage, own)),
@@ -233,8 +191,9 @@ def _write(run: _Run, base: Base, lineage: Lineage, folder: Path) -> Summary:
         why=None if results.status == "completed" else results.why,
         models=models,
         sites=sites,
-        cells=cells,
-        overall=overall,
+        cells=cells(found, models, experiment),
+        overall=overall(inside, models, experiment),
+        held_out=overall(outside, shared, experiment) if outside.releases else [],
         rounds=results.rounds,
         provenance=Provenance(
             fedrad=importlib.metadata.version("fedrad"),
@@ -249,7 +208,12 @@ def _write(run: _Run, base: Base, lineage: Lineage, folder: Path) -> Summary:
         site_entries={site: _entry(federation.sites[site]) for site in sites},
         absent=federation.absent,
         ensemble=results.ensemble,
-        calibration=results.calibration,
+        calibration=calibration,
+        best=results.best,
+        comparisons=comparisons(inside, experiment),
+        subgroups=in_groups,
+        gaps=gaps,
+        epsilon=epsilon(results),
     )
     summary.write(folder)
     write_report(folder)

@@ -27,6 +27,8 @@ REASONS: dict[str, str] = {
     "error": "the site could not evaluate, or sent figures that contradict each other; the "
     "coordinator's log says which",
     "no units": "the site has no test patient for whom this outcome is known",
+    "held out": "this site took no part in training or choices, so it has no model of its own; its "
+    "patients are all tested, and it is in none of the figures over all sites",
     "not recorded": "the summary holds neither a figure nor a reason",
 }
 """Why a cell is empty, in a sentence."""
@@ -104,6 +106,8 @@ def _finding(summary: Summary, outcome: str) -> Finding:
     sites = list(dict.fromkeys([*summary.sites, *(site for _, site in cells)]))
     rows = [_row(site, {f: cells.get((f, site)) for f in families}) for site in sites]
     reasons = {why_empty(c) for row in rows for c in row.cells.values() if not _figure(c)}
+    away = set((summary.experiment.get("evaluation") or {}).get("held_out") or [])
+    inside = [row for row in rows if row.site not in away]
     notes = {reason: REASONS.get(reason, "") for reason in sorted(reasons)}
     unmapped = outcome not in ((summary.experiment.get("model") or {}).get("base_outputs") or {})
     if unmapped and "not run" in notes:
@@ -113,7 +117,10 @@ def _finding(summary: Summary, outcome: str) -> Finding:
         families=families,
         rows=rows,
         overall=overall,
-        answer=_answer(summary, families, rows, overall, unmapped=unmapped),
+        answer=[
+            *_answer(summary, families, inside, overall, unmapped=unmapped),
+            *(sentence for row in rows if row.site in away if (sentence := _held_out(row))),
+        ],
         exploratory=_exploratory(rows),
         notes=notes,
     )
@@ -159,7 +166,7 @@ def _answer(
         f"{sum(row.negatives or 0 for row in tested)} without).",
         f"Beside it stand {_beside('local', families, overall['local'], unmapped)}, and "
         f"{_beside('base', families, overall['base'], unmapped)}.",
-        _overlaps(overall),
+        _compared(summary, overall),
     ]
     if odd := [f for f in families if used[f] and used[f] != used["global"]]:
         parts = (f"the {FAMILIES[f]} figure on {listed(used[f])}" for f in [*odd, "global"])
@@ -183,6 +190,40 @@ def _beside(family: Family, families: list[Family], overall: Overall | None, unm
         return f"{who[family]} with {_with_interval(overall.within, overall.within_ci, '')}"
     reason = " (its weights have no output for this outcome)"
     return f"{who[family]} without a figure{reason if family == 'base' and unmapped else ''}"
+
+
+def _held_out(row: SiteRow) -> str | None:
+    """What the global model does at a site that had no part in it."""
+    cell = row.cells.get("global")
+    if cell is None or cell.auroc is None:
+        return None
+    figure = _with_interval(cell.auroc, cell.ci, "")
+    return f"At {row.site}, which took no part in training or choices, it has {figure}."
+
+
+def _compared(summary: Summary, overall: dict[Family, Overall | None]) -> str:
+    """The paired differences over all sites in words; without any, whether intervals overlap."""
+    outcome = next((o.outcome for o in overall.values() if o), None)
+    paired = [
+        c for c in summary.comparisons
+        if c.site is None and c.outcome == outcome and known(c.difference)
+    ]  # fmt: skip
+    if not paired:
+        return _overlaps(overall)
+    names = {str(family): name for family, name in FAMILIES.items()}
+    parts = []
+    for c in paired:
+        value = c.difference or 0.0
+        text = f"{value:+.3f}".replace("-", "−")
+        interval = f" ({_signed(c.ci)})" if c.ci else ""
+        p = f", p = {c.p_holm:.2g} for all {c.tests} such tests together" if c.p_holm else ""
+        kind = "models" if c.other == "local" else "model"
+        parts.append(f"{text}{interval}{p} against the {names.get(c.other, c.other)} {kind}")
+    return f"Paired on the same patients, its AUROC differs by {'; by '.join(parts)}."
+
+
+def _signed(interval: Interval) -> str:
+    return " to ".join(f"{end:+.3f}".replace("-", "−") for end in interval)
 
 
 def _overlaps(overall: dict[Family, Overall | None]) -> str:

@@ -70,9 +70,11 @@ class GlobalModel:
         full = pack(self.sent, names, round_=round_, stage=stage, base_sha256=self.base.digest)
         return Broadcast(full, difference, start)
 
-    def packed(self, stage: Stage, round_: int) -> tuple[Manifest, Packed]:
-        """A stage's tensors of the global model, as they are."""
-        tensors = self._tensors(self.network.state_dict())
+    def packed(
+        self, stage: Stage, round_: int, state: Mapping[str, torch.Tensor] | None = None
+    ) -> tuple[Manifest, Packed]:
+        """A stage's tensors as they are: of the global model, or of another `state`."""
+        tensors = self._tensors(self.network.state_dict() if state is None else state)
         return pack(
             tensors, self.names(stage), round_=round_, stage=stage, base_sha256=self.base.digest
         )

@@ -2,36 +2,43 @@
 
 import logging
 from collections.abc import Callable, Collection
+from typing import Literal
 
 from flwr.app import RecordDict
 
+from fedrad.exchange.encoding import Packed
+from fedrad.exchange.figures import Missing, ModelName, Operating, Release
 from fedrad.exchange.messages import (
     BASELINE,
-    SCORES,
+    RELEASE,
+    SCORE,
     VALIDATION,
     BaselineReply,
     BaselineRequest,
-    Missing,
-    ModelName,
     Monitoring,
+    Reason,
+    ReleaseRequest,
     ScoreReply,
     ScoreRequest,
-    Scores,
     ValidationReply,
     ValidationRequest,
     to_record,
 )
+from fedrad.exchange.update import Manifest, UpdateError, check
 from fedrad.exchange.wire import Wire
 
+from .cells import fault
 from .federation import Federation
 from .model import GlobalModel
 from .sites import Answer
-from .statistics import pair_auroc
+from .travellers import Travellers
 from .visit import SETTLED, Verdict, Visit
 
 log = logging.getLogger("fedrad.server")
 
 Answered = Callable[[], None]
+FINAL: tuple[Reason, ...] = ("released", "request", "experiment")
+"""Refusals that another asking does not change."""
 
 
 class Questions:
@@ -41,11 +48,19 @@ class Questions:
         self.federation = federation
         self.model = model
         self.schedule = federation.experiment.schedule
+        self._failed: dict[str, str] = {}
+        """Site -> status of its last answer about scores, where that was a failure."""
 
-    def baselines(self, settled: Collection[str], done: Callable[[str], None]) -> None:
-        """Have every site that has not settled train its local-only model, which stays there.
-        `done` is told of each that has, or has said why not."""
-        content = to_record(BaselineRequest())
+    def baselines(
+        self,
+        settled: Collection[str],
+        done: Callable[[str, Missing | None], None],
+        travellers: Travellers,
+    ) -> None:
+        """Have every site that has not settled train its local-only model, which stays there or
+        joins the `travellers`. `done` is told of each that has, or has said why not."""
+        content = to_record(BaselineRequest(travel=self.federation.experiment.evaluation.travel))
+        expected, _ = self.model.packed(self.schedule.last_stage, self.schedule.rounds)
 
         def take(site: str, answer: Answer) -> Verdict:
             reply: BaselineReply | None = answer.reply
@@ -62,7 +77,13 @@ class Questions:
                 f"not trained ({reply.missing})" if reply.missing
                 else f"trained, {reply.seconds:.1f} s",
             )  # fmt: skip
-            done(site)
+            if reply.manifest is not None and answer.packed is not None:
+                try:
+                    check(reply.manifest, answer.packed, expected)
+                    travellers.keep(site, reply.manifest, answer.packed)
+                except UpdateError as error:
+                    log.warning("  %s: its local-only model may not travel: %s", site, error)
+            done(site, reply.missing)
             return SETTLED
 
         Visit(
@@ -92,46 +113,80 @@ class Questions:
         ).run()
         return figures
 
-    def scores(
+    def score(
         self,
-        part: str,
-        models: list[ModelName],
-        thresholds: dict[str, float],
-        scores: dict[str, list[Scores]],
-        missing: dict[str, Missing],
-        answered: Answered = lambda: None,
+        part: Literal["validation", "test"],
+        model: ModelName,
+        tensors: tuple[Manifest, Packed] | None,
+        only: Collection[str] | None = None,
     ) -> None:
-        """Fill `scores` with what each site that is not among them releases of some models on a
-        part of its patients, and `missing` with why another does not; `answered` is called after
-        each site."""
+        """Have sites score a model on a part of their patients; the scores stay there.
+
+        `tensors`: the model's, None for one that the sites have. `only`: sites to ask, else all.
+        A site that failed for one model is not asked for the next, unless it was away and is back:
+        each would cost a deadline.
+        """
+        manifest, packed = tensors or (None, None)
+        content = to_record(ScoreRequest(part=part, model=model, manifest=manifest), packed)
+        sites = self.federation.sites.keys()
 
         def take(site: str, answer: Answer) -> Verdict:
-            reply: ScoreReply | None = answer.reply
-            if reply is None:
+            self._failed.pop(site, None)
+            if answer.reply is not None:
+                return SETTLED
+            self._failed[site] = answer.status
+            self._record(site, scores=f"{part}, {model}: {answer.failure}")
+            log.warning("  %s: %s not scored (%s): %s", site, model, part, answer.failure)
+            return Verdict(answer.reason in FINAL, answer.failure)
+
+        self.federation.look()
+        asked = sites if only is None else sites & set(only)
+        failed = {s for s, status in self._failed.items() if status in ("refused", "invalid")}
+        Visit(
+            self.federation, SCORE, ScoreReply, lambda _: content, take,
+            settled=(sites - asked) | failed | self._gone(),
+        ).run()  # fmt: skip
+
+    def release(
+        self,
+        part: Literal["validation", "test"],
+        models: list[ModelName],
+        operating: dict[ModelName, dict[str, Operating]],
+        releases: dict[str, Release],
+        missing: dict[str, Missing],
+        answered: Answered,
+    ) -> None:
+        """Fill `releases` with what each site that is not among them releases of the models it
+        scored on a part, and `missing` with why another does not; `answered` is called after each
+        site."""
+
+        def take(site: str, answer: Answer) -> Verdict:
+            reply: Release | None = answer.reply
+            why = answer.failure
+            if reply is not None:
+                faults = [found for s in reply.scores if (found := fault(s))]
+                why = "figures of another part" if reply.part != part else "; ".join(faults)
+            if reply is None or why:
                 missing[site] = "timeout" if answer.status == "timeout" else "error"
-                self._record(site, scores=f"{part}: {answer.failure}")
-                log.warning("  %s: no %s figures: %s", site, part, answer.failure)
-                return Verdict(False, answer.failure)
-            if fault := _fault(reply.scores):
-                missing[site] = "error"
-                log.warning("  %s: %s figures rejected: %s", site, part, fault)
-                return Verdict(False, fault)
-            scores[site] = reply.scores
+                self._record(site, release=f"{part}: {why}")
+                log.warning("  %s: no %s figures: %s", site, part, why)
+                return Verdict(answer.reason in FINAL, why)
+            releases[site] = reply
             missing.pop(site, None)
             answered()
             return SETTLED
 
-        content = self._about_the_model(
-            lambda manifest: ScoreRequest(
-                part="test" if part == "test" else "validation",
-                models=models,
-                manifest=manifest,
-                thresholds=thresholds,
-            )
-        )
+        content = to_record(ReleaseRequest(part=part, models=models, operating=operating))
+        gone = self._gone() - releases.keys()
+        missing |= dict.fromkeys(gone, "timeout")
         Visit(
-            self.federation, SCORES, ScoreReply, lambda _: content, take, settled=set(scores)
-        ).run()
+            self.federation, RELEASE, Release, lambda _: content, take,
+            settled={*releases, *gone},
+        ).run()  # fmt: skip
+
+    def _gone(self) -> set[str]:
+        """Sites that failed when asked last, and are away."""
+        return self._failed.keys() - self.federation.here.keys()
 
     def _about_the_model(self, request: Callable[..., Wire]) -> RecordDict:
         manifest, packed = self.model.packed(self.schedule.last_stage, self.schedule.rounds)
@@ -139,19 +194,3 @@ class Questions:
 
     def _record(self, site: str, **texts: str) -> None:
         self.federation.records.add(self.schedule.rounds, site, {}, **texts)
-
-
-def _fault(scores: list[Scores]) -> str | None:
-    """What contradicts itself in a site's figures: an exact AUROC must lie within the certified
-    bound of its own histogram, and the counts must be the histogram's."""
-    for s in scores:
-        if s.histogram is None:
-            continue
-        counts = (s.histogram.total_positives, s.histogram.total_negatives)
-        if counts != (s.positives, s.negatives):
-            return f"{s.model}, {s.outcome}: counts are not those of the histogram"
-        if s.auroc is not None:
-            value, bound = pair_auroc(s.histogram, s.histogram)
-            if abs(value - s.auroc) > bound + 1e-9:
-                return f"{s.model}, {s.outcome}: AUROC is not possible with this histogram"
-    return None

@@ -4,6 +4,7 @@ import logging
 import time
 from pathlib import Path
 
+import torch
 from flwr.app import RecordDict
 
 from fedrad.exchange.encoding import Packed
@@ -86,6 +87,13 @@ class OpenRound:
              "bytes_from_sites": from_sites}, stage=self.stage,
         )  # fmt: skip
         return result, self._holds
+
+    def received(self) -> dict[str, torch.Tensor]:
+        """The whole model as sites have it at the start of the round. Tensors that the round does
+        not send are as they were."""
+        sent = tensors_of(self.expected, self.broadcast.start)
+        state = {n: v.detach().clone() for n, v in self.model.network.state_dict().items()}
+        return state | {name: torch.from_numpy(value.copy()) for name, value in sent.items()}
 
     def _request(self, site: str) -> RecordDict:
         difference = self.broadcast.difference if site in self._current else None

@@ -4,74 +4,25 @@ import csv
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
-from fedrad.exchange.messages import Missing, Scores
+from fedrad.exchange.figures import Missing
 from fedrad.models.calibration import Calibration
 
-from .statistics import (
-    macro,
-    pooled,
-    site_estimate,
-    site_only,
-    within_share,
-    within_site,
-)
+from .results import Cell, ComparisonFigures, Gap, Overall, Part, SubgroupFigures
+from .statistics.intervals import Interval
 
-Interval = tuple[float, float]
+__all__ = [
+    "Best", "Candidate", "Cell", "ComparisonFigures", "Ensemble", "Gap", "Interval", "Overall",
+    "Provenance", "Round", "SiteEntry", "SiteRound", "SubgroupFigures", "Summary", "read_summary",
+]  # fmt: skip
 
 
-DEFAULT_THRESHOLD = 0.0
-"""A logit of 0: where balanced training puts the border between the classes."""
-
-
-class Part(BaseModel):
-    """Base of the summary's parts."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-
-class Cell(Part):
-    """One model on one site's test patients, one outcome. `sensitivity` and `specificity` are at
-    the common threshold, global model only."""
-
-    model: str
-    site: str
-    outcome: str
-    auroc: float | None = None
-    ci: Interval | None = None
-    positives: int | None = None
-    negatives: int | None = None
-    sensitivity: float | None = None
-    specificity: float | None = None
-    missing: Missing | None = None
-
-
-class Overall(Part):
-    """One model over all sites, one outcome. `model` "local" is each site's own model at home."""
-
-    model: str
-    outcome: str
-    within: float | None = None
-    within_ci: Interval | None = None
-    macro: float | None = None
-    macro_ci: Interval | None = None
-    worst: float | None = None
-    worst_site: str | None = None
-    pooled: float | None = None
-    pooled_ci: Interval | None = None
-    bound: float | None = None
-    site_only: float | None = None
-    within_share: float | None = None
-    positives: int = 0
-    negatives: int = 0
-    threshold: float | None = None
-    """Common threshold, a logit; global model only."""
-    threshold_from: Literal["validation", "default"] | None = None
-    """"default" is a logit of 0, where no site could release both classes of its validation
-    patients."""
-    sensitivity: float | None = None
-    specificity: float | None = None
+MORE = (
+    "prevalence", "average_precision", "ppv", "npv", "brier", "site_brier",
+    "calibration_intercept", "calibration_slope", "ece",
+)  # fmt: skip
+"""Figures of a cell that `cells.csv` holds beside those it always had."""
 
 
 class SiteRound(Part):
@@ -82,9 +33,9 @@ class SiteRound(Part):
     seconds: float | None = None
     units: int | None = None
     loss: float | None = None
-    auroc: dict[str, float | None] = {}
+    auroc: dict[str, float | None] = Field(default_factory=dict)
     """Of the global model as it entered the round, on the site's validation patients."""
-    missing: dict[str, Missing] = {}
+    missing: dict[str, Missing] = Field(default_factory=dict)
     """Outcome -> why there is no AUROC."""
 
 
@@ -129,6 +80,16 @@ class Ensemble(Part):
     why: str | None = None
 
 
+class Best(Part):
+    """The global model that did best on validation patients: that which left round `round` (0: the
+    base with a new head), by within-site AUROC, mean over outcomes. Where it is not the final one
+    it is tested too, as model "best"."""
+
+    round: int
+    auroc: float
+    final: bool
+
+
 class Provenance(Part):
     """What made these figures."""
 
@@ -156,14 +117,25 @@ class Summary(Part):
     overall: list[Overall]
     rounds: list[Round]
     provenance: Provenance
-    site_entries: dict[str, SiteEntry] = {}
-    absent: dict[str, str] = {}
+    site_entries: dict[str, SiteEntry] = Field(default_factory=dict)
+    absent: dict[str, str] = Field(default_factory=dict)
     """Nodes that were asked and did not take part, with the reason."""
     ensemble: Ensemble | None = None
     """None where no mixture with the base was asked for."""
-    calibration: dict[str, Calibration | None] = {}
+    calibration: dict[str, Calibration | None] = Field(default_factory=dict)
     """Outcome -> from raw to calibrated logits of the global model; None where the validation
     patients that sites could speak of lack a class."""
+    held_out: list[Overall] = Field(default_factory=list)
+    """Over the sites that took no part in training or choices; they are in no other figure over
+    sites."""
+    best: Best | None = None
+    """None where no site could release a validation AUROC."""
+    comparisons: list[ComparisonFigures] = Field(default_factory=list)
+    subgroups: list[SubgroupFigures] = Field(default_factory=list)
+    gaps: list[Gap] = Field(default_factory=list)
+    epsilon: dict[str, float] = Field(default_factory=dict)
+    """Site -> ε that all its noisy histograms cost a patient together; sites without noise are not
+    in it."""
 
     def write(self, folder: Path) -> None:
         """Write `summary.json`, `cells.csv`, `rounds.csv` into the experiment's folder."""
@@ -174,13 +146,13 @@ class Summary(Part):
             table = csv.writer(file)
             table.writerow(
                 ["model", "site", "outcome", "auroc", "ci_low", "ci_high", "positives",
-                 "negatives", "sensitivity", "specificity", "missing"]
+                 "negatives", "sensitivity", "specificity", "missing", *MORE]
             )  # fmt: skip
             for c in self.cells:
                 low, high = c.ci or (None, None)
                 table.writerow(
                     [c.model, c.site, c.outcome, c.auroc, low, high, c.positives, c.negatives,
-                     c.sensitivity, c.specificity, c.missing]
+                     c.sensitivity, c.specificity, c.missing, *(getattr(c, name) for name in MORE)]
                 )  # fmt: skip
         with (folder / "rounds.csv").open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
@@ -201,107 +173,3 @@ def read_summary(folder: Path) -> Summary:
     """The summary of an experiment's folder. Raises FileNotFoundError, or pydantic's
     ValidationError for a file that is none."""
     return Summary.model_validate_json((folder / "summary.json").read_text("utf-8"))
-
-
-def cells_and_overall(
-    scores: dict[str, list[Scores]],
-    absent: dict[str, Missing],
-    models: list[str],
-    outcomes: list[str],
-    thresholds: dict[str, float | None],
-    confidence: float,
-) -> tuple[list[Cell], list[Overall]]:
-    """From what sites released (site -> scores), or why they did not, to the summary's figures.
-
-    `models`: "base", "global" and "local:SITE" for each site; a local model is scored at home.
-    `thresholds`: per outcome, None where none could be chosen on validation patients.
-    """
-    sites = sorted({*scores, *absent})
-    released = {(s.model, site, s.outcome): s for site, of_site in scores.items() for s in of_site}
-    cells = []
-    for model in models:
-        kind, _, home = model.partition(":")
-        for site in sites:
-            if home and site != home:
-                continue
-            for outcome in outcomes:
-                found = released.get((kind, site, outcome))  # type: ignore[arg-type]
-                if found is None:
-                    missing = absent.get(site, "not run")
-                    cells.append(Cell(model=model, site=site, outcome=outcome, missing=missing))
-                else:
-                    cells.append(_cell(model, site, found, confidence))
-    overall = []
-    for kind in dict.fromkeys(model.partition(":")[0] for model in models):
-        for outcome in outcomes:
-            of_sites = {
-                site: s
-                for site in sites
-                if (s := released.get((kind, site, outcome)))  # type: ignore[arg-type]
-                and s.histogram is not None
-            }
-            figures = _overall(kind, outcome, of_sites, confidence)
-            if kind == "global" and outcome in thresholds:
-                chosen = thresholds[outcome]
-                figures = figures.model_copy(
-                    update={
-                        "threshold": DEFAULT_THRESHOLD if chosen is None else chosen,
-                        "threshold_from": "default" if chosen is None else "validation",
-                    }
-                )
-            overall.append(figures)
-    return cells, overall
-
-
-def _cell(model: str, site: str, scores: Scores, confidence: float) -> Cell:
-    estimate = site_estimate(scores, confidence)
-    told = scores.histogram is not None
-    c = scores.confusion
-    return Cell(
-        model=model,
-        site=site,
-        outcome=scores.outcome,
-        auroc=estimate.value if estimate else None,
-        ci=estimate.interval if estimate else None,
-        positives=scores.positives if told else None,
-        negatives=scores.negatives if told else None,
-        sensitivity=_share(c.true_positives, c.false_negatives) if c else None,
-        specificity=_share(c.true_negatives, c.false_positives) if c else None,
-        missing=scores.missing,
-    )
-
-
-def _overall(model: str, outcome: str, scores: dict[str, Scores], confidence: float) -> Overall:
-    cells = list(scores.values())
-    within, mean = within_site(cells, confidence), macro(cells, confidence)
-    all_pairs = pooled([s.histogram for s in cells if s.histogram], confidence)
-    own = {site: s.auroc for site, s in scores.items() if s.auroc is not None}
-    worst = min(own, key=lambda site: own[site]) if own else None
-    tables = [s.confusion for s in cells if s.confusion]
-    return Overall(
-        model=model,
-        outcome=outcome,
-        within=within.value if within else None,
-        within_ci=within.interval if within else None,
-        macro=mean.value if mean else None,
-        macro_ci=mean.interval if mean else None,
-        worst=own[worst] if worst else None,
-        worst_site=worst,
-        pooled=all_pairs.value if all_pairs else None,
-        pooled_ci=all_pairs.interval if all_pairs else None,
-        bound=all_pairs.bound if all_pairs else None,
-        site_only=site_only(cells),
-        within_share=within_share(cells),
-        positives=sum(s.positives for s in cells),
-        negatives=sum(s.negatives for s in cells),
-        sensitivity=_share(
-            sum(t.true_positives for t in tables), sum(t.false_negatives for t in tables)
-        ),
-        specificity=_share(
-            sum(t.true_negatives for t in tables), sum(t.false_positives for t in tables)
-        ),
-    )
-
-
-def _share(part: int, rest: int) -> float | None:
-    return part / (part + rest) if part + rest else None

@@ -21,12 +21,13 @@ from fedrad.client.cli import app
 from fedrad.client.cohort.checks.numbers import logit_interval, narrowest_interval
 from fedrad.client.cohort.checks.shortcuts import cross_validated, tags_classifier
 from fedrad.client.cohort.inspection import Inspection, inspect
-from fedrad.client.disclosure import Disclosure, delong_variance
+from fedrad.client.disclosure import Disclosure
+from fedrad.client.figures import Units, auroc_variance
 from fedrad.client.settings import open_site
 from fedrad.deploy import phantoms
 from fedrad.exchange.experiment import parse_experiment
 from fedrad.exchange.histogram import count
-from fedrad.server import statistics
+from fedrad.server.statistics import intervals as statistics
 
 
 @pytest.fixture
@@ -158,9 +159,11 @@ def test_no_interval_is_narrower_than_that_of_unlimited_others():
 
 def test_the_clustered_variance_is_delongs_for_single_images_and_that_of_resampled_patients():
     rng = np.random.default_rng(5)
-    single = delong_variance(rng.normal(size=50), np.repeat([0, 1], 25), np.arange(50))
+    single = auroc_variance(rng.normal(size=50), Units(np.repeat([0, 1], 25), np.arange(50)))
     rng = np.random.default_rng(5)
-    assert single == pytest.approx(delong_variance(rng.normal(size=50), np.repeat([0, 1], 25)))
+    assert single == pytest.approx(
+        auroc_variance(rng.normal(size=50), Units(np.repeat([0, 1], 25)))
+    )
 
     def draw() -> tuple[float, float]:
         ill = rng.random(80) < 0.5
@@ -169,7 +172,7 @@ def test_the_clustered_variance_is_delongs_for_single_images_and_that_of_resampl
         labels = (ill[patients] ^ (rng.random(320) < 0.1)).astype(float)
         logits = own + 0.5 * rng.normal(size=320) + labels
         above = logits[labels == 1][:, None] > logits[labels == 0]
-        return above.mean(), delong_variance(logits, labels, patients)
+        return above.mean(), auroc_variance(logits, Units(labels, patients))
 
     drawn = np.array([draw() for _ in range(400)])
     assert drawn[:, 1].mean() == pytest.approx(drawn[:, 0].var(), rel=0.2)
@@ -178,8 +181,8 @@ def test_the_clustered_variance_is_delongs_for_single_images_and_that_of_resampl
 def test_a_minimum_counts_patients_not_images():
     labels = np.array([1.0] * 20 + [0.0] * 20)
     few = np.array([0, 1] * 10 + list(range(2, 22)))
-    assert Disclosure(10, 3).withheld(labels) is None
-    assert Disclosure(10, 3).withheld(labels, few) == "below minimum"
+    assert Disclosure(10, 3).withheld(Units(labels)) is None
+    assert Disclosure(10, 3).withheld(Units(labels, few)) == "below minimum"
     histogram = count(np.zeros(9), np.ones(9), minimum_bin=3, patients=np.zeros(9, np.int64))
     assert len(histogram.positives) == 1
 

@@ -10,6 +10,7 @@ from conftest import EXPERIMENT, write_site
 from fedrad.client.kept import Kept
 from fedrad.client.participant import Participant
 from fedrad.client.problems import SiteProblem
+from fedrad.client.scoring import Scoring
 from fedrad.client.settings import open_site
 from fedrad.exchange.experiment import parse_experiment
 from fedrad.exchange.messages import RoundRequest, ScoreRequest
@@ -75,7 +76,7 @@ def test_a_local_normalisation_stays_at_the_site_and_serves_it(tmp_path: Path) -
     assert reply.manifest is not None
     assert not [name for name in reply.manifest.names if "bn" in name or "downsample.1" in name]
     request, flat = ask(site, 1)
-    model = site._global_model(request.manifest, flat, "all", 1).state_dict()
+    model = site.global_model(request.manifest, flat, "all", 1).state_dict()
     base, kept = site.base.network.state_dict(), site.kept.before(1)
     own = {name for name in kept if name in base}
     assert own == {n for n in base if "bn" in n or "downsample.1" in n} - {
@@ -91,7 +92,7 @@ def test_a_site_that_never_trained_uses_the_normalisation_of_the_base(tmp_path: 
     reply, update = site.round(*ask(site, 0))
     assert (reply.manifest, update) == (None, None)
     request, flat = ask(site, 1)
-    model = site._global_model(request.manifest, flat, "all", 1).state_dict()
+    model = site.global_model(request.manifest, flat, "all", 1).state_dict()
     assert all(torch.equal(model[k], v) for k, v in site.base.network.state_dict().items())
 
 
@@ -107,8 +108,16 @@ def test_a_repeated_round_gives_the_same_update(tmp_path: Path) -> None:
 def test_scores_are_those_of_the_sites_own_normalisation(tmp_path: Path) -> None:
     site = participant(write_site(tmp_path / "a", 40, seed=1))
     request, flat = ask(site, 2)
-    wanted = ScoreRequest(part="test", models=["global"], manifest=request.manifest)
-    before = site.scores(wanted, flat).scores[0]
+    wanted = ScoreRequest(part="test", model="global", manifest=request.manifest)
+
+    def scored() -> np.ndarray:
+        scoring = Scoring(site)
+        scoring.score(wanted, flat)
+        logits = scoring.scored.read("test", "global", site.keys("test"))
+        assert logits is not None
+        return logits
+
+    before = scored()
     site.round(*ask(site, 0))
     site.round(*ask(site, 1))
-    assert site.scores(wanted, flat).scores[0] != before
+    assert not np.array_equal(scored(), before)

@@ -15,6 +15,7 @@ from fedrad.exchange.messages import (
     MessageError,
     Readiness,
     Refusal,
+    Release,
     RoundReply,
     ScoreReply,
     from_record,
@@ -23,7 +24,7 @@ from fedrad.exchange.messages import (
 )
 from fedrad.exchange.wire import Wire
 
-REPLIES = (Readiness, RoundReply, BaselineReply, ScoreReply, Refusal)
+REPLIES = (Readiness, RoundReply, BaselineReply, ScoreReply, Release, Refusal)
 
 
 def text_fields(model: type[Wire], seen: set[type]) -> list[str]:
@@ -89,20 +90,20 @@ def test_a_message_survives_the_record():
         RecordDict(),
         RecordDict({"message": ConfigRecord({"text": "x"})}),
         RecordDict({"message": ConfigRecord({"json": "{"})}),
-        RecordDict({"message": ConfigRecord({"json": '{"kind": "scores", "more": 1}'})}),
+        RecordDict({"message": ConfigRecord({"json": '{"kind": "release", "more": 1}'})}),
         RecordDict({
-            "message": ConfigRecord({"json": '{"kind": "scores", "scores": []}'}),
+            "message": ConfigRecord({"json": '{"kind": "release", "part": "test", "scores": []}'}),
             "packed": ArrayRecord({"flat": Array(np.zeros(3)), "x": Array(np.zeros(3))}),
         }),
         RecordDict({
-            "message": ConfigRecord({"json": '{"kind": "scores", "scores": []}'}),
+            "message": ConfigRecord({"json": '{"kind": "release", "part": "test", "scores": []}'}),
             "packed": ArrayRecord({"flat": Array(np.zeros(3))}),
         }),
     ],
 )  # fmt: skip
 def test_a_record_that_is_no_message_is_refused_without_its_content(record):
     with pytest.raises(MessageError) as error:
-        from_record(record, ScoreReply)
+        from_record(record, Release)
     assert "more: 1" not in str(error.value)
 
 

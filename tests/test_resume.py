@@ -102,7 +102,9 @@ def assert_same(one: Path, other: Path) -> None:
     [
         pytest.param(TEXT, "train.round", 2, id="float32, first round"),
         pytest.param(TEXT, "train.baseline", 2, id="float32, local models"),
-        pytest.param(TEXT, "evaluate.scores", 1, id="float32, thresholds"),
+        pytest.param(TEXT, "evaluate.validation", 1, id="float32, best round"),
+        pytest.param(TEXT, "evaluate.score", 3, id="float32, validation scores"),
+        pytest.param(TEXT, "evaluate.release", 2, id="float32, thresholds"),
         pytest.param(ENCODED, "train.round", 1, id="int8, before the first answer"),
         pytest.param(ENCODED, "train.round", 6, id="int8, last round"),
     ],
@@ -120,10 +122,12 @@ def test_a_killed_coordinator_goes_on(tmp_path, undisturbed, text, message_type,
 def test_test_patients_are_scored_once_however_often_a_run_is_resumed(tmp_path, undisturbed):
     one = Coordinator(tmp_path, TEXT)
     with pytest.raises(Killed):  # validation, of both; test, of the second
-        one.run(grid=Interrupted, message_type="evaluate.scores", answer=4)
-    assert one.asked().count("scores") == 2
+        one.run(grid=Interrupted, message_type="evaluate.release", answer=4)
+    assert one.asked().count("release") == 2
+    scored = one.asked().count("scored")
     one.run(resume=True)
-    assert one.asked().count("scores") == 2
+    assert one.asked().count("release") == 2
+    assert one.asked().count("scored") == scored, "who has released is not asked to score again"
     assert_same(one.out, undisturbed(TEXT))
 
 

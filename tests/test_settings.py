@@ -293,6 +293,7 @@ def test_how_a_model_is_trained_is_no_part_of_what_is_planned_to_be_reported(tex
 CHANGED: dict[str, Any] = {
     "test": 0.4, "validation": 0.2, "index_image": "latest", "minimum_units": 20,
     "confidence": 0.9, "local_baseline": False, "ensemble": [0.5], "test_after": "2024-06-30",
+    "travel": True, "subgroups": {"sex": ["F", "M"]}, "held_out": ["c"],
 }  # fmt: skip
 
 

@@ -1,159 +1,272 @@
-"""The four AUROCs, against scikit-learn and brute force on scores laid together."""
+"""Figures over sites, against scikit-learn, closed forms and brute force."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import mannwhitneyu
+from random_federations import SiteScores, errors, federation, figures, normals, release
+from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from fedrad.client.disclosure import Disclosure, delong_variance
-from fedrad.exchange.histogram import LIMIT, count
-from fedrad.exchange.messages import Scores
-from fedrad.server import statistics as s
+from fedrad.client.disclosure import Disclosure
+from fedrad.client.figures import Units, auroc_variance
+from fedrad.exchange.figures import Line, Scores
+from fedrad.exchange.histogram import GRID, Histogram, count
+from fedrad.server.statistics import auroc as a
+from fedrad.server.statistics.decisions import best_threshold, confusion, net_benefit
+from fedrad.server.statistics.differences import difference, holm, weighted_difference
+from fedrad.server.statistics.intervals import (
+    hanley_mcneil,
+    logit_interval,
+    newcombe_interval,
+    wilson,
+)
+from fedrad.server.statistics.new_site import meta_analysis, new_site
+from fedrad.server.statistics.noise import from_noisy
+from fedrad.server.statistics.prevalence import site_only, within_share
+
+OPEN = Disclosure(minimum_units=1, minimum_bin=3)
 
 
-def federation(seed: int, sites: int = 4, one_class: bool = False, ties: bool = False):
-    """Random sites: logits and labels, of differing size, prevalence and separation."""
-    rng = np.random.default_rng(seed)
-    result = []
-    for site in range(sites):
-        n = int(rng.integers(12, 120))
-        labels = (rng.random(n) < rng.uniform(0.2, 0.8)).astype(np.float32)
-        labels[:2] = 0, 1
-        if one_class and site == 0:
-            labels[:] = 1
-        logits = rng.normal(rng.normal(), rng.uniform(0.5, 12), n) + labels * rng.uniform(0, 3)
-        result.append((np.round(logits) if ties else logits, labels))
-    return result
+def scores_of(data: dict[str, SiteScores], rule: Disclosure = OPEN) -> list[Scores]:
+    return [release(site, own, rule).scores[0] for site, own in data.items()]
 
 
-def cells(sites) -> list[Scores]:
-    rule = Disclosure(minimum_units=1, minimum_bin=3)
-    return [rule.scores("global", "y", logits, labels, 0.0) for logits, labels in sites]
+# All figures of random federations
 
 
-def clipped(sites):
-    logits = np.concatenate([np.clip(a, -LIMIT, LIMIT) for a, _ in sites])
-    return logits, np.concatenate([b for _, b in sites])
-
-
-@given(st.integers(0, 2**31), st.integers(1, 8), st.booleans(), st.booleans())
-@settings(max_examples=150, deadline=None)
-def test_the_pooled_auroc_lies_within_its_certified_bound(seed, sites, one_class, ties):
-    data = federation(seed, sites, one_class and sites > 1, ties)
-    figures = s.pooled([c.histogram for c in cells(data)], 0.95)
-    logits, labels = clipped(data)
-    assert abs(figures.value - roc_auc_score(labels, logits)) <= figures.bound + 1e-12
-
-
-@given(st.integers(0, 2**31), st.booleans())
-@settings(max_examples=50, deadline=None)
-def test_pooled_is_the_pair_weighted_mean_of_the_auc_table(seed, one_class):
-    histograms = [c.histogram for c in cells(federation(seed, 4, one_class))]
-    P = sum(h.total_positives for h in histograms)
-    N = sum(h.total_negatives for h in histograms)
-    total = sum(
-        i.total_positives * j.total_negatives / (P * N) * s.pair_auroc(i, j)[0]
-        for i in histograms
-        for j in histograms
-        if i.total_positives and j.total_negatives
-    )
-    assert s.pooled(histograms, 0.95).value == pytest.approx(total)
-
-
-def test_within_site_weighs_pairs_and_macro_weighs_sites():
-    data = federation(1, 5)
-    own = np.array([roc_auc_score(b, a) for a, b in data])
-    pairs = np.array([b.sum() * (1 - b).sum() for _, b in data])
-    assert s.within_site(cells(data), 0.95).value == pytest.approx(
-        (own * pairs).sum() / pairs.sum()
-    )
-    assert s.macro(cells(data), 0.95).value == pytest.approx(own.mean())
+@given(st.integers(0, 2**31))
+@settings(max_examples=25, deadline=None)
+def test_every_figure_is_the_references_or_within_its_printed_bound(seed):
+    for figure, error, bound in errors(federation(seed, largest=200)):
+        assert error <= bound + (1e-5 if "calibration" in figure else 1e-9), figure
 
 
 def test_a_site_with_one_class_adds_to_the_pooled_auroc_but_has_none_of_its_own():
-    data = federation(2, 3, one_class=True)
-    of_sites = cells(data)
-    assert of_sites[0].auroc is None
-    assert of_sites[0].missing == "one class"
-    assert s.site_estimate(of_sites[0], 0.95) is None
-    assert s.within_site(of_sites, 0.95) == s.within_site(of_sites[1:], 0.95)
-    without = s.pooled([c.histogram for c in of_sites[1:]], 0.95)
-    assert s.pooled([c.histogram for c in of_sites], 0.95).value != without.value
+    rng = np.random.default_rng(2)
+    data = {name: normals(rng, 20, 30, 0.8) for name in "ab"}
+    lone = {**data, "one": SiteScores(rng.normal(1, 1, 25), np.ones(25, np.float32))}
+    cells, whole = figures(lone, OPEN)
+    _, without = figures(data, OPEN)
+    assert (cells["one"].auroc, cells["one"].missing) == (None, "one class")
+    assert (whole.within, whole.within_ci) == (without.within, without.within_ci)
+    assert whole.pooled != without.pooled
+    assert cells["one"].brier is not None
 
 
-def test_site_only_is_the_auroc_of_the_prevalence():
-    data = federation(3, 5, one_class=True)
-    score = np.concatenate([np.full(len(b), b.mean()) for _, b in data])
-    labels = np.concatenate([b for _, b in data])
-    assert s.site_only(cells(data)) == pytest.approx(roc_auc_score(labels, score))
-    pairs = sum(b.sum() * (1 - b).sum() for _, b in data)
-    everything = labels.sum() * (1 - labels).sum()
-    assert s.within_share(cells(data)) == pytest.approx(pairs / everything)
+@given(st.integers(0, 2**31))
+@settings(max_examples=25, deadline=None)
+def test_pooled_is_the_pair_weighted_mean_of_the_auc_table(seed):
+    data = federation(seed, 4, largest=100)
+    _, whole = figures(data, OPEN)
+    if whole.pooled is None:
+        return
+    p = {site: own.labels.sum() for site, own in data.items()}
+    n = {site: len(own.labels) - p[site] for site, own in data.items()}
+    total = sum(p.values()) * sum(n.values())
+    parts = [p[x.positives_of] * n[x.negatives_of] * x.auroc / total for x in whole.pairs]
+    assert whole.pooled == pytest.approx(sum(parts))
+
+
+# Intervals
 
 
 def test_delong_variance_equals_the_brute_force_one():
-    logits, labels = federation(4, 1, ties=True)[0]
-    kernel = (logits[labels == 1][:, None] > logits[labels == 0]) + 0.5 * (
-        logits[labels == 1][:, None] == logits[labels == 0]
+    own = federation(4, 1, largest=200)["s00"]
+    labels = own.labels.copy()
+    labels[:5], labels[5:10] = 0, 1
+    z = np.round(own.logits)
+    kernel = (z[labels == 1][:, None] > z[labels == 0]) + 0.5 * (
+        z[labels == 1][:, None] == z[labels == 0]
     )
     P, N = kernel.shape
     expected = kernel.mean(1).var(ddof=1) / P + kernel.mean(0).var(ddof=1) / N
-    assert delong_variance(logits, labels) == pytest.approx(expected)
-    u = mannwhitneyu(logits[labels == 1], logits[labels == 0]).statistic
-    assert roc_auc_score(labels, logits) == pytest.approx(u / (P * N))
+    assert auroc_variance(z, Units(labels)) == pytest.approx(expected)
 
 
-def test_with_fine_bins_the_pooled_interval_is_delongs():
-    rng = np.random.default_rng(5)
-    labels = (rng.random(4000) < 0.4).astype(np.float32)
-    logits = rng.normal(size=4000) * 3 + labels * 2
-    figures = s.pooled([count(logits, labels, minimum_bin=1)], 0.95)
-    low, high = s.logit_interval(
-        roc_auc_score(labels, logits), delong_variance(logits, labels), 1600, 2400, 0.95
+def test_with_fine_bins_the_pooled_interval_and_the_histograms_variance_are_delongs():
+    own = normals(np.random.default_rng(5), 1600, 2400, 0.8)
+    histogram = count(own.logits * 3, own.labels, minimum_bin=1)
+    whole = a.pooled([histogram], 0.95)
+    assert whole is not None
+    variance = auroc_variance(own.logits, Units(own.labels))
+    low, high = logit_interval(
+        float(roc_auc_score(own.labels, own.logits)), variance, 1600, 2400, 0.95
     )
-    assert figures.interval[0] + figures.bound == pytest.approx(low, abs=2e-3)
-    assert figures.interval[1] - figures.bound == pytest.approx(high, abs=2e-3)
+    assert whole.interval[0] + whole.bound == pytest.approx(low, abs=2e-3)
+    assert whole.interval[1] - whole.bound == pytest.approx(high, abs=2e-3)
+    assert a.histogram_variance(histogram) == pytest.approx(variance, rel=0.01)
+
+
+def test_images_of_one_patient_widen_the_pooled_interval_as_they_do_within_sites():
+    rng = np.random.default_rng(8)
+    data = {}
+    for name in "abc":
+        ill, patients = rng.random(60) < 0.4, np.repeat(np.arange(60), 4)
+        logits = rng.normal(size=60)[patients] + 0.1 * rng.normal(size=240) + ill[patients]
+        data[name] = SiteScores(logits, ill[patients].astype(np.float32), patients)
+    _, clustered = figures(data, OPEN)
+    _, alone = figures({k: SiteScores(d.logits, d.labels) for k, d in data.items()}, OPEN)
+    assert clustered.design_effect == pytest.approx(4, rel=0.2), "four images say what one says"
+    assert clustered.pooled == pytest.approx(alone.pooled, abs=clustered.bound)
+    assert clustered.pooled_ci is not None
+    assert alone.pooled_ci is not None
+    widths = [high - low for low, high in (clustered.pooled_ci, alone.pooled_ci)]
+    assert widths[0] / widths[1] == pytest.approx(2, rel=0.15)
+    assert clustered.sensitivity_ci is None, "Wilson's interval knows no clusters"
 
 
 def test_perfect_separation_has_an_interval_that_is_no_point():
-    low, high = s.logit_interval(1.0, 0.0, 12, 12, 0.95)
+    low, high = logit_interval(1.0, 0.0, 12, 12, 0.95)
     assert 0.8 < low < 0.9
     assert high == 1
-    assert s.logit_interval(0.0, 0.0, 12, 12, 0.95) == pytest.approx((0, 1 - low))
+    assert logit_interval(0.0, 0.0, 12, 12, 0.95) == pytest.approx((0, 1 - low))
 
 
 def test_newcombes_interval_is_near_delongs_where_both_hold():
-    logits, labels = federation(7, 1)[0]
-    auroc, variance = roc_auc_score(labels, logits), delong_variance(logits, labels)
-    P, N = int(labels.sum()), int((1 - labels).sum())
-    assert s.newcombe_interval(auroc, P, N, 0.95) == pytest.approx(
-        s.logit_interval(auroc, variance, P, N, 0.95), abs=0.03
+    own = normals(np.random.default_rng(7), 40, 60, 0.75)
+    auroc = float(roc_auc_score(own.labels, own.logits))
+    variance = auroc_variance(own.logits, Units(own.labels))
+    assert newcombe_interval(auroc, 40, 60, 0.95) == pytest.approx(
+        logit_interval(auroc, variance, 40, 60, 0.95), abs=0.03
     )
 
 
 def test_hanley_and_mcneil_gives_their_published_standard_error():
     # Hanley & McNeil 1982: 51 abnormal, 58 normal, AUROC 0.893, standard error 0.032.
-    assert s.hanley_mcneil(0.893, 51, 58) ** 0.5 == pytest.approx(0.032, abs=0.001)
+    assert hanley_mcneil(0.893, 51, 58) ** 0.5 == pytest.approx(0.032, abs=0.001)
 
 
-def test_the_interval_covers_the_truth():
-    rng = np.random.default_rng(6)
-    truth, hits = 0.7602, 0  # two normals a distance of 1 apart
-    for _ in range(400):
-        labels = np.repeat([0.0, 1.0], [60, 40]).astype(np.float32)
-        logits = rng.normal(size=100) + labels
-        low, high = s.logit_interval(
-            roc_auc_score(labels, logits), delong_variance(logits, labels), 40, 60, 0.95
-        )
-        hits += low <= truth <= high
-    assert 0.92 <= hits / 400 <= 0.98
+def test_wilsons_interval_is_the_published_one():
+    # Newcombe 1998, Statistics in Medicine 17:857, table I: 81 of 263, 15 of 148, 0 of 20.
+    assert wilson(81, 263, 0.95) == pytest.approx((0.2553, 0.3662), abs=1e-4)
+    assert wilson(15, 148, 0.95) == pytest.approx((0.0624, 0.1605), abs=1e-4)
+    assert wilson(0, 20, 0.95) == pytest.approx((0.0, 0.1611), abs=1e-4)
+    assert wilson(0, 0, 0.95) is None
+
+
+def test_the_lowest_site_has_an_interval_that_knows_it_was_chosen():
+    rng = np.random.default_rng(9)
+    truth, plain, known = 0.75, 0, 0
+    for _ in range(200):
+        cells = scores_of({f"s{i}": normals(rng, 25, 35, truth) for i in range(8)})
+        named = {f"s{i}": c for i, c in enumerate(cells)}
+        worst = a.worst(named, 0.95)
+        assert worst is not None
+        assert worst.value == min(c.auroc for c in cells)
+        own = a.site_estimate(named[worst.site], 0.95)
+        assert own is not None
+        plain += own.interval[0] <= truth <= own.interval[1]
+        known += worst.interval[0] <= truth <= worst.interval[1]
+    assert plain / 200 < 0.9, "its own interval is too low"
+    assert known / 200 > 0.94
+
+
+def test_site_only_and_share_of_pairs_have_intervals_around_them():
+    cells = scores_of(federation(3, 6, largest=300))
+    for figure in (site_only(cells, 0.95), within_share(cells, 0.95)):
+        assert figure is not None
+        assert figure.interval[0] < figure.value < figure.interval[1]
+    lone = scores_of(federation(0, 1, largest=300))
+    assert within_share(lone, 0.95) is None or within_share(lone, 0.95).interval == (1.0, 1.0)
+
+
+# A new site
+
+
+def test_the_meta_analysis_is_that_of_the_bcg_trials():
+    """Colditz et al. 1994, log odds ratios of 13 trials: Paule-Mandel τ² 0.3181 and mean -0.7150 in
+    Viechtbauer's metafor (dat.bcg)."""
+    tpos = np.array([4, 6, 3, 62, 33, 180, 8, 505, 29, 17, 186, 5, 27])
+    tneg = np.array([119, 300, 228, 13536, 5036, 1361, 2537, 87886, 7470, 1699, 50448, 2493, 16886])
+    cpos = np.array([11, 29, 11, 248, 47, 372, 10, 499, 45, 65, 141, 3, 29])
+    cneg = np.array([128, 274, 209, 12619, 5761, 1079, 619, 87892, 7232, 1600, 27197, 2338, 17825])
+    risk, control = tpos / (tpos + tneg), cpos / (cpos + cneg)
+    y = np.log(risk / control)
+    v = 1 / tpos - 1 / (tpos + tneg) + 1 / cpos - 1 / (cpos + cneg)
+    found = meta_analysis(y, v, 0.95)
+    assert found.tau**2 == pytest.approx(0.3181, abs=2e-4)
+    assert np.log(found.mean / (1 - found.mean)) == pytest.approx(-0.7150, abs=2e-4)
+
+
+def test_a_new_site_is_foretold_from_four_sites_on_and_less_surely_than_the_mean():
+    rng = np.random.default_rng(10)
+    cells = scores_of({f"s{i}": normals(rng, 40, 60, 0.6 + 0.07 * i) for i in range(5)})
+    assert new_site(cells[:3], 0.95) is None
+    found = new_site(cells, 0.95)
+    assert found is not None
+    assert found.prediction[0] < found.interval[0] < found.mean
+    assert found.mean < found.interval[1] < found.prediction[1]
+
+
+def test_a_perfect_site_does_not_break_the_meta_analysis():
+    rng = np.random.default_rng(11)
+    data = {f"s{i}": normals(rng, 20, 20, 0.8) for i in range(3)}
+    labels = np.repeat([0, 1], 12).astype(np.float32)
+    found = new_site(scores_of({**data, "perfect": SiteScores(labels * 9.0, labels)}), 0.95)
+    assert found is not None
+    assert 0.6 < found.mean < 1
+
+
+# Thresholds and what is decided at them
 
 
 def test_the_threshold_lies_where_the_classes_part():
     labels = np.repeat([0.0, 1.0], 100)
     logits = np.concatenate([np.linspace(-3, -0.5, 100), np.linspace(0.5, 3, 100)])
-    threshold = s.best_threshold([count(logits, labels, minimum_bin=3)])
-    assert -0.6 <= threshold <= 0.6
-    assert s.best_threshold([count(logits[:100], labels[:100], minimum_bin=3)]) is None
+    threshold = best_threshold([count(logits, labels, minimum_bin=3)])
+    assert threshold is not None
+    assert -0.6 <= GRID[threshold] <= 0.6
+    assert best_threshold([count(logits[:100], labels[:100], minimum_bin=3)]) is None
+
+
+def test_a_threshold_inside_a_bin_tells_no_counts_but_bounds_the_benefit():
+    histogram = Histogram(edges=[0, 60, 80, 128], positives=[1, 4, 5], negatives=[9, 4, 1])
+    assert confusion(histogram, 70) is None
+    at = confusion(histogram, 80)
+    assert at is not None
+    assert (at.true_positives, at.false_positives, at.true_negatives) == (5, 1, 13)
+    [benefit] = net_benefit(histogram, Line(intercept=0.0, slope=1.0), [0.5])
+    # Between all four positives and none of the negatives above 0.5, and the other way round.
+    assert benefit.value + benefit.bound == pytest.approx((9 - 1) / 24)
+    assert benefit.value - benefit.bound == pytest.approx((5 - 5) / 24)
+
+
+# Differences
+
+
+def test_holms_p_values_are_the_textbooks():
+    # Holm 1979 as in R's p.adjust(c(0.01, 0.04, 0.03, 0.005), "holm").
+    assert holm([0.01, 0.04, None, 0.03, 0.005]) == pytest.approx(
+        [0.03, 0.06, None, 0.06, 0.02], nan_ok=True
+    )
+
+
+def test_a_difference_without_variance_has_no_p():
+    assert difference(0.0, 0.0, 0.95).p is None
+    assert weighted_difference([0.1], [0.01], [0], 0.95) is None
+    found = weighted_difference([0.1, 0.3], [0.01, 0.01], [3, 1], 0.95)
+    assert found is not None
+    assert found.value == pytest.approx(0.15)
+    assert found.p == pytest.approx(2 * norm.sf(0.15 / np.sqrt(0.01 * 10 / 16)))
+
+
+# Noise
+
+
+def test_noisy_histograms_give_the_auroc_with_an_interval_that_knows_the_noise():
+    rng = np.random.default_rng(12)
+    own = normals(rng, 60, 80, 0.8)
+    rule = Disclosure(minimum_units=1, minimum_bin=3, epsilon=1.0)
+    exact, hits = auroc_variance(own.logits, Units(own.labels)), 0
+    for _ in range(100):
+        sent = release("a", own, rule).scores[0]
+        assert (sent.auroc, sent.average_precision, sent.probabilities) == (None, None, None)
+        found = from_noisy(sent)
+        assert found.variance is not None
+        assert found.variance > exact
+        estimate = a.site_estimate(found, 0.95)
+        assert estimate is not None
+        low, high = estimate.interval
+        hits += low <= roc_auc_score(own.labels, own.logits) <= high
+    assert hits >= 95

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from fedrad.exchange.messages import Part
+from fedrad.exchange.figures import Part
 
 from ..images import Reading
 from .copies import Copy, find_copies

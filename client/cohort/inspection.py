@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fedrad.exchange.experiment import Experiment
-from fedrad.exchange.messages import Part
+from fedrad.exchange.figures import Part
 from fedrad.models.settings import InputSettings
 
 from ..images import ImageStore, StoredImages

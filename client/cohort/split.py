@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrad.exchange.experiment import EvaluationSettings, Experiment
-from fedrad.exchange.messages import Part
+from fedrad.exchange.figures import Part
 
 from ..problems import SiteProblem
 from .units import Unit

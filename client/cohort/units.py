@@ -1,8 +1,8 @@
 """From rows to units: which images stand for a patient, and what cannot."""
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Literal
@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from fedrad.exchange.experiment import Experiment
-from fedrad.exchange.messages import Part
+from fedrad.exchange.figures import Part
 
 from ..images import Reading
 from ..problems import SiteProblem
@@ -34,7 +34,7 @@ class Unit:
     `key`: the patient's pseudonym, the same in every experiment of the site. `labels`: 0, 1 or
     NaN, in the order of the experiment's outcomes. `draw`: the patient's place in the lot of the
     split. `name`: the file as the table has it. `part`: side that the table gives, if any.
-    `day`: date of the image, if known.
+    `day`: date of the image, if known. `values`: other columns of the table, for subgroups.
     """
 
     key: str
@@ -44,6 +44,7 @@ class Unit:
     name: str = ""
     part: Part | None = None
     day: date | None = None
+    values: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ def unit(row: Row) -> Unit:
     return Unit(
         key=row.patient, file=row.file, labels=row.labels, draw=row.draw, name=row.name,
         part=PART_WORDS[word.casefold()] if word else None, day=day(row.values.get("date", "")),
+        values=row.values,
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from ...disclosure import delong_variance
+from ...figures import Units, auroc_variance
 from ..evidence import Evidence
 from ..spreadsheet import day
 from .check import Check, Finding
@@ -104,7 +104,7 @@ def cross_validated(
     auroc = float(roc_auc_score(labels, scores))
     if not 0 < auroc < 1:
         return auroc, (auroc, auroc)
-    variance = delong_variance(scores, labels.astype(np.float32), patients)
+    variance = auroc_variance(scores, Units(labels.astype(np.float32), patients))
     return auroc, logit_interval(auroc, variance)
 
 

@@ -1,0 +1,97 @@
+"""What a site answers about trained models: it scores them, keeps the scores, and releases once."""
+
+from collections.abc import Sequence
+
+import torch
+
+from fedrad.exchange.encoding import Packed
+from fedrad.exchange.figures import Missing, ModelName, Part, Release
+from fedrad.exchange.messages import ReleaseRequest, ScoreReply, ScoreRequest
+from fedrad.exchange.update import Manifest
+from fedrad.models.network import ResNet
+from fedrad.models.training import score
+from fedrad.models.weights import read_model
+
+from .evaluation import Evaluation, Scored, group_of
+from .participant import Participant
+from .problems import SiteProblem
+from .scored import ReleasedFigures, ScoredUnits, digest_of
+
+
+class Scoring:
+    """The scores of one site in one experiment. They stay; what leaves is a release."""
+
+    def __init__(self, participant: Participant) -> None:
+        self.participant = participant
+        self.own: ModelName = f"local:{participant.site.name}"
+        self.scored = ScoredUnits(participant.folder / "scores")
+        self.released = ReleasedFigures(participant.folder / "released")
+
+    def score(self, request: ScoreRequest, packed: Packed | None) -> ScoreReply:
+        """Score a model on a part of the units and keep the scores."""
+        site, model = self.participant, self._named(request.model)
+        torch.set_num_threads(site.threads)
+        network = self._network(model, request.manifest, packed)
+        if network is None:
+            return ScoreReply(missing=self._why_missing(model))
+        logits = score(network, site.parts[request.part].images, device=site.device)
+        self.scored.save(request.part, model, site.keys(request.part), logits)
+        return ScoreReply()
+
+    def release(self, request: ReleaseRequest) -> Release:
+        """Figures of the models scored on a part, within the site's rule, once: asked again, the
+        site says again what it said. Raises SiteProblem("released") where that was another
+        question, or about other scores."""
+        site, part = self.participant, request.part
+        models = list(dict.fromkeys(self._named(model) for model in request.models))
+        units = self._units(part, models)
+        digest = digest_of(request, dict(units.logits))
+        if earlier := self.released.earlier(part, digest):
+            return earlier
+        released = Evaluation(site.experiment, site.disclosure, self.own).release(
+            part, units, self._units("validation", models), models, request.operating,
+            {model: self._why_missing(model) for model in models},
+        )  # fmt: skip
+        self.released.record(digest, released)
+        return released
+
+    def _named(self, model: ModelName) -> ModelName:
+        """`local` is this site's own."""
+        return self.own if model == "local" else model
+
+    def _network(
+        self, model: ModelName, manifest: Manifest | None, packed: Packed | None
+    ) -> ResNet | None:
+        """The network to score; None where this site has none or may not score it."""
+        site = self.participant
+        if model == "base":
+            settings = site.experiment.model
+            return site.base.as_model(site.experiment.outcomes, settings.base_outputs)
+        if model == self.own:
+            there = site.local_file.is_file()
+            return read_model(site.local_file, site.base.network) if there else None
+        if model.startswith("local:") and not site.site.settings.policy.test_other_models:
+            return None
+        if manifest is None:
+            raise SiteProblem("request", f"the request came without the tensors of {model}")
+        schedule = site.schedule
+        return site.global_model(manifest, packed, schedule.last_stage, schedule.rounds)
+
+    def _why_missing(self, model: ModelName) -> Missing:
+        """Why this site has no scores of a model."""
+        if model == self.own:
+            return self.participant.does_not_train_because or "not run"
+        closed = not self.participant.site.settings.policy.test_other_models
+        return "declined" if model.startswith("local:") and closed else "not run"
+
+    def _units(self, part: Part, models: Sequence[ModelName]) -> Scored:
+        """Labels and groups of a part, and the scores that are there of some models."""
+        site = self.participant
+        examples, keys = site.parts[part], site.keys(part)
+        logits = {m: z for m in models if (z := self.scored.read(part, m, keys)) is not None}
+        units = [site.cohort.units[row] for row in site.rows[part]]
+        groups = {
+            column: group_of([unit.values.get(column, "") for unit in units], named)
+            for column, named in site.experiment.evaluation.subgroups.items()
+        }
+        return Scored(examples.labels, examples.patients, logits, groups)

@@ -1,0 +1,133 @@
+"""What a site releases of models' scores on its patients.
+
+Single scores are spoken of in one place only: a histogram per model and outcome. A threshold is an
+edge of the histogram's grid, and so are the ends of a calibration curve's bins: what stands beside
+the histogram divides the patients no further than the histogram does.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from .experiment import NAME, Outcome
+from .histogram import CELLS, Histogram
+from .wire import Wire
+
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Variance = Annotated[float, Field(ge=0)]
+Edge = Annotated[int, Field(ge=0, le=CELLS)]
+"""An edge of the grid; as a threshold: units at or above it are called positive."""
+Part = Literal["train", "validation", "test"]
+ModelName = Annotated[str, StringConstraints(pattern=rf"^(base|global|best|local|local:{NAME})$")]
+"""`best` is the global model of the round that did best on validation patients, `local:SITE` the
+model that a site trained alone; in a request `local` is that of the site asked."""
+
+Missing = Literal[
+    "one class", "below minimum", "timeout", "declined", "not run", "error", "no units", "held out"
+]
+"""Why a figure is not there."""
+
+
+class Line(Wire):
+    """A calibration: logit(p) = intercept + slope · raw logit."""
+
+    intercept: float
+    slope: Annotated[float, Field(gt=0)]
+
+
+class Operating(Wire):
+    """How a model is used on an outcome, as validation patients decided. `calibration` is None
+    where they could decide none."""
+
+    threshold: Edge
+    calibration: Line | None = None
+
+
+class CurveBin(Wire):
+    """A bin of a calibration curve: it ends at an edge of the histogram and begins where the one
+    before ends. `mean`: of the calibrated probabilities in it."""
+
+    end: Edge
+    mean: Share
+
+
+class Probabilities(Wire):
+    """Calibrated probabilities against outcomes.
+
+    `by`: whose calibration, that of all sites' validation patients or of the site's own. `brier`:
+    mean of (p - y)². `intercept`: calibration in the large, the shift of the calibrated logits that
+    would make their mean right (0 is perfect); `slope`: of a logistic regression on them (1 is
+    perfect). Both None where a class is missing, the slope also where the classes are separated.
+    """
+
+    by: Literal["common", "site"]
+    brier: Share
+    intercept: float | None = None
+    slope: float | None = None
+    curve: list[CurveBin] = Field(default_factory=list)
+
+
+class Scores(Wire):
+    """One model on one outcome of one site.
+
+    `auroc`, its `variance` (clustered by patient where patients have several units) and
+    `average_precision` are exact, computed at the site; None where a class is missing.
+    `site_threshold` and `site_brier` belong to the threshold and the calibration that the site's
+    own validation patients choose. `epsilon`: the histogram, with the counts, carries noise, and
+    nothing exact is given. `missing` says why nothing is given (then the counts are 0) or, as "one
+    class", why there is no AUROC.
+    """
+
+    model: ModelName
+    outcome: Outcome
+    positives: Count = 0
+    negatives: Count = 0
+    auroc: Share | None = None
+    variance: Variance | None = None
+    average_precision: Share | None = None
+    histogram: Histogram | None = None
+    probabilities: Probabilities | None = None
+    site_threshold: Edge | None = None
+    site_brier: Share | None = None
+    epsilon: Annotated[float, Field(gt=0)] | None = None
+    missing: Missing | None = None
+
+
+class Comparison(Wire):
+    """AUROC of `model` minus that of `other` on the same units: DeLong's paired variance."""
+
+    model: ModelName
+    other: ModelName
+    outcome: Outcome
+    difference: Annotated[float, Field(ge=-1, le=1)] | None = None
+    variance: Variance | None = None
+    missing: Missing | None = None
+
+
+class Subgroup(Wire):
+    """The global model on the units of one group. `group` counts the groups that the experiment
+    names for the column, from 0."""
+
+    outcome: Outcome
+    column: Outcome
+    group: Count
+    positives: Count = 0
+    negatives: Count = 0
+    auroc: Share | None = None
+    variance: Variance | None = None
+    missing: Missing | None = None
+
+
+class Release(Wire):
+    """All figures that a site releases on one part of its patients, once an experiment.
+
+    `epsilon`: what all noisy histograms of this part cost together; None without noise.
+    """
+
+    kind: Literal["release"] = "release"
+    part: Part
+    scores: list[Scores]
+    comparisons: list[Comparison] = Field(default_factory=list)
+    subgroups: list[Subgroup] = Field(default_factory=list)
+    epsilon: float | None = None

@@ -1,0 +1,200 @@
+"""From what sites released to the figures of the summary: cells, and figures over all sites."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from fedrad.exchange.experiment import Experiment
+from fedrad.exchange.figures import Line, Missing, Operating, Release, Scores
+from fedrad.exchange.histogram import GRID
+
+from .calibration import intercept_and_slope
+from .cells import BENEFIT_THRESHOLDS, cell_of, points_of, shares
+from .results import Cell, NewSiteFigures, Overall, Pair
+from .statistics.auroc import (
+    design_effect,
+    macro,
+    pooled,
+    table,
+    within_site,
+    worst,
+)
+from .statistics.decisions import Confusion, average_benefit, confusion, net_benefit
+from .statistics.new_site import new_site
+from .statistics.noise import from_noisy
+from .statistics.prevalence import site_only, within_share
+
+LOCAL = "local"
+"""Family name of the local-only models, each tested at home."""
+
+
+@dataclass(frozen=True)
+class Tested:
+    """All that came of the test patients.
+
+    `releases`: site -> what it released; `absent`: site -> why it did not. `untrained`: site -> why
+    it has no local-only model, or why that model did not travel. `operating`: model -> outcome ->
+    common threshold and calibration; `by_default`: model -> outcomes whose threshold was not chosen
+    on patients.
+    """
+
+    releases: Mapping[str, Release] = field(default_factory=dict)
+    absent: Mapping[str, Missing] = field(default_factory=dict)
+    untrained: Mapping[str, Missing] = field(default_factory=dict)
+    operating: Mapping[str, Mapping[str, Operating]] = field(default_factory=dict)
+    by_default: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def of(self, sites: Collection[str]) -> "Tested":
+        """The same of some sites."""
+        return replace(
+            self,
+            releases={site: r for site, r in self.releases.items() if site in sites},
+            absent={site: why for site, why in self.absent.items() if site in sites},
+        )
+
+    def scores(self) -> dict[tuple[str, str, str], Scores]:
+        """Scores by model, site and outcome; AUROCs of noisy histograms filled in."""
+        return {
+            (s.model, site, s.outcome): from_noisy(s)
+            for site, release in self.releases.items()
+            for s in release.scores
+        }
+
+
+def cells(tested: Tested, models: Sequence[str], experiment: Experiment) -> list[Cell]:
+    """A cell for each model, site and outcome. A local-only model has cells at other sites only
+    where the experiment wishes it to travel."""
+    released, found = tested.scores(), []
+    for model in models:
+        kind, _, home = model.partition(":")
+        for site in sorted({*tested.releases, *tested.absent}):
+            if home and site != home and not experiment.evaluation.travel:
+                continue
+            for outcome in experiment.outcomes:
+                scores = released.get((model, site, outcome))
+                if scores is None:
+                    missing = tested.absent.get(site)
+                    if missing is None and kind == LOCAL:
+                        missing = tested.untrained.get(home)
+                    found.append(
+                        Cell(model=model, site=site, outcome=outcome, missing=missing or "not run")
+                    )
+                    continue
+                found.append(
+                    cell_of(
+                        model, site, scores, tested.operating.get(model, {}).get(outcome),
+                        experiment.evaluation.confidence, clustered=experiment.unit == "image",
+                    )
+                )  # fmt: skip
+    return found
+
+
+def overall(tested: Tested, models: Sequence[str], experiment: Experiment) -> list[Overall]:
+    """Figures of each family over all sites: base, local-only models at home, global, best."""
+    released = tested.scores()
+    found = []
+    for family in dict.fromkeys(model.partition(":")[0] for model in models):
+        for outcome in experiment.outcomes:
+            of_sites = {}
+            for site in sorted(tested.releases):
+                name = f"{LOCAL}:{site}" if family == LOCAL else family
+                scores = released.get((name, site, outcome))
+                if scores is not None and scores.histogram is not None:
+                    of_sites[site] = scores
+            operating = tested.operating.get(family, {}).get(outcome)
+            figures = _overall(family, outcome, of_sites, operating, experiment)
+            if figures.threshold is not None:
+                default = outcome in tested.by_default.get(family, ())
+                origin = "default" if default else "validation"
+                figures = figures.model_copy(update={"threshold_from": origin})
+            found.append(figures)
+    return found
+
+
+def _overall(
+    family: str,
+    outcome: str,
+    of_sites: Mapping[str, Scores],
+    operating: Operating | None,
+    experiment: Experiment,
+) -> Overall:
+    confidence, clustered = experiment.evaluation.confidence, experiment.unit == "image"
+    some = list(of_sites.values())
+    histograms = {site: s.histogram for site, s in of_sites.items() if s.histogram}
+    within, mean = within_site(some, confidence), macro(some, confidence)
+    lowest = worst(of_sites, confidence)
+    effect = design_effect(some) if clustered else 1.0
+    everyone = pooled(list(histograms.values()), confidence, effect)
+    alone, share = site_only(some, confidence), within_share(some, confidence)
+    elsewhere = new_site(some, confidence)
+    names = list(histograms)
+    found = Overall(
+        model=family,
+        outcome=outcome,
+        within=within.value if within else None,
+        within_ci=within.interval if within else None,
+        macro=mean.value if mean else None,
+        macro_ci=mean.interval if mean else None,
+        worst=lowest.value if lowest else None,
+        worst_ci=lowest.interval if lowest else None,
+        worst_site=lowest.site if lowest else None,
+        pooled=everyone.value if everyone else None,
+        pooled_ci=everyone.interval if everyone else None,
+        bound=everyone.bound if everyone else None,
+        design_effect=effect if clustered and everyone else None,
+        site_only=alone.value if alone else None,
+        site_only_ci=alone.interval if alone else None,
+        within_share=share.value if share else None,
+        within_share_ci=share.interval if share else None,
+        new_site=NewSiteFigures(
+            mean=elsewhere.mean, ci=elsewhere.interval, prediction=elsewhere.prediction,
+            tau=elsewhere.tau, sites=sum(s.auroc is not None for s in some),
+        ) if elsewhere else None,
+        pairs=[
+            Pair(positives_of=i, negatives_of=j, auroc=entry[0], bound=entry[1])
+            for i, row in zip(names, table(list(histograms.values())), strict=True)
+            for j, entry in zip(names, row, strict=True)
+            if entry is not None
+        ],
+        positives=sum(s.positives for s in some),
+        negatives=sum(s.negatives for s in some),
+    )  # fmt: skip
+    if operating is None or not histograms:
+        return found
+    return found.model_copy(update=_at_operating_point(of_sites, operating, experiment))
+
+
+def _at_operating_point(
+    of_sites: Mapping[str, Scores], operating: Operating, experiment: Experiment
+) -> dict[str, object]:
+    """What adds up over sites: counts on either side of the threshold, squared errors, benefit."""
+    confidence = None if experiment.unit == "image" else experiment.evaluation.confidence
+    decided: dict[str, Confusion] = {}
+    for site, s in of_sites.items():
+        assert s.histogram is not None
+        if (c := confusion(s.histogram, operating.threshold)) is not None:
+            decided[site] = c
+    return (
+        {"threshold": float(GRID[operating.threshold]), "threshold_sites": list(decided)}
+        | (shares(sum(decided.values(), Confusion(0, 0, 0, 0)), confidence) if decided else {})
+        | (_of_probabilities(of_sites, operating.calibration) if operating.calibration else {})
+    )
+
+
+def _of_probabilities(of_sites: Mapping[str, Scores], calibration: Line) -> dict[str, object]:
+    """Figures of probabilities by the common calibration, over all sites."""
+    histograms = [s.histogram for s in of_sites.values() if s.histogram]
+    sizes = [h.total_positives + h.total_negatives for h in histograms]
+    benefit = [net_benefit(h, calibration, BENEFIT_THRESHOLDS) for h in histograms]
+    exact = [
+        (s.positives + s.negatives, s.probabilities.brier)
+        for s in of_sites.values()
+        if s.probabilities is not None and s.probabilities.by == "common"
+    ]
+    counted = sum(n for n, _ in exact)
+    shift, slope = intercept_and_slope(histograms, calibration)
+    return {
+        "brier": sum(n * b for n, b in exact) / counted if counted else None,
+        "calibration_intercept": shift,
+        "calibration_slope": slope,
+        "net_benefit": points_of([average_benefit(sizes, at) for at in zip(*benefit, strict=True)]),
+    }

@@ -1,0 +1,1 @@
+"""Figures over sites that keep their scores, from what the sites release."""

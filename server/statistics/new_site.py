@@ -1,0 +1,83 @@
+"""What to expect at a hospital that did not take part: a random-effects prediction interval."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.special import expit, logit
+from scipy.stats import t as student
+
+from .auroc import Figures
+from .intervals import Interval, hanley_mcneil
+
+Floats = NDArray[np.float64]
+FEWEST_SITES = 4
+
+
+@dataclass(frozen=True)
+class NewSite:
+    """Random-effects mean AUROC with its interval, the interval in which the true AUROC of one more
+    site of the same kind is expected, and τ, the standard deviation between sites (of logits)."""
+
+    mean: float
+    interval: Interval
+    prediction: Interval
+    tau: float
+
+
+def new_site(cells: Sequence[Figures], confidence: float) -> NewSite | None:
+    """Random-effects meta-analysis of logit(AUROC) (Debray et al. 2019, Statistical Methods in
+    Medical Research 28:2768), from four sites on; None with fewer.
+
+    τ² by Paule & Mandel (1982); mean with the variance of Hartung & Knapp (2001) and t with k - 1
+    degrees of freedom; prediction ± t with k - 2 of √(τ² + that variance) (Higgins et al. 2009;
+    Partlett & Riley 2017). An AUROC of 0 or 1, or without variance, is moved by half a pair, with
+    Hanley and McNeil's variance.
+    """
+    own = [(c.auroc, c.variance, c) for c in cells if c.auroc is not None]
+    if len(own) < FEWEST_SITES:
+        return None
+    values, variances = [], []
+    for auroc, variance, c in own:
+        if auroc in (0.0, 1.0) or not variance:
+            pairs = c.positives * c.negatives
+            moved = (pairs * auroc + 0.5) / (pairs + 1)
+            values.append(moved)
+            variances.append(hanley_mcneil(moved, c.positives, c.negatives))
+        else:
+            values.append(auroc)
+            variances.append(variance)
+    a = np.array(values)
+    return meta_analysis(logit(a), np.array(variances) / (a * (1 - a)) ** 2, confidence)
+
+
+def meta_analysis(y: Floats, v: Floats, confidence: float) -> NewSite:
+    """The same of logits y (k,) with variances v (k,)."""
+    k = len(y)
+
+    def mean_and_excess(tau2: float) -> tuple[float, float]:
+        w = 1 / (v + tau2)
+        mean = float(w @ y / w.sum())
+        return mean, float(w @ (y - mean) ** 2) - (k - 1)
+
+    tau2 = 0.0
+    if mean_and_excess(0.0)[1] > 0:
+        high = float(np.var(y, ddof=1)) + 1.0
+        while mean_and_excess(high)[1] > 0:
+            high *= 2
+        tau2 = float(brentq(lambda t: mean_and_excess(t)[1], 0.0, high, xtol=1e-12))
+    w = 1 / (v + tau2)
+    mean = float(w @ y / w.sum())
+    # Never narrower than with known variances: Q/(k-1) below 1 is taken for 1.
+    scale = max(1.0, float(w @ (y - mean) ** 2) / (k - 1))
+    error2 = scale / float(w.sum())
+    half = float(student.ppf(0.5 + confidence / 2, k - 1)) * np.sqrt(error2)
+    wide = float(student.ppf(0.5 + confidence / 2, k - 2)) * np.sqrt(tau2 + error2)
+    return NewSite(
+        mean=float(expit(mean)),
+        interval=(float(expit(mean - half)), float(expit(mean + half))),
+        prediction=(float(expit(mean - wide)), float(expit(mean + wide))),
+        tau=float(np.sqrt(tau2)),
+    )

@@ -1,0 +1,65 @@
+"""What the hospital alone tells: figures of the numbers of positives and negatives at the sites."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedrad.exchange.figures import Scores
+
+from .intervals import Estimate, logit_interval
+
+Floats = NDArray[np.float64]
+
+
+def site_only(cells: Sequence[Scores], confidence: float) -> Estimate | None:
+    """Pooled AUROC of a "model" that knows only the hospital: every patient is scored by the
+    prevalence of their site. What a pooled figure has to be seen against.
+
+    The interval is DeLong's for these scores; that the prevalences are estimates is not in it.
+    """
+    if (counts := _counts(cells)) is None:
+        return None
+    positives, negatives = counts
+    prevalence = positives / (positives + negatives)
+    kernel = (prevalence[:, None] > prevalence[None, :]) + 0.5 * (
+        prevalence[:, None] == prevalence[None, :]
+    )
+    return _two_sample(positives, negatives, kernel, confidence)
+
+
+def within_share(cells: Sequence[Scores], confidence: float) -> Estimate | None:
+    """Share of all positive-negative pairs that lie within a site: the mean of "same site" over all
+    pairs, with the interval of such a mean."""
+    if (counts := _counts(cells)) is None:
+        return None
+    return _two_sample(*counts, np.eye(len(counts[0])), confidence)
+
+
+def _counts(cells: Sequence[Scores]) -> tuple[Floats, Floats] | None:
+    present = [c for c in cells if c.positives + c.negatives]
+    positives = np.array([c.positives for c in present], float)
+    negatives = np.array([c.negatives for c in present], float)
+    return (positives, negatives) if positives.sum() and negatives.sum() else None
+
+
+def _two_sample(
+    positives: Floats, negatives: Floats, kernel: Floats, confidence: float
+) -> Estimate:
+    """Mean of a kernel over all pairs (a two-sample U-statistic), units of a site being alike.
+
+    `positives`, `negatives`: (K,) numbers; `kernel` (K, K) in [0, 1]. Variance as DeLong's: the
+    sample variances of each unit's mean over the other class.
+    """
+    P, N = positives.sum(), negatives.sum()
+    of_positives, of_negatives = kernel @ negatives / N, positives @ kernel / P
+    value = float(positives @ of_positives / P)
+
+    def spread(counts: Floats, means: Floats) -> float:
+        total = counts.sum()
+        return float(counts @ (means - value) ** 2 / (total - 1)) if total > 1 else 0.0
+
+    variance = spread(positives, of_positives) / P + spread(negatives, of_negatives) / N
+    if value in (0.0, 1.0) or variance == 0.0:
+        return Estimate(value, (value, value))  # one site, or the same prevalence everywhere
+    return Estimate(value, logit_interval(value, variance, int(P), int(N), confidence))
