@@ -1,7 +1,7 @@
 """From what one site released of one model to the figures shown of it."""
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from fedrad.exchange.figures import Missing, Operating, Scores
 from fedrad.exchange.histogram import GRID, Histogram
@@ -49,7 +49,7 @@ def cell_of(
     return found.model_copy(
         update=_decisions(scores, h, operating, confidence, clustered=clustered)
         | _probabilities(scores, h)
-        | {"net_benefit": _benefit(h, operating)}
+        | {"net_benefit": _benefit(h, operating), "roc": _roc(h)}
     )
 
 
@@ -121,6 +121,17 @@ def curve_points(scores: Scores, h: Histogram) -> list[CurvePoint]:
         units = positives + negatives
         points.append(CurvePoint(probability=b.mean, observed=positives / units, units=units))
     return points
+
+
+def _roc(h: Histogram) -> list[tuple[float, float]]:
+    """The ROC curve at the histogram's edges, from the highest score down; none without both
+    classes."""
+    p, n = h.total_positives, h.total_negatives
+    if h.noisy or not p or not n:
+        return []
+    true = [0, *accumulate(reversed(h.positives))]
+    false = [0, *accumulate(reversed(h.negatives))]
+    return [(f / n, t / p) for f, t in zip(false, true, strict=True)]
 
 
 def _benefit(h: Histogram, operating: Operating | None) -> list[NetBenefitPoint]:

@@ -65,6 +65,11 @@ class Finding:
         return any(_figure(cell) for row in self.rows for cell in row.cells.values())
 
 
+def is_guest(cell: Cell) -> bool:
+    """Whether this is a local-only model away from home."""
+    return cell.model.startswith("local:") and cell.model != f"local:{cell.site}"
+
+
 def known(value: float | None) -> bool:
     """Whether there is a figure to show."""
     return value is not None and isfinite(value)
@@ -94,7 +99,11 @@ def listed(names: Sequence[str]) -> str:
 
 
 def _finding(summary: Summary, outcome: str) -> Finding:
-    cells = {(_family(c.model), c.site): c for c in summary.cells if c.outcome == outcome}
+    cells = {
+        (_family(c.model), c.site): c
+        for c in summary.cells
+        if c.outcome == outcome and not is_guest(c)
+    }
     overall = {
         family: next(
             (o for o in summary.overall if (o.model, o.outcome) == (family, outcome)), None

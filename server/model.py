@@ -1,8 +1,9 @@
 """The model that sites train together: as it is, and as they received it."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -22,13 +23,19 @@ Tensors = dict[str, NDArray[np.float32]]
 class Broadcast:
     """A round's model on its way out.
 
-    `full` is what every site can read; `difference`, if any, what one needs the model of the last
-    broadcast for. Both decode to `start` (size,), the values that sites train from.
+    `full` is what every site can read, made when the first asks for it; `difference`, if any, what
+    one needs the model of the last broadcast for. Both decode to `start` (size,), the values that
+    sites train from.
     """
 
-    full: tuple[Manifest, Packed]
+    make_full: Callable[[], tuple[Manifest, Packed]]
     difference: tuple[Manifest, Packed] | None
     start: Flat
+
+    @cached_property
+    def full(self) -> tuple[Manifest, Packed]:
+        """The tensors as they are."""
+        return self.make_full()
 
     @property
     def expected(self) -> Manifest:
@@ -57,7 +64,7 @@ class GlobalModel:
         encoding = self.experiment.federation.encoding
         if encoding == "float32":
             full = self.packed(stage, round_)
-            return Broadcast(full, None, unpack(*full))
+            return Broadcast(lambda: full, None, unpack(*full))
         names = self.names(stage)
         held = self._tensors(self.base.network.state_dict()) | self.sent
         reference = lay_out(held, names)
@@ -66,9 +73,12 @@ class GlobalModel:
             base_sha256=self.base.digest, encoding=encoding, reference=reference,
         )  # fmt: skip
         start = unpack(*difference, reference)
-        self.sent = tensors_of(difference[0], start)
-        full = pack(self.sent, names, round_=round_, stage=stage, base_sha256=self.base.digest)
-        return Broadcast(full, difference, start)
+        sent = tensors_of(difference[0], start)
+        self.sent = sent
+        return Broadcast(
+            lambda: pack(sent, names, round_=round_, stage=stage, base_sha256=self.base.digest),
+            difference, start,
+        )  # fmt: skip
 
     def packed(
         self, stage: Stage, round_: int, state: Mapping[str, torch.Tensor] | None = None

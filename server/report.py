@@ -15,8 +15,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from . import charts
+from . import charts, checklists, drawing
 from .findings import FAMILIES, confidence, findings, known, listed, why_empty
+from .panels import panel
 from .summary import Interval, Round, SiteRound, Summary, read_summary
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -58,14 +59,17 @@ def render(summary: Summary) -> str:
         forests=[
             charts.forest(f, f"forest-{i}") if f.has_figures else "" for i, f in enumerate(found)
         ],
+        panels=[panel(summary, f, str(i)) for i, f in enumerate(found)],
+        checklists={"TRIPOD+AI": checklists.TRIPOD_AI, "CLAIM": checklists.CLAIM},
+        team=checklists.TEAM,
         courses=_courses(summary),
         interval_name=confidence(summary),
         families=FAMILIES,
         phantom=_is_phantom(summary),
         one_site=len(summary.sites) == 1,
         versions=_versions(summary),
-        family_swatch=charts.family_swatch,
-        site_swatch=charts.site_swatch,
+        family_swatch=drawing.family_swatch,
+        site_swatch=drawing.site_swatch,
         why_empty=why_empty,
         participation=participation,
         elapsed=_elapsed(summary),
@@ -95,7 +99,8 @@ def environment() -> Environment:
     )
     env.filters.update(
         figure=figure, interval=interval, percent=percent, seconds=seconds, size=size,
-        setting=setting, listed=listed, sigmoid=sigmoid, of=of, moment=moment, unbroken=unbroken,
+        signed=signed, pvalue=pvalue, setting=setting, listed=listed, sigmoid=sigmoid, of=of,
+        moment=moment, unbroken=unbroken,
     )  # fmt: skip
     env.tests["known"] = known
     return env
@@ -106,6 +111,18 @@ def figure(value: float | None, digits: int = 3) -> str:
     if value is None or not known(value):
         return "–"
     return f"{value:.{digits}f}".replace("-", "−")
+
+
+def signed(value: float | None) -> str:
+    """A difference with its sign, three decimals."""
+    if value is None or not known(value):
+        return "–"
+    return f"{value:+.3f}".replace("-", "−")
+
+
+def pvalue(value: float) -> str:
+    """A p value: two significant digits, "<0.001" below that."""
+    return "<0.001" if value < 0.001 else f"{value:.2g}"
 
 
 def interval(value: Interval | None) -> str:

@@ -73,6 +73,8 @@ class Cell(Part):
     ece: float | None = None
     """Expected calibration error: mean distance of share and probability over the curve's bins."""
     calibration_curve: list[CurvePoint] = Field(default_factory=list)
+    roc: list[tuple[float, float]] = Field(default_factory=list)
+    """1 - specificity and sensitivity at each edge of the released histogram, from (0, 0) on."""
     net_benefit: list[NetBenefitPoint] = Field(default_factory=list)
     epsilon: float | None = None
     missing: Missing | None = None
