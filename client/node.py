@@ -11,6 +11,10 @@ takes the arguments of `flower-supernode`. What it replaces of Flower is private
 has moved, it refuses to start.
 """
 
+from fedrad.exchange.quiet import be_quiet
+
+be_quiet()
+
 import argparse
 import logging
 import os
@@ -21,6 +25,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
+import monai.networks.layers  # noqa: F401 seconds, which each child would spend on its first batch
 from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from flwr.supercore.constant import TaskType
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
@@ -29,7 +34,7 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.runtime.tracing import RuntimeTracingInterceptor
 from flwr.supernode.runtime import run_clientapp
 
-import fedrad.client.app  # noqa: F401 with PyTorch and all that a visit needs; children inherit it
+import fedrad.client.app  # noqa: F401 with PyTorch; children inherit what is imported here
 
 from .bundles import BundleNotApprovedError, approve
 from .supernode import check_part

@@ -1,5 +1,9 @@
 """`flower-supernode`, with its own arguments, looking for messages more often."""
 
+from fedrad.exchange.quiet import be_quiet
+
+be_quiet()
+
 import inspect
 import os
 import sys

@@ -142,6 +142,9 @@ def run(
         summary = run_deployed(experiment, out, Connection(superlink, root_certificates))
     except Refused as refused:
         fail(str(refused))
+    except KeyboardInterrupt:
+        print(f"The experiment goes on without us: `fedrad status {out}`", file=sys.stderr)
+        raise SystemExit(130) from None
     show(summary, out)
 
 

@@ -37,14 +37,15 @@ def encode(values: Flat, encoding: Encoding) -> tuple[Packed, float]:
         rounded[np.isnan(values)] = 0x7FC0  # rounding up would carry into the sign
         return rounded.astype("<u2").view(np.uint8), scale
     with np.errstate(over="ignore"):
-        return values.astype("<f2" if encoding == "float16" else "<f4").view(np.uint8), scale
+        kind = "<f2" if encoding == "float16" else "<f4"
+        return values.astype(kind, copy=False).view(np.uint8), scale
 
 
 def decode(data: Packed, encoding: Encoding, scale: float = 1.0) -> Flat:
-    """The values that `encode` made bytes of; exactly them for float32."""
+    """The values that `encode` made bytes of; for float32 these themselves, as a view."""
     if encoding == "int8":
         return data.view(np.int8).astype(np.float32) * np.float32(scale)
     if encoding == "bfloat16":
-        return (data.copy().view("<u2").astype("<u4") << 16).view("<f4").astype(np.float32)
+        return (data.view("<u2").astype("<u4") << 16).view("<f4").astype(np.float32, copy=False)
     kind = "<f2" if encoding == "float16" else "<f4"
-    return np.frombuffer(data.tobytes(), kind).astype(np.float32)
+    return data.view(kind).astype(np.float32, copy=False)

@@ -15,7 +15,7 @@ from test_flower_processes import same_result, wait_until
 from fedrad.deploy.flower_processes import Flower, own_flower, processes_of
 from fedrad.deploy.simulation import prepare, simulate
 from fedrad.server.checkpoint import Checkpoint
-from fedrad.server.summary import read_summary
+from fedrad.server.summary import Summary, read_summary
 
 pytestmark = pytest.mark.slow
 
@@ -91,9 +91,12 @@ class Run(threading.Thread):
         wait_until(lambda: said() or not self.is_alive(), seconds)
         assert said(), "\n".join(self.lines)
 
-    def end(self, seconds: float = 400):
+    def ended(self, seconds: float = 400) -> None:
         self.join(seconds)
         assert not self.is_alive(), "\n".join(self.lines)
+
+    def end(self) -> Summary:
+        self.ended()
         return read_summary(self.out)
 
 
@@ -153,7 +156,7 @@ def test_a_killed_superlink_and_resume_end_in_the_same_figures(hospitals, undist
     run = hospitals.run(tmp_path / "out")
     run.wait_for("Round 3 of 4")
     hospitals.restart_superlink()
-    run.end()
+    run.ended()
     wait_until(lambda: not Checkpoint(tmp_path / "out" / "checkpoint").is_held(), 60)
     summary = hospitals.run(tmp_path / "out", resume=True).end()
     assert summary.status == "completed"
@@ -164,7 +167,7 @@ def test_a_killed_server_app_and_resume_end_in_the_same_figures(hospitals, undis
     run = hospitals.run(tmp_path / "out")
     run.wait_for("Round 3 of 4")
     os.kill(hospitals.server_app(), signal.SIGKILL)
-    run.end()
+    run.ended()
     assert len(Checkpoint(tmp_path / "out" / "checkpoint").load().rounds) == 2
     summary = hospitals.run(tmp_path / "out", resume=True).end()
     assert summary.status == "completed"
