@@ -27,6 +27,7 @@ from scipy.stats import norm
 from fedrad.client.disclosure import Disclosure
 from fedrad.client.evaluation import Evaluation, Scored
 from fedrad.client.figures import Units, auroc, deviations, variance
+from fedrad.client.folds import CrossValidation
 from fedrad.exchange.experiment import Experiment
 from fedrad.server.comparisons import comparisons, subgroups
 from fedrad.server.figures import Tested, cells, overall
@@ -103,6 +104,7 @@ def covered(repeats: int, seed: int, hit: Callable[[np.random.Generator], bool |
 
 def coverage(repeats: int) -> None:
     """Coverage of the 95 % intervals."""
+    sklearn.set_config(skip_parameter_validation=True)
     truths = (0.6, 0.8, 0.95)
     print("| interval | AUROC 0.6 | 0.8 | 0.95 |\n| --- | --- | --- | --- |")
 
@@ -133,6 +135,11 @@ def coverage(repeats: int) -> None:
     )
     row("difference of two models, 20 positives", lambda t: lambda rng: _paired_holds(rng, 20, t))
     row("difference of two models, 100 positives", lambda t: lambda rng: _paired_holds(rng, 100, t))
+    for positives in (20, 50, 100):
+        row(
+            f"mean of 5 folds, one site of {positives} positives, {2 * positives} negatives",
+            lambda truth, n=positives: lambda rng: _folds_hold(rng, n, truth),
+        )
     for sites in (4, 6, 12):
         row(
             f"a new site, foretold from {sites} sites that differ (τ 0.3)",
@@ -203,6 +210,20 @@ def _paired_holds(rng: np.random.Generator, positives: int, truth: float) -> boo
     spread = variance(deviations(one, units) - deviations(two, units), units)
     interval = difference(auroc(one, units) - auroc(two, units), spread, 0.95).interval
     return None if interval is None else interval[0] <= 0 <= interval[1]
+
+
+def _folds_hold(rng: np.random.Generator, positives: int, truth: float) -> bool:
+    """Five folds whose models are equally good but score on scales of their own."""
+    data, folds = normals(rng, positives, 2 * positives, truth), []
+    patients = np.arange(len(data.labels))
+    for fold in range(5):
+        own = patients % 5 == fold  # labels are sorted: each fold has its share of both classes
+        logits = (data.logits[own] * rng.uniform(0.5, 2) + rng.normal())[:, None]
+        folds.append(Scored(data.labels[own][:, None], patients[own], {"global": logits}))
+    release_ = CrossValidation(["y"], OPEN, "local:a").release(folds, ["global"], {})
+    estimate = site_estimate(release_.scores[0], 0.95)
+    assert estimate is not None
+    return estimate.interval[0] <= truth <= estimate.interval[1]
 
 
 def _new_site_holds(rng: np.random.Generator, sites: int, truth: float) -> bool:

@@ -38,7 +38,7 @@ from fedrad.models.training import TrainingFigures, score, train_round
 from fedrad.models.weight_files import WeightsError
 from fedrad.models.weights import Base, load_base, save
 
-from .cohort import Cohort, Pseudonyms, SplitFile, numbered, read_cohort, sift
+from .cohort import Cohort, Folds, Pseudonyms, SplitFile, numbered, read_cohort, sift
 from .disclosure import Disclosure
 from .figures import known
 from .images import ImageStore, StoredImages
@@ -154,13 +154,19 @@ class Participant:
 
     @cached_property
     def rows(self) -> dict[Part, NDArray[np.int64]]:
-        """Rows of the cohort's units by part of the split; all are for testing where the experiment
-        holds this site out."""
+        """Rows of the cohort's units by part of the split."""
+        return self.rows_of(self.experiment.evaluation.fold_number)
+
+    def rows_of(self, fold: int) -> dict[Part, NDArray[np.int64]]:
+        """Rows by part in one fold of a cross-validation; without folds there is one split. All are
+        for testing where the experiment holds this site out."""
         if self.held_out:
             none, everybody = np.array([], np.int64), np.arange(len(self.cohort.units))
             return {"train": none, "validation": none, "test": everybody}
-        file = SplitFile(self.site.state, self.experiment, self.pseudonyms.fingerprint)
-        return file.divide(self.cohort.units)
+        where = self.site.state, self.experiment, self.pseudonyms.fingerprint
+        if self.experiment.evaluation.folds:
+            return Folds(*where).divide(self.cohort.units, fold)
+        return SplitFile(*where).divide(self.cohort.units)
 
     @cached_property
     def parts(self) -> dict[Part, Examples]:

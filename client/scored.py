@@ -1,6 +1,6 @@
 """Scores of a site's own units, kept at the site between scoring and the one release."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -82,10 +82,11 @@ class ReleasedFigures:
         temporary.replace(file)
 
 
-def digest_of(request: ReleaseRequest, scores: dict[ModelName, Logits]) -> str:
-    """SHA-256 of a question and of the scores it is about."""
+def digest_of(request: ReleaseRequest, scores: Sequence[Mapping[ModelName, Logits]]) -> str:
+    """SHA-256 of a question and of the scores it is about: those of one split, or of each fold."""
     found = sha256(request.model_dump_json().encode())
-    for model in sorted(scores):
-        found.update(model.encode())
-        found.update(np.ascontiguousarray(scores[model]).tobytes())
+    for of_fold in scores:
+        for model in sorted(of_fold):
+            found.update(model.encode())
+            found.update(np.ascontiguousarray(of_fold[model]).tobytes())
     return found.hexdigest()

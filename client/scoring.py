@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from fedrad.exchange.encoding import Packed
@@ -12,7 +13,9 @@ from fedrad.models.network import ResNet
 from fedrad.models.training import score
 from fedrad.models.weights import read_model
 
+from .cohort import numbered
 from .evaluation import Evaluation, Scored, group_of
+from .folds import CrossValidation
 from .participant import Participant
 from .problems import SiteProblem
 from .scored import ReleasedFigures, ScoredUnits, digest_of
@@ -24,8 +27,13 @@ class Scoring:
     def __init__(self, participant: Participant) -> None:
         self.participant = participant
         self.own: ModelName = f"local:{participant.site.name}"
-        self.scored = ScoredUnits(participant.folder / "scores")
-        self.released = ReleasedFigures(participant.folder / "released")
+        experiment, evaluation = participant.experiment, participant.experiment.evaluation
+        family = participant.folder.with_name(f"{experiment.name}-{experiment.family[:12]}")
+        self._scores = family / "scores"
+        self.scored = (
+            self._of_fold(evaluation.fold_number) if evaluation.folds else ScoredUnits(self._scores)
+        )
+        self.released = ReleasedFigures(family / "released")
 
     def score(self, request: ScoreRequest, packed: Packed | None) -> ScoreReply:
         """Score a model on a part of the units and keep the scores."""
@@ -44,14 +52,19 @@ class Scoring:
         question, or about other scores."""
         site, part = self.participant, request.part
         models = list(dict.fromkeys(self._named(model) for model in request.models))
+        folds = self._folds(models) if site.experiment.evaluation.folds else []
         units = self._units(part, models)
-        digest = digest_of(request, dict(units.logits))
+        digest = digest_of(request, [unit.logits for unit in (folds or [units])])
         if earlier := self.released.earlier(part, digest):
             return earlier
-        released = Evaluation(site.experiment, site.disclosure, self.own).release(
-            part, units, self._units("validation", models), models, request.operating,
-            {model: self._why_missing(model) for model in models},
-        )  # fmt: skip
+        missing = {model: self._why_missing(model) for model in models}
+        if folds:
+            over_folds = CrossValidation(site.experiment.outcomes, site.disclosure, self.own)
+            released = over_folds.release(folds, models, missing)
+        else:
+            released = Evaluation(site.experiment, site.disclosure, self.own).release(
+                part, units, self._units("validation", models), models, request.operating, missing
+            )
         self.released.record(digest, released)
         return released
 
@@ -83,6 +96,22 @@ class Scoring:
             return self.participant.does_not_train_because or "not run"
         closed = not self.participant.site.settings.policy.test_other_models
         return "declined" if model.startswith("local:") and closed else "not run"
+
+    def _of_fold(self, fold: int) -> ScoredUnits:
+        return ScoredUnits(self._scores / f"fold-{fold:03}")
+
+    def _folds(self, models: Sequence[ModelName]) -> list[Scored]:
+        """Test units of every fold with the scores that are there of some models."""
+        site, found = self.participant, []
+        evaluation, units = site.experiment.evaluation, site.cohort.units
+        labels = np.array([unit.labels for unit in units], dtype=np.float32)
+        whose = numbered(unit.key for unit in units)
+        for fold in range(evaluation.folds * evaluation.repeats):
+            rows = site.rows_of(fold)["test"]
+            keys, scored = [units[row].key for row in rows], self._of_fold(fold)
+            logits = {m: z for m in models if (z := scored.read("test", m, keys)) is not None}
+            found.append(Scored(labels[rows], whose[rows], logits))
+        return found
 
     def _units(self, part: Part, models: Sequence[ModelName]) -> Scored:
         """Labels and groups of a part, and the scores that are there of some models."""

@@ -100,6 +100,25 @@ def leave_one_site_out(
 
 
 @app.command()
+def cross_validate(
+    experiment: Annotated[Path, typer.Argument(help="Experiment file with evaluation.folds.")],
+    site: Annotated[list[str], typer.Option(help="NAME=FOLDER of a site; repeat.")],
+    out: Annotated[Path, typer.Option(help="Folder; one that was begun is gone on with.")],
+) -> None:
+    """Train once for each fold, on this machine; every patient is tested."""
+    from .cross_validate import cross_validate
+    from .simulation import Refused
+    from .table import show
+
+    show_progress()
+    try:
+        summary = cross_validate(experiment, _sites(site), out)
+    except (Refused, ExperimentError) as refused:
+        fail(str(refused))
+    show(summary, out)
+
+
+@app.command()
 def run(
     experiment: Annotated[Path, typer.Argument(help="Experiment file (TOML).")],
     out: Annotated[Path, typer.Option(help="New folder for the results.")],

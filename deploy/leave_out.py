@@ -35,7 +35,7 @@ def leave_one_site_out(
     found: list[Cell] = []
     for site in sites:
         folder = out / f"without-{site}"
-        summary = _finished(folder) or _run(
+        summary = finished(folder) or run(
             _without(site, text, len(sites)), experiment_file, sites, folder, state
         )
         found += [c for c in summary.cells if (c.model, c.site) == ("global", site)]
@@ -77,16 +77,18 @@ def _without(site: str, text: str, sites: int) -> str:
     return tomlkit.dumps(document)
 
 
-def _finished(folder: Path) -> Summary | None:
+def finished(folder: Path) -> Summary | None:
+    """The summary of an experiment that was completed in a folder."""
     if not (folder / "summary.json").is_file():
         return None
     summary = read_summary(folder)
     return summary if summary.status == "completed" else None
 
 
-def _run(
+def run(
     text: str, experiment_file: Path, sites: dict[str, Path], folder: Path, state: Path | None
 ) -> Summary:
+    """Run an experiment that was made from a file's, or go on with it. Raises Refused."""
     if (earlier := noted(folder)) is not None:
         return simulate(earlier[0])
     file = experiment_file.with_name(f".{folder.name}.toml")  # beside the base weights

@@ -115,6 +115,12 @@ class EvaluationSettings(Settings):
     """Whether each site also trains alone, same recipe and budget, for comparison."""
     travel: bool = False
     """Whether local-only models are also scored at the other sites that agree; both sites must."""
+    folds: int = Field(default=0, ge=0, le=20)
+    """Cross-validation: every patient is tested in one of so many folds; 0: none, one split."""
+    repeats: int = Field(default=1, ge=1, le=20)
+    """How often the division into folds is drawn anew."""
+    fold_number: int = Field(default=0, ge=0)
+    """Which of the folds · repeats trainings this is; `fedrad cross-validate` runs them all."""
     held_out: tuple[Name, ...] = ()
     """Sites that take no part in training or choices: all their patients are for testing."""
     subgroups: dict[Outcome, Groups] = Field(default_factory=dict)
@@ -131,6 +137,13 @@ class EvaluationSettings(Settings):
 
     @model_validator(mode="after")
     def _something_is_left(self) -> "EvaluationSettings":
+        if self.folds == 1:
+            raise ValueError("folds = 1 tests all patients and trains on none: 0, or at least 2")
+        if self.folds and self.test_after is not None:
+            raise ValueError("folds and test_after both say who is tested: leave one of them out")
+        number, trainings = self.fold_number, self.folds * self.repeats
+        if number and number >= trainings:
+            raise ValueError(f"fold_number = {number}: there are {trainings} folds · repeats")
         if self.test + self.validation >= 0.9:
             raise ValueError("test + validation leave less than a tenth of the patients to train")
         return self
@@ -201,9 +214,22 @@ class Experiment(Settings):
         return sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
 
     @property
+    def family(self) -> str:
+        """Identity of the cross-validation that this experiment is a fold of: the same for all."""
+        whole = self.evaluation.model_copy(update={"fold_number": 0})
+        return self.model_copy(update={"evaluation": whole}).identity
+
+    @property
+    def is_last_fold(self) -> bool:
+        """Whether sites have all scores after this experiment; true without folds."""
+        trainings = self.evaluation.folds * self.evaluation.repeats
+        return not trainings or self.evaluation.fold_number == trainings - 1
+
+    @property
     def evaluation_sha256(self) -> str:
         """Hash of what was planned to be reported: outcomes, unit, seed, `[evaluation]`."""
         planned = self.model_dump(mode="json", include={"outcomes", "unit", "seed", "evaluation"})
+        del planned["evaluation"]["fold_number"]  # all folds follow one plan
         return sha256(json.dumps(planned, sort_keys=True).encode()).hexdigest()
 
 

@@ -74,9 +74,11 @@ class Scores(Wire):
     `auroc`, its `variance` (clustered by patient where patients have several units) and
     `average_precision` are exact, computed at the site; None where a class is missing.
     `site_threshold` and `site_brier` belong to the threshold and the calibration that the site's
-    own validation patients choose. `epsilon`: the histogram, with the counts, carries noise, and
-    nothing exact is given. `missing` says why nothing is given (then the counts are 0) or, as "one
-    class", why there is no AUROC.
+    own validation patients choose. `folds`: AUROC of each fold of a cross-validation, None where
+    it is withheld; `auroc` is then their mean, counts are patients of all folds, and there is no
+    histogram. `epsilon`: the histogram, with the counts, carries noise, and nothing exact is given.
+    `missing` says why nothing is given (then the counts are 0) or, as "one class", why there is no
+    AUROC.
     """
 
     model: ModelName
@@ -90,6 +92,7 @@ class Scores(Wire):
     probabilities: Probabilities | None = None
     site_threshold: Edge | None = None
     site_brier: Share | None = None
+    folds: list[Share | None] = Field(default_factory=list)
     epsilon: Annotated[float, Field(gt=0)] | None = None
     missing: Missing | None = None
 

@@ -40,6 +40,7 @@ def cell_of(
         negatives=scores.negatives if told else None,
         prevalence=scores.positives / total if told and total else None,
         average_precision=scores.average_precision,
+        folds=scores.folds,
         epsilon=scores.epsilon,
         missing=scores.missing,
     )

@@ -62,6 +62,10 @@ class Evaluation:
             mix(questions.model, progress.ensemble.alpha)
         if progress.choices is not None:
             return
+        if self.experiment.evaluation.folds:  # sites speak once, over all folds: of AUROC
+            progress.choices = Choices()
+            self._save()
+            return
         if progress.best is None:
             progress.best = self._best_round()
             self._save()
@@ -89,6 +93,8 @@ class Evaluation:
                     asked.append(f"{LOCAL}:{site}")
                 else:
                     self.progress.untrained.setdefault(site, "declined")
+        if not self.experiment.is_last_fold:
+            return
         self.questions.release(
             "test", asked, self.progress.choices.operating, self.progress.tested,
             self.progress.missing, self._save,

@@ -12,6 +12,7 @@ from .cells import BENEFIT_THRESHOLDS, cell_of, points_of, shares
 from .results import Cell, NewSiteFigures, Overall, Pair
 from .statistics.auroc import (
     design_effect,
+    folds_sd,
     macro,
     pooled,
     table,
@@ -98,7 +99,7 @@ def overall(tested: Tested, models: Sequence[str], experiment: Experiment) -> li
             for site in sorted(tested.releases):
                 name = f"{LOCAL}:{site}" if family == LOCAL else family
                 scores = released.get((name, site, outcome))
-                if scores is not None and scores.histogram is not None:
+                if scores is not None and scores.missing in (None, "one class"):
                     of_sites[site] = scores
             operating = tested.operating.get(family, {}).get(outcome)
             figures = _overall(family, outcome, of_sites, operating, experiment)
@@ -157,6 +158,7 @@ def _overall(
         ],
         positives=sum(s.positives for s in some),
         negatives=sum(s.negatives for s in some),
+        folds_sd=folds_sd(some),
     )  # fmt: skip
     if operating is None or not histograms:
         return found

@@ -76,6 +76,8 @@ class Cell(Part):
     roc: list[tuple[float, float]] = Field(default_factory=list)
     """1 - specificity and sensitivity at each edge of the released histogram, from (0, 0) on."""
     net_benefit: list[NetBenefitPoint] = Field(default_factory=list)
+    folds: list[float | None] = Field(default_factory=list)
+    """AUROC of each fold of a cross-validation; `auroc` is their mean."""
     epsilon: float | None = None
     missing: Missing | None = None
     withheld: dict[str, str] = Field(default_factory=dict)
@@ -109,6 +111,8 @@ class Overall(Part):
     outcome: str
     within: float | None = None
     within_ci: Interval | None = None
+    folds_sd: float | None = None
+    """Standard deviation of the within-site AUROC over folds; no interval."""
     macro: float | None = None
     macro_ci: Interval | None = None
     worst: float | None = None

@@ -125,15 +125,15 @@ def asked(*models: str) -> ReleaseRequest:
 
 def test_a_site_releases_once_and_repeats_what_it_said(tmp_path: Path):
     released, logits = ReleasedFigures(tmp_path), {"global": np.arange(6.0).reshape(3, 2)}
-    digest = digest_of(asked("global"), logits)
+    digest = digest_of(asked("global"), [logits])
     assert released.earlier("test", digest) is None
     said = Release(part="test", scores=release("a", site(20, 20), RULE).scores)
     released.record(digest, said)
     assert released.earlier("test", digest) == said
     assert released.earlier("validation", digest) is None
     for other in (
-        digest_of(asked("global", "base"), logits),
-        digest_of(asked("global"), {"global": logits["global"] + 1e-9}),
+        digest_of(asked("global", "base"), [logits]),
+        digest_of(asked("global"), [{"global": logits["global"] + 1e-9}]),
     ):
         with pytest.raises(SiteProblem) as problem:
             released.earlier("test", other)

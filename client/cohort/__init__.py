@@ -1,5 +1,6 @@
 """A site's cohort: from its spreadsheet to units on either side of a split."""
 
+from .folds import Folds
 from .patients import Pseudonyms, numbered
 from .split import PARTS, Patient, SplitFile, assign_folds, assign_parts, split
 from .table import Row, Table, find_by_uid, read_table
@@ -8,6 +9,7 @@ from .units import Cohort, Unit, index_rows, read_cohort, sift
 __all__ = [
     "PARTS",
     "Cohort",
+    "Folds",
     "Patient",
     "Pseudonyms",
     "Row",

@@ -79,6 +79,19 @@ def _weighted(
     return Estimate(value, logit_interval(value, variance, positives, negatives, confidence))
 
 
+def folds_sd(cells: Sequence[Scores]) -> float | None:
+    """Standard deviation over folds of the within-site AUROC, at sites that tell of every fold; it
+    is shown as papers show it, and no interval follows from it (folds share training patients)."""
+    told = [c for c in cells if c.folds and None not in c.folds]
+    number = max((len(c.folds) for c in told), default=0)
+    same = [c for c in told if len(c.folds) == number]
+    if number < 2:
+        return None
+    weights = np.array([c.positives * c.negatives for c in same], float)
+    means = weights @ np.array([c.folds for c in same], float) / weights.sum()
+    return float(means.std(ddof=1))
+
+
 def worst(cells: Mapping[str, Figures], confidence: float) -> Worst | None:
     """The lowest of the sites' AUROCs. `cells`: site -> figures.
 
