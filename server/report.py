@@ -98,7 +98,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     env.filters.update(
-        figure=figure, interval=interval, percent=percent, seconds=seconds, size=size,
+        figure=figure, interval=interval, percent=percent, percents=percents, seconds=seconds, size=size,
         signed=signed, pvalue=pvalue, setting=setting, listed=listed, sigmoid=sigmoid, of=of,
         moment=moment, unbroken=unbroken,
     )  # fmt: skip
@@ -133,6 +133,11 @@ def interval(value: Interval | None) -> str:
 def percent(value: float | None) -> str:
     """A share as a percentage."""
     return f"{100 * value:.1f}\N{NO-BREAK SPACE}%" if value is not None and known(value) else "–"
+
+
+def percents(value: Interval) -> str:
+    """An interval of shares, "59.0–71.8 %"."""
+    return f"{100 * value[0]:.1f}–{100 * value[1]:.1f}\N{NO-BREAK SPACE}%"
 
 
 def of(share: float, total: int | None) -> str:
