@@ -98,9 +98,9 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     env.filters.update(
-        figure=figure, interval=interval, percent=percent, percents=percents, seconds=seconds, size=size,
-        signed=signed, pvalue=pvalue, setting=setting, listed=listed, sigmoid=sigmoid, of=of,
-        moment=moment, unbroken=unbroken,
+        figure=figure, interval=interval, percent=percent, percents=percents, seconds=seconds,
+        size=size, signed=signed, pvalue=pvalue, setting=setting, listed=listed, sigmoid=sigmoid,
+        of=of, moment=moment, unbroken=unbroken,
     )  # fmt: skip
     env.tests["known"] = known
     return env
