@@ -64,7 +64,8 @@ def state(folder: Path) -> RenderableType:
         table.add_column(column, justify="right" if column in ("round", "seconds") else "left")
     metrics = [f"validation_auroc/{outcome}" for outcome in experiment.outcomes]
     for site in sorted({r.site for r in rows if r.site}):
-        status = [r for r in rows if r.site == site and r.metric == "status"]
+        said = [r for r in rows if r.site == site and r.metric == "status"]
+        status = [r for r in said if r.round] or said  # a round's, if there was one
         seconds = _latest(rows, "seconds", site=site)
         table.add_row(
             site,
