@@ -212,14 +212,19 @@ def demo(
 def report(
     folder: Folder,
     open_: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    index: Annotated[
+        bool, typer.Option("--index", help="One page over all experiments in the folder.")
+    ] = False,
 ) -> None:
-    """Draw report.html anew from summary.json."""
+    """Draw report.html and report.md anew from summary.json, or a page over many experiments."""
+    from fedrad.server.index import write_index
     from fedrad.server.report import write_report
 
     try:
-        file = write_report(folder)
+        file = write_index(folder) if index else write_report(folder)
     except FileNotFoundError:
-        fail(f"{folder}: holds no summary.json; give the folder of an experiment")
+        what = "no such folder" if index else "holds no summary.json"
+        fail(f"{folder}: {what}; give the folder of {'experiments' if index else 'an experiment'}")
     except ValueError as error:
         fail(f"{folder / 'summary.json'}: not a summary of fedrad: {error}")
     print(file)

@@ -225,7 +225,8 @@ def _compared(summary: Summary, overall: dict[Family, Overall | None]) -> str:
         value = c.difference or 0.0
         text = f"{value:+.3f}".replace("-", "−")
         interval = f" ({_signed(c.ci)})" if c.ci else ""
-        p = f", p = {c.p_holm:.2g} for all {c.tests} such tests together" if c.p_holm else ""
+        together = f" for all {c.tests} such tests together" if c.tests > 1 else ""
+        p = f", p = {c.p_holm:.2g}{together}," if c.p_holm else ""
         kind = "models" if c.other == "local" else "model"
         parts.append(f"{text}{interval}{p} against the {names.get(c.other, c.other)} {kind}")
     return f"Paired on the same patients, its AUROC differs by {'; by '.join(parts)}."

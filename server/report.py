@@ -77,22 +77,38 @@ def render(summary: Summary) -> str:
     return "\n".join(line.rstrip() for line in text.splitlines() if line.strip()) + "\n"
 
 
+def render_markdown(summary: Summary) -> str:
+    """The answer and the matrix of each outcome as Markdown."""
+    text = environment(escape=False).get_template("report.md.j2").render(
+        summary=summary,
+        name=str(summary.experiment.get("name") or "Unnamed experiment"),
+        findings=findings(summary),
+        interval_name=confidence(summary),
+        families=FAMILIES,
+        why_empty=why_empty,
+    )  # fmt: skip
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
 def write_report(folder: Path) -> Path:
-    """Draw `report.html` beside the `summary.json` of an experiment's folder.
+    """Draw `report.html`, and `report.md`, beside the `summary.json` of an experiment's folder.
 
-    Raises what `read_summary` raises. The file appears whole or not at all.
+    Returns the page. Raises what `read_summary` raises. A file appears whole or not at all.
     """
-    text = render(read_summary(folder))
-    temporary = folder / "report.partial"
-    temporary.write_text(text, encoding="utf-8")
-    return temporary.replace(folder / "report.html")
+    summary = read_summary(folder)
+    for name, text in (("report.md", render_markdown(summary)), ("report.html", render(summary))):
+        temporary = folder / "report.partial"
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(folder / name)
+    return folder / "report.html"
 
 
-def environment() -> Environment:
-    """Jinja2 with our filters. Everything is escaped but the plots, which escape themselves."""
+def environment(*, escape: bool = True) -> Environment:
+    """Jinja2 with our filters. In HTML everything is escaped but the plots, which escape
+    themselves; in Markdown names and words are, by the filter `md`."""
     env = Environment(
         loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
+        autoescape=escape,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -100,7 +116,7 @@ def environment() -> Environment:
     env.filters.update(
         figure=figure, interval=interval, percent=percent, percents=percents, seconds=seconds,
         size=size, signed=signed, pvalue=pvalue, setting=setting, listed=listed, sigmoid=sigmoid,
-        of=of, moment=moment, unbroken=unbroken,
+        of=of, moment=moment, unbroken=unbroken, md=markdown,
     )  # fmt: skip
     env.tests["known"] = known
     return env
@@ -191,6 +207,11 @@ def moment(value: str) -> str:
         return f"{datetime.fromisoformat(value).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
     except ValueError:
         return value
+
+
+def markdown(text: object) -> str:
+    """Words that Markdown takes for words, on one line."""
+    return re.sub(r"([\\`*_{}\[\]<>|#])", r"\\\1", " ".join(str(text).split()))
 
 
 def unbroken(text: str) -> Markup:
