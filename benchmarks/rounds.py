@@ -175,7 +175,7 @@ def memory(counts: list[int], rounds: int) -> None:
                 for line in flower.run(config, bundle=HERE / "idle"):
                     for name, peak in peak_memory(flower).items():
                         peaks[name] = max(peak, peaks.get(name, 0))
-                    if "Thresholds" in line:
+                    if "Thresholds" in line or "no figures" in line:
                         (out / "checkpoint" / "stop").touch()
             seconds = statistics.median(r.seconds for r in read_summary(out).rounds)
         server_app, superlink = peaks["flwr-serverapp"], peaks["flower-superlink"]
