@@ -2,6 +2,7 @@
 
 import logging
 import time
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -96,11 +97,24 @@ class OpenRound:
         return state | {name: torch.from_numpy(value.copy()) for name, value in sent.items()}
 
     def _request(self, site: str) -> RecordDict:
-        difference = self.broadcast.difference if site in self._current else None
-        manifest, packed = difference or self.broadcast.full
+        content, size = self._difference if site in self._current else self._full
+        self._bytes[0] += size
+        return content
+
+    @cached_property
+    def _full(self) -> tuple[RecordDict, int]:
+        return self._content(*self.broadcast.full)
+
+    @cached_property
+    def _difference(self) -> tuple[RecordDict, int]:
+        if self.broadcast.difference is None:
+            return self._full
+        return self._content(*self.broadcast.difference)
+
+    def _content(self, manifest: Manifest, packed: Packed) -> tuple[RecordDict, int]:
+        """A request, one for all sites that get it, and its bytes."""
         request = RoundRequest(round=self.number, manifest=manifest)
-        self._bytes[0] += packed.nbytes + len(request.model_dump_json())
-        return to_record(request, packed)
+        return to_record(request, packed), packed.nbytes + len(request.model_dump_json())
 
     def _take(self, site: str, answer: Answer) -> Verdict:
         """Check one answer; spool its update if there is a sound one."""
