@@ -10,7 +10,6 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from conftest import EXPERIMENT, write_site
 from hypothesis import given
 from hypothesis import strategies as st
 from monai.bundle import ConfigParser, ConfigWorkflow
@@ -21,7 +20,6 @@ from typer.testing import CliRunner
 from fedrad.client.participant import Participant
 from fedrad.client.settings import open_site
 from fedrad.deploy.cli import app
-from fedrad.deploy.simulation import prepare, simulate
 from fedrad.exchange.experiment import parse_experiment
 from fedrad.exchange.lineage import read_lineage
 from fedrad.models.calibration import Calibration
@@ -34,19 +32,6 @@ from fedrad.server import onnx_file
 from fedrad.server.card import card
 from fedrad.server.export import ExportFailed, export, record_of
 from fedrad.server.summary import read_summary
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    """A small experiment over two sites; its results in `out`."""
-    root = tmp_path_factory.mktemp("experiment")
-    sites = {
-        "a": write_site(root / "a", 40, seed=1),
-        "b": write_site(root / "b", 30, seed=2, prevalence=0.4),
-    }
-    (root / "experiment.toml").write_text(EXPERIMENT)
-    simulate(prepare(root / "experiment.toml", sites, root / "out"))
-    return root
 
 
 @pytest.fixture(scope="module")
