@@ -115,6 +115,60 @@ def explain(
 
 
 @app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="model.safetensors that `fedrad export` wrote.")],
+    files: Annotated[list[str], typer.Argument(help="DICOM, PNG or JPEG files.")],
+    prevalence: Annotated[
+        list[str] | None,
+        typer.Option(help="Local prevalence, in (0, 1); OUTCOME=P for one of several; repeat."),
+    ] = None,
+    cohort: Annotated[
+        Path | None, typer.Option(help="Site folder whose images new ones are compared with.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="CSV file to write.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all as JSON.")] = False,
+    name: Annotated[
+        str | None, typer.Option(help="Site name, where the cohort has no site.toml.")
+    ] = None,
+    state: Annotated[
+        Path | None, typer.Option(help="State folder, where it is not that of site.toml.")
+    ] = None,
+) -> None:
+    """Estimate outcomes for images of this hospital; nothing is sent.
+
+    Ends with 0, with 1 where a file could not be used, with 2 where nothing was done.
+    """
+    import json
+
+    from rich.console import Console
+
+    from .predict import at_prevalence, open_model
+    from .predict import predict as estimate
+    from .predictions import as_csv, as_json_values, likeness_in_words, show
+    from .problems import SiteProblem
+    from .settings import open_site
+
+    if out is not None and out.exists():
+        _fail(f"{out}: is there already")
+    if out is not None and not out.parent.is_dir():
+        _fail(f"{out.parent}: no such folder")
+    try:
+        site = None if cohort is None else open_site(cohort, name=name, state=state)
+        opened = at_prevalence(open_model(model), prevalence or [])
+        found, yardstick = estimate(opened, files, site)
+    except SiteProblem as problem:
+        _fail(str(problem))
+    likeness = likeness_in_words(yardstick, site.name if site else None)
+    if out is not None:
+        out.write_text(as_csv(opened, found), encoding="utf-8")
+    if as_json:
+        print(json.dumps(as_json_values(opened, found, likeness), indent=1))
+    else:
+        show(opened, found, likeness, Console())
+    raise SystemExit(int(any(one.reading.unusable is not None for one in found)))
+
+
+@app.command()
 def ledger(
     folder: Folder = Path("."),
     name: Annotated[

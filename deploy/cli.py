@@ -232,6 +232,34 @@ def report(
         webbrowser.open(file.resolve().as_uri())
 
 
+@app.command()
+def export(
+    folder: Folder,
+    to: Annotated[
+        Path | None, typer.Option(help="New folder to write; default: `export` in FOLDER.")
+    ] = None,
+    onnx: Annotated[bool, typer.Option(help="Write model.onnx too.")] = True,
+) -> None:
+    """Write a finished experiment's model for others: safetensors, ONNX, MONAI bundle, card."""
+    from fedrad.server.export import ExportFailed
+    from fedrad.server.export import export as write_export
+
+    target = to or folder / "export"
+    try:
+        record = write_export(folder, target, onnx=onnx)
+    except ExportFailed as failed:
+        fail(str(failed))
+    except OSError as error:
+        fail(f"{target}: cannot be written: {error.strerror}")
+    print(target)
+    if record.batchnorm == "local":
+        print(
+            "batchnorm = \"local\": the file holds the base's normalisation; each site's own, with "
+            "which it was tested, stays there"
+        )
+    print("Research use only; not a medical device.")
+
+
 @weights_app.command()
 def pin(
     weights: Annotated[str, typer.Argument(help="resnet50-res512-all, imagenet, or a file.")],

@@ -23,6 +23,15 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+READING_CHAIN = 2
+"""Version of the way from a file to the network's input (`client.images.chain`). Raised whenever
+its pictures change, so that none made the old way is taken for a new one, and no model is given
+pictures that it was not trained on."""
+
+VALUE_RANGE = (-1024.0, 1024.0)
+"""Black and white of the network's input."""
+
+
 class InputSettings(Settings):
     """How a radiograph becomes the network's input: part of `[model]`, the same at every site."""
 

@@ -1,6 +1,6 @@
 """One round of the recipe on one site's images: the training loop, on one page."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,7 +14,7 @@ from .examples import Drawn, Examples, Images, Views
 from .network import ResNet
 from .optimizer import Gradients, Targets, adamw, moments_of
 from .schedule import Schedule, frozen_blocks, trainable_blocks
-from .settings import Block
+from .settings import BLOCKS, Block
 
 
 @dataclass(frozen=True)
@@ -135,17 +135,33 @@ def balanced_order(
     return drawn.numpy()
 
 
-@torch.no_grad()
 def score(
     network: ResNet, images: Images, *, device: torch.device, batch_size: int = 32
 ) -> NDArray[np.float64]:
     """Logits (N, K) of images (N, S, S), in float32 arithmetic on every device."""
+    return _run(network, BLOCKS, network.fc.out_features, images, device, batch_size).astype(float)
+
+
+def features(
+    network: ResNet, images: Images, *, device: torch.device, batch_size: int = 32
+) -> NDArray[np.float32]:
+    """What the head is given (N, F) of images (N, S, S), in float32 arithmetic."""
+    return _run(network, BLOCKS[:-1], network.fc.in_features, images, device, batch_size)
+
+
+@torch.no_grad()
+def _run(
+    network: ResNet,
+    blocks: Sequence[Block],
+    width: int,
+    images: Images,
+    device: torch.device,
+    batch_size: int,
+) -> NDArray[np.float32]:
     network.to(device, memory_format=torch.channels_last).eval()
-    logits = []
+    found = [np.zeros((0, width), np.float32)]
     for start in range(0, len(images), batch_size):
         batch = torch.from_numpy(images[start : start + batch_size].astype(np.float32))
         batch = batch.unsqueeze(1).to(device, memory_format=torch.channels_last)
-        logits.append(network(batch))
-    if not logits:
-        return np.zeros((0, network.fc.out_features))
-    return torch.cat(logits).double().cpu().numpy()
+        found.append(network.run(blocks, batch).cpu().numpy())
+    return np.concatenate(found)

@@ -182,33 +182,50 @@ def _grey_from_colour(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _fit(network: ResNet, tensors: dict[str, Tensor], file: str) -> None:
-    """Put all backbone tensors into the network, or say which differ."""
-    own = {k: v for k, v in network.state_dict().items() if not k.startswith("fc.")}
-    counters = {k for k in own if k.endswith("num_batches_tracked")}
-    wrong = [
-        *(f"{k} is missing" for k in sorted(own.keys() - tensors.keys() - counters)),
-        *(f"{k} is unknown" for k in sorted(tensors.keys() - own.keys())),
-        *(
-            f"{k} is {tuple(tensors[k].shape)} instead of {tuple(own[k].shape)}"
-            for k in sorted(own.keys() & tensors.keys())
-            if own[k].shape != tensors[k].shape
-        ),
-    ]
-    if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+def fill(network: ResNet, tensors: Mapping[str, Tensor], file: str) -> None:
+    """Put all tensors of an exported model into its network, the head's too.
+
+    Raises WeightsError saying which differ.
+    """
+    if wrong := _differences(network.state_dict(), tensors):
         raise WeightsError(
-            f"{file} does not fit {network.settings.backbone} of width {network.settings.width}: "
-            f"{'; '.join(wrong[:3])}{more}. Change [model], or pin the file it asks for"
+            f"{file} is not the {network.settings.backbone} of width {network.settings.width} "
+            f"that it says it is: {wrong}. Export the model again"
         )
     network.load_state_dict(tensors, strict=False)
 
 
+def _fit(network: ResNet, tensors: dict[str, Tensor], file: str) -> None:
+    """Put all backbone tensors into the network, or say which differ."""
+    if wrong := _differences(_backbone(network), tensors):
+        raise WeightsError(
+            f"{file} does not fit {network.settings.backbone} of width {network.settings.width}: "
+            f"{wrong}. Change [model], or pin the file it asks for"
+        )
+    network.load_state_dict(tensors, strict=False)
+
+
+def _differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
+    """What is missing, unknown or of another shape, in words; "" where all fits."""
+    counters = {k for k in own if k.endswith("num_batches_tracked")}
+    wrong = [
+        *(f"{k} is missing" for k in sorted(own.keys() - given.keys() - counters)),
+        *(f"{k} is unknown" for k in sorted(given.keys() - own.keys())),
+        *(
+            f"{k} is {tuple(given[k].shape)} instead of {tuple(own[k].shape)}"
+            for k in sorted(own.keys() & given.keys())
+            if own[k].shape != given[k].shape
+        ),
+    ]
+    more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+    return "; ".join(wrong[:3]) + more
+
+
+def _backbone(network: ResNet) -> dict[str, Tensor]:
+    return {k: v for k, v in network.state_dict().items() if not k.startswith("fc.")}
+
+
 def _backbone_digest(network: ResNet) -> str:
     return digest(
-        {
-            k: v
-            for k, v in network.state_dict().items()
-            if not k.startswith("fc.") and not k.endswith("num_batches_tracked")
-        }
+        {k: v for k, v in _backbone(network).items() if not k.endswith("num_batches_tracked")}
     )

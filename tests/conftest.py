@@ -123,3 +123,16 @@ class Hospitals:
 @pytest.fixture
 def hospitals(tmp_path: Path) -> Hospitals:
     return Hospitals(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Path:
+    """A small experiment over the sites `a` and `b`; its results in `out`. For reading only."""
+    root = tmp_path_factory.mktemp("experiment")
+    sites = {
+        "a": write_site(root / "a", 40, seed=1),
+        "b": write_site(root / "b", 30, seed=2, prevalence=0.4),
+    }
+    (root / "experiment.toml").write_text(EXPERIMENT)
+    simulate(prepare(root / "experiment.toml", sites, root / "out"))
+    return root

@@ -7,6 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from fedrad.client.problems import SiteProblem
+from fedrad.models.settings import InputSettings
+
 from .borders import Box
 
 Plane = NDArray[np.float32]
@@ -152,3 +155,17 @@ def pspnet_folder() -> Path | None:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fedrad" / "weights"
     places = [*named, cache, Path.home() / ".torchxrayvision" / "models_data"]
     return next((place for place in places if (place / PSPNET).is_file()), None)
+
+
+def weights_for(settings: InputSettings) -> str | None:
+    """The folder of PSPNet's weights where these settings need them, else None. Raises
+    SiteProblem("weights") where it is needed and not at hand."""
+    if settings.region != "lungs-pspnet":
+        return None
+    folder = pspnet_folder()
+    if folder is None:
+        raise SiteProblem(
+            "weights", f'region = "lungs-pspnet", but {PSPNET} is not at hand: put '
+            "torchxrayvision's file into a folder of FEDRAD_WEIGHTS",
+        )  # fmt: skip
+    return str(folder)

@@ -17,21 +17,17 @@ from pathlib import Path
 import lmdb
 
 from fedrad.client.problems import SiteProblem
-from fedrad.models.settings import InputSettings
+from fedrad.models.settings import READING_CHAIN, InputSettings
 
 from .contained import Failure, run
 from .database import Database, Table, pages
-from .lungs import PSPNET, pspnet_folder
+from .lungs import weights_for
 from .reading import Reading
 from .stored import StoredImages
 from .work import file_digest, file_uid, read_file
 
 Progress = Callable[[int, int], None]
 """Called with the number of files done and of all."""
-
-CHAIN = 2
-"""Version of `chain.read_radiograph`. Raised whenever its pictures change, so that none made the
-old way is taken for a new one."""
 
 COMMIT_SECONDS = 1.0
 """Results are written together this often; what is lost by a killed process is decoded again."""
@@ -72,15 +68,7 @@ class ImageStore:
         a folder that cannot be written, or a limit below what these files need; "weights" where
         region = "lungs-pspnet" and its weights are not at hand.
         """
-        pspnet = None
-        if settings.region == "lungs-pspnet":
-            folder = pspnet_folder()
-            if folder is None:
-                raise SiteProblem(
-                    "weights", f'region = "lungs-pspnet", but {PSPNET} is not at hand: put '
-                    "torchxrayvision's file into a folder of FEDRAD_WEIGHTS",
-                )  # fmt: skip
-            pspnet = str(folder)
+        pspnet = weights_for(settings)
         with self._database.problems():
             contents = self._contents(files, looking)
             suffix = _digest_of(settings)
@@ -267,4 +255,4 @@ def _mark(file: Path) -> bytes:
 
 
 def _digest_of(settings: InputSettings) -> bytes:
-    return sha256(f"{CHAIN}{settings.model_dump_json()}".encode()).digest()[:8]
+    return sha256(f"{READING_CHAIN}{settings.model_dump_json()}".encode()).digest()[:8]
