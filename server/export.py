@@ -16,13 +16,15 @@ from pydantic import ValidationError
 from safetensors.torch import save_file
 
 from fedrad.exchange.experiment import Experiment
+from fedrad.exchange.histogram import GRID
 from fedrad.models.network import ResNet
 from fedrad.models.record import ModelRecord, Threshold, load_model
 from fedrad.models.weight_files import WeightsError, file_sha256, read_safetensors
 
 from .bundle import write_bundle
 from .card import card
-from .summary import DEFAULT_THRESHOLD, Summary, read_summary
+from .choices import DEFAULT_THRESHOLD
+from .summary import Summary, read_summary
 
 
 class ExportFailed(Exception):
@@ -113,7 +115,9 @@ def record_of(summary: Summary) -> ModelRecord:
         outputs=tuple(experiment.outcomes),
         thresholds={
             outcome: Threshold(
-                logit=DEFAULT_THRESHOLD if overall.threshold is None else overall.threshold,
+                logit=float(GRID[DEFAULT_THRESHOLD])
+                if overall.threshold is None
+                else overall.threshold,
                 chosen_on=overall.threshold_from or "default",
             )
             for outcome, overall in chosen.items()
