@@ -25,7 +25,6 @@ import time
 from pathlib import Path
 from types import FrameType
 
-import monai.networks.layers  # noqa: F401 seconds, which each child would spend on its first batch
 from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from flwr.supercore.constant import TaskType
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
@@ -33,8 +32,6 @@ from flwr.supercore.retry import make_simple_http_retry_invoker
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.runtime.tracing import RuntimeTracingInterceptor
 from flwr.supernode.runtime import run_clientapp
-
-import fedrad.client.app  # noqa: F401 with PyTorch; children inherit what is imported here
 
 from .bundles import BundleNotApprovedError, approve
 from .supernode import check_part
@@ -110,6 +107,12 @@ def guard() -> None:
     setattr(run_clientapp, "install_from_fab", guarded)  # noqa: B010
 
 
+def import_what_visits_need() -> None:
+    """Import here, once, while the SuperNode connects: every child inherits it."""
+
+    import fedrad.client.app  # noqa: F401 with PyTorch
+
+
 def main() -> None:
     """Run a SuperNode, and its tasks in forks of this process. Ends when the SuperNode does."""
     guard()
@@ -126,6 +129,7 @@ def main() -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
+    import_what_visits_need()
     run_executor(f"{known.host}:{known.port}", supernode)
     raise SystemExit(supernode.wait())
 

@@ -98,7 +98,7 @@ def federation(
 
 
 def run(flower: Flower, experiment: str, out: Path) -> tuple[list[str], Summary]:
-    lines = list(flower.run({"experiment": experiment, "out": str(out), "wait-seconds": 0.0}))
+    lines = list(flower.run({"experiment": experiment, "out": str(out), "wait-seconds": 20.0}))
     return lines, read_summary(out)
 
 

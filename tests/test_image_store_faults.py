@@ -286,9 +286,17 @@ def test_an_interrupted_load_goes_on_where_it_stopped(tmp_path):
     files = write_pictures(tmp_path / "a", 400)
     at = ImageStore(tmp_path / "store", workers=1)
     reached = FORK.Event()
-    process = FORK.Process(
-        target=at.load, args=(files, SMALL, lambda done, _: reached.set() if done == 20 else None)
-    )
+
+    def until_interrupted(done, _):
+        if done == 20:
+            reached.set()
+            time.sleep(60)
+
+    def interruptible():
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background has none
+        at.load(files, SMALL, until_interrupted)
+
+    process = FORK.Process(target=interruptible)
     process.start()
     assert reached.wait(60)
     os.kill(process.pid, signal.SIGINT)
