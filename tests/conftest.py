@@ -35,6 +35,15 @@ minimum_units = 3
 """
 
 
+WEIGHTS = os.environ.get("FEDRAD_WEIGHTS", "")
+
+
+@pytest.fixture(autouse=True)
+def _no_weights_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`look_in` holds for a process, which several tests share."""
+    monkeypatch.setenv("FEDRAD_WEIGHTS", WEIGHTS)
+
+
 SHORT = EXPERIMENT.replace("rounds = 2", "rounds = 1").replace(
     "minimum_units = 3", "minimum_units = 3\nlocal_baseline = false"
 )
