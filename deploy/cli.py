@@ -60,7 +60,8 @@ def simulate(
     ] = None,
 ) -> None:
     """Run a whole federation on this machine over real site folders."""
-    from .simulation import Refused, prepare, simulate
+    from .given import Refused
+    from .simulation import prepare, simulate
     from .table import show
 
     try:
@@ -84,8 +85,8 @@ def leave_one_site_out(
     out: Annotated[Path, typer.Option(help="Folder; one that was begun is gone on with.")],
 ) -> None:
     """Run an experiment once without each site, on this machine: how does it do elsewhere?"""
+    from .given import Refused
     from .leave_out import leave_one_site_out
-    from .simulation import Refused
 
     show_progress()
     try:
@@ -107,7 +108,7 @@ def cross_validate(
 ) -> None:
     """Train once for each fold, on this machine; every patient is tested."""
     from .cross_validate import cross_validate
-    from .simulation import Refused
+    from .given import Refused
     from .table import show
 
     show_progress()
@@ -134,7 +135,7 @@ def run(
     """
     from .deployed import run_deployed
     from .flower_processes import Connection
-    from .simulation import Refused
+    from .given import Refused
     from .table import show
 
     show_progress()
@@ -153,7 +154,8 @@ def resume(folder: Folder) -> None:
     """Go on with an experiment that ended early, from its last checkpoint."""
     from .deployed import NOTE, resume_deployed
     from .flower_engine import run_flower
-    from .simulation import Refused, noted, simulate
+    from .given import Refused
+    from .simulation import noted, simulate
     from .table import show
 
     show_progress()

@@ -9,8 +9,8 @@ from fedrad.exchange.experiment import read_experiment
 from fedrad.server.report import write_report
 from fedrad.server.summary import Summary, read_summary
 
+from .given import Refused
 from .leave_out import finished, run
-from .simulation import Refused
 
 
 def cross_validate(experiment_file: Path, sites: dict[str, Path], out: Path) -> Summary:

@@ -3,15 +3,13 @@
 import json
 from pathlib import Path
 
-from fedrad.exchange.experiment import ExperimentError, read_experiment
-from fedrad.models.weight_files import WeightsError, look_in
-from fedrad.models.weights import load_base
+from fedrad.models.weight_files import look_in
 from fedrad.server.federation import ExperimentFailed
 from fedrad.server.summary import Summary
 
 from .flower_engine import follow
 from .flower_processes import Connection, FlowerError, Settings, own_flower
-from .simulation import Refused
+from .given import Refused, given_experiment, make_folder
 
 NOTE = "superlink.json"
 """How an experiment was started, beside it: what a resume needs to know."""
@@ -20,23 +18,10 @@ NOTE = "superlink.json"
 def run_deployed(experiment_file: Path, out: Path, connection: Connection) -> Summary:
     """Check an experiment and start it at a SuperLink on this machine, which writes to `out`.
     Returns the summary. Raises Refused before anything has started, and ExperimentFailed."""
-    faults = []
-    try:
-        experiment, text = read_experiment(experiment_file)
-    except ExperimentError as error:
-        raise Refused(str(error)) from error
-    look_in(experiment_file.parent)
-    try:
-        load_base(experiment.model, len(experiment.outcomes), seed=experiment.seed)
-    except WeightsError as error:
-        faults.append(str(error))
-    if (out / "experiment.toml").exists():
-        faults.append(f"--out {out}: holds an experiment already; `fedrad resume {out}` goes on")
+    _, text, faults = given_experiment(experiment_file, out)
     if connection.root_certificates and not connection.root_certificates.is_file():
         faults.append(f"--root-certificates {connection.root_certificates}: no such file")
-    if faults:
-        raise Refused("\n".join(faults))
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out, faults)
     certificates = connection.root_certificates
     note = {
         "address": connection.address,

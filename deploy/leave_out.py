@@ -13,7 +13,8 @@ from fedrad.server.statistics.intervals import z_of
 from fedrad.server.statistics.new_site import FEWEST_SITES, NewSite, meta_analysis
 from fedrad.server.summary import Cell, Summary, read_summary
 
-from .simulation import Refused, noted, prepare, simulate
+from .given import Refused
+from .simulation import noted, prepare, simulate
 
 
 def leave_one_site_out(

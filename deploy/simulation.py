@@ -11,19 +11,14 @@ from fedrad.client.cohort import Pseudonyms, read_table
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site, open_site
 from fedrad.exchange.experiment import Experiment, ExperimentError, read_experiment
-from fedrad.exchange.lineage import read_lineage
-from fedrad.models.weight_files import WeightsError, look_in
-from fedrad.models.weights import load_base
+from fedrad.models.weight_files import look_in
 from fedrad.server.app import app as server_app
 from fedrad.server.summary import Summary, read_summary
 
+from .given import Refused, given_experiment, make_folder
 from .grid import InProcessGrid, NodeConfig
 
 NOTE = Path("sites") / "simulation.json"
-
-
-class Refused(Exception):
-    """A simulation that cannot start; the text names every fault."""
 
 
 @dataclass(frozen=True)
@@ -50,16 +45,7 @@ def prepare(
     Raises Refused.
     """
     state = (state or out / "sites").resolve()
-    faults = []
-    try:
-        experiment, text = read_experiment(experiment_file)
-    except ExperimentError as error:
-        raise Refused(str(error)) from error
-    look_in(experiment_file.parent)
-    if (out / "experiment.toml").exists():
-        faults.append(f"--out {out}: holds an experiment already; give another folder")
-    elif out.is_file():
-        faults.append(f"--out {out}: is a file; give a folder")
+    experiment, text, faults = given_experiment(experiment_file, out)
     if len(sites) < experiment.federation.quorum:
         faults.append(
             f"federation.quorum = {experiment.federation.quorum}: more than the {len(sites)} "
@@ -80,17 +66,7 @@ def prepare(
             nodes.append({"folder": str(site.folder), "name": name, "state": str(kept)})
         except SiteProblem as problem:
             faults.append(f"--site {name}: {problem}")
-    try:
-        base = load_base(experiment.model, len(experiment.outcomes), seed=experiment.seed)
-        read_lineage(base.metadata)
-    except (ExperimentError, WeightsError) as error:
-        faults.append(str(error))
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        faults.append(f"--out {out}: cannot be made ({error.strerror}); give another folder")
-    if faults:
-        raise Refused("\n".join(faults))
+    make_folder(out, faults)
     return Simulation(experiment, text, nodes, out.resolve(), experiment_file.parent.resolve())
 
 

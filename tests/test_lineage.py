@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from fedrad.client.participant import Participant
 from fedrad.client.settings import open_site
-from fedrad.deploy.simulation import Refused
+from fedrad.deploy.given import Refused
 from fedrad.exchange.experiment import ExperimentError, parse_experiment
 from fedrad.exchange.lineage import Ancestor, read_lineage, write_lineage
 from fedrad.server.federation import ExperimentFailed

@@ -9,6 +9,8 @@ import pytest
 from flwr.cli.build import build_fab_from_disk
 from flwr.supernode import start_client_internal
 from flwr.supernode.runtime import run_clientapp
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fedrad.client import node
 from fedrad.client.bundles import BundleNotApprovedError, approve
@@ -55,6 +57,21 @@ def test_what_is_no_bundle_is_refused(tmp_path):
             file.writestr("pyproject.toml", PROJECT.replace("fedrad.client.app", "evil"))
     with pytest.raises(BundleNotApprovedError, match="another form"):
         approve(twice.getvalue())
+
+
+@given(st.binary(max_size=300), st.integers(0, 2**32))
+def test_whatever_an_archive_holds_it_is_refused_in_the_same_words(noise, at):
+    """A bundle that was damaged anywhere, and a project file of any content."""
+    archives = []
+    for text in (noise, b"tool = 1", b"[tool.flwr.app]"):
+        archive = BytesIO()
+        with zipfile.ZipFile(archive, "w") as file:
+            file.writestr("pyproject.toml", text)
+        whole = archive.getvalue()
+        archives += [whole, whole[: at % len(whole)]]
+    for content in (*archives, noise):
+        with pytest.raises(BundleNotApprovedError):
+            approve(content)
 
 
 def test_the_guard_stands_before_anything_is_unpacked(tmp_path, monkeypatch):

@@ -16,8 +16,9 @@ from fedrad.client.app import app as client_app
 from fedrad.client.ledger import Ledger
 from fedrad.client.participant import Participant
 from fedrad.client.settings import open_site
+from fedrad.deploy.given import Refused
 from fedrad.deploy.grid import InProcessGrid
-from fedrad.deploy.simulation import Refused, prepare, simulate
+from fedrad.deploy.simulation import prepare, simulate
 from fedrad.exchange.experiment import FederationSettings, parse_experiment
 from fedrad.exchange.messages import RoundReply, from_record, to_record
 from fedrad.exchange.update import pack, tensors_of, unpack

@@ -1,0 +1,47 @@
+"""What a command was given to run: an experiment file and its base weights, checked."""
+
+from pathlib import Path
+
+from fedrad.exchange.experiment import Experiment, ExperimentError, read_experiment
+from fedrad.exchange.lineage import read_lineage
+from fedrad.models.weight_files import WeightsError, look_in
+from fedrad.models.weights import load_base
+
+
+class Refused(Exception):
+    """A run that cannot start; the text names every fault."""
+
+
+def given_experiment(file: Path, out: Path) -> tuple[Experiment, str, list[str]]:
+    """The experiment of a file and its text, and what stands in its way: base weights that are not
+    here (looked for beside the file too), a folder `out` that is taken. Raises Refused where the
+    file itself cannot be used."""
+    try:
+        experiment, text = read_experiment(file)
+    except ExperimentError as error:
+        raise Refused(str(error)) from error
+    look_in(file.parent)
+    faults = []
+    if (out / "experiment.toml").exists():
+        faults.append(
+            f"--out {out}: holds an experiment already; give another folder, or "
+            f"`fedrad resume {out}`"
+        )
+    elif out.is_file():
+        faults.append(f"--out {out}: is a file; give a folder")
+    try:
+        base = load_base(experiment.model, len(experiment.outcomes), seed=experiment.seed)
+        read_lineage(base.metadata)
+    except (ExperimentError, WeightsError) as error:
+        faults.append(str(error))
+    return experiment, text, faults
+
+
+def make_folder(out: Path, faults: list[str]) -> None:
+    """Make the folder of the results, or raise Refused with all faults."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        faults = [*faults, f"--out {out}: cannot be made ({error.strerror}); give another folder"]
+    if faults:
+        raise Refused("\n".join(faults))
