@@ -16,6 +16,7 @@ from fedrad.exchange.quiet import be_quiet
 be_quiet()
 
 import argparse
+import importlib
 import logging
 import os
 import signal
@@ -37,6 +38,8 @@ from .bundles import BundleNotApprovedError, approve
 from .supernode import check_part
 
 TASK_POLL_SECONDS = 0.1
+NEEDED = ("fedrad.client.app", "monai.networks.layers")
+"""What a visit needs, and would import for seconds: PyTorch with the first."""
 log = logging.getLogger("fedrad.site")
 
 
@@ -108,9 +111,9 @@ def guard() -> None:
 
 
 def import_what_visits_need() -> None:
-    """Import here, once, while the SuperNode connects: every child inherits it."""
-
-    import fedrad.client.app  # noqa: F401 with PyTorch
+    """Import once, while the SuperNode connects: every child inherits it."""
+    for name in NEEDED:
+        importlib.import_module(name)
 
 
 def main() -> None:

@@ -1,11 +1,15 @@
 """A node runs what its site installed, and nothing that a bundle brings."""
 
+import os
 import shutil
+import subprocess
+import sys
 import zipfile
 from io import BytesIO
 from pathlib import Path
 
 import pytest
+from conftest import write_site
 from flwr.cli.build import build_fab_from_disk
 from flwr.supernode import start_client_internal
 from flwr.supernode.runtime import run_clientapp
@@ -111,3 +115,40 @@ def test_a_node_does_not_start_where_a_part_has_moved(monkeypatch):
     monkeypatch.setattr(run_clientapp, "run_clientapp", shutil.copy)
     with pytest.raises(FlowerMovedError, match="install the flwr of fedrad's constraints"):
         node.guard()
+
+
+VISIT = """
+import sys
+from pathlib import Path
+from fedrad.client import node
+node.import_what_visits_need()
+before = set(sys.modules)
+from conftest import EXPERIMENT
+from fedrad.client.participant import Participant
+from fedrad.client.settings import open_site
+from fedrad.exchange.experiment import parse_experiment
+from fedrad.exchange.messages import RoundRequest
+from fedrad.models.weights import load_base
+from fedrad.server.model import GlobalModel
+experiment = parse_experiment(EXPERIMENT)
+base = load_base(experiment.model, 1, seed=3, dropout=experiment.recipe.dropout)
+request = GlobalModel(experiment, base).broadcast("all", 0).full
+folder = Path(sys.argv[1])
+site = Participant(open_site(folder, name="a", state=folder / "state"), experiment)
+site.round(RoundRequest(round=0, manifest=request[0]), request[1])
+print(*sorted({name.partition(".")[0] for name in set(sys.modules) - before}))
+"""
+
+
+def test_a_visit_imports_nothing_that_takes_time(tmp_path):
+    """What its parent lacks, each child of the executor would import anew."""
+    write_site(tmp_path / "a", 20, seed=1)
+    ended = subprocess.run(
+        [sys.executable, "-c", VISIT, str(tmp_path / "a")],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    new = set(ended.stdout.splitlines()[-1].split())
+    heavy = {"torch", "torchvision", "torchxrayvision", "monai", "sklearn", "scipy", "pydicom"}
+    assert "fedrad" in new, "the test's own imports"
+    assert not new & heavy
