@@ -6,6 +6,7 @@ from fedrad.exchange.quiet import be_quiet
 
 be_quiet()
 
+import importlib.metadata
 import json
 import logging
 import os
@@ -27,6 +28,7 @@ from fedrad.exchange.messages import (
     VALIDATION,
     BaselineRequest,
     MessageError,
+    ReadyRequest,
     Refusal,
     ReleaseRequest,
     Reply,
@@ -34,6 +36,7 @@ from fedrad.exchange.messages import (
     ScoreRequest,
     ValidationRequest,
     from_record,
+    same_minor,
     to_record,
 )
 
@@ -56,7 +59,7 @@ app = ClientApp()
 @app.query(READY.split(".")[1])
 def ready(message: Message, context: Context) -> Message:
     """Can the site take part, and with what?"""
-    return _answer(message, context, lambda participant, _: (participant.ready(), None))
+    return _answer(message, context, _ready)
 
 
 @app.train(ROUND.split(".")[1])
@@ -108,6 +111,16 @@ def release(message: Message, context: Context) -> Message:
             Scoring(participant).release(from_record(record, ReleaseRequest)[0]), None
         ),
     )  # fmt: skip
+
+
+def _ready(participant: Participant, record: RecordDict) -> tuple[Reply, None]:
+    """Before any work: do coordinator and site understand each other?"""
+    theirs, ours = from_record(record, ReadyRequest)[0].fedrad, importlib.metadata.version("fedrad")
+    if not same_minor(ours, theirs):
+        raise SiteProblem(
+            "version", f"this site runs fedrad {ours}, the coordinator {theirs}: install the same"
+        )
+    return participant.ready(), None
 
 
 def _answer(message: Message, context: Context, answer: Answer) -> Message:
