@@ -332,6 +332,24 @@ def test_a_node_does_not_speak_to_a_coordinator_of_another_authority(hosts: Host
     hosts.wait_for("hospital-a", "hospital-a", "(connection is back|connected; waiting)")
 
 
+def test_a_stop_waits_for_the_round_in_hand_and_a_start_goes_on(hosts: Hosts) -> None:
+    text = TEXT.replace('"deployed"', '"stopped"').replace(', "hospital-c"', "")
+    slow = text.replace("local_epochs = 40", "local_epochs = 200").replace("= 5\n", "= 2\n", 1)
+    (hosts.home("coordinator") / "second.toml").write_text(slow)
+    hosts.start("second", "coordinator", "fedrad", "run", "second.toml", "--out", "second")
+    hosts.wait_for("second", "coordinator", "Round 1 of 2")
+    said = len(hosts.said("hospital-a", "hospital-a"))
+    time.sleep(3)
+    hosts.do("hospital-a", "fedrad-site", "stop", str(hosts.folder("hospital-a")))
+    told = hosts.said("hospital-a", "hospital-a")[said:]
+    assert re.search(r"stopping; a round in hand.*answered.*stopped", told, re.DOTALL), told
+    folder = str(hosts.folder("hospital-a"))
+    hosts.start("hospital-a", "hospital-a", "fedrad-site", "start", folder)
+    hosts.running["second"].wait(timeout=300)
+    rounds = read_summary(hosts.home("coordinator") / "second").rounds
+    assert [round_.sites["hospital-a"].status for round_ in rounds] == ["ok", "ok"]
+
+
 def test_a_revoked_hospital_is_turned_away_and_the_others_stay(hosts: Hosts) -> None:
     hosts.do("coordinator", "fedrad", "sites", "revoke", "hospital-c")
     hosts.wait_for("hospital-c", "hospital-c", "does not let this node in", 150)
