@@ -11,6 +11,7 @@ import json
 import logging
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 
@@ -46,6 +47,7 @@ from .participant import Participant
 from .problems import SiteProblem
 from .scoring import Scoring
 from .settings import Site, open_site
+from .turns import turn
 
 SITES_VARIABLE = "FEDRAD_SIMULATED_SITES"
 """Environment of a simulation on one machine: JSON list of node configurations. Set on the
@@ -138,7 +140,9 @@ def _answer(message: Message, context: Context, answer: Answer) -> Message:
         log = site_log(site.name, site.state)
         participant = _participant(site, str(context.run_config["experiment"]))
         experiment = participant.experiment.name
-        reply, packed = answer(participant, message.content)
+        works = message.metadata.message_type != READY
+        with turn(participant.device, log) if works else nullcontext():
+            reply, packed = answer(participant, message.content)
     except SiteProblem as problem:
         log.error("%s", problem)
         reply = Refusal(reason=problem.reason)
