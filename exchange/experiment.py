@@ -149,6 +149,14 @@ class EvaluationSettings(Settings):
         return self
 
 
+class Variant(Settings):
+    """A row of `[ablation]`: settings of `[model]` and `[recipe]` in place of the file's. Others
+    stay, so that all rows test the same patients."""
+
+    model: dict[str, Any] = Field(default_factory=dict)
+    recipe: dict[str, Any] = Field(default_factory=dict)
+
+
 class Experiment(Settings):
     """A whole `experiment.toml`."""
 
@@ -161,6 +169,9 @@ class Experiment(Settings):
     recipe: RecipeSettings = RecipeSettings()
     federation: FederationSettings = FederationSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    ablation: dict[Name, Variant] = Field(default_factory=dict)
+    """Row -> what it changes; for `fedrad ablate`, which runs an experiment for each. All else
+    runs the experiment without them."""
 
     @model_validator(mode="after")
     def _hangs_together(self) -> "Experiment":
@@ -210,7 +221,7 @@ class Experiment(Settings):
     def identity(self) -> str:
         """SHA-256 of all that was set, the same at every site and whatever a later version adds:
         settings left at their defaults do not count."""
-        given = self.model_dump(mode="json", exclude_defaults=True)
+        given = self.model_dump(mode="json", exclude_defaults=True, exclude={"ablation"})
         return sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
 
     @property
