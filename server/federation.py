@@ -10,6 +10,7 @@ from flwr.serverapp import Grid
 from fedrad.exchange.experiment import Experiment
 from fedrad.exchange.messages import READY, Readiness, ReadyRequest, to_record
 
+from .members import Members
 from .records import Records
 from .sites import Answer, Post
 
@@ -34,12 +35,12 @@ class Federation:
     """The sites of one experiment. Nothing here knows a site's data.
 
     `patience_seconds`: how long to wait where there is no quorum. `stop_file`: ends the run once
-    it exists.
+    it exists. `members`: file of which node is which site; without one, each is what it says.
     """
 
     def __init__(
         self, grid: Grid, experiment: Experiment, base_sha256: str, records: Records,
-        *, patience_seconds: float, stop_file: Path,
+        *, patience_seconds: float, stop_file: Path, members: Path | None = None,
     ) -> None:  # fmt: skip
         self.experiment = experiment
         self.schedule = experiment.schedule
@@ -50,6 +51,7 @@ class Federation:
         self._base_sha256 = base_sha256
         self.patience = patience_seconds
         self._stop_file = stop_file
+        self._members = members
         self.post = Post(grid)
         self._nodes: dict[int, str] = {}
         self._online: set[int] = set()
@@ -133,6 +135,14 @@ class Federation:
             self._refuse(unnamed, answer.failure)
             return
         site = answer.reply.site
+        if self._members is not None:
+            admitted = Members.read(self._members).site_of(answer.node)
+            if admitted != site:
+                self._refuse(
+                    admitted or unnamed, f"calls itself {site!r}: it must be `name` in its "
+                    "site.toml as it was invited",
+                )  # fmt: skip
+                return
         if answer.reply.base_sha256 != self._base_sha256:
             self._refuse(site, "its base network differs from the coordinator's")
             return
