@@ -137,7 +137,7 @@ def ablate(
 
     show_progress()
     try:
-        page = ablate(experiment, _sites(site), out)
+        page = ablate(experiment, _folders(site), out)
     except (Refused, ExperimentError) as refused:
         fail(str(refused))
     print((out / "compare.md").read_text(encoding="utf-8"))

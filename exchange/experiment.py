@@ -7,7 +7,7 @@ from datetime import date
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
 
@@ -295,5 +295,8 @@ def explain(error: ValidationError, source: str, model: type[Settings]) -> str:
 def _keys_beside(model: type[Settings], location: tuple[int | str, ...]) -> list[str]:
     fields: Any = model
     for part in location[:-1]:
-        fields = fields.model_fields[part].annotation
+        if get_origin(fields) is dict:  # name -> settings
+            fields = get_args(fields)[1]
+        else:
+            fields = fields.model_fields[part].annotation
     return sorted(fields.model_fields)

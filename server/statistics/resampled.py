@@ -11,6 +11,10 @@ from .differences import Difference
 from .intervals import Interval
 
 
+ROUNDING = 1e-12
+"""Differences of AUROCs below this are none."""
+
+
 @dataclass(frozen=True)
 class SignedRank:
     """Wilcoxon's signed-rank test. `least`: the smallest p that so many pairs can give."""
@@ -34,7 +38,7 @@ def corrected_resampled(
     if len(d) < 2:
         return None
     value, spread = float(d.mean()), float(d.var(ddof=1))
-    if spread <= 0:
+    if np.ptp(d) < ROUNDING:
         return Difference(value, None, None)
     error = float(np.sqrt((1 / len(d) + test_to_train) * spread))
     half = float(student.ppf(0.5 + confidence / 2, len(d) - 1)) * error
@@ -46,7 +50,7 @@ def signed_rank(differences: Sequence[float]) -> SignedRank | None:
     """Wilcoxon's signed-rank test (1945), two-sided, as papers of the field report it. It takes the
     pairs for independent, which reruns on the same patients are not. None with fewer than two pairs
     that differ."""
-    apart = [d for d in differences if d != 0]
+    apart = [d for d in differences if abs(d) >= ROUNDING]
     if len(apart) < 2:
         return None
     return SignedRank(float(wilcoxon(apart).pvalue), len(apart), min(1.0, 2.0 ** (1 - len(apart))))
