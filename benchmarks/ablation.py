@@ -48,13 +48,20 @@ rounds = {rounds}
 folds = {folds}
 validation = 0.15
 local_baseline = false
-[ablation]
-random = {{ model = {{ weights = "random" }}, recipe = {{ preset = "full" }} }}
-control = {{ model = {{ weights = "{control}", sha256 = "{control_sha256}" }}, recipe = {{ preset = "progressive" }} }}
-probe = {{ recipe = {{ preset = "probe" }} }}
-full = {{ recipe = {{ preset = "full" }} }}
-progressive = {{ recipe = {{ preset = "progressive" }} }}
-published = {{ recipe = {{ preset = "probe+progressive+cutmix" }} }}
+[ablation.random]
+model = {{ weights = "random" }}
+recipe = {{ preset = "full" }}
+[ablation.control]
+model = {{ weights = "{control}", sha256 = "{control_sha256}" }}
+recipe = {{ preset = "progressive" }}
+[ablation.probe]
+recipe = {{ preset = "probe" }}
+[ablation.full]
+recipe = {{ preset = "full" }}
+[ablation.progressive]
+recipe = {{ preset = "progressive" }}
+[ablation.published]
+recipe = {{ preset = "probe+progressive+cutmix" }}
 """
 
 

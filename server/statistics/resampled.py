@@ -1,4 +1,4 @@
-"""Two recipes over the same resamples of the same patients: differences that are not independent."""
+"""Two recipes over the same resamples of the same patients, which are not independent."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
