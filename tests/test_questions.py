@@ -1,8 +1,10 @@
 """Questions after the last round: who is asked again, how often, and who is not."""
 
+from itertools import pairwise
+
 import pytest
 from flwr.app import Message
-from test_rounds import LOST, TEXT, Coordinator, Hospital, Town, clock  # noqa: F401
+from test_rounds import LOST, TEXT, Coordinator, Hospital, Town
 
 from fedrad.exchange.experiment import parse_experiment
 from fedrad.exchange.figures import Release, Scores
@@ -32,7 +34,7 @@ class Site(Hospital):
         self.answers = answers
         self.times: list[float] = []
 
-    def reply(self, clock, message: Message) -> object:  # noqa: F811
+    def reply(self, clock, message: Message) -> object:
         if message.metadata.message_type == SCORE:
             return to_record(ScoreReply())
         assert message.metadata.message_type == RELEASE
@@ -73,7 +75,7 @@ def figures(positives: int = 12) -> Release:
     return Release(part="test", scores=[scores])
 
 
-def ask(tmp_path, base, clock, *answers):  # noqa: F811
+def ask(tmp_path, base, clock, *answers):
     """Ask a well site and one that answers so for the final figures. Returns the second site,
     releases, reasons, and how long it took."""
     other = Site("b", base, *answers)
@@ -87,7 +89,7 @@ def ask(tmp_path, base, clock, *answers):  # noqa: F811
 
 
 @pytest.mark.parametrize("reason", FINAL)
-def test_a_refusal_that_cannot_change_is_heard_once(tmp_path, base, clock, reason):  # noqa: F811
+def test_a_refusal_that_cannot_change_is_heard_once(tmp_path, base, clock, reason):
     site, releases, missing, seconds = ask(tmp_path, base, clock, Refusal(reason=reason))
     assert len(site.times) == 1
     assert seconds < 30, "and nobody waits for it"
@@ -95,31 +97,31 @@ def test_a_refusal_that_cannot_change_is_heard_once(tmp_path, base, clock, reaso
     assert missing == {"b": "error"}
 
 
-def test_figures_that_contradict_each_other_are_not_asked_for_again(tmp_path, base, clock):  # noqa: F811
+def test_figures_that_contradict_each_other_are_not_asked_for_again(tmp_path, base, clock):
     site, releases, missing, seconds = ask(tmp_path, base, clock, figures(positives=13))
     assert len(site.times) == 1, "a site says twice what it said once"
     assert seconds < 30
     assert (set(releases), missing) == ({"a"}, {"b": "error"})
 
 
-def test_what_may_pass_is_asked_again_ever_more_seldom_until_the_deadline(tmp_path, base, clock):  # noqa: F811
-    site, releases, missing, seconds = ask(tmp_path, base, clock, Refusal(reason="storage"))
-    apart = [b - a for a, b in zip(site.times, site.times[1:], strict=False)]
+def test_what_may_pass_is_asked_again_ever_more_seldom_until_the_deadline(tmp_path, base, clock):
+    site, _, missing, seconds = ask(tmp_path, base, clock, Refusal(reason="storage"))
+    apart = [b - a for a, b in pairwise(site.times)]
     assert apart[0] == pytest.approx(35, abs=3)
-    assert all(later > 1.8 * (sooner - 8) for sooner, later in zip(apart, apart[1:], strict=False))
+    assert all(later > 1.8 * (sooner - 8) for sooner, later in pairwise(apart))
     assert len(site.times) <= 6, "not twenty times in ten minutes"
     assert 600 <= seconds < 610
     assert missing == {"b": "error"}
 
 
-def test_a_site_that_mends_its_fault_is_heard(tmp_path, base, clock):  # noqa: F811
+def test_a_site_that_mends_its_fault_is_heard(tmp_path, base, clock):
     site, releases, missing, _ = ask(tmp_path, base, clock, Refusal(reason="storage"), figures())
     assert len(site.times) == 2
     assert set(releases) == {"a", "b"}
     assert missing == {}
 
 
-def test_a_site_whose_process_ends_each_time_is_asked_ever_more_seldom(tmp_path, base, clock):  # noqa: F811
+def test_a_site_whose_process_ends_each_time_is_asked_ever_more_seldom(tmp_path, base, clock):
     site, _, missing, _ = ask(tmp_path, base, clock, LOST)
     assert 2 <= len(site.times) <= 6
     assert missing == {"b": "error"}

@@ -10,7 +10,6 @@ from scipy.stats import wilcoxon
 from .differences import Difference
 from .intervals import Interval
 
-
 ROUNDING = 1e-12
 """Differences of AUROCs below this are none."""
 
