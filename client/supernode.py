@@ -25,6 +25,13 @@ POLL_SECONDS = 0.5
 """How often the coordinator is asked for messages; Flower's own is 3 s."""
 
 
+REPLACED = (
+    "time.sleep(3)", "run_id = _pull_and_store_message(\n", "_push_messages(\n",
+    "register_signal_handlers(\n",
+)  # fmt: skip
+"""Lines of Flower's main loop in which something is replaced."""
+
+
 class FlowerMovedError(Exception):
     """A part of Flower is not where fedrad replaces it."""
 
@@ -78,10 +85,8 @@ class _Ending:
 
 def main() -> None:
     """Run the SuperNode until it is told to end."""
-    start = start_client_internal.start_client_internal
-    for line in ("time.sleep(3)", "run_id = _pull_and_store_message(\n", "_push_messages(\n",
-                 "register_signal_handlers(\n"):  # fmt: skip
-        check_part(start, line)
+    for line in REPLACED:
+        check_part(start_client_internal.start_client_internal, line)
     start_parent_process_monitor(os.getppid())  # no node without its executor
     quick = SimpleNamespace(**vars(time))
     quick.sleep = lambda seconds: time.sleep(min(seconds, POLL_SECONDS))

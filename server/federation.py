@@ -1,5 +1,6 @@
 """The coordinator's view of the sites: who is there, and what of them may be used."""
 
+import importlib.metadata
 import logging
 import time
 from collections.abc import Iterable, Iterator
@@ -10,7 +11,7 @@ from flwr.serverapp import Grid
 from fedrad.exchange.experiment import Experiment
 from fedrad.exchange.messages import READY, Readiness, ReadyRequest, to_record
 
-from .members import Members
+from .members import Members, MembersError
 from .records import Records
 from .sites import Answer, Post
 
@@ -114,7 +115,8 @@ class Federation:
         for node in sorted(self._online - self._nodes.keys() - busy):
             if self._ask_node_at.get(node, now) <= now:
                 self._ask_node_at[node] = now + RETRY_SECONDS
-                self.post.send(node, READY, to_record(ReadyRequest()), Readiness)
+                request = ReadyRequest(fedrad=importlib.metadata.version("fedrad"))
+                self.post.send(node, READY, to_record(request), Readiness)
 
     def answers(self, visit: int) -> Iterator[tuple[str, Answer]]:
         """What sites answered to a visit. Those who introduce themselves are made acquainted; what
@@ -136,7 +138,10 @@ class Federation:
             return
         site = answer.reply.site
         if self._members is not None:
-            admitted = Members.read(self._members).site_of(answer.node)
+            try:
+                admitted = Members.read(self._members).site_of(answer.node)
+            except MembersError as error:
+                raise ExperimentFailed(str(error)) from error
             if admitted != site:
                 self._refuse(
                     admitted or unnamed, f"calls itself {site!r}: it must be `name` in its "
