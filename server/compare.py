@@ -1,6 +1,6 @@
 """`fedrad compare`: experiments on the same test patients side by side, from their summaries."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
@@ -86,6 +86,8 @@ class Comparison(Part):
     format: Literal[1] = 1
     experiments: dict[str, dict[str, Any]]
     """Name in the tables -> settings."""
+    differing: dict[str, dict[str, Any]]
+    """Setting that is not the same in all -> name in the tables -> value."""
     confidence: float
     sites: list[str]
     rows: list[Row]
@@ -126,11 +128,29 @@ def compare(summaries: Mapping[str, Summary]) -> Comparison:
         ]
     return Comparison(
         experiments={name: s.experiment for name, s in summaries.items()},
+        differing=_differing({name: s.experiment for name, s in summaries.items()}),
         confidence=level,
         sites=sorted(first.sites),
         rows=[_row(name, s, outcome) for outcome in outcomes for name, s in summaries.items()],
         contrasts=contrasts,
     )
+
+
+def _differing(experiments: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    flat = {name: dict(_flat(experiment)) for name, experiment in experiments.items()}
+    keys = dict.fromkeys(key for settings in flat.values() for key in settings)
+    found = {key: {name: of.get(key) for name, of in flat.items()} for key in keys if key != "name"}
+    return {
+        key: values for key, values in found.items() if len({str(v) for v in values.values()}) > 1
+    }
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _check(one: str, first: Summary, other: str, summary: Summary) -> None:

@@ -15,7 +15,6 @@ from fedrad.exchange.experiment import Experiment
 from fedrad.server.compare import Incomparable, compare, named
 from fedrad.server.compare_page import answer, render, write_comparison
 from fedrad.server.results import Cell, Overall
-from fedrad.server.statistics.auroc import folds_sd
 from fedrad.server.statistics.resampled import (
     corrected_resampled,
     signed_rank,
@@ -245,4 +244,15 @@ def test_the_command_compares_finished_experiments(sites, tmp_path, capsys):
     with pytest.raises(SystemExit):
         app(["compare", str(folders[0]), "--out", str(tmp_path / "d")], standalone_mode=False)
     assert "two or more experiments" in capsys.readouterr().err
-    assert folds_sd([]) is None
+
+
+def test_what_differs_in_the_settings_is_shown():
+    rng = np.random.default_rng(9)
+    figures = {"a": folds(rng, 0.8)}
+    full = summary(figures, recipe={"preset": "full"})
+    result = compare({"one": summary(figures), "two": full})
+    assert result.differing["recipe.freezing"] == {"one": "progressive", "two": "none"}
+    assert "seed" not in result.differing
+    assert "| recipe.preset | probe+progressive+cutmix | full |" in render(
+        result, "compare.md.j2", escape=False
+    )
