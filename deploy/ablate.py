@@ -8,10 +8,11 @@ import tomlkit
 
 from fedrad.exchange.experiment import ExperimentError, parse_experiment, read_experiment
 from fedrad.models.settings import PRESETS
+from fedrad.models.weight_files import look_in
 from fedrad.server.compare_page import write_comparison
 
 from .cross_validate import run_folds
-from .given import Refused
+from .given import Refused, weights_fault
 from .series import run
 
 STATE = "sites"
@@ -32,6 +33,10 @@ def ablate(experiment_file: Path, sites: dict[str, Path], out: Path) -> Path:
     rows = rows_of(text, str(experiment_file))
     if not rows:
         raise Refused(f"{experiment_file}: ablate runs the rows of [ablation], and it has none")
+    look_in(experiment_file.parent)
+    faults = {row: weights_fault(parse_experiment(of_row)) for row, of_row in rows.items()}
+    if lacking := [f"ablation.{row}: {fault}" for row, fault in faults.items() if fault]:
+        raise Refused("\n".join(lacking))
     for row, of_row in rows.items():
         if parse_experiment(of_row).evaluation.folds:
             run_folds(of_row, experiment_file, sites, out / row, out / STATE)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from fedrad.exchange.experiment import parse_experiment, read_experiment
 from fedrad.server.summary import Summary, read_summary
 
 from .given import Refused
@@ -15,10 +16,10 @@ def run(
     completed earlier in the same folder.
 
     `state`: where sites keep what is theirs (else in `folder`). Raises Refused, also where the
-    folder holds an experiment of another text.
+    folder holds an experiment of other settings.
     """
     kept = folder / "experiment.toml"
-    if kept.is_file() and kept.read_text(encoding="utf-8") != text:
+    if kept.is_file() and read_experiment(kept)[0].identity != parse_experiment(text).identity:
         raise Refused(
             f"{folder}: was begun with other settings than {experiment_file} has now; give another "
             "--out, or set them back"

@@ -67,18 +67,19 @@ def test_rows_run_over_the_same_folds_and_end_in_a_table(sites, tmp_path, capsys
         "batch_size = 8", "batch_size = 8\nviews = 1"
     )
     file = tmp_path / "experiment.toml"
-    file.write_text(plan + ROWS.replace(", views = 2", ""))
+    file.write_text(plan + ROWS.replace(", views = 2", "").replace("[ablation.all]\n", ""))
     out = tmp_path / "out"
     options = [f"--site={name}={folder}" for name, folder in sites.items()]
     app(["ablate", str(file), *options, f"--out={out}"], standalone_mode=False)
     assert "| progressive |" in capsys.readouterr().out
     written = json.loads((out / "compare.json").read_text())
-    assert [row["name"] for row in written["rows"]] == ["all", "probe", "progressive"]
+    assert [row["name"] for row in written["rows"]] == ["probe", "progressive"]
     assert all(c["paired"] and c["folds"] == 2 for c in written["contrasts"])
     splits = list((out / "sites" / "a" / "splits").iterdir())
     assert len(splits) == 1, "one division of the patients for all rows and folds"
     shelves = [s.name for s in (out / "sites" / "a" / "activations").iterdir()]
-    assert sum(s.startswith("layer4") for s in shelves) == 1, "features for all rows and folds"
+    blocks = [shelf.partition("-")[0] for shelf in shelves]
+    assert len(blocks) == len(set(blocks)) > 0, "one set of features for all rows and folds"
 
 
 def test_finished_rows_stand_and_other_settings_are_refused(sites, tmp_path):
@@ -100,3 +101,12 @@ def test_finished_rows_stand_and_other_settings_are_refused(sites, tmp_path):
     file.write_text(short)
     with pytest.raises(Refused, match="it has none"):
         ablate(file, sites, out)
+
+
+def test_weights_that_are_not_here_are_missed_before_any_row_runs(sites, tmp_path):
+    file, out = tmp_path / "experiment.toml", tmp_path / "out"
+    control = f'model = {{ weights = "nowhere.safetensors", sha256 = "{64 * "0"}" }}'
+    file.write_text(f"{EXPERIMENT}[ablation.all]\n[ablation.control]\n{control}\n")
+    with pytest.raises(Refused, match=r"ablation\.control: .*nowhere\.safetensors"):
+        ablate(file, sites, out)
+    assert not out.exists()
