@@ -8,6 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
+from fedrad.exchange.experiment import Experiment
+
 from .results import Cell, Overall, Part
 from .statistics.differences import holm
 from .statistics.intervals import Interval
@@ -108,7 +110,9 @@ def named(folders: Sequence[Path]) -> dict[str, Path]:
 
 
 def compare(summaries: Mapping[str, Summary]) -> Comparison:
-    """The comparison of at least two experiments. Raises Incomparable."""
+    """The comparison of at least two experiments. Raises Incomparable, and pydantic's
+    ValidationError for settings that are none of an experiment."""
+    summaries = {name: _with_defaults(summary) for name, summary in summaries.items()}
     first = next(iter(summaries.values()))
     for name, summary in summaries.items():
         _check(next(iter(summaries)), first, name, summary)
@@ -134,6 +138,12 @@ def compare(summaries: Mapping[str, Summary]) -> Comparison:
         rows=[_row(name, s, outcome) for outcome in outcomes for name, s in summaries.items()],
         contrasts=contrasts,
     )
+
+
+def _with_defaults(summary: Summary) -> Summary:
+    """An earlier version's summary lacks the settings that were added since."""
+    whole = Experiment.model_validate(summary.experiment).model_dump(mode="json")
+    return summary.model_copy(update={"experiment": whole})
 
 
 def _differing(experiments: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -202,6 +202,14 @@ def test_experiments_on_other_patients_are_refused_and_the_setting_named():
         compare({"one": first, "other": grown})
 
 
+def test_settings_that_an_earlier_version_did_not_know_are_at_their_defaults():
+    figures = {"a": folds(np.random.default_rng(10), 0.8)}
+    older = summary(figures)
+    del older.experiment["evaluation"]["held_out"]
+    del older.experiment["ablation"]
+    assert compare({"one": older, "two": summary(figures)}).differing == {}
+
+
 def test_the_files_say_what_the_comparison_holds(tmp_path: Path):
     rng = np.random.default_rng(8)
     dirs = {}
