@@ -87,6 +87,7 @@ class CrossValidation:
         if not own:
             return Scores(model=model, outcome=outcome, missing=why)
         everybody = together([fold.units for fold in own])
+        guest = model.startswith("local:") and model != self.own  # gets its AUROC only, as ever
         if self.disclosure.epsilon:
             return Scores(model=model, outcome=outcome, missing="declined")
         if missing := self.disclosure.withheld(everybody):
@@ -98,7 +99,7 @@ class CrossValidation:
             out_of_fold=out_of_fold(
                 _parts(folds[: len(validation)], model, k), _parts(validation, model, k),
                 self.disclosure,
-            ) if validation else None,
+            ) if validation and not guest else None,
         )  # fmt: skip
         both = [fold for fold in own if fold.units.both]
         if not both:

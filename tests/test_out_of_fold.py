@@ -129,6 +129,18 @@ def test_with_repeats_each_patient_counts_once():
     assert found == out_of_fold(tested, validated, Disclosure(10, 3))
 
 
+def test_a_guest_model_gets_its_auroc_only():
+    tested, validated = folds(np.random.default_rng(8))
+    parts = [
+        [Scored(s.labels, s.patients, {"local:b": s.logits["global"]}) for s in map(scored, p)]
+        for p in (tested, validated)
+    ]
+    rules = [CrossValidation(["y"], Disclosure(10, 3), own) for own in ("local:a", "local:b")]
+    [guest], [own] = (r.release(parts[0], ["local:b"], {}, parts[1]).scores for r in rules)
+    assert guest.auroc == own.auroc
+    assert (guest.out_of_fold is None, own.out_of_fold is None) == (True, False)
+
+
 def test_contradictions_in_what_a_site_sends_of_all_folds_are_seen():
     tested, validated = folds(np.random.default_rng(6))
     sound = out_of_fold(tested, validated, OPEN)
