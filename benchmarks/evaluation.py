@@ -143,6 +143,11 @@ def coverage(repeats: int) -> None:
             f"mean of 5 folds, one site of {positives} positives, {2 * positives} negatives",
             lambda truth, n=positives: lambda rng: _folds_hold(rng, n, truth),
         )
+    for positives in (40, 100, 200):
+        row(
+            f"half of such a site as a group, {positives // 2} positives in it",
+            lambda truth, n=positives: lambda rng: _folds_hold(rng, n, truth, group=True),
+        )
     for sites in (4, 6, 12):
         row(
             f"a new site, foretold from {sites} sites that differ (τ 0.3)",
@@ -215,17 +220,24 @@ def _paired_holds(rng: np.random.Generator, positives: int, truth: float) -> boo
     return None if interval is None else interval[0] <= 0 <= interval[1]
 
 
-def _folds_hold(rng: np.random.Generator, positives: int, truth: float) -> bool:
-    """Five folds whose models are equally good but score on scales of their own."""
+def _folds_hold(
+    rng: np.random.Generator, positives: int, truth: float, *, group: bool = False
+) -> bool | None:
+    """Five folds whose models are equally good but score on scales of their own; of all units, or
+    of a group drawn by a coin."""
     data, folds = normals(rng, positives, 2 * positives, truth), []
     patients = np.arange(len(data.labels))
     for fold in range(5):
         own = patients % 5 == fold  # labels are sorted: each fold has its share of both classes
         logits = (data.logits[own] * rng.uniform(0.5, 2) + rng.normal())[:, None]
-        folds.append(Scored(data.labels[own][:, None], patients[own], {"global": logits}))
-    release_ = CrossValidation(["y"], OPEN, "local:a").release(folds, ["global"], {})
-    estimate = site_estimate(release_.scores[0], 0.95)
-    assert estimate is not None
+        sides = {"side": rng.integers(0, 2, len(logits))} if group else {}
+        labels = data.labels[own][:, None]
+        folds.append(Scored(labels, patients[own], {"global": logits}, sides))
+    named = {"side": ("left", "right")} if group else {}
+    release_ = CrossValidation(["y"], OPEN, "local:a", named).release(folds, ["global"], {})
+    estimate = site_estimate((release_.subgroups if group else release_.scores)[0], 0.95)
+    if estimate is None:
+        return None
     return estimate.interval[0] <= truth <= estimate.interval[1]
 
 

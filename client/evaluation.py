@@ -20,10 +20,10 @@ from fedrad.exchange.figures import (
     Scores,
     Subgroup,
 )
-from fedrad.exchange.histogram import CELLS, Histogram, cells_of
-from fedrad.models.calibration import Calibration, fit
+from fedrad.exchange.histogram import Histogram
 
 from . import figures
+from .choices import Choices, choose
 from .cohort.spreadsheet import number
 from .disclosure import Disclosure
 from .figures import Labels, Logits, Patients, Units, known
@@ -41,14 +41,6 @@ class Scored:
     patients: Patients | None
     logits: Mapping[ModelName, Logits]
     groups: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Choices:
-    """What a site's own validation units choose for one model and outcome."""
-
-    threshold: int
-    calibration: Calibration
 
 
 class Evaluation:
@@ -170,22 +162,15 @@ class Evaluation:
         )
 
     def choices(self, validation: Scored, model: ModelName, k: int) -> Choices | None:
-        """The site's own threshold (largest sensitivity + specificity, Youden 1950) and calibration
-        from its validation units; None where these may not speak or lack a class."""
+        """The site's own threshold and calibration from its validation units; None where these may
+        not speak or lack a class."""
         if model not in validation.logits or self.disclosure.epsilon:
             return None
         raw = validation.logits[model][:, k]
         there, units = known(validation.labels[:, k], validation.patients)
         if np.isnan(raw).any() or self.disclosure.withheld(units) or not units.both:
             return None
-        raw, positive = raw[there], units.positive
-        cells = cells_of(raw)
-        p = np.concatenate([[0], np.bincount(cells[positive], minlength=CELLS).cumsum()])
-        n = np.concatenate([[0], np.bincount(cells[~positive], minlength=CELLS).cumsum()])
-        gain = n / n[-1] - p / p[-1]
-        best = np.flatnonzero(np.isclose(gain, gain.max()))
-        calibration = fit(raw, positive.astype(float), (~positive).astype(float))
-        return Choices(int(best[len(best) // 2]), calibration)
+        return choose(raw[there], units)
 
     def comparisons(self, units: Scored, models: Sequence[ModelName]) -> list[Comparison]:
         """The global model minus the site's own, and minus the base, where they were asked for."""

@@ -3,6 +3,7 @@
 import itertools
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -36,11 +37,11 @@ class Visit:
     """A visit to the sites of a federation that are not `settled`.
 
     `content` makes a site's request, `take` judges its answer. Sites may come, and come back, while
-    it lasts; one that failed is asked again after RETRY_SECONDS. It ends when all that are
-    connected have answered, or at the deadline (`deadlines` times that of a round). `lacking`,
-    asked whenever it could end, says what is still missing; while it is not empty the visit goes
-    on, as long as patience lasts. Without it, sites that are away are waited for, until the
-    deadline or patience ends.
+    it lasts; one that failed is asked again after RETRY_SECONDS, without `lacking` ever more seldom
+    (each time after twice as long). It ends when all that are connected have answered, or at the
+    deadline (`deadlines` times that of a round). `lacking`, asked whenever it could end, says what
+    is still missing; while it is not empty the visit goes on, as long as patience lasts. Without
+    it, sites that are away are waited for, until the deadline or patience ends.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Visit:
         self._remind_at = 0.0
         self._ask_at: dict[str, float] = {}
         self._failures: dict[str, str] = {}
+        self._tries: Counter[str] = Counter()
 
     def run(self) -> None:
         """Visit. Those without an answer are handed to `take` as "lost" or "timeout" at the end.
@@ -92,7 +94,9 @@ class Visit:
         """Take back that a site has settled: it is asked again later."""
         self.settled.discard(site)
         self._failures[site] = why
-        self._ask_at[site] = time.monotonic() + RETRY_SECONDS
+        times = 2 ** self._tries[site] if self.lacking is None else 1
+        self._tries[site] += 1
+        self._ask_at[site] = time.monotonic() + RETRY_SECONDS * times
 
     def _send(self) -> None:
         busy, now = self.federation.post.busy(), time.monotonic()
