@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 from fedrad.exchange.encoding import Packed
 from fedrad.exchange.wire import Wire
 
+LEDGER = "ledger.jsonl"
 START = "0" * 64
 _BLOCK = 64 * 1024
 
@@ -114,14 +115,12 @@ class Ledger:
                 os.close(folder)
 
     def read(self) -> Record:
-        """The whole ledger, verified, oldest first. Raises LedgerError where the chain is broken."""
+        """The whole ledger, verified. Raises LedgerError where the chain is broken."""
         if not self.path.is_file():
             return Record([])
         lines = self.path.read_bytes().split(b"\n")
-        if not lines[-1] or not _parsed(lines[-1]):
-            cut_off = len(lines.pop())
-        else:
-            cut_off = 0  # only the line's end was cut off
+        whole = _parsed(lines[-1]) is not None  # then only the line's end was cut off
+        cut_off = 0 if whole else len(lines.pop())
         entries: list[Entry] = []
         previous, torn = START, b""
         for number, line in enumerate(lines, start=1):
@@ -161,8 +160,8 @@ class Ledger:
 
     def _broken(self, number: int) -> LedgerError:
         return LedgerError(
-            f"{self.path}, line {number}: changed, or a line before it removed. Keep the file as it "
-            "is, and find out who can write it; a copy from a backup shows what was changed"
+            f"{self.path}, line {number}: changed, or a line before it removed. Keep the file as "
+            "it is, and find out who can write it; a copy from a backup shows what was changed"
         )
 
     @contextmanager
@@ -205,9 +204,7 @@ def _backwards(file: BinaryIO, *, partial: bool = False) -> Iterator[bytes]:
             if not first or partial:
                 yield piece
             first = False
-    if not first:
-        yield rest
-    elif partial:
+    if not first or partial:
         yield rest
 
 

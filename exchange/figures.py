@@ -77,8 +77,9 @@ class Scores(Wire):
     own validation patients choose. `folds`: AUROC of each fold of a cross-validation, None where
     it is withheld; `auroc` is then their mean, counts are patients of all folds, and there is no
     histogram. `epsilon`: the histogram, with the counts, carries noise, and nothing exact is given.
-    `missing` says why nothing is given (then the counts are 0) or, as "one class", why there is no
-    AUROC.
+    `histogram_missing`: why there is no histogram beside exact figures, where the site's policy
+    shares none. `missing` says why nothing is given (then the counts are 0) or, as "one class", why
+    there is no AUROC.
     """
 
     model: ModelName
@@ -94,6 +95,7 @@ class Scores(Wire):
     site_brier: Share | None = None
     folds: list[Share | None] = Field(default_factory=list)
     epsilon: Annotated[float, Field(gt=0)] | None = None
+    histogram_missing: Missing | None = None
     missing: Missing | None = None
 
 

@@ -45,6 +45,9 @@ def cell_of(
         missing=scores.missing,
     )
     h = scores.histogram
+    if scores.histogram_missing is not None:
+        withheld = dict.fromkeys(("sensitivity", "site_threshold"), scores.histogram_missing)
+        return found.model_copy(update={"withheld": withheld})
     if h is None or not total:
         return found
     return found.model_copy(

@@ -37,8 +37,10 @@ from .visit import SETTLED, Verdict, Visit
 log = logging.getLogger("fedrad.server")
 
 Answered = Callable[[], None]
-FINAL: tuple[Reason, ...] = ("released", "request", "experiment")
+FINAL: tuple[Reason, ...] = ("released", "request", "experiment", "policy")
 """Refusals that another asking does not change."""
+OF_POLICY: tuple[Reason, ...] = ("policy", "approval", "hours", "limit")
+"""Refusals that are the site's decision."""
 
 
 class Questions:
@@ -168,6 +170,8 @@ class Questions:
                 why = "figures of another part" if reply.part != part else "; ".join(faults)
             if reply is None or why:
                 missing[site] = "timeout" if answer.status == "timeout" else "error"
+                if answer.reason in OF_POLICY:
+                    missing[site] = "declined"
                 self._record(site, release=f"{part}: {why}")
                 log.warning("  %s: no %s figures: %s", site, part, why)
                 return Verdict(answer.reason in FINAL, why)

@@ -8,15 +8,18 @@ from dataclasses import dataclass
 
 from flwr.app import RecordDict
 
+from fedrad.exchange.messages import Reason
 from fedrad.exchange.wire import Wire
 
-from .federation import RETRY_SECONDS, ExperimentFailed, Federation, pause
+from .federation import LATER_SECONDS, RETRY_SECONDS, ExperimentFailed, Federation, pause
 from .sites import Answer
 
 log = logging.getLogger("fedrad.server")
 
 REMIND_SECONDS = 600.0
 """How often to say that a quorum is still lacking."""
+OTHER_TIMES: tuple[Reason, ...] = ("hours", "limit")
+"""Refusals of a site that will answer at another time of the day."""
 _numbers = itertools.count(1)
 
 
@@ -39,8 +42,8 @@ class Visit:
     it lasts; one that failed is asked again after RETRY_SECONDS. It ends when all that are
     connected have answered, or at the deadline (`deadlines` times that of a round). `lacking`,
     asked whenever it could end, says what is still missing; while it is not empty the visit goes
-    on, as long as patience lasts. Without it, sites that are away are waited for, until the
-    deadline or patience ends.
+    on, as long as patience lasts. Without it, sites that are away are waited for until the deadline
+    or patience ends, and those for which it is not the time of day as long as patience lasts.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Visit:
         self._remind_at = 0.0
         self._ask_at: dict[str, float] = {}
         self._failures: dict[str, str] = {}
+        self._at_other_times: set[str] = set()
 
     def run(self) -> None:
         """Visit. Those without an answer are handed to `take` as "lost" or "timeout" at the end.
@@ -88,11 +92,11 @@ class Visit:
                 answer = Answer(node, self.number, "lost", failure="its node is not connected")
             self.take(site, answer)
 
-    def reject(self, site: str, why: str) -> None:
+    def reject(self, site: str, why: str, after: float = RETRY_SECONDS) -> None:
         """Take back that a site has settled: it is asked again later."""
         self.settled.discard(site)
         self._failures[site] = why
-        self._ask_at[site] = time.monotonic() + RETRY_SECONDS
+        self._ask_at[site] = time.monotonic() + after
 
     def _send(self) -> None:
         busy, now = self.federation.post.busy(), time.monotonic()
@@ -104,6 +108,13 @@ class Visit:
                 )
 
     def _judge(self, site: str, answer: Answer) -> None:
+        if answer.reason in OTHER_TIMES:
+            if site not in self._at_other_times:
+                self._at_other_times.add(site)
+                self.take(site, answer)
+            self.reject(site, answer.failure, LATER_SECONDS)
+            return
+        self._at_other_times.discard(site)
         verdict = self.take(site, answer)
         if verdict.settled:
             self.settled.add(site)
@@ -117,6 +128,7 @@ class Visit:
             return False
         if self.lacking is None:
             complete = self.federation.sites.keys() <= self.settled
+            past = past and not self._at_other_times & self.federation.here.keys()
             return past or complete or now - self._started >= self.federation.patience
         if not (lacking := self.lacking()):
             return True

@@ -142,6 +142,8 @@ def test_entries_since_a_moment_are_found_from_the_end(tmp_path):
     now = datetime.now(UTC)
     assert len(list(ledger.since(now - timedelta(minutes=1)))) == 3
     assert not list(ledger.since(now + timedelta(minutes=1)))
-    old = json.loads(ledger.path.read_bytes().splitlines()[0]) | {"time": "2020-01-01T00:00:00+00:00"}
+    old = json.loads(ledger.path.read_bytes().splitlines()[0]) | {
+        "time": "2020-01-01T00:00:00+00:00"
+    }
     ledger.path.write_bytes(json.dumps(old).encode() + b"\n" + ledger.path.read_bytes())
     assert len(list(ledger.since(now - timedelta(days=1)))) == 3
