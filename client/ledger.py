@@ -33,11 +33,8 @@ class Record:
 
     entries: list[Entry]
     cut_off: int = 0
-
-    @property
-    def head(self) -> str:
-        """Hash of the last line: noted elsewhere, it shows later that no line was removed."""
-        return str(self.entries[-1]["hash"]) if self.entries else START
+    head: str = START
+    """Hash of the last line: noted elsewhere, it shows later that no line was removed."""
 
 
 class Ledger:
@@ -139,7 +136,7 @@ class Ledger:
             previous, torn = entry["hash"], b""
         if torn:
             raise self._broken(len(lines))
-        return Record(entries, cut_off)
+        return Record(entries, cut_off, previous)
 
     def entries(self) -> list[Entry]:
         """All entries, oldest first. Raises LedgerError where the chain is broken."""
