@@ -44,6 +44,11 @@ def test_fedrads_own_bundle_is_approved(tmp_path):
         ({"project": PROJECT.replace("fedrad.server.app", "evil.app")}, "other apps"),
         ({"project": PROJECT.replace("dependencies = []", 'dependencies = ["evil"]')}, "packages"),
         ({"project": PROJECT.replace("Runs the", "x" * 70_000)}, "larger than"),
+        ({"project": PROJECT.replace('"fedrad-bundle"', '"evil"')}, "another name"),
+        (
+            {"project": PROJECT.replace('publisher = "fedrad"', 'publisher = "evil"')},
+            "another name",
+        ),
     ],
 )
 def test_any_other_bundle_is_refused(tmp_path, change, why):
@@ -109,6 +114,10 @@ def test_the_parts_of_flower_that_are_replaced_are_where_they_were():
     check_part(start_client_internal.start_client_internal, "time.sleep(3)")
     check_part(start_client_internal._push_messages, "time.sleep(0.5)")
     check_part(run_clientapp.run_clientapp, "install_from_fab(fab.content, skip_prompt=True)")
+    check_part(run_clientapp.run_clientapp, "push_message(client, reply_message, context)")
+    check_part(
+        start_client_internal._pull_and_store_message, "get_fused_config_from_fab(fab.content, run"
+    )
 
 
 def test_a_node_does_not_start_where_a_part_has_moved(monkeypatch):
