@@ -41,6 +41,12 @@ from .supernode import check_part
 TASK_POLL_SECONDS = 0.1
 NEEDED = ("fedrad.client.app", "monai.networks.layers")
 """What a visit needs, and would import for seconds: PyTorch with the first."""
+REPLACED = (
+    "install_from_fab(fab.content, skip_prompt=True)",
+    "push_message(client, reply_message, context)",
+    "push_task_output(\n            client=client,",
+)
+"""Lines of Flower's client process in which something is replaced."""
 _child: list[int] = []
 """The process that works on a message, while one does."""
 log = logging.getLogger("fedrad.site")
@@ -100,9 +106,7 @@ def _run_in_child(address: str, token: str) -> None:
 def guard() -> None:
     """Have every bundle checked in the place of the code that unpacks it, and every exception's
     text kept here. Raises FlowerMovedError where these are not where they were."""
-    for line in ("install_from_fab(fab.content, skip_prompt=True)",
-                 "push_message(client, reply_message, context)",
-                 "push_task_output(\n            client=client,"):  # fmt: skip
+    for line in REPLACED:
         check_part(run_clientapp.run_clientapp, line)
     install = getattr(run_clientapp, "install_from_fab")  # noqa: B009 private to Flower
 

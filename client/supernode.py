@@ -26,6 +26,13 @@ from .bundles import BundleNotApprovedError, approve
 
 POLL_SECONDS = 0.5
 """How often the coordinator is asked for messages; Flower's own is 3 s."""
+REPLACED = (
+    "time.sleep(3)", "run_id = _pull_and_store_message(\n", "_push_messages(\n",
+    "register_signal_handlers(\n",
+)  # fmt: skip
+"""Lines of Flower's main loop in which something is replaced."""
+SETTINGS_READ = "get_fused_config_from_fab(fab.content, run_info)"
+"""The line by which Flower reads a bundle's settings, which is replaced."""
 
 
 class FlowerMovedError(Exception):
@@ -92,13 +99,9 @@ class _Ending:
 
 def main() -> None:
     """Run the SuperNode until it is told to end."""
-    start = start_client_internal.start_client_internal
-    for line in ("time.sleep(3)", "run_id = _pull_and_store_message(\n", "_push_messages(\n",
-                 "register_signal_handlers(\n"):  # fmt: skip
-        check_part(start, line)
-    check_part(
-        start_client_internal._pull_and_store_message, "get_fused_config_from_fab(fab.content, run"
-    )
+    for line in REPLACED:
+        check_part(start_client_internal.start_client_internal, line)
+    check_part(start_client_internal._pull_and_store_message, SETTINGS_READ)
     start_parent_process_monitor(os.getppid())  # no node without its executor
     quick = SimpleNamespace(**vars(time))
     quick.sleep = lambda seconds: time.sleep(min(seconds, POLL_SECONDS))

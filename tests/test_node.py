@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
@@ -16,9 +17,10 @@ from flwr.supernode.runtime import run_clientapp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedrad.client import node
+from fedrad.client import node, supernode
 from fedrad.client.bundles import BundleNotApprovedError, approve
 from fedrad.client.supernode import FlowerMovedError, check_part
+from fedrad.deploy import superlink
 from fedrad.deploy.flower_processes import BUNDLE
 
 PROJECT = BUNDLE.read_text()
@@ -111,13 +113,67 @@ def test_what_cannot_be_unpacked_leaves_without_its_path(tmp_path, monkeypatch):
 
 def test_the_parts_of_flower_that_are_replaced_are_where_they_were():
     """Pinned flwr: where this fails, client/node.py and client/supernode.py need another look."""
-    check_part(start_client_internal.start_client_internal, "time.sleep(3)")
+    for line in supernode.REPLACED:
+        check_part(start_client_internal.start_client_internal, line)
+    for name, line in superlink.REPLACED.items():
+        check_part(getattr(superlink.flower_superlink, name), line)
     check_part(start_client_internal._push_messages, "time.sleep(0.5)")
-    check_part(run_clientapp.run_clientapp, "install_from_fab(fab.content, skip_prompt=True)")
-    check_part(run_clientapp.run_clientapp, "push_message(client, reply_message, context)")
-    check_part(
-        start_client_internal._pull_and_store_message, "get_fused_config_from_fab(fab.content, run"
-    )
+    for line in node.REPLACED:
+        check_part(run_clientapp.run_clientapp, line)
+    check_part(start_client_internal._pull_and_store_message, supernode.SETTINGS_READ)
+
+
+class Ended(Exception):
+    """Where Flower's own handler would end the process."""
+
+
+@pytest.fixture
+def ending(monkeypatch):
+    """A node's loop between Flower's parts, which say that nothing came, or one message."""
+    parts = ("_pull_and_store_message", "_push_messages", "register_signal_handlers")
+    came = []
+
+    def at_once(number, frame):
+        raise Ended(number)
+
+    def register(**given):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, at_once)
+
+    doubles = (lambda **given: came.pop() if came else None, lambda **given: None, register)
+    for name, double in zip(parts, doubles, strict=True):
+        monkeypatch.setattr(start_client_internal, name, double)
+    before = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
+    ending = supernode._Ending()
+    ending.came = came
+    ending.register()
+    yield ending
+    for number, handler in zip((signal.SIGTERM, signal.SIGINT), before, strict=True):
+        signal.signal(number, handler)
+
+
+def test_a_node_with_nothing_in_hand_ends_at_once(ending):
+    assert ending.pull() is None
+    with pytest.raises(Ended):
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_node_ends_when_the_message_in_hand_is_answered_and_takes_no_other(ending):
+    ending.came += [7, 8]
+    assert ending.pull() == 8
+    signal.raise_signal(signal.SIGTERM)
+    with pytest.raises(Ended):
+        ending.push()
+    assert ending.came == [7]
+
+
+def test_a_second_word_or_ctrl_c_ends_a_node_whatever_is_in_hand(ending):
+    for number in (signal.SIGTERM, signal.SIGINT):
+        ending.came.append(7)
+        ending.pull()
+        signal.raise_signal(signal.SIGTERM) if not ending.wanted else None
+        with pytest.raises(Ended):
+            signal.raise_signal(number)
 
 
 def test_a_node_does_not_start_where_a_part_has_moved(monkeypatch):
@@ -129,7 +185,7 @@ def test_a_node_does_not_start_where_a_part_has_moved(monkeypatch):
 VISIT = """
 import sys
 from pathlib import Path
-from fedrad.client import node
+from fedrad.client import node, supernode
 node.import_what_visits_need()
 before = set(sys.modules)
 from conftest import EXPERIMENT
