@@ -23,7 +23,7 @@ def test_code_in_a_bundle_is_not_even_unpacked_and_the_ledger_says_what_left(
     bundle = tmp_path / "bundle"
     bundle.mkdir()
     shutil.copy(BUNDLE, bundle)
-    (bundle / "evil.py").write_text(f"open({str(ran)!r}, 'a').write('ran')\n")
+    (bundle / "evil.py").write_text(f"open({str(ran)!r}, 'a').write('ran')\napp = None\n")
     text = (bundle / "pyproject.toml").read_text()
     (bundle / "pyproject.toml").write_text(text.replace("fedrad.client.app:app", "evil:app"))
     with own_flower({"OMP_NUM_THREADS": "1"}) as flower:
