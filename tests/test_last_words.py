@@ -155,6 +155,11 @@ def test_what_goes_wrong_in_a_visit_leaves_as_one_word(site, stage, error):
     assert entry["message"]["kind"] == "refusal"
 
 
+def test_an_experiment_of_any_length_is_not_read(site):
+    site.patch.setattr(site_app, "LARGEST_TEXT", 100)
+    assert site.visit()[0] == "experiment"
+
+
 def test_what_cannot_be_written_into_the_ledger_is_not_sent(site):
     site.app = explode
     site.state.mkdir()
