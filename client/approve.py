@@ -25,8 +25,8 @@ def show_all(site: Site, console: Console) -> None:
     for one in asked:
         last = one.decisions[-1] if one.decisions else None
         table.add_row(
-            one.name, one.identity[:12], one.asked, one.standing,
-            last.by if last else "", last.time if last else "",
+            one.name, one.identity[:12], one.asked[:10], one.standing,
+            last.by if last else "", last.time[:10] if last else "",
         )  # fmt: skip
     console.print(table)
     if any(not one.decisions for one in asked):
@@ -60,5 +60,5 @@ def show(asked: Asked, site: Site, console: Console) -> None:
     for heading, sentences in describe(experiment, site.settings.policy):
         console.print(f"\n[bold]{heading}[/]")
         for sentence in sentences:
-            console.print(f"  - {sentence}", markup=False, highlight=False)
+            console.print(f"  - {sentence}", markup=False, highlight=False, soft_wrap=True)
     console.print()

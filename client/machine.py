@@ -198,7 +198,8 @@ MACHINE_CHECKS: tuple[Check[Machine], ...] = (
 
 def in_words(policy: Policy, *, joined: bool) -> str:
     """A policy in a sentence."""
-    said = ["experiments " + (", ".join(policy.experiments) or "none")]
+    named = ", ".join(policy.experiments) or "none"
+    said = ["experiments of any name" if named == "*" else f"experiments {named}"]
     if joined:
         said.append("each approved by a person" if policy.approval else "none needs approval")
     if policy.hours:

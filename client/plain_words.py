@@ -106,25 +106,29 @@ def _leaves(experiment: Experiment, policy: Policy) -> Iterator[str]:
         "before the first round: this site's name, versions, device, and how many patients it has "
         f"of each class and part; nothing about a class of fewer than {minimum}"
     )
-    start = 1
+    yield (
+        f"in each of the {schedule.rounds} rounds: the trained weights, how many patients and "
+        "images trained them, their mean loss, seconds, and AUROC and loss of the received model "
+        "on the validation patients"
+    )
+    start, parts = 1, []
     for stage, rounds in groupby(schedule.stage(number) for number in range(schedule.rounds)):
         end = start + len(list(rounds)) - 1
-        when = f"in round {start}" if start == end else f"in each of the rounds {start} to {end}"
+        when = f"round {start}" if start == end else f"rounds {start} to {end}"
+        parts.append(f"{when} of {STAGES[stage]}")
         start = end + 1
-        yield (
-            f"{when}: the trained weights of {STAGES[stage]}, how many patients and images trained "
-            "them, their mean loss, seconds, and AUROC and loss on the validation patients"
-        )
-    if evaluation.ensemble:
-        yield (
-            f"after the last round: AUROC and loss on the validation patients of "
-            f"{len(evaluation.ensemble)} mixtures with the base weights"
-        )
-    elif evaluation.local_baseline:
-        yield "after the last round: that a local-only model was trained; it stays here"
+    yield f"these weights are: {'; '.join(parts)}"
+    if evaluation.local_baseline:
+        yield "after the last round: that a local-only model was trained here, and its loss"
+    yield (
+        "after the last round: AUROC and loss on the validation patients of the final model"
+        + (", and of mixtures with the base weights" if evaluation.ensemble else "")
+    )
     if evaluation.travel and policy.share_local_model:
         yield "after the last round: this site's local-only model, to be scored at other sites"
-    figures = "AUROC with its variance, average precision, calibration"
+    figures = (
+        "AUROC with its variance, average precision, calibration, and differences between models"
+    )
     yield (
         "at the end, once for validation and once for test patients, per model and outcome: "
         + ("only what noisy histograms tell" if policy.epsilon else figures)

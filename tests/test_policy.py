@@ -200,7 +200,8 @@ def test_an_experiment_is_told_in_words_with_what_the_policy_declines():
         'subgroups = { sex = ["F", "M"], age = [1.0] }\n'
     )
     told = words(text, minimum_units=12)
-    assert "in round 1: the trained weights of the whole network" in told
+    assert "in each of the 1 rounds: the trained weights" in told
+    assert "these weights are: round 1 of the whole network" in told
     assert "AUROC and counts by sex (F, M), for groups of at least 12 patients" in told
     assert "< 1, ≥ 1" in told
     assert "local-only model for scoring elsewhere: declined" in told
