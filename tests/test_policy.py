@@ -287,6 +287,10 @@ def test_the_ledger_is_shown_explained_and_exported(tmp_path):
     assert json.loads((tmp_path / "out.json").read_text())["head"] == ledger.read().head
     printed = json.loads(CliRunner().invoke(app, ["ledger", *where, "--json"]).output)
     assert len(printed["entries"]) == 2
+    whole = ledger.path.read_bytes()
+    ledger.path.write_bytes(whole + b'{"time": "2026')
+    assert "was cut off" in CliRunner().invoke(app, ["ledger", *where]).output
+    ledger.path.write_bytes(whole)
     lines = ledger.path.read_text().splitlines()
     ledger.path.write_text(lines[0].replace("Dr Data", "Dr Else") + "\n" + lines[1] + "\n")
     changed = CliRunner().invoke(app, ["ledger", *where])
