@@ -97,10 +97,10 @@ def test_an_experiment_waits_for_a_sites_approval_and_then_goes_on_with_it(tmp_p
         time.sleep(0.5)
         approvals.decide(waiting[0], "approved", "Dr Data")
 
-    person = threading.Thread(target=officer)
+    person = threading.Thread(target=officer, daemon=True)
     person.start()
     summary = hospitals.run(wait_seconds=60)
-    person.join()
+    person.join(timeout=30)
     assert summary.status == "completed"
     assert {c.site for c in summary.cells if c.auroc is not None} == {"a", "b"}
     assert hospitals.reasons() == ["approval"]
@@ -141,10 +141,10 @@ def test_a_site_that_is_closed_when_its_figures_are_asked_for_is_asked_again(tmp
         began.set()
         settings.write_text(text)
 
-    clock = threading.Thread(target=night)
+    clock = threading.Thread(target=night, daemon=True)
     clock.start()
     summary = hospitals.run(wait_seconds=60)
-    clock.join()
+    clock.join(timeout=30)
     assert began.is_set()
     assert hospitals.reasons() == ["limit"]
     assert {c.site for c in summary.cells if c.model == "global" and c.auroc} == {"a", "b"}
