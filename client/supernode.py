@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from types import FrameType, SimpleNamespace
 from typing import Any
 
@@ -113,7 +114,12 @@ def main() -> None:
     ):  # fmt: skip
         setattr(start_client_internal, name, part)
     sys.argv[1:1] = ["--isolation", "process"]
-    flower_supernode()
+    try:
+        flower_supernode()
+    except Exception:  # its server's thread would keep a node that gave up alive, and deaf
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
 
 
 if __name__ == "__main__":

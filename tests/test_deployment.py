@@ -340,7 +340,8 @@ def test_a_node_does_not_speak_to_a_coordinator_of_another_authority(hosts: Host
     hosts.running["other"].send_signal(signal.SIGINT)
     hosts.running["other"].wait(timeout=60)
     hosts.start("serve", "coordinator", "fedrad", "serve")
-    hosts.wait_for("hospital-a", "hospital-a", "(connection is back|connected; waiting)")
+    for hospital in HOSPITALS:
+        hosts.wait_for(hospital, hospital, r"(?s)not the one of the invitation.*connected; waiting")
 
 
 def test_a_stop_waits_for_the_round_in_hand_and_a_start_goes_on(hosts: Hosts) -> None:

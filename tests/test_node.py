@@ -217,3 +217,23 @@ def test_a_visit_imports_nothing_that_takes_time(tmp_path):
     heavy = {"torch", "torchvision", "torchxrayvision", "monai", "sklearn", "scipy", "pydicom"}
     assert "fedrad" in new, "the test's own imports"
     assert not new & heavy
+
+
+GIVES_UP = """
+import threading, time
+from fedrad.client import supernode
+def give_up():
+    threading.Thread(target=time.sleep, args=(60,)).start()
+    raise ConnectionError("the coordinator's certificate is another's")
+supernode.flower_supernode = give_up
+supernode.main()
+"""
+
+
+def test_a_node_that_gives_up_ends_so_that_it_is_started_again():
+    """After a certificate that is not the coordinator's, Flower's main thread ends alone."""
+    ended = subprocess.run(
+        [sys.executable, "-c", GIVES_UP], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert ended.returncode == 1
+    assert "ConnectionError" in ended.stderr
