@@ -103,8 +103,9 @@ class Scores(Wire):
     own validation patients choose. `folds`: AUROC of each fold of a cross-validation, None where
     it is withheld; `auroc` is then their mean, counts are patients of all folds, and `out_of_fold`
     stands in place of precision, histogram, probabilities and thresholds. `epsilon`: the histogram,
-    with the counts, carries noise, and nothing exact is given. `missing` says why nothing is given
-    (then the counts are 0) or, as "one class", why there is no AUROC.
+    with the counts, carries noise, and nothing exact is given. `histogram_missing`: why there is no
+    histogram beside exact figures, where the site's policy shares none. `missing` says why nothing
+    is given (then the counts are 0) or, as "one class", why there is no AUROC.
     """
 
     model: ModelName
@@ -121,6 +122,7 @@ class Scores(Wire):
     folds: list[Share | None] = Field(default_factory=list)
     out_of_fold: OutOfFold | None = None
     epsilon: Annotated[float, Field(gt=0)] | None = None
+    histogram_missing: Missing | None = None
     missing: Missing | None = None
 
 

@@ -58,6 +58,9 @@ def cell_of(
         shown = _out_of_fold(scores.out_of_fold, None if clustered else confidence)
         return found.model_copy(update=shown)
     h = scores.histogram
+    if scores.histogram_missing is not None:
+        withheld = dict.fromkeys(("sensitivity", "site_threshold"), scores.histogram_missing)
+        return found.model_copy(update={"withheld": withheld})
     if h is None or not total:
         return found
     return found.model_copy(

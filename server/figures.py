@@ -171,7 +171,8 @@ def _overall(
         return found.model_copy(update=_out_of_folds(of_sites, experiment))
     if operating is None or not histograms:
         return found
-    return found.model_copy(update=_at_operating_point(of_sites, operating, experiment))
+    speaking = {site: s for site, s in of_sites.items() if s.histogram}
+    return found.model_copy(update=_at_operating_point(speaking, operating, experiment))
 
 
 def _at_operating_point(

@@ -38,9 +38,11 @@ log = logging.getLogger("fedrad.server")
 
 Answered = Callable[[], None]
 FINAL: tuple[Reason, ...] = (
-    "released", "request", "experiment", "trained on test patients", "diverged"
+    "released", "request", "experiment", "trained on test patients", "diverged", "policy"
 )  # fmt: skip
 """Refusals that another asking does not change: the same seed diverges again."""
+OF_POLICY: tuple[Reason, ...] = ("policy", "approval", "hours", "limit")
+"""Refusals that are the site's decision."""
 
 
 def failed(answer: Answer, why: str) -> Verdict:
@@ -176,6 +178,8 @@ class Questions:
                 why = "figures of another part" if reply.part != part else "; ".join(faults)
             if reply is None or why:
                 missing[site] = "timeout" if answer.status == "timeout" else "error"
+                if answer.reason in OF_POLICY:
+                    missing[site] = "declined"
                 self._record(site, release=f"{part}: {why}")
                 log.warning("  %s: no %s figures: %s", site, part, why)
                 return failed(answer, why)

@@ -46,6 +46,11 @@ def test_fedrads_own_bundle_is_approved(tmp_path):
         ({"project": PROJECT.replace("fedrad.server.app", "evil.app")}, "other apps"),
         ({"project": PROJECT.replace("dependencies = []", 'dependencies = ["evil"]')}, "packages"),
         ({"project": PROJECT.replace("Runs the", "x" * 70_000)}, "larger than"),
+        ({"project": PROJECT.replace('"fedrad-bundle"', '"evil"')}, "another name"),
+        (
+            {"project": PROJECT.replace('publisher = "fedrad"', 'publisher = "evil"')},
+            "another name",
+        ),
     ],
 )
 def test_any_other_bundle_is_refused(tmp_path, change, why):
@@ -113,7 +118,9 @@ def test_the_parts_of_flower_that_are_replaced_are_where_they_were():
     for name, line in superlink.REPLACED.items():
         check_part(getattr(superlink.flower_superlink, name), line)
     check_part(start_client_internal._push_messages, "time.sleep(0.5)")
-    check_part(run_clientapp.run_clientapp, "install_from_fab(fab.content, skip_prompt=True)")
+    for line in node.REPLACED:
+        check_part(run_clientapp.run_clientapp, line)
+    check_part(start_client_internal._pull_and_store_message, supernode.SETTINGS_READ)
 
 
 class Ended(Exception):
@@ -210,3 +217,23 @@ def test_a_visit_imports_nothing_that_takes_time(tmp_path):
     heavy = {"torch", "torchvision", "torchxrayvision", "monai", "sklearn", "scipy", "pydicom"}
     assert "fedrad" in new, "the test's own imports"
     assert not new & heavy
+
+
+GIVES_UP = """
+import threading, time
+from fedrad.client import supernode
+def give_up():
+    threading.Thread(target=time.sleep, args=(60,)).start()
+    raise ConnectionError("the coordinator's certificate is another's")
+supernode.flower_supernode = give_up
+supernode.main()
+"""
+
+
+def test_a_node_that_gives_up_ends_so_that_it_is_started_again():
+    """After a certificate that is not the coordinator's, Flower's main thread ends alone."""
+    ended = subprocess.run(
+        [sys.executable, "-c", GIVES_UP], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert ended.returncode == 1
+    assert "ConnectionError" in ended.stderr
