@@ -62,7 +62,8 @@ def progress(
     second edit on, what lies outside is the noised original at every denoising step. The noise of
     an image is drawn from the seed and its own pixels, so it does not depend on its batch.
 
-    Raises ValueError where shapes do not fit, TooLittleMemoryError where not one image can be edited.
+    Raises ValueError where shapes do not fit, TooLittleMemoryError where there is no memory for
+    one image.
     """
     count, side = len(images), images.shape[-1]
     conditions = np.broadcast_to(condition, (count, np.shape(condition)[-1]))

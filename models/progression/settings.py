@@ -31,9 +31,12 @@ class GeneratorSettings(Settings):
     channels: tuple[Annotated[int, Field(ge=8, le=1024)], ...] = Field(
         default=(32, 64, 96), min_length=1, max_length=6
     )
-    """Of each level; each level halves the side."""
+    """Of each level; each level but the first halves the side."""
     attention: tuple[bool, ...] = (False, False, True)
     """Levels with self-attention; its memory grows with the fourth power of the side."""
+    patch: Literal[1, 2, 4] = 1
+    """Side of the squares of pixels that the network takes as channels of one: 2 costs a quarter
+    and is coarser."""
     res_blocks: int = Field(default=1, ge=1, le=4)
     groups: int = Field(default=8, ge=1)
     """Of the group normalisation; must divide every level's channels."""
@@ -64,7 +67,7 @@ class GeneratorSettings(Settings):
     @property
     def factor(self) -> int:
         """Must divide the side of the image."""
-        return int(2 ** (len(self.channels) - 1))
+        return int(self.patch * 2 ** (len(self.channels) - 1))
 
 
 class ProgressionSettings(Settings):
