@@ -129,7 +129,7 @@ def read_pickle(path: Path, source_sha256: str) -> dict[str, Tensor]:
         except (SafetensorError, OSError, UnicodeDecodeError):
             pass
         log.warning("%s is damaged: made again from %s", target, path)
-    tensors = {k: v.detach().clone().contiguous() for k, v in _unpickle(path).items()}
+    tensors = {k: v.detach().clone().contiguous() for k, v in unpickle(path).items()}
     temporary = target.with_suffix(f".{os.getpid()}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -162,7 +162,7 @@ def _url(settings: ModelSettings) -> str:
     return str(torchxrayvision.models.model_urls[settings.weights]["weights_url"])
 
 
-def _unpickle(path: Path) -> dict[str, Tensor]:
+def unpickle(path: Path) -> dict[str, Tensor]:
     """A PyTorch state dict, unpickled as tensors only (a pickle may otherwise run code)."""
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True)

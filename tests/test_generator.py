@@ -16,6 +16,7 @@ from fedrad.models.progression.network import (
     save_generator,
     start_generator,
 )
+from fedrad.models.progression.opened import open_generator
 from fedrad.models.progression.settings import GeneratorSettings, ProgressionSettings
 from fedrad.models.progression.training import denoising_losses, draw, train_generator
 from fedrad.models.settings import InputSettings, ModelSettings
@@ -163,14 +164,26 @@ def test_a_generator_starts_from_an_earlier_one_of_the_same_outcomes_and_image(t
     ("outcome", "classes", "why"),
     [
         ("edema", (True, True), "not trained on 'edema'; it knows 'bpd'"),
-        ("bpd", (False, True), "only patients with 'bpd'"),
-        ("bpd", (True, False), "only patients without 'bpd'"),
+        ("bpd", (False, True), "one class of it only"),
+        ("bpd", (True, False), "one class of it only"),
     ],
 )
-def test_an_outcome_without_a_direction_is_refused(outcome, classes, why):
+def test_an_outcome_without_a_direction_is_refused(tmp_path, outcome, classes, why):
     record = RECORD.model_copy(update={"classes": {"bpd": classes}})
+    save_generator(tmp_path / "g.safetensors", generator(), record)
     with pytest.raises(WeightsError, match=why):
-        record.position(outcome)
+        open_generator(tmp_path / "g.safetensors").condition(outcome)
+
+
+def test_a_condition_names_one_outcome_and_leaves_the_others_open(tmp_path):
+    outcomes = ("a", "b", "c")
+    record = RECORD.model_copy(
+        update={"outcomes": outcomes, "classes": dict.fromkeys(outcomes, (True, True))}
+    )
+    save_generator(tmp_path / "g.safetensors", generator(outcomes=3), record)
+    opened = open_generator(tmp_path / "g.safetensors")
+    np.testing.assert_array_equal(opened.condition("b"), [np.nan, 1, np.nan])
+    np.testing.assert_array_equal(opened.condition("c", present=False), [np.nan, np.nan, 0])
 
 
 @pytest.mark.parametrize("patch", [1, 2, 4])

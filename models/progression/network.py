@@ -37,23 +37,6 @@ class GeneratorRecord(Settings):
     generator: GeneratorSettings
     use: str = "simulated pictures for research only; not a medical device"
 
-    def position(self, outcome: str) -> int:
-        """Of an outcome among those trained. Raises WeightsError for one that was not trained, or
-        in one class only."""
-        if outcome not in self.outcomes:
-            raise WeightsError(
-                f"the generator was not trained on {outcome!r}; it knows "
-                f"{', '.join(map(repr, self.outcomes))}"
-            )
-        without, with_it = self.classes[outcome]
-        if not (without and with_it):
-            kind = "with" if with_it else "without"
-            raise WeightsError(
-                f"the generator saw only patients {kind} {outcome!r}, so it knows no direction "
-                "towards it: train one on both classes"
-            )
-        return self.outcomes.index(outcome)
-
 
 class Denoiser(nn.Module):
     """MONAI's DiffusionModelUNet on pixels, conditioned on K outcomes.
@@ -63,7 +46,7 @@ class Denoiser(nn.Module):
     `patch`² pixels as channels, (N, patch², S/patch, S/patch).
     """
 
-    clip = 1.0
+    clip: float | None = 1.0
 
     def __init__(self, settings: GeneratorSettings, outcomes: int, size: int) -> None:
         from monai.networks.nets import DiffusionModelUNet  # takes seconds
@@ -102,7 +85,8 @@ class Denoiser(nn.Module):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents in [-1, 1] -> images in [-1024, 1024]."""
-        return functional.pixel_shuffle(latents, self.settings.patch) * 1024
+        images: Tensor = functional.pixel_shuffle(latents, self.settings.patch) * 1024
+        return images
 
     def predict(self, latents: Tensor, t: int, condition: Tensor | None) -> Tensor:
         """As `Generator.predict`."""

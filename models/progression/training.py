@@ -76,7 +76,7 @@ def train_generator(
     """
     settings = network.settings
     draws = torch.Generator().manual_seed(seed)
-    network.to(device).train()
+    network.to(device).to(memory_format=torch.channels_last).train()
     steps = settings.local_epochs * -(-len(examples) // settings.batch_size)
     order = balanced_order(examples.labels, steps * settings.batch_size, draws)
     optimizer: torch.optim.Optimizer
