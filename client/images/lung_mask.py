@@ -22,7 +22,7 @@ def lung_mask(picture: NDArray[np.floating], network: LungNetwork | None = None)
     darker than the mean of the box. The hull takes in what is dense in the lung, which is what
     disease looks like; it also takes in some of the heart, and misses the lung behind it.
     """
-    image = np.clip(picture.astype(np.float32) / 2048 + 0.5, 0, 1)
+    image = np.asarray(np.clip(picture / 2048 + 0.5, 0, 1), np.float32)
     if network is not None:
         found = network.mask(image)
         return _resized(found.astype(np.float32), len(image)) if found.any() else None

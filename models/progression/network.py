@@ -81,7 +81,8 @@ class Denoiser(nn.Module):
 
     def encode(self, images: Tensor) -> Tensor:
         """Images (N, 1, S, S) in [-1024, 1024] -> latents in [-1, 1]."""
-        return functional.pixel_unshuffle(images / 1024, self.settings.patch)
+        latents: Tensor = functional.pixel_unshuffle(images / 1024, self.settings.patch)
+        return latents
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents in [-1, 1] -> images in [-1024, 1024]."""
@@ -93,7 +94,7 @@ class Denoiser(nn.Module):
         levels = torch.full((len(latents),), t, device=latents.device)
         if condition is None:
             condition = torch.full((len(latents), self.outcomes), torch.nan, device=latents.device)
-        return self(latents, levels, condition)
+        return self.forward(latents, levels, condition)
 
 
 def start_generator(
