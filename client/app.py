@@ -6,10 +6,12 @@ from fedrad.exchange.quiet import be_quiet
 
 be_quiet()
 
+import importlib.metadata
 import json
 import logging
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from fedrad.exchange.messages import (
     VALIDATION,
     BaselineRequest,
     MessageError,
+    ReadyRequest,
     Refusal,
     ReleaseRequest,
     Reply,
@@ -34,6 +37,7 @@ from fedrad.exchange.messages import (
     ScoreRequest,
     ValidationRequest,
     from_record,
+    same_minor,
     to_record,
 )
 
@@ -43,6 +47,7 @@ from .participant import Participant
 from .problems import SiteProblem
 from .scoring import Scoring
 from .settings import Site, open_site
+from .turns import turn
 
 SITES_VARIABLE = "FEDRAD_SIMULATED_SITES"
 """Environment of a simulation on one machine: JSON list of node configurations. Set on the
@@ -56,7 +61,7 @@ app = ClientApp()
 @app.query(READY.split(".")[1])
 def ready(message: Message, context: Context) -> Message:
     """Can the site take part, and with what?"""
-    return _answer(message, context, lambda participant, _: (participant.ready(), None))
+    return _answer(message, context, _ready)
 
 
 @app.train(ROUND.split(".")[1])
@@ -110,6 +115,16 @@ def release(message: Message, context: Context) -> Message:
     )  # fmt: skip
 
 
+def _ready(participant: Participant, record: RecordDict) -> tuple[Reply, None]:
+    """Before any work: do coordinator and site understand each other?"""
+    theirs, ours = from_record(record, ReadyRequest)[0].fedrad, importlib.metadata.version("fedrad")
+    if not same_minor(ours, theirs):
+        raise SiteProblem(
+            "version", f"this site runs fedrad {ours}, the coordinator {theirs}: install the same"
+        )
+    return participant.ready(), None
+
+
 def _answer(message: Message, context: Context, answer: Answer) -> Message:
     """Run an answer; record in the ledger what it says; send that and nothing else.
 
@@ -125,7 +140,9 @@ def _answer(message: Message, context: Context, answer: Answer) -> Message:
         log = site_log(site.name, site.state)
         participant = _participant(site, str(context.run_config["experiment"]))
         experiment = participant.experiment.name
-        reply, packed = answer(participant, message.content)
+        works = message.metadata.message_type != READY
+        with turn(participant.device, log) if works else nullcontext():
+            reply, packed = answer(participant, message.content)
     except SiteProblem as problem:
         log.error("%s", problem)
         reply = Refusal(reason=problem.reason)

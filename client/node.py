@@ -40,6 +40,8 @@ from .supernode import check_part
 TASK_POLL_SECONDS = 0.1
 NEEDED = ("fedrad.client.app", "monai.networks.layers")
 """What a visit needs, and would import for seconds: PyTorch with the first."""
+_child: list[int] = []
+"""The process that works on a message, while one does."""
 log = logging.getLogger("fedrad.site")
 
 
@@ -74,7 +76,9 @@ def _run_in_child(address: str, token: str) -> None:
     parent = os.getpid()
     child = os.fork()
     if child:
+        _child.append(child)
         os.waitpid(child, 0)
+        _child.clear()
         return
     status = 1
     try:
@@ -128,7 +132,10 @@ def main() -> None:
     )
 
     def end(number: int, frame: FrameType | None) -> None:
+        """SIGTERM: the message in hand is answered first. SIGINT: it is abandoned."""
         supernode.send_signal(number)
+        if number == signal.SIGINT and _child:
+            os.kill(_child[0], signal.SIGKILL)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)

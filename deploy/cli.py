@@ -25,8 +25,14 @@ app = typer.Typer(
     help="Federated training on chest radiographs. Research use only; not a medical device.",
 )
 Folder = Annotated[Path, typer.Argument(help="Folder of an experiment.")]
+CoordinatorFolder = Annotated[
+    Path | None,
+    typer.Option("--coordinator", help="Folder of `fedrad serve`, where it is not the usual one."),
+]
 weights_app = typer.Typer(no_args_is_help=True, help="Base weights.")
 app.add_typer(weights_app, name="weights")
+sites_app = typer.Typer(help="The sites of this coordinator.")
+app.add_typer(sites_app, name="sites")
 
 
 class Engine(StrEnum):
@@ -65,7 +71,7 @@ def simulate(
     from .table import show
 
     try:
-        simulation = prepare(experiment, _sites(site), out, state=state)
+        simulation = prepare(experiment, _folders(site), out, state=state)
     except Refused as refused:
         fail(str(refused))
     show_progress()
@@ -90,7 +96,7 @@ def leave_one_site_out(
 
     show_progress()
     try:
-        cells = leave_one_site_out(experiment, _sites(site), out)
+        cells = leave_one_site_out(experiment, _folders(site), out)
     except (Refused, ExperimentError) as refused:
         fail(str(refused))
     for c in cells:
@@ -113,7 +119,7 @@ def cross_validate(
 
     show_progress()
     try:
-        summary = cross_validate(experiment, _sites(site), out)
+        summary = cross_validate(experiment, _folders(site), out)
     except (Refused, ExperimentError) as refused:
         fail(str(refused))
     show(summary, out)
@@ -123,16 +129,21 @@ def cross_validate(
 def run(
     experiment: Annotated[Path, typer.Argument(help="Experiment file (TOML).")],
     out: Annotated[Path, typer.Option(help="New folder for the results.")],
-    superlink: Annotated[str, typer.Option(help="HOST:PORT of the SuperLink on this machine.")],
+    superlink: Annotated[
+        str | None,
+        typer.Option(help="HOST:PORT of another SuperLink on this machine than `fedrad serve`'s."),
+    ] = None,
     root_certificates: Annotated[
         Path | None,
-        typer.Option(help="Certificate authority of the SuperLink; none: no TLS, loopback only."),
+        typer.Option(help="Certificate authority of that one; none: no TLS, loopback only."),
     ] = None,
+    coordinator: CoordinatorFolder = None,
 ) -> None:
-    """Run an experiment over the hospitals that are connected to a SuperLink.
+    """Run an experiment over the hospitals that are connected to this coordinator.
 
     Ctrl-C leaves it running; `fedrad status` shows it, `fedrad stop` stops it.
     """
+    from .coordinator import Coordinator, default_folder
     from .deployed import run_deployed
     from .flower_processes import Connection
     from .given import Refused
@@ -140,13 +151,149 @@ def run(
 
     show_progress()
     try:
-        summary = run_deployed(experiment, out, Connection(superlink, root_certificates))
+        if superlink is None:
+            connection = Coordinator(coordinator or default_folder()).connection()
+        else:
+            connection = Connection(superlink, root_certificates)
+        summary = run_deployed(experiment, out, connection)
     except Refused as refused:
         fail(str(refused))
     except KeyboardInterrupt:
         print(f"The experiment goes on without us: `fedrad status {out}`", file=sys.stderr)
         raise SystemExit(130) from None
     show(summary, out)
+
+
+@app.command()
+def serve(
+    address: Annotated[
+        str | None,
+        typer.Option(help="HOST:PORT as hospitals reach this machine; needed on the first start."),
+    ] = None,
+    listen: Annotated[str, typer.Option(help="Address of this machine to listen at.")] = "0.0.0.0",
+    name: Annotated[
+        list[str] | None, typer.Option(help="Further name in the certificate; repeat.")
+    ] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(help="Own server certificate (PEM), with --key and --ca.")
+    ] = None,
+    key: Annotated[Path | None, typer.Option(help="Its private key.")] = None,
+    ca: Annotated[Path | None, typer.Option(help="Who signed it.")] = None,
+    coordinator: CoordinatorFolder = None,
+) -> None:
+    """Be the coordinator: keep the SuperLink running that hospitals connect to.
+
+    Ctrl-C ends it, and with it the run of an experiment, which `fedrad resume` goes on with.
+    """
+    from .coordinator import Coordinator, default_folder
+    from .given import Refused
+    from .serve import serve as keep_serving
+
+    show_progress()
+    own = [file for file in (certificate, key, ca) if file is not None]
+    try:
+        if len(own) not in {0, 3}:
+            raise Refused("--certificate, --key and --ca belong together")
+        here = Coordinator(coordinator or default_folder())
+        served = here.set_up(
+            address, listen=listen, names=name or [],
+            own=(own[0], own[1], own[2]) if own else None,
+        )  # fmt: skip
+        keep_serving(here, served)
+    except Refused as refused:
+        fail(str(refused))
+    except KeyboardInterrupt:
+        print("ended; hospitals' nodes look for it until it is back", file=sys.stderr)
+
+
+@app.command()
+def invite(
+    site: Annotated[str, typer.Argument(help="Name under which the hospital will take part.")],
+    to: Annotated[
+        Path | None, typer.Option(help="File to write; default: SITE.invitation.")
+    ] = None,
+    days: Annotated[float, typer.Option(help="For how long it can be answered.")] = 14.0,
+    coordinator: CoordinatorFolder = None,
+) -> None:
+    """Write an invitation for a hospital, to be sent to its engineer."""
+    from .coordinator import Coordinator, default_folder
+    from .given import Refused
+
+    file = to or Path(f"{site}.invitation")
+    try:
+        invitation = Coordinator(coordinator or default_folder()).invite(site, file, days=days)
+    except Refused as refused:
+        fail(str(refused))
+    print(
+        f"{file} written; it is no secret. Send it, then read this out by telephone:\n\n"
+        f"    {invitation.fingerprint()}\n\n"
+        f"The hospital runs `fedrad-site join {file.name}` until "
+        f"{invitation.expires:%d %B %Y} and sends a request back: `fedrad sites admit`."
+    )
+
+
+@sites_app.callback(invoke_without_command=True)
+def sites(context: typer.Context, coordinator: CoordinatorFolder = None) -> None:
+    """List the sites that were invited, admitted and revoked, and which are connected."""
+    from .coordinator import default_folder
+    from .given import Refused
+    from .roster import show_members
+
+    context.obj = coordinator or default_folder()
+    if context.invoked_subcommand is None:
+        try:
+            show_members(context.obj)
+        except Refused as refused:
+            fail(str(refused))
+
+
+@sites_app.command()
+def admit(
+    context: typer.Context,
+    request: Annotated[Path, typer.Argument(help="Request file that the hospital sent.")],
+    fingerprint: Annotated[
+        str | None, typer.Option(help="What the hospital read out; without it you are asked.")
+    ] = None,
+) -> None:
+    """Admit a hospital that answered its invitation."""
+    from .coordinator import Coordinator
+    from .given import Refused
+
+    here = Coordinator(context.obj)
+    try:
+        answered = here.examine(request)
+        shown = answered.fingerprint()
+        if fingerprint is None:
+            print(f"Request of {answered.site}. The hospital reads out:\n\n    {shown}\n")
+            if not typer.confirm("Does the hospital read out the same?"):
+                fail("not admitted: the file was changed on the way, or is not the hospital's")
+        elif fingerprint.replace(" ", "") != shown.replace(" ", ""):
+            fail(f"not admitted: the request's fingerprint is {shown}")
+        here.admit(answered)
+    except Refused as refused:
+        fail(str(refused))
+    print(
+        f"{answered.site} is admitted; its node is let in within seconds while `fedrad serve` runs"
+    )
+
+
+@sites_app.command()
+def revoke(
+    context: typer.Context, site: Annotated[str, typer.Argument(help="Name of the site.")]
+) -> None:
+    """Turn a hospital's node away from now on, or take an invitation back."""
+    from .coordinator import Coordinator
+    from .given import Refused
+
+    try:
+        was = Coordinator(context.obj).revoke(site)
+    except Refused as refused:
+        fail(str(refused))
+    print(
+        f"{site} is revoked; its node is turned away within seconds"
+        if was == "admitted"
+        else f"the invitation of {site} is revoked"
+    )
 
 
 @app.command()
@@ -278,7 +425,7 @@ def pin(
         fail(str(error))
 
 
-def _sites(options: list[str]) -> dict[str, Path]:
+def _folders(options: list[str]) -> dict[str, Path]:
     sites: dict[str, Path] = {}
     for option in options:
         name, equals, folder = option.partition("=")

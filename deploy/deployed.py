@@ -26,6 +26,7 @@ def run_deployed(experiment_file: Path, out: Path, connection: Connection) -> Su
     note = {
         "address": connection.address,
         "root_certificates": str(certificates.resolve()) if certificates else None,
+        "members": str(connection.members.resolve()) if connection.members else None,
         "weights": str(experiment_file.parent.resolve()),
     }
     (out / NOTE).write_text(json.dumps(note), encoding="utf-8")
@@ -36,8 +37,12 @@ def resume_deployed(folder: Path) -> Summary:
     """Go on with an experiment started at a SuperLink. Raises Refused, ExperimentFailed."""
     note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
     look_in(Path(note["weights"]))
-    certificates = note["root_certificates"]
-    connection = Connection(note["address"], Path(certificates) if certificates else None)
+    certificates, members = note["root_certificates"], note.get("members")
+    connection = Connection(
+        note["address"],
+        Path(certificates) if certificates else None,
+        Path(members) if members else None,
+    )
     file = folder / "experiment.toml"
     if not file.is_file():
         raise Refused(f"{folder}: the experiment had not begun; start it again with `fedrad run`")
@@ -47,7 +52,10 @@ def resume_deployed(folder: Path) -> Summary:
 def _run(text: str, out: Path, connection: Connection, *, resume: bool) -> Summary:
     try:
         with own_flower({}, connection) as flower:
-            run_config: Settings = {"experiment": text, "out": str(out.resolve()), "resume": resume}
+            run_config: Settings = {
+                "experiment": text, "out": str(out.resolve()), "resume": resume,
+                "members": str(connection.members or ""),
+            }  # fmt: skip
             return follow(flower, run_config, out)
     except FlowerError as error:
         raise ExperimentFailed(str(error)) from error

@@ -36,10 +36,11 @@ Settings = Mapping[str, str | int | float | bool]
 @dataclass(frozen=True)
 class Connection:
     """A SuperLink: `HOST:PORT`, and the certificate authority that vouches for it; None: no TLS,
-    on this machine only."""
+    on this machine only. `members`: who may take part there, where the SuperLink is fedrad's."""
 
     address: str
     root_certificates: Path | None = None
+    members: Path | None = None
 
     def toml(self) -> str:
         """As Flower's configuration has it."""
@@ -47,6 +48,18 @@ class Connection:
             return _toml({"address": self.address, "insecure": True}) + "\n"
         certificates = str(self.root_certificates.resolve())
         return _toml({"address": self.address, "root-certificates": certificates}) + "\n"
+
+
+def start_environment(further: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a Flower process that speaks to nobody but this machine."""
+    scripts = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")])
+    return {
+        **os.environ, **further,
+        **dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), NOWHERE),
+        **dict.fromkeys(("no_proxy", "NO_PROXY"), "127.0.0.1,localhost,::1"),
+        "PATH": scripts,  # Flower starts its own commands by name
+        "PYTHONUNBUFFERED": "1",
+    }  # fmt: skip
 
 
 class FlowerError(Exception):
@@ -65,16 +78,11 @@ class Flower:
         self.folder = folder
         self.connection = connection or Connection(f"127.0.0.1:{_free_port()}")
         self.address = self.connection.address
-        scripts = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")])
-        self._environment = {
-            **os.environ, **SILENCE, **environment,
-            **dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), NOWHERE),
-            **dict.fromkeys(("no_proxy", "NO_PROXY"), "127.0.0.1,localhost,::1"),
-            "PATH": scripts,  # Flower starts its own commands by name
+        self._environment = start_environment({
+            **SILENCE, **environment,
             "RAY_TMPDIR": str(folder),
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray listens on loopback only
-            "PYTHONUNBUFFERED": "1",
-        }  # fmt: skip
+        })  # fmt: skip
         self._keeper = _start_keeper(folder)
         self._children: list[subprocess.Popen[bytes]] = []
 

@@ -34,6 +34,7 @@ Reason = Literal[
     "device",
     "storage",
     "experiment",
+    "version",
     "trained on test patients",
     "released",
     "diverged",
@@ -55,6 +56,8 @@ REASONS: dict[Reason, str] = {
     "small); the site's log says where",
     "experiment": "the site's fedrad does not know a setting of this experiment: "
     "use the same version",
+    "version": "the site runs another version of fedrad than the coordinator; both need the same "
+    "first two numbers",
     "trained on test patients": "the base weights were trained at this site in an earlier "
     "experiment on patients who are held out in this one, or it has lost the record of whom: "
     "set that experiment's seed, outcomes and shares, pin other base weights, or go on without "
@@ -75,6 +78,11 @@ class MessageError(Exception):
     """A record that is not the message it should be."""
 
 
+def same_minor(one: str, other: str) -> bool:
+    """Whether two versions of fedrad understand each other: the first two numbers are the same."""
+    return one.split(".")[:2] == other.split(".")[:2]
+
+
 class Counts(Wire):
     """Units of each class; None where the site withholds them for being too few."""
 
@@ -86,6 +94,8 @@ class ReadyRequest(Wire):
     """Can the site take part in the experiment of this run?"""
 
     kind: Literal["ready request"] = "ready request"
+    fedrad: Version
+    """The coordinator's: a site of another minor version refuses before it does anything."""
 
 
 class Readiness(Wire):

@@ -2,7 +2,8 @@
 
 Run configuration: `experiment` (text of the file), `out` (absolute folder at the coordinator),
 `wait-seconds` (how long to wait for sites; negative: the experiment's patience), `resume` (whether
-to go on from the folder's checkpoint).
+to go on from the folder's checkpoint), `members` (file that says which node is which site; none:
+each is what it says it is).
 """
 
 from fedrad.exchange.quiet import be_quiet
@@ -35,7 +36,9 @@ def main(grid: Grid, context: Context) -> None:
     if not out.is_absolute():
         raise ValueError(f"run configuration: out = {str(out)!r} must be an absolute folder")
     wait = float(context.run_config.get("wait-seconds", -1.0))
+    members = str(context.run_config.get("members", ""))
     run_experiment(
         grid, text, out, wait_seconds=None if wait < 0 else wait,
         resume=bool(context.run_config.get("resume", False)),
+        members=Path(members) if members else None,
     )  # fmt: skip

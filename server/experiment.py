@@ -34,12 +34,14 @@ log = logging.getLogger("fedrad.server")
 
 
 def run_experiment(
-    grid: Grid, text: str, folder: Path, *, wait_seconds: float | None = None, resume: bool = False
-) -> Summary:
+    grid: Grid, text: str, folder: Path, *, wait_seconds: float | None = None,
+    resume: bool = False, members: Path | None = None,
+) -> Summary:  # fmt: skip
     """Run the experiment of a file's text over the sites of a grid; leave its results in a folder.
 
     `wait_seconds`: how long to wait for sites, at the start and where a quorum is lost; else the
-    experiment's patience. `resume`: go on from the folder's checkpoint, of the same text. Raises
+    experiment's patience. `resume`: go on from the folder's checkpoint, of the same text.
+    `members`: file of who is which node; none: each is what it says it is. Raises
     ExperimentFailed or WeightsError before anything is written where it cannot start; once sites
     have met, a failure leaves a summary and report of what there is before it is raised.
     """
@@ -72,7 +74,7 @@ def run_experiment(
         federation = Federation(
             grid, experiment, base.digest, records,
             patience_seconds=patience if wait_seconds is None else wait_seconds,
-            stop_file=checkpoint.stop_file,
+            stop_file=checkpoint.stop_file, members=members,
         )  # fmt: skip
         run = _Run(federation, GlobalModel(experiment, base), checkpoint, progress, folder)
         try:

@@ -1,5 +1,6 @@
 """The coordinator's view of the sites: who is there, and what of them may be used."""
 
+import importlib.metadata
 import logging
 import time
 from collections.abc import Iterable, Iterator
@@ -10,6 +11,7 @@ from flwr.serverapp import Grid
 from fedrad.exchange.experiment import Experiment
 from fedrad.exchange.messages import READY, Readiness, ReadyRequest, to_record
 
+from .members import Members, MembersError
 from .records import Records
 from .sites import Answer, Post
 
@@ -34,12 +36,12 @@ class Federation:
     """The sites of one experiment. Nothing here knows a site's data.
 
     `patience_seconds`: how long to wait where there is no quorum. `stop_file`: ends the run once
-    it exists.
+    it exists. `members`: file of which node is which site; without one, each is what it says.
     """
 
     def __init__(
         self, grid: Grid, experiment: Experiment, base_sha256: str, records: Records,
-        *, patience_seconds: float, stop_file: Path,
+        *, patience_seconds: float, stop_file: Path, members: Path | None = None,
     ) -> None:  # fmt: skip
         self.experiment = experiment
         self.schedule = experiment.schedule
@@ -50,6 +52,7 @@ class Federation:
         self._base_sha256 = base_sha256
         self.patience = patience_seconds
         self._stop_file = stop_file
+        self._members = members
         self.post = Post(grid)
         self._nodes: dict[int, str] = {}
         self._online: set[int] = set()
@@ -112,7 +115,8 @@ class Federation:
         for node in sorted(self._online - self._nodes.keys() - busy):
             if self._ask_node_at.get(node, now) <= now:
                 self._ask_node_at[node] = now + RETRY_SECONDS
-                self.post.send(node, READY, to_record(ReadyRequest()), Readiness)
+                request = ReadyRequest(fedrad=importlib.metadata.version("fedrad"))
+                self.post.send(node, READY, to_record(request), Readiness)
 
     def answers(self, visit: int) -> Iterator[tuple[str, Answer]]:
         """What sites answered to a visit. Those who introduce themselves are made acquainted; what
@@ -133,6 +137,17 @@ class Federation:
             self._refuse(unnamed, answer.failure)
             return
         site = answer.reply.site
+        if self._members is not None:
+            try:
+                admitted = Members.read(self._members).site_of(answer.node)
+            except MembersError as error:
+                raise ExperimentFailed(str(error)) from error
+            if admitted != site:
+                self._refuse(
+                    admitted or unnamed, f"calls itself {site!r}: it must be `name` in its "
+                    "site.toml as it was invited",
+                )  # fmt: skip
+                return
         if answer.reply.base_sha256 != self._base_sha256:
             self._refuse(site, "its base network differs from the coordinator's")
             return

@@ -144,7 +144,9 @@ def test_what_goes_wrong_with_a_sites_own_files_leaves_as_one_word(
         {**here, "state": str(tmp_path / "file")},
     ):
         grid = InProcessGrid(client_app, [node_config], {"experiment": text(1)})
-        (reply,) = grid.send_and_receive([Message(to_record(ReadyRequest()), 1, READY)])
+        (reply,) = grid.send_and_receive(
+            [Message(to_record(ReadyRequest(fedrad="0.1.0")), 1, READY)]
+        )
         assert reply.has_content(), reply.error
         assert str(tmp_path) not in str(reply.content)
 

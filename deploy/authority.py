@@ -1,0 +1,154 @@
+"""The coordinator's certificate authority, and the server certificates that it signs.
+
+Hospitals trust the authority, whose certificate comes with the invitation, and not one server
+certificate: that can be renewed, and get other names, without inviting anybody again.
+"""
+
+import ipaddress
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+AUTHORITY_DAYS = 3650
+SERVER_DAYS = 397
+"""What browsers and libraries accept of a server certificate (CA/Browser Forum, 398 days)."""
+RENEW_DAYS = 30
+"""Days before its end at which a server certificate is renewed."""
+CLOCKS = timedelta(hours=1)
+"""How far a hospital's clock may be behind when a certificate is new."""
+
+
+class Authority:
+    """`ca.crt` and `ca.key` in a folder; made where there are none."""
+
+    def __init__(self, folder: Path) -> None:
+        self.certificate_file = folder / "ca.crt"
+        self._key_file = folder / "ca.key"
+        if not self.certificate_file.is_file():
+            self._make()
+
+    def server_certificate(
+        self, certificate: Path, key: Path, names: Sequence[str], *, now: datetime | None = None
+    ) -> bool:
+        """See to it that a server certificate for these host names and addresses is there, and
+        has a month left. Returns whether it was made anew."""
+        now = now or datetime.now(UTC)
+        if certificate.is_file() and key.is_file() and _serves(certificate, names, now):
+            return False
+        own = ec.generate_private_key(ec.SECP384R1())
+        signed = (
+            _builder(names[0], now, SERVER_DAYS)
+            .issuer_name(self._certificate().subject)
+            .public_key(own.public_key())
+            .add_extension(
+                x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False
+            )
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key().public_key()),
+                critical=False,
+            )
+            .sign(self._key(), hashes.SHA384())
+        )
+        write_private(key, _pem(own))
+        replace(certificate, signed.public_bytes(Encoding.PEM))
+        return True
+
+    def _make(self) -> None:
+        key = ec.generate_private_key(ec.SECP384R1())
+        builder = _builder("fedrad coordinator", datetime.now(UTC), AUTHORITY_DAYS)
+        usage = dict.fromkeys(
+            ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment",
+             "key_agreement", "encipher_only", "decipher_only"), False,
+        )  # fmt: skip
+        certificate = (
+            builder.issuer_name(_name("fedrad coordinator"))
+            .public_key(key.public_key())
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(x509.KeyUsage(key_cert_sign=True, crl_sign=True, **usage), critical=True)
+            .add_extension(
+                x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
+            )
+            .sign(key, hashes.SHA384())
+        )
+        write_private(self._key_file, _pem(key))
+        replace(self.certificate_file, certificate.public_bytes(Encoding.PEM))
+
+    def _certificate(self) -> x509.Certificate:
+        return x509.load_pem_x509_certificate(self.certificate_file.read_bytes())
+
+    def _key(self) -> ec.EllipticCurvePrivateKey:
+        key = load_pem_private_key(self._key_file.read_bytes(), None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        return key
+
+
+def names_of(certificate: Path) -> set[str]:
+    """Host names and addresses that a certificate is for."""
+    held = x509.load_pem_x509_certificate(certificate.read_bytes())
+    try:
+        names = held.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return set()
+    addresses = map(str, names.get_values_for_type(x509.IPAddress))
+    return {*names.get_values_for_type(x509.DNSName), *addresses}
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that only its owner can read, whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.unlink(missing_ok=True)
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+    part.replace(path)
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(content)
+    part.replace(path)
+
+
+def _serves(certificate: Path, names: Sequence[str], now: datetime) -> bool:
+    held = x509.load_pem_x509_certificate(certificate.read_bytes())
+    lasts = held.not_valid_after_utc - now > timedelta(days=RENEW_DAYS)
+    return lasts and names_of(certificate) == set(names)
+
+
+def _builder(name: str, now: datetime, days: int) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(_name(name))
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - CLOCKS)
+        .not_valid_after(now + timedelta(days=days))
+    )
+
+
+def _name(name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

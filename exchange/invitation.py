@@ -1,0 +1,144 @@
+"""What coordinator and hospital hand each other before they are connected: two small files.
+
+The coordinator's *invitation* says where it is and how to know it; the hospital's *request*
+answers with the public half of a key that was made there. Neither is a secret, both may come by
+mail: each has a fingerprint to be read out by telephone, so that one that was exchanged on the way
+is noticed.
+"""
+
+import json
+import re
+from base64 import b64decode, b64encode
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_ssh_public_key,
+)
+from pydantic import AwareDatetime, Field, StringConstraints, ValidationError, field_validator
+
+from .experiment import Name
+from .wire import Wire
+
+LARGEST = 64 * 1024
+"""Bytes of such a file, at most."""
+Address = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?:\d{1,5}$")
+]
+"""`HOST:PORT` of a coordinator; the host a name or an IPv4 address."""
+Id = Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")]
+
+
+class InvitationError(Exception):
+    """A file that is no invitation or request, or one that is not valid; the text says why."""
+
+
+class _Paper(Wire):
+    """One of the two files."""
+
+    def fingerprint(self) -> str:
+        """128 bits of the SHA-256 of all that it says, in eight groups to be read out."""
+        digest = sha256(self._canonical()).hexdigest()[:32]
+        return " ".join(re.findall("....", digest))
+
+    def write(self, path: Path) -> None:
+        """Write the file. Raises OSError."""
+        path.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read such a file. Raises InvitationError."""
+        try:
+            with path.open("rb") as file:
+                return cls.model_validate_json(file.read(LARGEST))
+        except OSError as error:
+            raise InvitationError(f"{path}: cannot be read: {error.strerror}") from None
+        except ValidationError as error:
+            fields = ", ".join(sorted({".".join(map(str, e["loc"])) for e in error.errors()}))
+            raise InvitationError(
+                f"{path}: no {cls.__name__.lower()} of fedrad, or a damaged one"
+                + (f" ({fields})" if fields else "")
+            ) from None
+
+    def _canonical(self) -> bytes:
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()
+
+
+class Invitation(_Paper):
+    """From the coordinator to one hospital."""
+
+    kind: Literal["invitation"] = "invitation"
+    format: Literal[1] = 1
+    id: Id
+    site: Name
+    """The name under which the hospital takes part."""
+    address: Address
+    ca_certificate: str = Field(max_length=8192)
+    """PEM of the certificate authority that vouches for the coordinator."""
+    expires: AwareDatetime
+    """Until when it can be answered; a hospital that has joined stays."""
+
+    @field_validator("ca_certificate")
+    @classmethod
+    def _is_a_certificate(cls, text: str) -> str:
+        x509.load_pem_x509_certificate(text.encode())
+        return text
+
+    def check_date(self, now: datetime | None = None) -> None:
+        """Raise InvitationError where it has expired."""
+        if (now or datetime.now(UTC)) > self.expires:
+            raise InvitationError(
+                f"the invitation for {self.site} expired on {self.expires:%d %B %Y}: ask the "
+                "coordinator for a new one (`fedrad invite`)"
+            )
+
+
+class Request(_Paper):
+    """From the hospital to the coordinator: its public key, signed with the private one."""
+
+    kind: Literal["request"] = "request"
+    format: Literal[1] = 1
+    invitation: Id
+    site: Name
+    public_key: Annotated[
+        str, StringConstraints(pattern=r"^ecdsa-sha2-nistp384 [A-Za-z0-9+/=]{100,300}$")
+    ]
+    """ECDSA over P-384, as OpenSSH writes it."""
+    signature: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/=]{50,200}$")]
+    """Of all other fields, in base64: whoever made the request holds the private key."""
+
+    @classmethod
+    def answer(cls, invitation: Invitation, key: ec.EllipticCurvePrivateKey) -> Self:
+        """The request that answers an invitation with a key."""
+        public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+        unsigned = cls.model_construct(
+            invitation=invitation.id, site=invitation.site, public_key=public, signature=""
+        )
+        signature = b64encode(key.sign(unsigned._signed(), ec.ECDSA(hashes.SHA384()))).decode()
+        return cls(
+            invitation=invitation.id, site=invitation.site, public_key=public, signature=signature
+        )
+
+    def check_signature(self) -> None:
+        """Raise InvitationError where the request was not signed with the key that it names."""
+        try:
+            key = load_ssh_public_key(self.public_key.encode())
+            assert isinstance(key, ec.EllipticCurvePublicKey)
+            key.verify(b64decode(self.signature), self._signed(), ec.ECDSA(hashes.SHA384()))
+        except (ValueError, AssertionError, UnsupportedAlgorithm, InvalidSignature):
+            raise InvitationError(
+                f"the request of {self.site} was not signed with the key in it: it was changed or "
+                "damaged on the way; ask the hospital to send it again"
+            ) from None
+
+    def _signed(self) -> bytes:
+        said = self.model_dump(mode="json", exclude={"signature"})
+        return json.dumps(said, sort_keys=True).encode()
