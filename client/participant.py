@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedrad.exchange.encoding import Packed
 from fedrad.exchange.experiment import Experiment
@@ -36,7 +36,7 @@ from fedrad.models.optimizer import TooLittleMemoryError
 from fedrad.models.settings import Stage
 from fedrad.models.training import TrainingFigures, score, train_round
 from fedrad.models.weight_files import WeightsError
-from fedrad.models.weights import Base, load_base, save
+from fedrad.models.weights import Base, Start, load_base, save
 
 from .cohort import Cohort, Folds, Pseudonyms, SplitFile, numbered, read_cohort, sift
 from .disclosure import Disclosure
@@ -108,9 +108,14 @@ class Participant:
             raise SiteProblem("weights", str(error)) from error
 
     @cached_property
+    def start(self) -> Start:
+        """The network that training starts from."""
+        return self.base
+
+    @cached_property
     def link(self) -> Link:
         """The exchange of weights, with what it keeps."""
-        return Link(self.experiment, self.base, self.folder / "exchange")
+        return Link(self.experiment, self.start, self.folder / "exchange")
 
     @cached_property
     def cohort(self) -> Cohort:
@@ -173,7 +178,7 @@ class Participant:
         """The site's examples by part of the split; none before it is certain that the base
         weights were not trained on those held out."""
         check_lineage(
-            read_lineage(self.base.metadata), self.site.name, self.trained,
+            read_lineage(self.start.metadata), self.site.name, self.trained,
             {"test": self.keys("test"), "validation": self.keys("validation")},
         )  # fmt: skip
         cohort, images, labels = self._loaded
@@ -217,7 +222,7 @@ class Participant:
             torch=torch.__version__,
             device="cuda" if self.device.type == "cuda" else "cpu",
             threads=self.threads,
-            base_sha256=self.base.digest,
+            base_sha256=self.start.digest,
             trains=self.does_not_train_because is None,
             does_not_train_because=self.does_not_train_because,
             tests_other_models=self.site.settings.policy.test_other_models,
@@ -240,7 +245,7 @@ class Participant:
         started = time.perf_counter()
         torch.set_num_threads(self.threads)
         stage = self.schedule.stage(request.round)
-        network = self.global_model(request.manifest, packed, stage, request.round)
+        network = self._received(request.manifest, packed, stage, request.round)
         monitoring = self._monitoring(network)
         if self.does_not_train_because:
             self.link.skip(request.manifest)
@@ -306,8 +311,9 @@ class Participant:
     # Parts of these
 
     def _train(
-        self, network: ResNet, round_: int, moments: Mapping[str, Tensor]
+        self, network: nn.Module, round_: int, moments: Mapping[str, Tensor]
     ) -> TrainingFigures:
+        assert isinstance(network, ResNet)
         self.trained.record(self.experiment.identity, self.keys("train"))
         try:
             figures = train_round(
@@ -341,7 +347,8 @@ class Participant:
 
         return report
 
-    def _monitoring(self, network: ResNet) -> dict[str, Monitoring]:
+    def _monitoring(self, network: nn.Module) -> dict[str, Monitoring]:
+        assert isinstance(network, ResNet)
         validation = self.parts["validation"]
         logits = score(network, validation.images, device=self.device)
         found = {}
@@ -364,7 +371,14 @@ class Participant:
     ) -> ResNet:
         """The base with the received tensors in it, and with the site's own normalisation where
         the recipe keeps that local. A site that never trained has none: it uses the base's."""
-        network = copy.deepcopy(self.base.network)
+        network = self._received(manifest, packed, stage, round_)
+        assert isinstance(network, ResNet)
+        return network
+
+    def _received(
+        self, manifest: Manifest, packed: Packed | None, stage: Stage, round_: int
+    ) -> nn.Module:
+        network = copy.deepcopy(self.start.network)
         received = self.link.receive(manifest, packed, stage, round_)
         network.load_state_dict({k: torch.tensor(v) for k, v in received.items()}, strict=False)
         if self.experiment.recipe.batchnorm == "local":

@@ -264,7 +264,7 @@ def all_settings(model: type[Settings]) -> set[type[Settings]]:
 
 def test_no_part_of_an_experiment_takes_what_it_does_not_know() -> None:
     parts = all_settings(Experiment)
-    assert len(parts) == 9
+    assert len(parts) == 11
     assert all(m.model_config["extra"] == "forbid" and m.model_config["frozen"] for m in parts)
 
 
