@@ -202,7 +202,7 @@ def progression(
     from pydantic import ValidationError
 
     from fedrad.exchange.experiment import explain as in_words
-    from fedrad.models.progression.settings import ProgressionSettings
+    from fedrad.models.settings import ProgressionSettings
 
     from .problems import SiteProblem
     from .progression import prepare, simulate

@@ -4,6 +4,7 @@ import copy
 import importlib.metadata
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -33,6 +34,7 @@ from fedrad.models.ensemble import interpolate
 from fedrad.models.examples import Examples
 from fedrad.models.network import ResNet, local_tensors, stage_tensors
 from fedrad.models.optimizer import TooLittleMemoryError
+from fedrad.models.progression.opened import Opened
 from fedrad.models.settings import Stage
 from fedrad.models.training import TrainingFigures, score, train_round
 from fedrad.models.weight_files import WeightsError
@@ -48,6 +50,7 @@ from .log import site_log
 from .problems import SiteProblem
 from .settings import Site
 from .trained import TrainedUnits, check_lineage
+from .trajectories import Trajectories, generator_of
 
 ALL_THREADS = torch.get_num_threads()
 """What PyTorch takes of its own accord: all cores, or OMP_NUM_THREADS."""
@@ -181,6 +184,12 @@ class Participant:
             read_lineage(self.start.metadata), self.site.name, self.trained,
             {"test": self.keys("test"), "validation": self.keys("validation")},
         )  # fmt: skip
+        if self.generator is not None:
+            check_lineage(
+                read_lineage(self.generator.metadata), self.site.name, self.trained,
+                {"test": self.keys("test"), "validation": self.keys("validation")},
+                what="the generator",
+            )  # fmt: skip
         cohort, images, labels = self._loaded
         whose = None
         if self.experiment.unit == "image":
@@ -191,6 +200,28 @@ class Participant:
             )
             for part, index in self.rows.items()
         }
+
+    @cached_property
+    def generator(self) -> Opened | None:
+        """The generator of `recipe.progression`; None where no simulated image is asked for."""
+        experiment = self.experiment
+        if not experiment.recipe.progression.probability:
+            return None
+        return generator_of(
+            experiment.recipe.progression, experiment.outcomes, experiment.model.input
+        )
+
+    @cached_property
+    def training(self) -> Examples:
+        """The training examples, with simulated later steps where the recipe asks for them."""
+        examples = self.parts["train"]
+        if self.generator is None:
+            return examples
+        trajectories = Trajectories(
+            self.experiment.recipe.progression, self.generator, self.experiment.outcomes,
+            self.site.state / "progressions", self.device, self.log,
+        )  # fmt: skip
+        return replace(examples, later=trajectories.of(examples))
 
     def keys(self, part: Part) -> list[str]:
         """Pseudonyms of the patients of a part's units; they stay at the site."""
@@ -317,7 +348,7 @@ class Participant:
         self.trained.record(self.experiment.identity, self.keys("train"))
         try:
             figures = train_round(
-                network, self.parts["train"], self.schedule, round_, seed=self._seed(round_),
+                network, self.training, self.schedule, round_, seed=self._seed(round_),
                 device=self.device, moments=moments, store=self.activations,
                 progress=self._report_steps(),
             )  # fmt: skip

@@ -13,8 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from fedrad.models.optimizer import TooLittleMemoryError
 from fedrad.models.progression.iteration import progress
 from fedrad.models.progression.opened import Opened, open_generator
-from fedrad.models.progression.settings import ProgressionSettings
-from fedrad.models.settings import InputSettings
+from fedrad.models.settings import InputSettings, ProgressionSettings
 from fedrad.models.training import score
 from fedrad.models.weight_files import WeightsError, file_sha256
 

@@ -49,6 +49,19 @@ def cache_folder() -> Path:
     return Path(root) / "fedrad" / "weights"
 
 
+def find_file(name: str, sha256_: str, what: str) -> Path:
+    """A file of this name and SHA-256 in the folders that are looked in. Raises WeightsError."""
+    places = [folder / name for folder in folders()]
+    there = [place for place in places if place.is_file()]
+    if found := next((place for place in there if file_sha256(place) == sha256_), None):
+        return found
+    raise WeightsError(
+        f"{what} {name} with SHA-256 {sha256_} "
+        + (f"is not {there[0]}, which is another file" if there else "was not found")
+        + f": put it into {places[0].parent} (or name its folder in FEDRAD_WEIGHTS)"
+    )
+
+
 def find(settings: ModelSettings) -> Path:
     """The file of the named weights, its SHA-256 checked. Raises WeightsError."""
     name = file_name(settings)

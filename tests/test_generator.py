@@ -17,9 +17,9 @@ from fedrad.models.progression.network import (
     start_generator,
 )
 from fedrad.models.progression.opened import open_generator
-from fedrad.models.progression.settings import GeneratorSettings, ProgressionSettings
+from fedrad.models.progression.settings import GeneratorSettings
 from fedrad.models.progression.training import denoising_losses, draw, train_generator
-from fedrad.models.settings import InputSettings, ModelSettings
+from fedrad.models.settings import InputSettings, ModelSettings, ProgressionSettings
 from fedrad.models.weight_files import WeightsError, file_sha256, look_in
 
 CPU = torch.device("cpu")

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from fedrad.models.optimizer import TooLittleMemoryError
 from fedrad.models.progression.iteration import guided, progress
 from fedrad.models.progression.noise import Noise
-from fedrad.models.progression.settings import NoiseSettings, ProgressionSettings
+from fedrad.models.progression.settings import NoiseSettings
+from fedrad.models.settings import ProgressionSettings
 
 CPU = torch.device("cpu")
 NOISE = Noise(NoiseSettings())

@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 
 from fedrad.models.progression.iteration import progress
 from fedrad.models.progression.opened import open_generator
-from fedrad.models.progression.settings import ProgressionSettings
 from fedrad.models.progression.zoo import load_zoo
+from fedrad.models.settings import ProgressionSettings
 from fedrad.models.weight_files import WeightsError
 
 CPU = torch.device("cpu")

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..optimizer import TooLittleMemoryError
+from ..settings import ProgressionSettings
 from .noise import Noise
-from .settings import Prediction, ProgressionSettings
+from .settings import Prediction
 
 log = logging.getLogger("fedrad.models")
 

@@ -1,16 +1,14 @@
-"""What a person may set about a generator and about the editing of images. Imports no torch."""
+"""What a person may set about a generator. Imports no torch."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ..settings import Positive, Settings, Share
+from ..settings import Positive, Settings
 
 Prediction = Literal["epsilon", "v", "sample"]
 """What the network says of a noised image: its noise, its velocity (Salimans & Ho 2022,
 arXiv 2202.00512), or the image."""
-
-MaskKind = Literal["none", "lungs", "lungs-pspnet"]
 
 
 class NoiseSettings(Settings):
@@ -68,40 +66,3 @@ class GeneratorSettings(Settings):
     def factor(self) -> int:
         """Must divide the side of the image."""
         return int(self.patch * 2 ** (len(self.channels) - 1))
-
-
-class ProgressionSettings(Settings):
-    """How an image is edited step by step (Liang et al. 2023, arXiv 2309.11745). The defaults are
-    the published ones."""
-
-    images: int = Field(default=10, ge=1, le=100)
-    """N: edits after the image itself."""
-    strength: float = Field(default=0.5, gt=0.0, le=1.0)
-    """γ: share of the noise that each edit adds and takes away again."""
-    steps: int = Field(default=50, ge=1, le=1000)
-    """Denoising steps from pure noise; an edit takes γ times as many."""
-    guidance: float = Field(default=7.5, ge=0.0, le=100.0)
-    """Of classifier-free guidance; 0: no condition at all."""
-    outside: Share = 0.01
-    """β₁: how much of an edit stays outside the region."""
-    inside: Share = 0.75
-    """β₂: how much of it stays inside."""
-    mask: MaskKind = "lungs"
-    """The region: both lungs by a simple method or by torchxrayvision's network, or everything."""
-    seed: int = Field(default=0, ge=0, lt=2**31)
-    batch: int = Field(default=8, ge=1, le=1024)
-    """Images edited at once; halved, and said, where memory does not suffice."""
-
-    @model_validator(mode="after")
-    def _something_is_edited(self) -> "ProgressionSettings":
-        if self.edit_steps < 1:
-            raise ValueError(
-                f"strength = {self.strength:g} of steps = {self.steps} is less than one denoising "
-                "step: raise one of them"
-            )
-        return self
-
-    @property
-    def edit_steps(self) -> int:
-        """Denoising steps of one edit, γ·steps."""
-        return round(self.strength * self.steps)
