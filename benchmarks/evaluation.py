@@ -9,12 +9,13 @@ Each prints Markdown. All is simulated from seeds; nothing is read.
 """
 
 import argparse
-import json
 import resource
 import sys
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import sklearn
@@ -31,9 +32,11 @@ from fedrad.client.folds import CrossValidation
 from fedrad.exchange.experiment import Experiment
 from fedrad.server.comparisons import comparisons, subgroups
 from fedrad.server.figures import Tested, cells, overall
+from fedrad.server.report import write_report
 from fedrad.server.statistics.auroc import site_estimate, within_site, worst
 from fedrad.server.statistics.differences import difference
 from fedrad.server.statistics.new_site import new_site
+from fedrad.server.summary import Provenance, Round, SiteRound, Summary
 
 Floats = NDArray[np.float64]
 OPEN = Disclosure(minimum_units=1, minimum_bin=3)
@@ -140,6 +143,11 @@ def coverage(repeats: int) -> None:
             f"mean of 5 folds, one site of {positives} positives, {2 * positives} negatives",
             lambda truth, n=positives: lambda rng: _folds_hold(rng, n, truth),
         )
+    for positives in (40, 100, 200):
+        row(
+            f"half of such a site as a group, {positives // 2} positives in it",
+            lambda truth, n=positives: lambda rng: _folds_hold(rng, n, truth, group=True),
+        )
     for sites in (4, 6, 12):
         row(
             f"a new site, foretold from {sites} sites that differ (τ 0.3)",
@@ -212,17 +220,24 @@ def _paired_holds(rng: np.random.Generator, positives: int, truth: float) -> boo
     return None if interval is None else interval[0] <= 0 <= interval[1]
 
 
-def _folds_hold(rng: np.random.Generator, positives: int, truth: float) -> bool:
-    """Five folds whose models are equally good but score on scales of their own."""
+def _folds_hold(
+    rng: np.random.Generator, positives: int, truth: float, *, group: bool = False
+) -> bool | None:
+    """Five folds whose models are equally good but score on scales of their own; of all units, or
+    of a group drawn by a coin."""
     data, folds = normals(rng, positives, 2 * positives, truth), []
     patients = np.arange(len(data.labels))
     for fold in range(5):
         own = patients % 5 == fold  # labels are sorted: each fold has its share of both classes
         logits = (data.logits[own] * rng.uniform(0.5, 2) + rng.normal())[:, None]
-        folds.append(Scored(data.labels[own][:, None], patients[own], {"global": logits}))
-    release_ = CrossValidation(["y"], OPEN, "local:a").release(folds, ["global"], {})
-    estimate = site_estimate(release_.scores[0], 0.95)
-    assert estimate is not None
+        sides = {"side": rng.integers(0, 2, len(logits))} if group else {}
+        labels = data.labels[own][:, None]
+        folds.append(Scored(labels, patients[own], {"global": logits}, sides))
+    named = {"side": ("left", "right")} if group else {}
+    release_ = CrossValidation(["y"], OPEN, "local:a", named).release(folds, ["global"], {})
+    estimate = site_estimate((release_.subgroups if group else release_.scores)[0], 0.95)
+    if estimate is None:
+        return None
     return estimate.interval[0] <= truth <= estimate.interval[1]
 
 
@@ -261,19 +276,47 @@ def size(sites: int = 30, outcomes: int = 5, units: int = 300) -> None:
         sent.append(len(releases[name].model_dump_json()))
     started = time.perf_counter()
     tested = Tested(releases, operating=shared)
-    everything = [
-        *cells(tested, models, plan), *overall(tested, models, plan), *comparisons(tested, plan),
-        *subgroups(tested, plan)[0],
-    ]  # fmt: skip
+    found, gaps = subgroups(tested, plan)
+    parts = {
+        "cells": cells(tested, models, plan), "overall": overall(tested, models, plan),
+        "comparisons": comparisons(tested, plan), "subgroups": found, "gaps": gaps,
+    }  # fmt: skip
     seconds = time.perf_counter() - started
-    text = json.dumps([part.model_dump(mode="json") for part in everything])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    number = sum(map(len, parts.values()))
     print(f"{sites} sites × {outcomes} outcomes × {len(models)} models, {units} test units a site")
     print(f"a site: {np.median(at_site):.1f} s, {np.median(sent) / 1e3:.0f} kB released")
-    print(
-        f"the coordinator: {seconds:.1f} s for {len(everything):,} parts, {len(text) / 1e6:.1f} MB"
-    )
-    print(f"peak memory of all this in one process: {peak:.2f} GiB")
+    print(f"the coordinator: {seconds:.1f} s for {number:,} parts; peak memory {peak():.2f} GiB")
+    auroc = dict.fromkeys(columns, 0.7)
+    in_round = {n: SiteRound(status="ok", seconds=60.0, units=84, loss=0.5, auroc=auroc)
+                for n in names}  # fmt: skip
+    rounds = [
+        Round(round=r, stage="all", seconds=60.0, bytes_to_sites=0, bytes_from_sites=0,
+              sites=in_round) for r in range(1, 31)
+    ]  # fmt: skip
+    summary = Summary(
+        experiment=plan.model_dump(mode="json"), evaluation_sha256=plan.evaluation_sha256,
+        status="completed", models=models, sites=names, rounds=rounds, **parts,
+        provenance=Provenance(
+            fedrad="", flwr="", torch="", base_sha256="", base_description="", model_sha256=None,
+            started="", finished="",
+        ),
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        started = time.perf_counter()
+        summary.write(folder)
+        written = time.perf_counter() - started
+        started = time.perf_counter()
+        page = write_report(folder)
+        drawn = time.perf_counter() - started
+        sizes = [(folder / f).stat().st_size / 1e6 for f in ("summary.json", page.name)]
+    print(f"summary.json: {sizes[0]:.1f} MB, written in {written:.1f} s")
+    print(f"report.html: {sizes[1]:.1f} MB, drawn in {drawn:.1f} s; peak memory {peak():.2f} GiB")
+
+
+def peak() -> float:
+    """Largest resident memory of this process so far, GiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fedrad.client.images import read_image
+from fedrad.client.images import InputSettings, read_radiograph
 from fedrad.models.activations import Store
 from fedrad.models.augment import augment, cutmix
 from fedrad.models.examples import Examples
@@ -43,6 +43,11 @@ ROUND_OF = {"probe": 0, "layer4": 12, "layer3": 16, "layer2": 22}
 WEIGHT_OF = {"probe": 12, "layer4": 4, "layer3": 6, "layer2": 8}
 WAYS = ("straightforward", "requires_grad", "fresh draws", "pool, cold", "pool, warm")
 CPU = torch.device("cpu")
+
+
+def read_image(file: Path, size: int) -> np.ndarray:
+    """The picture of a file, (size, size)."""
+    return read_radiograph(file.read_bytes(), InputSettings(size=size)).picture
 
 
 def main() -> None:

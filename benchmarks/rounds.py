@@ -13,10 +13,12 @@ import argparse
 import csv
 import re
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -161,11 +163,14 @@ def memory(counts: list[int], rounds: int) -> None:
     print("| sites | ServerApp, MiB | SuperLink, MiB | seconds a round |")
     print("| ---: | ---: | ---: | ---: |")
     for count in counts:
-        with folder() as root, own_flower({"OMP_NUM_THREADS": "1"}) as flower:
+        with (
+            folder() as root,
+            own_flower({"OMP_NUM_THREADS": "1"}) as flower,
+            ExitStack() as stack,
+        ):
             flower.start_superlink()
-            for number in range(count):
-                node = {"name": f"s{number:02}", "base": digest}
-                flower.start_supernode(f"s{number:02}", node, stock=True)
+            nodes = [sys.executable, HERE / "idle" / "nodes.py", flower.address, str(count), digest]
+            stack.callback(subprocess.Popen(nodes).kill)
             named = ", ".join(f'"s{n:02}"' for n in range(count))
             full = text.replace("quorum = 2", f"quorum = {count}\nsites = [{named}]")
             out = root / "out"

@@ -10,12 +10,15 @@ import importlib.metadata
 import json
 import logging
 import os
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
-from flwr.app import Context, Message, RecordDict
+from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from fedrad.exchange.encoding import Packed
@@ -33,6 +36,7 @@ from fedrad.exchange.messages import (
     Refusal,
     ReleaseRequest,
     Reply,
+    Request,
     RoundRequest,
     ScoreRequest,
     ValidationRequest,
@@ -42,9 +46,10 @@ from fedrad.exchange.messages import (
 )
 
 from .generating import participant_of
-from .ledger import Ledger
+from .ledger import LEDGER, Ledger
 from .log import site_log
 from .participant import Participant
+from .policy import LARGEST_TEXT, admit
 from .problems import SiteProblem
 from .scoring import Scoring
 from .settings import Site, open_site
@@ -54,7 +59,7 @@ SITES_VARIABLE = "FEDRAD_SIMULATED_SITES"
 """Environment of a simulation on one machine: JSON list of node configurations. Set on the
 machine itself, so a coordinator cannot point a real site elsewhere."""
 
-Answer = Callable[[Participant, RecordDict], tuple[Reply, Packed | None]]
+R = TypeVar("R", bound=Request)
 
 app = ClientApp()
 
@@ -62,24 +67,23 @@ app = ClientApp()
 @app.query(READY.split(".")[1])
 def ready(message: Message, context: Context) -> Message:
     """Can the site take part, and with what?"""
-    return _answer(message, context, _ready)
+    return _answer(
+        message, context, ReadyRequest, lambda participant, _, __: (participant.ready(), None)
+    )
 
 
 @app.train(ROUND.split(".")[1])
 def train(message: Message, context: Context) -> Message:
     """One round: evaluate the global model, train it, return the update."""
-    return _answer(
-        message, context,
-        lambda participant, record: participant.round(*from_record(record, RoundRequest)),
-    )  # fmt: skip
+    return _answer(message, context, RoundRequest, Participant.round)
 
 
 @app.train(BASELINE.split(".")[1])
 def baseline(message: Message, context: Context) -> Message:
     """Train the site's local-only model."""
     return _answer(
-        message, context,
-        lambda participant, record: participant.baseline(from_record(record, BaselineRequest)[0]),
+        message, context, BaselineRequest,
+        lambda participant, request, _: participant.baseline(request),
     )  # fmt: skip
 
 
@@ -87,10 +91,8 @@ def baseline(message: Message, context: Context) -> Message:
 def validation(message: Message, context: Context) -> Message:
     """Evaluate mixtures of the global model and the base on the validation patients."""
     return _answer(
-        message, context,
-        lambda participant, record: (
-            participant.validation(*from_record(record, ValidationRequest)), None
-        ),
+        message, context, ValidationRequest,
+        lambda participant, request, packed: (participant.validation(request, packed), None),
     )  # fmt: skip
 
 
@@ -98,10 +100,8 @@ def validation(message: Message, context: Context) -> Message:
 def score(message: Message, context: Context) -> Message:
     """Score a model on validation or test patients; the scores stay."""
     return _answer(
-        message, context,
-        lambda participant, record: (
-            Scoring(participant).score(*from_record(record, ScoreRequest)), None
-        ),
+        message, context, ScoreRequest,
+        lambda participant, request, packed: (Scoring(participant).score(request, packed), None),
     )  # fmt: skip
 
 
@@ -109,61 +109,106 @@ def score(message: Message, context: Context) -> Message:
 def release(message: Message, context: Context) -> Message:
     """Release figures of the models that were scored."""
     return _answer(
-        message, context,
-        lambda participant, record: (
-            Scoring(participant).release(from_record(record, ReleaseRequest)[0]), None
-        ),
+        message, context, ReleaseRequest,
+        lambda participant, request, _: (Scoring(participant).release(request), None),
     )  # fmt: skip
 
 
-def _ready(participant: Participant, record: RecordDict) -> tuple[Reply, None]:
-    """Before any work: do coordinator and site understand each other?"""
-    theirs, ours = from_record(record, ReadyRequest)[0].fedrad, importlib.metadata.version("fedrad")
-    if not same_minor(ours, theirs):
-        raise SiteProblem(
-            "version", f"this site runs fedrad {ours}, the coordinator {theirs}: install the same"
-        )
-    return participant.ready(), None
+@dataclass
+class _Visit:
+    """What is known of a visit while it lasts."""
+
+    experiment: str
+    state: Path | None
+    log: logging.Logger
+    request: Request | None = None
+    seconds: float = 0.0
 
 
-def _answer(message: Message, context: Context, answer: Answer) -> Message:
+def _answer(
+    message: Message,
+    context: Context,
+    kind: type[R],
+    answer: Callable[[Participant, R, Packed | None], tuple[Reply, Packed | None]],
+) -> Message:
     """Run an answer; record in the ledger what it says; send that and nothing else.
 
     Whatever goes wrong, one word of a fixed list leaves the site. The story stays in its log.
     """
-    site: Site | None = None
+    visit = _Visit(
+        f"run {message.metadata.run_id}", _state(context), logging.getLogger("fedrad.site")
+    )
     packed: Packed | None = None
     reply: Reply
-    experiment = f"run {message.metadata.run_id}"
-    log = logging.getLogger("fedrad.site")
     try:
-        site = _site(context)
-        log = site_log(site.name, site.state)
-        participant = _participant(site, str(context.run_config["experiment"]))
-        experiment = participant.experiment.name
-        works = message.metadata.message_type != READY
-        with turn(participant.device, log) if works else nullcontext():
-            reply, packed = answer(participant, message.content)
+        reply, packed = _visited(visit, message, context, kind, answer)
     except SiteProblem as problem:
-        log.error("%s", problem)
+        visit.log.error("%s", problem)
         reply = Refusal(reason=problem.reason)
     except ExperimentError as error:
-        log.error("experiment not understood: %s", error)
+        visit.log.error("experiment not understood: %s", error)
         reply = Refusal(reason="experiment")
     except MessageError as error:
-        log.error("request not understood: %s", error)
+        visit.log.error("request not understood: %s", error)
         reply = Refusal(reason="request")
     except Exception:
-        log.exception("unexpected error")
+        visit.log.exception("unexpected error")
         reply = Refusal(reason="internal")
     try:
-        if site is not None:
-            size = 0 if packed is None else packed.nbytes
-            Ledger(site.state / "ledger.jsonl").record(experiment, reply, size)
+        if visit.state is not None:
+            Ledger(visit.state / LEDGER).record(
+                visit.experiment, reply, packed, asked=visit.request, seconds=visit.seconds
+            )
     except Exception:  # its text would leave: Flower sends the exceptions of an app to the server
-        log.exception("the ledger cannot be written, so nothing leaves")
+        visit.log.exception("the ledger cannot be written, so nothing leaves")
         reply, packed = Refusal(reason="internal"), None
     return Message(to_record(reply, packed), reply_to=message)
+
+
+def _visited(
+    visit: _Visit,
+    message: Message,
+    context: Context,
+    kind: type[R],
+    answer: Callable[[Participant, R, Packed | None], tuple[Reply, Packed | None]],
+) -> tuple[Reply, Packed | None]:
+    """The answer to a message, once the site's policy has let it in."""
+    request, received = from_record(message.content, kind)
+    visit.request = request
+    site = _site(context)
+    visit.state = site.state
+    visit.log = site_log(site.name, site.state)
+    if isinstance(request, ReadyRequest):
+        _check_version(request)
+    text = str(context.run_config["experiment"])
+    if len(text) > LARGEST_TEXT:
+        raise SiteProblem("experiment", f"the experiment's text has {len(text)} characters")
+    experiment = parse_experiment(text)
+    visit.experiment = experiment.name
+    admit(site, experiment, text, request, Ledger(site.state / LEDGER))
+    participant = _participant(site, text)
+    works = not isinstance(request, ReadyRequest)
+    with turn(participant.device, visit.log) if works else nullcontext():
+        started = time.perf_counter()
+        try:
+            return answer(participant, request, received)
+        finally:
+            visit.seconds = time.perf_counter() - started
+
+
+def _check_version(request: ReadyRequest) -> None:
+    """Before any work: do coordinator and site understand each other?"""
+    theirs, ours = request.fedrad, importlib.metadata.version("fedrad")
+    if not same_minor(ours, theirs):
+        raise SiteProblem(
+            "version", f"this site runs fedrad {ours}, the coordinator {theirs}: install the same"
+        )
+
+
+def _state(context: Context) -> Path | None:
+    """Where this node keeps its ledger, as far as that is known without its site.toml."""
+    state = context.node_config.get("state")
+    return Path(str(state)) if state else None
 
 
 def _site(context: Context) -> Site:

@@ -4,6 +4,7 @@ A Flower bundle is code chosen by whoever starts a run. fedrad's holds none: it 
 the fedrad that the site installed. Anything else is refused, whoever sent it.
 """
 
+import re
 import tomllib
 import zipfile
 from io import BytesIO
@@ -15,9 +16,23 @@ LARGEST = 64 * 1024
 """Bytes a file of a bundle may unpack to."""
 
 
+NAME, PUBLISHER, VERSION = "fedrad-bundle", "fedrad", r"[0-9A-Za-z.+-]{1,40}"
+"""Of these Flower makes the name of the folder that it unpacks into."""
+
+FORM = "a bundle of another form than fedrad's"
+MORE = "the bundle holds files that fedrad's does not"
+LARGE = "the bundle holds a file larger than fedrad's"
+UNREADABLE = "the bundle cannot be read"
+OTHER_APPS = "the bundle names other apps than fedrad's"
+OTHER_NAME = "the bundle has another name than fedrad's"
+PACKAGES = "the bundle asks for packages to be installed"
+NOT_UNPACKED = "the bundle cannot be unpacked at the site"
+REFUSALS = (FORM, MORE, LARGE, UNREADABLE, OTHER_APPS, OTHER_NAME, PACKAGES, NOT_UNPACKED)
+"""All that a coordinator is told of why a bundle is not run."""
+
+
 class BundleNotApprovedError(Exception):
-    """A bundle that is not fedrad's. The text goes to the coordinator: it tells nothing of the
-    site."""
+    """A bundle that is not fedrad's. The text, one of REFUSALS, goes to the coordinator."""
 
 
 def approve(content: bytes) -> None:
@@ -28,19 +43,23 @@ def approve(content: bytes) -> None:
             held = bundle.infolist()
             names = [file.filename for file in held]
             if len(set(names)) != len(names) or "pyproject.toml" not in names:
-                raise BundleNotApprovedError("a bundle of another form than fedrad's")
+                raise BundleNotApprovedError(FORM)
             if set(names) - FILES:
-                raise BundleNotApprovedError("the bundle holds files that fedrad's does not")
+                raise BundleNotApprovedError(MORE)
             if any(file.file_size > LARGEST for file in held):
-                raise BundleNotApprovedError("the bundle holds a file larger than fedrad's")
+                raise BundleNotApprovedError(LARGE)
             project = tomllib.loads(bundle.read("pyproject.toml").decode("utf-8"))
-            components = project["tool"]["flwr"]["app"]["components"]
-            dependencies = project["project"].get("dependencies")
+            flower, about = project["tool"]["flwr"]["app"], project["project"]
+            components, dependencies = flower["components"], about.get("dependencies")
+            named = (about["name"], flower["publisher"]) == (NAME, PUBLISHER)
+            named = named and re.fullmatch(VERSION, about["version"]) is not None
     except BundleNotApprovedError:
         raise
     except Exception:  # whatever a hostile archive makes its readers raise, its text tells nobody
-        raise BundleNotApprovedError("the bundle cannot be read") from None
+        raise BundleNotApprovedError(UNREADABLE) from None
     if components != APPS:
-        raise BundleNotApprovedError("the bundle names other apps than fedrad's")
+        raise BundleNotApprovedError(OTHER_APPS)
+    if not named:
+        raise BundleNotApprovedError(OTHER_NAME)
     if dependencies:
-        raise BundleNotApprovedError("the bundle asks for packages to be installed")
+        raise BundleNotApprovedError(PACKAGES)

@@ -2,6 +2,8 @@
 
 import json
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,16 @@ from rich.table import Table
 
 from fedrad.exchange.experiment import Experiment
 
-from .cohort.checks import Check, Finding, Result, run
+from .cohort.checks import RANK, Check, Finding, Result, run
 from .cohort.inspection import Inspection, inspect
 from .cohort.page import render
+from .machine import check_machine
 from .problems import SiteProblem
 from .settings import Site
 
 MARKS = {"information": "[dim]i[/]", "warning": "[yellow]![/]", "refused": "[bold red]x[/]"}
+WORDS = {"information": "[green]OK[/]      ", "warning": "[yellow]warning[/] ",
+         "refused": "[bold red]failure[/] "}  # fmt: skip
 LISTED = 5
 
 
@@ -42,6 +47,9 @@ def check_site(
     Raises SiteProblem where there is nothing to inspect.
     """
     logging.getLogger("fedrad").setLevel(logging.ERROR)  # findings say it better
+    machine = check_machine(site)
+    if not as_json:
+        show_machine(machine, Console(highlight=False))
     screen = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
                TimeRemainingColumn())  # fmt: skip
@@ -59,10 +67,24 @@ def check_site(
     if experiment is not None:
         found = _with_readiness(found, site, experiment)
     if as_json:
+        found = replace(found, results=[*machine, *found.results])
+    if as_json:
         print(json.dumps(found.to_json(), indent=1))
     else:
         show(found, page, least, Console(highlight=False))
-    return found.status
+    return max(found.status, *(RANK[result.severity] for result in machine))
+
+
+def show_machine(results: Sequence[Result], console: Console) -> None:
+    """Print what was found of this machine and its way to the coordinator, a line each."""
+    for result in results:
+        for finding in result.findings:
+            severity = finding.severity or result.severity
+            console.print(WORDS[severity], end=" ")
+            console.print(f"{result.name}: {finding.text}", markup=False, soft_wrap=True)
+        if result.severity != "information":
+            console.print(f"         → {result.remedy}", markup=False, soft_wrap=True)
+    console.print()
 
 
 def _with_readiness(found: Inspection, site: Site, experiment: Experiment) -> Inspection:
@@ -77,9 +99,8 @@ def _with_readiness(found: Inspection, site: Site, experiment: Experiment) -> In
         )
     except SiteProblem as error:
         problem = error
-    given = {field: getattr(found, field) for field in found.__dataclass_fields__}
-    given |= {"readiness": readiness, "results": [*found.results, run(TakingPart(), problem)]}
-    return Inspection(**given)
+    results = [*found.results, run(TakingPart(), problem)]
+    return replace(found, readiness=readiness, results=results)
 
 
 def show(found: Inspection, page: Path, least: int, console: Console) -> None:

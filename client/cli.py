@@ -12,6 +12,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from . import officer
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -19,6 +21,8 @@ app = typer.Typer(
     help="One hospital in a federation. Research use only; not a medical device.",
 )
 Folder = Annotated[Path, typer.Argument(help="The site's folder.")]
+app.command()(officer.ledger)
+app.command()(officer.approve)
 
 
 @app.command()
@@ -240,30 +244,6 @@ def progression(
     raise SystemExit(1 if unusable else 0)
 
 
-@app.command()
-def ledger(
-    folder: Folder = Path("."),
-    name: Annotated[
-        str | None, typer.Option(help="Site name, where there is no site.toml.")
-    ] = None,
-) -> None:
-    """Show all that left this site, and verify that nothing was removed from the record."""
-    from .ledger import Ledger
-    from .problems import SiteProblem
-    from .settings import open_site
-
-    try:
-        entries = Ledger(open_site(folder, name=name).state / "ledger.jsonl").entries()
-    except (SiteProblem, ValueError) as problem:
-        _fail(str(problem))
-    for entry in entries:
-        kind = entry["message"]["kind"]
-        weights = f"{entry['tensor_bytes']} bytes of weights"
-        print(f"{entry['time']}  {entry['experiment']}  {kind}, {weights}")
-    print(f"{len(entries)} messages; the chain is whole")
-
-
-@app.command()
 def join(
     invitation: Annotated[Path, typer.Argument(help="File that the coordinator sent.")],
     folder: Folder = Path("."),

@@ -25,11 +25,14 @@ class Disclosure:
     released; that a class is absent is told, as it is what makes a site a one-class site. No bin of
     a histogram holds fewer than `minimum_bin` patients. With `epsilon` above 0 no exact figure of
     scores leaves: histograms carry noise (`noisy_histogram`), each at the cost of `epsilon`.
+    `histograms`, `subgroups`: whether histograms, and figures of groups, leave at all.
     """
 
     minimum_units: int
     minimum_bin: int
     epsilon: float = 0.0
+    histograms: bool = True
+    subgroups: bool = True
 
     def withheld(self, units: Units) -> Missing | None:
         """Why nothing may be said about some units; None if it may."""

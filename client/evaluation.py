@@ -20,10 +20,10 @@ from fedrad.exchange.figures import (
     Scores,
     Subgroup,
 )
-from fedrad.exchange.histogram import CELLS, Histogram, cells_of
-from fedrad.models.calibration import Calibration, fit
+from fedrad.exchange.histogram import Histogram
 
 from . import figures
+from .choices import Choices, choose
 from .cohort.spreadsheet import number
 from .disclosure import Disclosure
 from .figures import Labels, Logits, Patients, Units, known
@@ -41,14 +41,6 @@ class Scored:
     patients: Patients | None
     logits: Mapping[ModelName, Logits]
     groups: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Choices:
-    """What a site's own validation units choose for one model and outcome."""
-
-    threshold: int
-    calibration: Calibration
 
 
 class Evaluation:
@@ -109,11 +101,14 @@ class Evaluation:
         guest = model.startswith("local:") and model != self.own
         there, some = known(units.labels[:, k], units.patients)
         missing = "not run" if np.isnan(raw).any() else self.disclosure.withheld(some)
-        if missing is None and noise and (guest or units.patients is not None):
+        closed = guest or units.patients is not None or not self.disclosure.histograms
+        if missing is None and noise and closed:  # all that noise protects is a histogram
             missing = "declined"
         if missing:
             return Scores(model=model, outcome=outcome, missing=missing)
         raw = raw[there]
+        if not guest and not self.disclosure.histograms:
+            return self._exact(model, outcome, raw, some, histogram_missing="declined")
         thresholds = [chooser.threshold for chooser in (common, chosen) if chooser is not None]
         histogram = self.disclosure.histogram(raw, some, thresholds)
         if noise:
@@ -122,17 +117,7 @@ class Evaluation:
                 positives=max(0, histogram.total_positives),
                 negatives=max(0, histogram.total_negatives),
             )  # fmt: skip
-        positives = int(some.positive.sum())
-        found = Scores(
-            model=model,
-            outcome=outcome,
-            positives=positives,
-            negatives=len(raw) - positives,
-            auroc=figures.auroc(raw, some) if some.both else None,
-            variance=figures.auroc_variance(raw, some) if some.both else None,
-            average_precision=figures.average_precision(raw, some) if some.both else None,
-            missing=None if some.both else "one class",
-        )
+        found = self._exact(model, outcome, raw, some)
         if guest:
             return found
         own = {
@@ -142,6 +127,24 @@ class Evaluation:
         probabilities = self.probabilities(raw, some, histogram, common, chosen)
         return found.model_copy(
             update={"histogram": histogram, "probabilities": probabilities, **own}
+        )
+
+    @staticmethod
+    def _exact(
+        model: ModelName, outcome: str, raw: Logits, units: Units,
+        histogram_missing: Missing | None = None,
+    ) -> Scores:  # fmt: skip
+        positives = int(units.positive.sum())
+        return Scores(
+            model=model,
+            outcome=outcome,
+            positives=positives,
+            negatives=len(raw) - positives,
+            auroc=figures.auroc(raw, units) if units.both else None,
+            variance=figures.auroc_variance(raw, units) if units.both else None,
+            average_precision=figures.average_precision(raw, units) if units.both else None,
+            histogram_missing=histogram_missing,
+            missing=None if units.both else "one class",
         )
 
     def probabilities(
@@ -170,22 +173,15 @@ class Evaluation:
         )
 
     def choices(self, validation: Scored, model: ModelName, k: int) -> Choices | None:
-        """The site's own threshold (largest sensitivity + specificity, Youden 1950) and calibration
-        from its validation units; None where these may not speak or lack a class."""
+        """The site's own threshold and calibration from its validation units; None where these may
+        not speak or lack a class."""
         if model not in validation.logits or self.disclosure.epsilon:
             return None
         raw = validation.logits[model][:, k]
         there, units = known(validation.labels[:, k], validation.patients)
         if np.isnan(raw).any() or self.disclosure.withheld(units) or not units.both:
             return None
-        raw, positive = raw[there], units.positive
-        cells = cells_of(raw)
-        p = np.concatenate([[0], np.bincount(cells[positive], minlength=CELLS).cumsum()])
-        n = np.concatenate([[0], np.bincount(cells[~positive], minlength=CELLS).cumsum()])
-        gain = n / n[-1] - p / p[-1]
-        best = np.flatnonzero(np.isclose(gain, gain.max()))
-        calibration = fit(raw, positive.astype(float), (~positive).astype(float))
-        return Choices(int(best[len(best) // 2]), calibration)
+        return choose(raw[there], units)
 
     def comparisons(self, units: Scored, models: Sequence[ModelName]) -> list[Comparison]:
         """The global model minus the site's own, and minus the base, where they were asked for."""
@@ -220,6 +216,12 @@ class Evaluation:
         for column, named in self.subgroups.items():
             among = len(named) + (0 if isinstance(named[0], str) else 1)
             for k, outcome in enumerate(self.outcomes):
+                if not self.disclosure.subgroups:
+                    found += [
+                        Subgroup(outcome=outcome, column=column, group=g, missing="declined")
+                        for g in range(among)
+                    ]
+                    continue
                 there, some = known(units.labels[:, k], units.patients)
                 groups, raw = units.groups[column][there], units.logits["global"][there, k]
                 told = set() if self.disclosure.withheld(some) else self.disclosure.groups(

@@ -4,27 +4,39 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fedrad.exchange.figures import Comparison, Missing, ModelName, Release, Scores
+from fedrad.exchange.experiment import Groups, group_names
+from fedrad.exchange.figures import Comparison, Missing, ModelName, Release, Scores, Subgroup
 
 from . import figures
 from .disclosure import Disclosure
 from .evaluation import Scored
 from .figures import Logits, Patients, Units, known
+from .out_of_fold import out_of_fold, together
 
 
 @dataclass(frozen=True)
 class _Fold:
-    """A fold's units with a known outcome, whose they are, and the scores of one model or two."""
+    """A fold's units with a known outcome, whose they are, the scores of one model or two, and
+    column -> group of each unit."""
 
     units: Units
     patients: Patients
     logits: list[Logits]
+    groups: Mapping[str, NDArray[np.int64]]
+
+    def of(self, column: str, group: int) -> "_Fold":
+        """The same of one group."""
+        inside = self.groups[column] == group
+        return _Fold(
+            self.units.of(inside), self.patients[inside], [z[inside] for z in self.logits], {}
+        )
 
 
 class CrossValidation:
     """The release of a site over all folds. `outcomes`: of the experiment; `own`: name of the
-    site's local-only model.
+    site's local-only model; `subgroups`: column -> its groups.
 
     AUROC is the mean of the folds' AUROCs, its variance from the influence of each patient on that
     mean (LeDell, Petersen & van der Laan 2015, Electronic Journal of Statistics 9:1583), summed
@@ -32,24 +44,30 @@ class CrossValidation:
     patients of all folds together; a fold's own AUROC is told where its patients alone pass it.
     """
 
-    def __init__(self, outcomes: Sequence[str], disclosure: Disclosure, own: ModelName) -> None:
+    def __init__(
+        self, outcomes: Sequence[str], disclosure: Disclosure, own: ModelName,
+        subgroups: Mapping[str, Groups] | None = None,
+    ) -> None:  # fmt: skip
         self.outcomes = outcomes
         self.disclosure = disclosure
         self.own = own
+        self.subgroups = subgroups or {}
 
     def release(
         self,
         folds: Sequence[Scored],
         models: Sequence[ModelName],
         why_missing: Mapping[ModelName, Missing],
+        validation: Sequence[Scored] = (),
     ) -> Release:
         """All that leaves. `folds`: test units of each fold, their patients numbered alike.
-        `why_missing`: why a model asked for has no scores."""
+        `why_missing`: why a model asked for has no scores. `validation`: validation units of the
+        folds of the first division, which come first."""
         outcomes = range(len(self.outcomes))
         return Release(
             part="test",
             scores=[
-                self._scores(folds, m, k, why_missing.get(m, "not run"))
+                self._scores(folds, validation, m, k, why_missing.get(m, "not run"))
                 for m in models for k in outcomes
             ],
             comparisons=[
@@ -57,13 +75,19 @@ class CrossValidation:
                 for other in (self.own, "base") if other in models
                 for k in outcomes
             ],
+            subgroups=[s for k in outcomes for s in self._of_groups(folds, k)]
+            if "global" in models and not self.disclosure.epsilon else [],
         )  # fmt: skip
 
-    def _scores(self, folds: Sequence[Scored], model: ModelName, k: int, why: Missing) -> Scores:
+    def _scores(
+        self, folds: Sequence[Scored], validation: Sequence[Scored], model: ModelName, k: int,
+        why: Missing,
+    ) -> Scores:  # fmt: skip
         outcome, own = self.outcomes[k], _folds(folds, [model], k)
         if not own:
             return Scores(model=model, outcome=outcome, missing=why)
-        everybody = _together(own)
+        everybody = together([fold.units for fold in own])
+        guest = model.startswith("local:") and model != self.own  # gets its AUROC only, as ever
         if self.disclosure.epsilon:
             return Scores(model=model, outcome=outcome, missing="declined")
         if missing := self.disclosure.withheld(everybody):
@@ -72,6 +96,10 @@ class CrossValidation:
             model=model, outcome=outcome,
             positives=everybody.count_patients(everybody.positive),
             negatives=everybody.count_patients(~everybody.positive),
+            out_of_fold=out_of_fold(
+                _parts(folds[: len(validation)], model, k), _parts(validation, model, k),
+                self.disclosure,
+            ) if validation and not guest else None,
         )  # fmt: skip
         both = [fold for fold in own if fold.units.both]
         if not both:
@@ -90,7 +118,7 @@ class CrossValidation:
         the mean less the others tells theirs; else one more is left out."""
         told = {i for i, fold in enumerate(folds) if not self.disclosure.withheld(fold.units)}
         while told and len(told) < len(folds):
-            rest = _together([fold for i, fold in enumerate(folds) if i not in told])
+            rest = together([fold.units for i, fold in enumerate(folds) if i not in told])
             if not self.disclosure.withheld(rest):
                 break
             told.remove(min(told, key=lambda i: len(folds[i].units.labels)))
@@ -103,7 +131,7 @@ class CrossValidation:
             return empty.model_copy(update={"missing": "not run"})
         if self.disclosure.epsilon:
             return empty.model_copy(update={"missing": "declined"})
-        if missing := self.disclosure.withheld(_together(pairs)):
+        if missing := self.disclosure.withheld(together([pair.units for pair in pairs])):
             return empty.model_copy(update={"missing": missing})
         both = [fold for fold in pairs if fold.units.both]
         if not both:
@@ -115,6 +143,44 @@ class CrossValidation:
         found = {"difference": float(np.mean(apart)), "variance": _variance(both)}
         return empty.model_copy(update=found)
 
+    def _of_groups(self, folds: Sequence[Scored], k: int) -> list[Subgroup]:
+        """The global model in each group, where counts permit. Patients are compared within their
+        fold, under one model: folds weigh by their pairs, for few of a group are in each."""
+        own, found = _folds(folds, ["global"], k), []
+        for column, named in self.subgroups.items():
+            told = self._groups_told(own, column, len(group_names(named)))
+            for group in range(len(group_names(named))):
+                empty = Subgroup(outcome=self.outcomes[k], column=column, group=group)
+                if group not in told:
+                    found.append(empty.model_copy(update={"missing": "below minimum"}))
+                    continue
+                inside = [fold.of(column, group) for fold in own]
+                everybody = together([fold.units for fold in inside])
+                both = [fold for fold in inside if fold.units.both]
+                if not both:
+                    found.append(empty.model_copy(update={"missing": "one class"}))
+                    continue
+                sizes = [(int(f.units.positive.sum()), len(f.units.labels)) for f in both]
+                pairs = [positives * (total - positives) for positives, total in sizes]
+                aurocs = [figures.auroc(fold.logits[0], fold.units) for fold in both]
+                of_group = {
+                    "positives": everybody.count_patients(everybody.positive),
+                    "negatives": everybody.count_patients(~everybody.positive),
+                    "auroc": min(1.0, float(np.average(aurocs, weights=pairs))),
+                    "variance": _variance(both, pairs),
+                }
+                found.append(empty.model_copy(update=of_group))
+        return found
+
+    def _groups_told(self, folds: Sequence[_Fold], column: str, number: int) -> set[int]:
+        if not folds:
+            return set()
+        everybody = together([fold.units for fold in folds])
+        if self.disclosure.withheld(everybody):
+            return set()
+        groups = np.concatenate([fold.groups[column] for fold in folds])
+        return self.disclosure.groups(everybody, groups, number)
+
 
 def _folds(folds: Sequence[Scored], models: Sequence[ModelName], k: int) -> list[_Fold]:
     """The folds in which all these models were scored on outcome `k`."""
@@ -124,28 +190,28 @@ def _folds(folds: Sequence[Scored], models: Sequence[ModelName], k: int) -> list
         logits = [fold.logits[m][there, k] for m in models if m in fold.logits]
         assert units.patients is not None
         if len(logits) == len(models) and not any(np.isnan(z).any() for z in logits):
-            found.append(_Fold(units, units.patients, logits))
+            groups = {column: of_all[there] for column, of_all in fold.groups.items()}
+            found.append(_Fold(units, units.patients, logits, groups))
     return found
 
 
-def _together(folds: Sequence[_Fold]) -> Units:
-    return Units(
-        np.concatenate([fold.units.labels for fold in folds]),
-        np.concatenate([fold.patients for fold in folds]),
-    )
+def _parts(folds: Sequence[Scored], model: ModelName, k: int) -> list[tuple[Logits, Units]]:
+    return [(fold.logits[0], fold.units) for fold in _folds(folds, [model], k)]
 
 
-def _variance(folds: Sequence[_Fold]) -> float:
-    """Variance of the mean over folds of the AUROC of the first model, less that of the second."""
+def _variance(folds: Sequence[_Fold], weights: Sequence[float] | None = None) -> float:
+    """Variance of the weighted mean over folds (plain unless weights are given) of the AUROC of the
+    first model, less that of the second."""
+    share = np.ones(len(folds)) if weights is None else np.array(weights, float)
     influence, patients = [], []
-    for fold in folds:
+    for fold, weight in zip(folds, share / share.sum(), strict=True):
         deviation = figures.deviations(fold.logits[0], fold.units)
         for other in fold.logits[1:]:
             deviation = deviation - figures.deviations(other, fold.units)
         for of_class in (fold.units.positive, ~fold.units.positive):
             n = int(of_class.sum())
             small_sample = np.sqrt(n / (n - 1)) if n > 1 else 1.0  # as in a sample variance
-            influence.append(deviation[of_class] * small_sample / (n * len(folds)))
+            influence.append(weight * deviation[of_class] * small_sample / n)
             patients.append(fold.patients[of_class])
     whose = np.unique(np.concatenate(patients), return_inverse=True)[1]
     of_patients = np.bincount(whose, np.concatenate(influence))

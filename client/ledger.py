@@ -1,58 +1,209 @@
 """The site's own record of all that left it: append-only, each line chained to the one before."""
 
+import fcntl
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from fedrad.exchange.encoding import Packed
 from fedrad.exchange.wire import Wire
 
+LEDGER = "ledger.jsonl"
 START = "0" * 64
+_BLOCK = 64 * 1024
+
+Entry = dict[str, Any]
+
+
+class LedgerError(ValueError):
+    """A ledger that was changed, or cannot be read: nothing may leave before a person has looked.
+    The text names the line."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A whole ledger. `cut_off`: bytes of a last line that a crash cut off while it was written.
+    A message is sent after its line is on disk, so what that line was about did not leave."""
+
+    entries: list[Entry]
+    cut_off: int = 0
+    head: str = START
+    """Hash of the last line: noted elsewhere, it shows later that no line was removed."""
 
 
 class Ledger:
-    """`ledger.jsonl` in the site's state folder."""
+    """`ledger.jsonl` in the site's state folder, one line per message.
+
+    A line is on disk (fsync) before its message is sent. Writers of several processes take turns; a
+    line costs the same however long the ledger is.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def record(self, experiment: str, message: Wire, packed_bytes: int) -> None:
-        """Append one outgoing message, whole but for its tensors, before it is sent."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        entry: dict[str, Any] = {
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    def record(
+        self,
+        experiment: str,
+        message: Wire,
+        packed: Packed | None = None,
+        *,
+        asked: Wire | None = None,
+        seconds: float = 0.0,
+    ) -> None:
+        """Append one outgoing message before it is sent, whole but for its tensors.
+
+        `asked`: the request it answers. `sha256` is of what is sent: the message's JSON, then the
+        bytes of its tensors. Raises LedgerError where the last line was changed.
+        """
+        text = message.model_dump_json().encode()
+        digest = sha256(text)
+        if packed is not None:
+            digest.update(packed.data)
+        self.append({
             "experiment": experiment,
+            "asked": None if asked is None else asked.model_dump(
+                mode="json", exclude={"manifest", "operating"}, exclude_none=True
+            ),
             "message": message.model_dump(mode="json", exclude_none=True),
-            "tensor_bytes": packed_bytes,
-            "previous": self._last_hash(),
-        }
-        entry["hash"] = _hash(entry)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+            "message_bytes": len(text),
+            "tensor_bytes": 0 if packed is None else packed.nbytes,
+            "sha256": digest.hexdigest(),
+            "seconds": round(seconds, 3),
+        })  # fmt: skip
 
-    def entries(self) -> list[dict[str, Any]]:
-        """All entries, oldest first. Raises ValueError where the chain is broken."""
+    def append(self, entry: Entry) -> None:
+        """Append an entry; time and chain are added. What a crash cut off stays where it is, in a
+        line of its own, and its hash in the entry that follows."""
+        new = not self.path.exists()
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with self._locked() as file:
+            last, torn = _end_of(file)
+            start = b""
+            if torn:
+                start = b"\n"
+                if _parsed(torn):  # only the line's end was cut off
+                    last, torn = torn, b""
+            entry_before = None if last is None else _parsed(last)
+            if last is not None and entry_before is None:
+                raise LedgerError(f"{self.path}: its last line was changed")
+            previous = START if entry_before is None else str(entry_before["hash"])
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            whole: Entry = {"time": now, **entry}
+            if torn:
+                whole["cut_off"] = sha256(torn).hexdigest()
+            whole["previous"] = previous
+            whole["hash"] = _hash(whole)
+            line = start + json.dumps(whole).encode() + b"\n"
+            file.seek(0, os.SEEK_END)
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+        if new:
+            folder = os.open(self.path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+    def read(self) -> Record:
+        """The whole ledger, verified. Raises LedgerError where the chain is broken."""
         if not self.path.is_file():
-            return []
-        entries, previous = [], START
-        for number, line in enumerate(self.path.read_text("utf-8").splitlines(), start=1):
-            entry = json.loads(line)
-            stated = entry.pop("hash")
-            if entry["previous"] != previous or _hash(entry) != stated:
-                raise ValueError(
-                    f"{self.path}, line {number}: changed, or a line before it removed"
-                )
-            entries.append({**entry, "hash": stated})
-            previous = stated
-        return entries
+            return Record([])
+        lines = self.path.read_bytes().split(b"\n")
+        whole = _parsed(lines[-1]) is not None  # then only the line's end was cut off
+        cut_off = 0 if whole else len(lines.pop())
+        entries: list[Entry] = []
+        previous, torn = START, b""
+        for number, line in enumerate(lines, start=1):
+            entry = _parsed(line)
+            if entry is None:
+                if torn:
+                    raise self._broken(number)
+                torn = line
+                continue
+            of_torn = sha256(torn).hexdigest() if torn else None
+            own = {key: value for key, value in entry.items() if key != "hash"}
+            chained = entry["previous"] == previous and _hash(own) == entry["hash"]
+            if not chained or entry.get("cut_off") != of_torn:
+                raise self._broken(number)
+            entries.append(entry)
+            previous, torn = entry["hash"], b""
+        if torn:
+            raise self._broken(len(lines))
+        return Record(entries, cut_off, previous)
 
-    def _last_hash(self) -> str:
+    def entries(self) -> list[Entry]:
+        """All entries, oldest first. Raises LedgerError where the chain is broken."""
+        return self.read().entries
+
+    def since(self, moment: datetime) -> Iterator[Entry]:
+        """Entries from a moment on, newest first; reads no further back."""
         if not self.path.is_file():
-            return START
-        lines = self.path.read_text("utf-8").splitlines()
-        return str(json.loads(lines[-1])["hash"]) if lines else START
+            return
+        with self.path.open("rb") as file:
+            for line in _backwards(file):
+                entry = _parsed(line)
+                if entry is None:
+                    continue  # cut off
+                if datetime.fromisoformat(entry["time"]) < moment:
+                    return
+                yield entry
+
+    def _broken(self, number: int) -> LedgerError:
+        return LedgerError(
+            f"{self.path}, line {number}: changed, or a line before it removed. Keep the file as "
+            "it is, and find out who can write it; a copy from a backup shows what was changed"
+        )
+
+    @contextmanager
+    def _locked(self) -> Iterator[BinaryIO]:
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(descriptor, "r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # given back when the file is closed
+            yield file
 
 
-def _hash(entry: dict[str, Any]) -> str:
+def _parsed(line: bytes) -> Entry | None:
+    """The entry of a line; None for what is none."""
+    try:
+        entry = json.loads(line)
+        if all(isinstance(entry[key], str) for key in ("time", "previous", "hash")):
+            return dict(entry)
+    except (ValueError, TypeError, KeyError):
+        pass
+    return None
+
+
+def _end_of(file: BinaryIO) -> tuple[bytes | None, bytes]:
+    """The last whole line, None where there is none; and what is written after its end."""
+    lines = _backwards(file, partial=True)
+    torn = next(lines, b"")
+    return next(lines, None), torn
+
+
+def _backwards(file: BinaryIO, *, partial: bool = False) -> Iterator[bytes]:
+    """Whole lines of a file from the last one on; before them, where `partial`, what follows the
+    last line's end."""
+    position = file.seek(0, os.SEEK_END)
+    rest, first = b"", True
+    while position:
+        start = max(0, position - _BLOCK)
+        file.seek(start)
+        pieces = (file.read(position - start) + rest).split(b"\n")
+        position, rest = start, pieces[0]
+        for piece in reversed(pieces[1:]):
+            if not first or partial:
+                yield piece
+            first = False
+    if not first or partial:
+        yield rest
+
+
+def _hash(entry: Entry) -> str:
     return sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()

@@ -34,12 +34,19 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.runtime.tracing import RuntimeTracingInterceptor
 from flwr.supernode.runtime import run_clientapp
 
-from .bundles import BundleNotApprovedError, approve
+from .bundles import NOT_UNPACKED, BundleNotApprovedError, approve
+from .last_words import scrub
 from .supernode import check_part
 
 TASK_POLL_SECONDS = 0.1
 NEEDED = ("fedrad.client.app", "monai.networks.layers")
 """What a visit needs, and would import for seconds: PyTorch with the first."""
+REPLACED = (
+    "install_from_fab(fab.content, skip_prompt=True)",
+    "push_message(client, reply_message, context)",
+    "push_task_output(\n            client=client,",
+)
+"""Lines of Flower's client process in which something is replaced."""
 _child: list[int] = []
 """The process that works on a message, while one does."""
 log = logging.getLogger("fedrad.site")
@@ -97,9 +104,10 @@ def _run_in_child(address: str, token: str) -> None:
 
 
 def guard() -> None:
-    """Have every bundle checked in the place of the code that unpacks it. Raises FlowerMovedError
-    where that is not where it was."""
-    check_part(run_clientapp.run_clientapp, "install_from_fab(fab.content, skip_prompt=True)")
+    """Have every bundle checked in the place of the code that unpacks it, and every exception's
+    text kept here. Raises FlowerMovedError where these are not where they were."""
+    for line in REPLACED:
+        check_part(run_clientapp.run_clientapp, line)
     install = getattr(run_clientapp, "install_from_fab")  # noqa: B009 private to Flower
 
     def guarded(content: bytes, *, skip_prompt: bool) -> Path:
@@ -108,10 +116,11 @@ def guard() -> None:
             path: Path = install(content, skip_prompt=skip_prompt)
         except OSError as error:  # its text would leave, and names a path
             log.error("the bundle cannot be unpacked: %s", error)
-            raise BundleNotApprovedError("the bundle cannot be unpacked at the site") from None
+            raise BundleNotApprovedError(NOT_UNPACKED) from None
         return path
 
     setattr(run_clientapp, "install_from_fab", guarded)  # noqa: B010
+    scrub(run_clientapp)
 
 
 def import_what_visits_need() -> None:

@@ -64,11 +64,12 @@ class Participant:
         self.experiment = experiment
         self.log = site_log(site.name, site.state)
         self.schedule = experiment.schedule
+        policy = site.settings.policy
         self.disclosure = Disclosure(
-            max(site.settings.policy.minimum_units, experiment.evaluation.minimum_units),
-            site.settings.policy.minimum_bin,
-            site.settings.policy.epsilon,
-        )
+            max(policy.minimum_units, experiment.evaluation.minimum_units),
+            policy.minimum_bin, policy.epsilon,
+            histograms=policy.share_histograms, subgroups=policy.share_subgroups,
+        )  # fmt: skip
         self.folder = site.state / "experiments" / f"{experiment.name}-{experiment.identity[:12]}"
         self.kept = Kept(self.folder / "kept")
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from fedrad.exchange.encoding import Packed
 from fedrad.exchange.figures import Missing, ModelName, Part, Release
@@ -15,6 +16,7 @@ from fedrad.models.weights import read_model
 
 from .cohort import numbered
 from .evaluation import Evaluation, Scored, group_of
+from .figures import Patients
 from .folds import CrossValidation
 from .participant import Participant
 from .problems import SiteProblem
@@ -54,15 +56,20 @@ class Scoring:
         question, or about other scores."""
         site, part = self.participant, request.part
         models = list(dict.fromkeys(self._named(model) for model in request.models))
-        folds = self._folds(models) if site.experiment.evaluation.folds else []
+        evaluation = site.experiment.evaluation
+        trainings = evaluation.folds * evaluation.repeats
+        folds = [self._fold("test", models, fold) for fold in range(trainings)]
         units = self._units(part, models)
         digest = digest_of(request, [unit.logits for unit in (folds or [units])])
         if earlier := self.released.earlier(part, digest):
             return earlier
         missing = {model: self._why_missing(model) for model in models}
         if folds:
-            over_folds = CrossValidation(site.experiment.outcomes, site.disclosure, self.own)
-            released = over_folds.release(folds, models, missing)
+            over_folds = CrossValidation(
+                site.experiment.outcomes, site.disclosure, self.own, evaluation.subgroups
+            )
+            first = [self._fold("validation", models, fold) for fold in range(evaluation.folds)]
+            released = over_folds.release(folds, models, missing, first)
         else:
             released = Evaluation(site.experiment, site.disclosure, self.own).release(
                 part, units, self._units("validation", models), models, request.operating, missing
@@ -102,27 +109,30 @@ class Scoring:
     def _of_fold(self, fold: int) -> ScoredUnits:
         return ScoredUnits(self._scores / f"fold-{fold:03}")
 
-    def _folds(self, models: Sequence[ModelName]) -> list[Scored]:
-        """Test units of every fold with the scores that are there of some models."""
-        site, found = self.participant, []
-        evaluation, units = site.experiment.evaluation, site.cohort.units
-        labels = np.array([unit.labels for unit in units], dtype=np.float32)
-        whose = numbered(unit.key for unit in units)
-        for fold in range(evaluation.folds * evaluation.repeats):
-            rows = site.rows_of(fold)["test"]
-            keys, scored = [units[row].key for row in rows], self._of_fold(fold)
-            logits = {m: z for m in models if (z := scored.read("test", m, keys)) is not None}
-            found.append(Scored(labels[rows], whose[rows], logits))
-        return found
+    def _fold(self, part: Part, models: Sequence[ModelName], fold: int) -> Scored:
+        """Units of a part of one fold with the scores that are there of some models. Patients are
+        numbered alike in all folds."""
+        rows = self.participant.rows_of(fold)[part]
+        whose = numbered(unit.key for unit in self.participant.cohort.units)
+        return self._scored(rows, whose[rows], part, models, self._of_fold(fold))
 
     def _units(self, part: Part, models: Sequence[ModelName]) -> Scored:
-        """Labels and groups of a part, and the scores that are there of some models."""
+        """Units of a part with the scores that are there of some models."""
         site = self.participant
-        examples, keys = site.parts[part], site.keys(part)
-        logits = {m: z for m in models if (z := self.scored.read(part, m, keys)) is not None}
-        units = [site.cohort.units[row] for row in site.rows[part]]
+        return self._scored(site.rows[part], site.parts[part].patients, part, models, self.scored)
+
+    def _scored(
+        self, rows: NDArray[np.int64], patients: Patients | None, part: Part,
+        models: Sequence[ModelName], kept: ScoredUnits,
+    ) -> Scored:  # fmt: skip
+        """Labels, groups and scores of some rows of the cohort."""
+        units = [self.participant.cohort.units[row] for row in rows]
+        labels = np.array([unit.labels for unit in units], dtype=np.float32)
+        labels = labels.reshape(len(units), len(self.participant.experiment.outcomes))
+        keys = [unit.key for unit in units]
+        logits = {m: z for m in models if (z := kept.read(part, m, keys)) is not None}
         groups = {
             column: group_of([unit.values.get(column, "") for unit in units], named)
-            for column, named in site.experiment.evaluation.subgroups.items()
+            for column, named in self.participant.experiment.evaluation.subgroups.items()
         }
-        return Scored(examples.labels, examples.patients, logits, groups)
+        return Scored(labels, patients, logits, groups)

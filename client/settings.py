@@ -3,6 +3,7 @@
 import os
 import tomllib
 from dataclasses import dataclass
+from datetime import time
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +14,7 @@ from fedrad.models.settings import Settings, Share
 
 from .problems import SiteProblem
 
+_CLOCK = "([01][0-9]|2[0-3]):[0-5][0-9]"
 ORDER_COLUMNS = ("order_index", "day_offset", "day", "date")
 """Columns that order a patient's images, where `site.toml` names none; the first with a value."""
 
@@ -41,20 +43,46 @@ class Columns(Settings):
 
 
 class Policy(Settings):
-    """`[policy]`: what may leave, whatever an experiment asks."""
+    """`[policy]`: what may leave, and when this site works, whatever an experiment asks."""
 
+    coordinators: tuple[str, ...] = ()
+    """`HOST:PORT` of the coordinators that this site may join, `*` for any part; empty: any."""
+    experiments: tuple[str, ...] = ("*",)
+    """Names of the experiments that may run here, `*` for any part of a name."""
+    approval: bool = True
+    """Whether a person has to approve each experiment that a coordinator asks for."""
+    hours: str | None = Field(default=None, pattern=rf"^{_CLOCK}-{_CLOCK}$")
+    """Hours of the day in which this site works, "20:00-06:00" by this machine's clock."""
+    rounds_per_day: int | None = Field(default=None, ge=0)
+    """Most rounds of training a day, of all experiments together."""
+    compute_hours_per_day: float | None = Field(default=None, ge=0.0)
+    """Hours a day that visits may compute, GPU or not, of all experiments together."""
     minimum_units: int = Field(default=10, ge=1)
     """No figure about a class with fewer units (none at all is told)."""
     minimum_bin: int = Field(default=3, ge=1)
     """No histogram bin with fewer units."""
     epsilon: float = Field(default=0.0, ge=0.0, le=100.0)
     """Above 0: histograms carry Laplace noise, this much of ε each, and no exact figure leaves."""
+    share_histograms: bool = True
+    """Whether histograms of scores leave; without them thresholds, calibration and pooled figures
+    are made without this site."""
+    share_subgroups: bool = True
+    """Whether figures of groups of patients leave."""
     share_local_model: bool = False
     """Whether the site's local-only model may be sent, to be scored at other sites."""
     test_other_models: bool = False
     """Whether other sites' local-only models are scored here."""
     share_generator: bool = False
     """Whether weights of a generator trained here may leave; they can hold traces of images."""
+
+    def is_open(self, now: time) -> bool:
+        """Whether a time of day lies within `hours`; these may go over midnight."""
+        if self.hours is None:
+            return True
+        start, end = (time.fromisoformat(clock) for clock in self.hours.split("-"))
+        if start <= end:
+            return start <= now < end
+        return now >= start or now < end
 
 
 class SiteSettings(Settings):
@@ -92,6 +120,13 @@ class Site:
     def name(self) -> str:
         """The site's name in the federation."""
         return self.settings.name
+
+    @property
+    def joined(self) -> bool:
+        """Whether this site takes part in a federation of others: `fedrad-site join` was here. A
+        simulation keeps its sites' state elsewhere, and whoever runs it has the data before them.
+        """
+        return (self.state / "membership.json").is_file()
 
     @property
     def cohort(self) -> Path:

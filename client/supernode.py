@@ -13,16 +13,27 @@ import os
 import signal
 import sys
 import time
+import traceback
 from types import FrameType, SimpleNamespace
 from typing import Any
 
 import flwr
+from flwr.common.config import get_fused_config_from_fab
 from flwr.supercore.app_utils import start_parent_process_monitor
 from flwr.supernode import start_client_internal
 from flwr.supernode.cli.flower_supernode import flower_supernode
 
+from .bundles import BundleNotApprovedError, approve
+
 POLL_SECONDS = 0.5
 """How often the coordinator is asked for messages; Flower's own is 3 s."""
+REPLACED = (
+    "time.sleep(3)", "run_id = _pull_and_store_message(\n", "_push_messages(\n",
+    "register_signal_handlers(\n",
+)  # fmt: skip
+"""Lines of Flower's main loop in which something is replaced."""
+SETTINGS_READ = "get_fused_config_from_fab(fab.content, run_info)"
+"""The line by which Flower reads a bundle's settings, which is replaced."""
 
 
 class FlowerMovedError(Exception):
@@ -36,6 +47,17 @@ def check_part(part: object, line: str) -> None:
             f"flwr {flwr.__version__}: {getattr(part, '__module__', part)} has no line {line!r}; "
             "install the flwr of fedrad's constraints"
         )
+
+
+def settings_of(content: bytes, run: Any) -> dict[str, Any]:
+    """In the place of Flower's, which unpacks a bundle's project file in memory, whatever its
+    size, before the client process is asked: a bundle that is not fedrad's has no settings, and
+    the client process refuses it."""
+    try:
+        approve(content)
+    except BundleNotApprovedError:
+        return {}
+    return dict(get_fused_config_from_fab(content, run))
 
 
 class _Ending:
@@ -78,10 +100,9 @@ class _Ending:
 
 def main() -> None:
     """Run the SuperNode until it is told to end."""
-    start = start_client_internal.start_client_internal
-    for line in ("time.sleep(3)", "run_id = _pull_and_store_message(\n", "_push_messages(\n",
-                 "register_signal_handlers(\n"):  # fmt: skip
-        check_part(start, line)
+    for line in REPLACED:
+        check_part(start_client_internal.start_client_internal, line)
+    check_part(start_client_internal._pull_and_store_message, SETTINGS_READ)
     start_parent_process_monitor(os.getppid())  # no node without its executor
     quick = SimpleNamespace(**vars(time))
     quick.sleep = lambda seconds: time.sleep(min(seconds, POLL_SECONDS))
@@ -89,10 +110,16 @@ def main() -> None:
     for name, part in (
         ("time", quick), ("_pull_and_store_message", ending.pull),
         ("_push_messages", ending.push), ("register_signal_handlers", ending.register),
+        ("get_fused_config_from_fab", settings_of),
     ):  # fmt: skip
         setattr(start_client_internal, name, part)
     sys.argv[1:1] = ["--isolation", "process"]
-    flower_supernode()
+    try:
+        flower_supernode()
+    except Exception:  # its server's thread would keep a node that gave up alive, and deaf
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
 
 
 if __name__ == "__main__":

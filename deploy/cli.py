@@ -126,6 +126,46 @@ def cross_validate(
 
 
 @app.command()
+def ablate(
+    experiment: Annotated[Path, typer.Argument(help="Experiment file with [ablation].")],
+    site: Annotated[list[str], typer.Option(help="NAME=FOLDER of a site; repeat.")],
+    out: Annotated[Path, typer.Option(help="Folder; one that was begun is gone on with.")],
+) -> None:
+    """Run an experiment once for each row of its [ablation], on this machine; compare the rows."""
+    from .ablate import ablate
+    from .given import Refused
+
+    show_progress()
+    try:
+        page = ablate(experiment, _folders(site), out)
+    except (Refused, ExperimentError) as refused:
+        fail(str(refused))
+    print((out / "compare.md").read_text(encoding="utf-8"))
+    print(page)
+
+
+@app.command()
+def compare(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of experiments, two or more.")],
+    out: Annotated[Path, typer.Option(help="Folder for the comparison.")] = Path("comparison"),
+) -> None:
+    """Set experiments on the same test patients side by side, paired by fold."""
+    from fedrad.server.compare import Incomparable, named
+    from fedrad.server.compare_page import write_comparison
+
+    try:
+        page = write_comparison(named(folders), out)
+    except FileNotFoundError as error:
+        fail(f"{error.filename}: no such file; give folders of finished experiments")
+    except Incomparable as error:
+        fail(str(error))
+    except ValueError as error:
+        fail(f"not a summary of fedrad: {error}")
+    print((out / "compare.md").read_text(encoding="utf-8"))
+    print(page)
+
+
+@app.command()
 def run(
     experiment: Annotated[Path, typer.Argument(help="Experiment file (TOML).")],
     out: Annotated[Path, typer.Option(help="New folder for the results.")],

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import tomlkit
 
-from fedrad.exchange.experiment import read_experiment
+from fedrad.exchange.experiment import parse_experiment, read_experiment
 from fedrad.server.report import write_report
 from fedrad.server.summary import Summary, read_summary
 
 from .given import Refused
-from .leave_out import finished, run
+from .series import run
 
 
 def cross_validate(experiment_file: Path, sites: dict[str, Path], out: Path) -> Summary:
@@ -20,15 +20,22 @@ def cross_validate(experiment_file: Path, sites: dict[str, Path], out: Path) -> 
     What sites keep is in `out/sites`, common to all folds. Raises Refused.
     """
     experiment, text = read_experiment(experiment_file)
-    evaluation = experiment.evaluation
-    if not evaluation.folds:
+    if not experiment.evaluation.folds:
         raise Refused("cross-validate: evaluation.folds says how many; it is 0")
+    return run_folds(text, experiment_file, sites, out, out / "sites")
+
+
+def run_folds(
+    text: str, experiment_file: Path, sites: dict[str, Path], out: Path, state: Path
+) -> Summary:
+    """The same for the text of an experiment with folds that was made from a file's. Raises
+    Refused."""
+    evaluation = parse_experiment(text, str(experiment_file)).evaluation
     for fold in range(evaluation.folds * evaluation.repeats):
         document = tomlkit.parse(text)
         document["evaluation"]["fold_number"] = fold
         folder = out / f"fold-{fold:03}"
-        if finished(folder) is None:
-            run(tomlkit.dumps(document), experiment_file, sites, folder, out / "sites")
+        run(tomlkit.dumps(document), experiment_file, sites, folder, state)
     shutil.copyfile(folder / "summary.json", out / "summary.json")
     write_report(out)
     return read_summary(out)

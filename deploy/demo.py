@@ -85,10 +85,7 @@ def run_demo(folder: Path) -> tuple[Summary, Path]:
     Phantoms and base weights are made once; the results of the run before are replaced.
     """
     experiment_file = folder / "experiment.toml"
-    for name in (*PATIENTS, "public"):
-        _once(folder / name, _write_phantoms)
-    if not (folder / BASE).is_file():
-        _pretrain(folder / "public", folder / BASE)
+    make_phantoms(folder)
     experiment_file.write_text(EXPERIMENT, encoding="utf-8")
     pin_weights(str(folder / BASE), experiment_file)
     results = folder / "results"
@@ -96,6 +93,14 @@ def run_demo(folder: Path) -> tuple[Summary, Path]:
     log.info("A federation of three phantom hospitals")
     simulation = prepare(experiment_file, {name: folder / name for name in PATIENTS}, results)
     return simulate(simulation), results
+
+
+def make_phantoms(folder: Path) -> None:
+    """Make what is missing in a folder of the phantom hospitals and of the base weights."""
+    for name in (*PATIENTS, "public"):
+        _once(folder / name, _write_phantoms)
+    if not (folder / BASE).is_file():
+        _pretrain(folder / "public", folder / BASE)
 
 
 def _once(folder: Path, write: Callable[[Path], None]) -> None:

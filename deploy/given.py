@@ -29,6 +29,13 @@ def given_experiment(file: Path, out: Path) -> tuple[Experiment, str, list[str]]
         )
     elif out.is_file():
         faults.append(f"--out {out}: is a file; give a folder")
+    if (fault := weights_fault(experiment)) is not None:
+        faults.append(fault)
+    return experiment, text, faults
+
+
+def weights_fault(experiment: Experiment) -> str | None:
+    """Why an experiment's base weights cannot be used here; None where they can."""
     try:
         base = load_start(
             experiment.task, experiment.outcomes, experiment.model, experiment.recipe,
@@ -36,8 +43,8 @@ def given_experiment(file: Path, out: Path) -> tuple[Experiment, str, list[str]]
         )  # fmt: skip
         read_lineage(base.metadata)
     except (ExperimentError, WeightsError) as error:
-        faults.append(str(error))
-    return experiment, text, faults
+        return str(error)
+    return None
 
 
 def make_folder(out: Path, faults: list[str]) -> None:

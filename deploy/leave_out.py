@@ -11,10 +11,10 @@ from scipy.special import expit, logit
 from fedrad.exchange.experiment import read_experiment
 from fedrad.server.statistics.intervals import z_of
 from fedrad.server.statistics.new_site import FEWEST_SITES, NewSite, meta_analysis
-from fedrad.server.summary import Cell, Summary, read_summary
+from fedrad.server.summary import Cell
 
 from .given import Refused
-from .simulation import noted, prepare, simulate
+from .series import run
 
 
 def leave_one_site_out(
@@ -36,9 +36,7 @@ def leave_one_site_out(
     found: list[Cell] = []
     for site in sites:
         folder = out / f"without-{site}"
-        summary = finished(folder) or run(
-            _without(site, text, len(sites)), experiment_file, sites, folder, state
-        )
+        summary = run(_without(site, text, len(sites)), experiment_file, sites, folder, state)
         found += [c for c in summary.cells if (c.model, c.site) == ("global", site)]
     confidence = experiment.evaluation.confidence
     content = {
@@ -76,26 +74,3 @@ def _without(site: str, text: str, sites: int) -> str:
     federation = document.setdefault("federation", tomlkit.table())
     federation["quorum"] = min(int(federation.get("quorum", 2)), sites - 1)
     return tomlkit.dumps(document)
-
-
-def finished(folder: Path) -> Summary | None:
-    """The summary of an experiment that was completed in a folder."""
-    if not (folder / "summary.json").is_file():
-        return None
-    summary = read_summary(folder)
-    return summary if summary.status == "completed" else None
-
-
-def run(
-    text: str, experiment_file: Path, sites: dict[str, Path], folder: Path, state: Path | None
-) -> Summary:
-    """Run an experiment that was made from a file's, or go on with it. Raises Refused."""
-    if (earlier := noted(folder)) is not None:
-        return simulate(earlier[0])
-    file = experiment_file.with_name(f".{folder.name}.toml")  # beside the base weights
-    try:
-        file.write_text(text, encoding="utf-8")
-        simulation = prepare(file, sites, folder, state=state)
-    finally:
-        file.unlink(missing_ok=True)
-    return simulate(simulation)

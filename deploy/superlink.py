@@ -34,6 +34,11 @@ from fedrad.client.supernode import check_part
 from .gate import App, Gate
 
 flower_superlink = importlib.import_module("flwr.superlink.cli.flower_superlink")
+REPLACED = {
+    "_run_superlink_http_api": "uvicorn.run(",
+    "flower_superlink": "_run_superlink_http_api(lifespan_config=config)",
+}
+"""Function of Flower -> its line that shows it to be what is replaced, or what calls that."""
 LOOK_SECONDS = 10.0
 """How often to look whether a certificate was renewed."""
 log = logging.getLogger("fedrad.superlink")
@@ -49,8 +54,8 @@ class _Second(uvicorn.Server):
 
 def main() -> None:
     """Run the SuperLink until it is told to end."""
-    check_part(flower_superlink._run_superlink_http_api, "uvicorn.run(")
-    check_part(flower_superlink.flower_superlink, "_run_superlink_http_api(lifespan_config=config)")
+    for name, line in REPLACED.items():
+        check_part(getattr(flower_superlink, name), line)
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for name in ("--listen", "--hospital-port", "--hospital-certificate", "--hospital-key"):
         parser.add_argument(name, required=True)

@@ -7,7 +7,7 @@ from datetime import date
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
 
@@ -150,6 +150,14 @@ class EvaluationSettings(Settings):
         return self
 
 
+class Variant(Settings):
+    """A row of `[ablation]`: settings of `[model]` and `[recipe]` in place of the file's. Others
+    stay, so that all rows test the same patients."""
+
+    model: dict[str, Any] = Field(default_factory=dict)
+    recipe: dict[str, Any] = Field(default_factory=dict)
+
+
 class Experiment(Settings):
     """A whole `experiment.toml`."""
 
@@ -165,6 +173,9 @@ class Experiment(Settings):
     generator: GeneratorSettings = GeneratorSettings()
     federation: FederationSettings = FederationSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    ablation: dict[Name, Variant] = Field(default_factory=dict)
+    """Row -> what it changes; for `fedrad ablate`, which runs an experiment for each. All else
+    runs the experiment without them."""
 
     @model_validator(mode="after")
     def _hangs_together(self) -> "Experiment":
@@ -245,7 +256,7 @@ class Experiment(Settings):
     def identity(self) -> str:
         """SHA-256 of all that was set, the same at every site and whatever a later version adds:
         settings left at their defaults do not count."""
-        given = self.model_dump(mode="json", exclude_defaults=True)
+        given = self.model_dump(mode="json", exclude_defaults=True, exclude={"ablation"})
         return sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -319,5 +330,8 @@ def explain(error: ValidationError, source: str, model: type[Settings]) -> str:
 def _keys_beside(model: type[Settings], location: tuple[int | str, ...]) -> list[str]:
     fields: Any = model
     for part in location[:-1]:
-        fields = fields.model_fields[part].annotation
+        if get_origin(fields) is dict:  # name -> settings
+            fields = get_args(fields)[1]
+        else:
+            fields = fields.model_fields[part].annotation
     return sorted(fields.model_fields)

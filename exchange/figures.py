@@ -2,7 +2,8 @@
 
 Single scores are spoken of in one place only: a histogram per model and outcome. A threshold is an
 edge of the histogram's grid, and so are the ends of a calibration curve's bins: what stands beside
-the histogram divides the patients no further than the histogram does.
+the histogram divides the patients no further than the histogram does. What folds decide at their
+own thresholds does; so it is given for many patients only, in four numbers.
 """
 
 from typing import Annotated, Literal
@@ -68,6 +69,31 @@ class Probabilities(Wire):
     curve: list[CurveBin] = Field(default_factory=list)
 
 
+class Decided(Wire):
+    """Units by class and by what they were called."""
+
+    true_positives: Count
+    false_negatives: Count
+    false_positives: Count
+    true_negatives: Count
+
+
+class OutOfFold(Wire):
+    """One model's scores of all folds together, each unit scored once, by a model that was not
+    trained on it. A fold's scores are mapped to probabilities by the calibration that its
+    validation units at the site choose; several models' scores they are nonetheless, and so
+    secondary.
+
+    `histogram`: of the calibrated logits. `decided`: at each fold's own threshold; None where too
+    few patients are on one side.
+    """
+
+    average_precision: Share | None = None
+    histogram: Histogram
+    probabilities: Probabilities
+    decided: Decided | None = None
+
+
 class Scores(Wire):
     """One model on one outcome of one site.
 
@@ -75,10 +101,11 @@ class Scores(Wire):
     `average_precision` are exact, computed at the site; None where a class is missing.
     `site_threshold` and `site_brier` belong to the threshold and the calibration that the site's
     own validation patients choose. `folds`: AUROC of each fold of a cross-validation, None where
-    it is withheld; `auroc` is then their mean, counts are patients of all folds, and there is no
-    histogram. `epsilon`: the histogram, with the counts, carries noise, and nothing exact is given.
-    `missing` says why nothing is given (then the counts are 0) or, as "one class", why there is no
-    AUROC.
+    it is withheld; `auroc` is then their mean, counts are patients of all folds, and `out_of_fold`
+    stands in place of precision, histogram, probabilities and thresholds. `epsilon`: the histogram,
+    with the counts, carries noise, and nothing exact is given. `histogram_missing`: why there is no
+    histogram beside exact figures, where the site's policy shares none. `missing` says why nothing
+    is given (then the counts are 0) or, as "one class", why there is no AUROC.
     """
 
     model: ModelName
@@ -93,7 +120,9 @@ class Scores(Wire):
     site_threshold: Edge | None = None
     site_brier: Share | None = None
     folds: list[Share | None] = Field(default_factory=list)
+    out_of_fold: OutOfFold | None = None
     epsilon: Annotated[float, Field(gt=0)] | None = None
+    histogram_missing: Missing | None = None
     missing: Missing | None = None
 
 

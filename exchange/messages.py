@@ -40,6 +40,10 @@ Reason = Literal[
     "released",
     "diverged",
     "reference",
+    "policy",
+    "approval",
+    "hours",
+    "limit",
     "request",
     "internal",
 ]
@@ -71,6 +75,11 @@ REASONS: dict[Reason, str] = {
     "recipe.learning_rates, or ask the site to look at its images",
     "reference": "the site does not hold the model that this one was told as a difference to; it "
     "is sent in full",
+    "policy": "the site's policy does not admit this experiment or this coordinator",
+    "approval": "the site has not approved this experiment yet; `fedrad-site approve` there shows "
+    "and approves it",
+    "hours": "the site works at other hours of the day only; it is asked again",
+    "limit": "the site has done what its policy allows in a day; it is asked again",
     "request": "the site could not make sense of the request, or its hash was wrong",
     "internal": "an unexpected error at the site; the site's log has it",
 }

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from .network import ResNet, digest
@@ -119,7 +120,8 @@ def save(path: Path, network: ResNet, *, outputs: list[str], description: str, *
         **more,
     }
     temporary = path.with_suffix(".partial")
-    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, temporary, metadata)
+    tensors = {name: value.contiguous() for name, value in network.state_dict().items()}
+    temporary.write_bytes(serialize(tensors, metadata))  # save_file makes it its owner's alone
     temporary.replace(path)
 
 

@@ -17,7 +17,7 @@ from fedrad.exchange.encoding import Flat
 from fedrad.exchange.experiment import FederationSettings
 from fedrad.exchange.update import Manifest
 
-from .spool import Spooled
+from .spool import OnDisk, Spooled
 
 VALUES_AT_ONCE = 4_000_000
 """Values of all sites together that are in memory, 32 MB as float64."""
@@ -41,7 +41,7 @@ def combine(
     ordered = [updates[site] for site in sorted(updates)]
     maps = [update.values for update in ordered]
     if settings.strategy == "krum":
-        return np.array(maps[krum(maps, settings.server.byzantine)])
+        return maps[krum(maps, settings.server.byzantine)][:]
     weights = np.array([update.weight for update in ordered])
     shares = weights / weights.sum()
     result = np.empty(manifest.size, np.float32)
@@ -58,7 +58,7 @@ def combine(
     return result
 
 
-def krum(maps: Sequence[Flat], byzantine: int) -> int:
+def krum(maps: Sequence[Flat | OnDisk], byzantine: int) -> int:
     """Which of n arrays has the smallest sum of squared distances to its n - f - 2 nearest
     neighbours (Blanchard et al. 2017, section 4); f hostile ones are reckoned with."""
     distances = np.zeros((len(maps), len(maps)))
@@ -113,7 +113,9 @@ def _mean(block: Values, shares: Values) -> Values:
     return total
 
 
-def _pool_variances(result: Flat, maps: Sequence[Flat], shares: Values, manifest: Manifest) -> None:
+def _pool_variances(
+    result: Flat, maps: Sequence[OnDisk], shares: Values, manifest: Manifest
+) -> None:
     """The variance of a mixture is the mean variance plus the variance of the means:
     Σw(v + m²) - (Σwm)²."""
     where = manifest.slices()

@@ -3,7 +3,15 @@
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
-from fedrad.exchange.figures import Missing, Operating, Scores
+from fedrad.exchange.figures import (
+    Decided,
+    Line,
+    Missing,
+    Operating,
+    OutOfFold,
+    Probabilities,
+    Scores,
+)
 from fedrad.exchange.histogram import GRID, Histogram
 
 from .results import Cell, CurvePoint, NetBenefitPoint
@@ -13,6 +21,8 @@ from .statistics.intervals import wilson
 
 BENEFIT_THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))
 """Threshold probabilities for net benefit: 0.05 to 0.95."""
+CALIBRATED = Line(intercept=0.0, slope=1.0)
+"""From the calibrated logits of an out-of-fold histogram to calibrated logits."""
 
 
 def cell_of(
@@ -44,14 +54,43 @@ def cell_of(
         epsilon=scores.epsilon,
         missing=scores.missing,
     )
+    if scores.out_of_fold is not None and total:
+        shown = _out_of_fold(scores.out_of_fold, None if clustered else confidence)
+        return found.model_copy(update=shown)
     h = scores.histogram
+    if scores.histogram_missing is not None:
+        withheld = dict.fromkeys(("sensitivity", "site_threshold"), scores.histogram_missing)
+        return found.model_copy(update={"withheld": withheld})
     if h is None or not total:
         return found
     return found.model_copy(
         update=_decisions(scores, h, operating, confidence, clustered=clustered)
-        | _probabilities(scores, h)
-        | {"net_benefit": _benefit(h, operating), "roc": _roc(h)}
+        | _probabilities(scores.probabilities, scores.site_brier, h)
+        | {
+            "net_benefit": _benefit(h, operating.calibration if operating else None),
+            "roc": _roc(h),
+        }
     )
+
+
+def _out_of_fold(found: OutOfFold, confidence: float | None) -> dict[str, object]:
+    """What a cell shows of all folds together."""
+    decided = shares(confusion_of(found.decided), confidence) if found.decided else {}
+    return (
+        {
+            "average_precision": found.average_precision,
+            "net_benefit": _benefit(found.histogram, CALIBRATED),
+            "roc": _roc(found.histogram),
+            "withheld": {} if decided else {"sensitivity": "below minimum"},
+        }
+        | decided
+        | _probabilities(found.probabilities, found.probabilities.brier, found.histogram)
+    )
+
+
+def confusion_of(decided: Decided) -> Confusion:
+    """What a site's folds decided, as counts that add up."""
+    return Confusion(**decided.model_dump())
 
 
 def _decisions(
@@ -92,17 +131,18 @@ def shares(c: Confusion, confidence: float | None) -> dict[str, object]:
     return found
 
 
-def _probabilities(scores: Scores, h: Histogram) -> dict[str, object]:
-    p = scores.probabilities
+def _probabilities(
+    p: Probabilities | None, site_brier: float | None, h: Histogram
+) -> dict[str, object]:
     if p is None:
         return {}
-    curve = curve_points(scores, h)
+    curve = curve_points(p, h)
     total = sum(point.units for point in curve)
     gaps = sum(point.units * abs(point.observed - point.probability) for point in curve)
     return {
         "calibrated_by": p.by,
         "brier": p.brier,
-        "site_brier": scores.site_brier,
+        "site_brier": site_brier,
         "calibration_intercept": p.intercept,
         "calibration_slope": p.slope,
         "ece": gaps / total,
@@ -110,12 +150,10 @@ def _probabilities(scores: Scores, h: Histogram) -> dict[str, object]:
     }
 
 
-def curve_points(scores: Scores, h: Histogram) -> list[CurvePoint]:
+def curve_points(probabilities: Probabilities, h: Histogram) -> list[CurvePoint]:
     """The calibration curve: probabilities as the site sent them, shares from the histogram."""
-    if scores.probabilities is None:
-        return []
     points, start = [], 0
-    for b in scores.probabilities.curve:
+    for b in probabilities.curve:
         end = h.edges.index(b.end)
         positives, negatives = sum(h.positives[start:end]), sum(h.negatives[start:end])
         start = end
@@ -135,10 +173,10 @@ def _roc(h: Histogram) -> list[tuple[float, float]]:
     return [(f / n, t / p) for f, t in zip(false, true, strict=True)]
 
 
-def _benefit(h: Histogram, operating: Operating | None) -> list[NetBenefitPoint]:
-    if operating is None or operating.calibration is None:
+def _benefit(h: Histogram, calibration: Line | None) -> list[NetBenefitPoint]:
+    if calibration is None:
         return []
-    return points_of(net_benefit(h, operating.calibration, BENEFIT_THRESHOLDS))
+    return points_of(net_benefit(h, calibration, BENEFIT_THRESHOLDS))
 
 
 def points_of(found: Sequence[NetBenefit]) -> list[NetBenefitPoint]:
@@ -153,21 +191,35 @@ def fault(scores: Scores) -> str | None:
     """What contradicts itself in a site's figures; None where nothing does.
 
     Counts must be the histogram's; an exact AUROC must lie within the certified bound of its own
-    histogram; a curve's bins must be unions of the histogram's, none empty.
+    histogram; a curve's bins must be unions of the histogram's, none empty. Of folds, a patient may
+    have several units and several scores; what folds decided must be of the histogram's units.
     """
-    h = scores.histogram
-    if h is None:
-        return None
     why = None
-    counts = (max(0, h.total_positives), max(0, h.total_negatives))
-    if h.noisy != (scores.epsilon is not None):
-        why = "noise is claimed for exact counts, or not claimed"
-    elif counts != (scores.positives, scores.negatives):
-        why = "counts are not those of the histogram"
-    elif scores.auroc is not None and not _possible(scores.auroc, h):
-        why = "AUROC is not possible with this histogram"
-    elif scores.probabilities and not _is_curve_of(h, [b.end for b in scores.probabilities.curve]):
-        why = "the calibration curve is not of this histogram"
+    if (h := scores.histogram) is not None:
+        counts = (max(0, h.total_positives), max(0, h.total_negatives))
+        if h.noisy != (scores.epsilon is not None):
+            why = "noise is claimed for exact counts, or not claimed"
+        elif counts != (scores.positives, scores.negatives):
+            why = "counts are not those of the histogram"
+        elif scores.auroc is not None and not _possible(scores.auroc, h):
+            why = "AUROC is not possible with this histogram"
+        elif scores.probabilities and not _is_curve_of(h, scores.probabilities):
+            why = "the calibration curve is not of this histogram"
+    elif (o := scores.out_of_fold) is not None:
+        counts = (o.histogram.total_positives, o.histogram.total_negatives)
+        decided = confusion_of(o.decided) if o.decided else None
+        if o.histogram.noisy or any(
+            held < claimed
+            for held, claimed in zip(counts, (scores.positives, scores.negatives), strict=True)
+        ):
+            why = "the histogram of all folds lacks patients"
+        elif decided and counts != (
+            decided.true_positives + decided.false_negatives,
+            decided.false_positives + decided.true_negatives,
+        ):
+            why = "what folds decided is not of the histogram's units"
+        elif not _is_curve_of(o.histogram, o.probabilities):
+            why = "the calibration curve is not of this histogram"
     return f"{scores.model}, {scores.outcome}: {why}" if why else None
 
 
@@ -178,7 +230,8 @@ def _possible(auroc: float, h: Histogram) -> bool:
     return abs(value - auroc) <= bound + 1e-9
 
 
-def _is_curve_of(h: Histogram, ends: Sequence[int]) -> bool:
+def _is_curve_of(h: Histogram, probabilities: Probabilities) -> bool:
+    ends = [b.end for b in probabilities.curve]
     if not set(ends) <= set(h.edges) or not ends or ends[-1] != h.edges[-1]:
         return False
     places = [0, *(h.edges.index(end) for end in ends)]

@@ -62,16 +62,17 @@ class Evaluation:
             mix(questions.model, progress.ensemble.alpha)
         if progress.choices is not None:
             return
-        if self.experiment.evaluation.folds:  # sites speak once, over all folds: of AUROC
-            progress.choices = Choices()
-            self._save()
-            return
-        if progress.best is None:
+        folds = self.experiment.evaluation.folds
+        if progress.best is None and not folds:
             progress.best = self._best_round()
             self._save()
         log.info("Thresholds and calibration from the validation patients")
         for model in self._models():
             questions.score("validation", model, self._tensors(model))
+        if folds:  # sites speak once, over all folds; each chooses by these scores for itself
+            progress.choices = Choices()
+            self._save()
+            return
         shared = [model for model in self._models() if model != LOCAL]
         questions.release("validation", shared, {}, progress.validation, {}, self._save)
         progress.choices = choose(progress.validation, shared, self.experiment.outcomes)

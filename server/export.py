@@ -123,7 +123,7 @@ def record_of(summary: Summary) -> ModelRecord:
                 logit=float(GRID[DEFAULT_THRESHOLD])
                 if overall.threshold is None
                 else overall.threshold,
-                chosen_on=overall.threshold_from or "default",
+                chosen_on="validation" if overall.threshold_from == "validation" else "default",
             )
             for outcome, overall in chosen.items()
         },

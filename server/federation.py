@@ -9,7 +9,7 @@ from pathlib import Path
 from flwr.serverapp import Grid
 
 from fedrad.exchange.experiment import Experiment
-from fedrad.exchange.messages import READY, Readiness, ReadyRequest, to_record
+from fedrad.exchange.messages import READY, Readiness, ReadyRequest, Reason, to_record
 
 from .members import Members, MembersError
 from .records import Records
@@ -21,6 +21,10 @@ LOOK_SECONDS = 3.0
 """How often to look which nodes are connected."""
 RETRY_SECONDS = 30.0
 """How long to leave a site that failed before it is asked again."""
+LATER_SECONDS = 60.0
+"""How long to leave a site for which it is not the time."""
+LATER: tuple[Reason, ...] = ("approval", "hours", "limit")
+"""Refusals that time changes, or a person at the site."""
 _POLL_SECONDS = (0.1, 1.0)
 
 
@@ -132,22 +136,20 @@ class Federation:
                 self.records.add(0, site, late="answer to an earlier request, not used")
 
     def _welcome(self, answer: Answer) -> None:
-        unnamed = f"node {answer.node}"
+        admitted = self._admitted(answer.node)
+        unnamed = admitted or f"node {answer.node}"
         if answer.reply is None:
+            if answer.reason in LATER:
+                self._ask_node_at[answer.node] = time.monotonic() + LATER_SECONDS
             self._refuse(unnamed, answer.failure)
             return
         site = answer.reply.site
-        if self._members is not None:
-            try:
-                admitted = Members.read(self._members).site_of(answer.node)
-            except MembersError as error:
-                raise ExperimentFailed(str(error)) from error
-            if admitted != site:
-                self._refuse(
-                    admitted or unnamed, f"calls itself {site!r}: it must be `name` in its "
-                    "site.toml as it was invited",
-                )  # fmt: skip
-                return
+        if self._members is not None and admitted != site:
+            self._refuse(
+                unnamed, f"calls itself {site!r}: it must be `name` in its site.toml as it was "
+                "invited",
+            )  # fmt: skip
+            return
         if answer.reply.base_sha256 != self._base_sha256:
             self._refuse(site, "its base network differs from the coordinator's")
             return
@@ -164,6 +166,15 @@ class Federation:
         self.absent.pop(site, None)
         self.records.add(0, site, {"set_aside": answer.reply.set_aside}, status="ready")
         log.info("%s is ready (%s)", site, _how(answer.reply))
+
+    def _admitted(self, node: int) -> str | None:
+        """The name under which a node was admitted; None where nobody is, or not this one."""
+        if self._members is None:
+            return None
+        try:
+            return Members.read(self._members).site_of(node)
+        except MembersError as error:
+            raise ExperimentFailed(str(error)) from error
 
     def _refuse(self, name: str, why: str) -> None:
         if self.absent.get(name) != why:

@@ -4,11 +4,18 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from fedrad.exchange.experiment import Experiment
-from fedrad.exchange.figures import Line, Missing, Operating, Release, Scores
-from fedrad.exchange.histogram import GRID
+from fedrad.exchange.figures import Line, Missing, Operating, Probabilities, Release, Scores
+from fedrad.exchange.histogram import GRID, Histogram
 
 from .calibration import intercept_and_slope
-from .cells import BENEFIT_THRESHOLDS, cell_of, points_of, shares
+from .cells import (
+    BENEFIT_THRESHOLDS,
+    CALIBRATED,
+    cell_of,
+    confusion_of,
+    points_of,
+    shares,
+)
 from .results import Cell, NewSiteFigures, Overall, Pair
 from .statistics.auroc import (
     design_effect,
@@ -160,9 +167,12 @@ def _overall(
         negatives=sum(s.negatives for s in some),
         folds_sd=folds_sd(some),
     )  # fmt: skip
+    if any(s.out_of_fold for s in some):
+        return found.model_copy(update=_out_of_folds(of_sites, experiment))
     if operating is None or not histograms:
         return found
-    return found.model_copy(update=_at_operating_point(of_sites, operating, experiment))
+    speaking = {site: s for site, s in of_sites.items() if s.histogram}
+    return found.model_copy(update=_at_operating_point(speaking, operating, experiment))
 
 
 def _at_operating_point(
@@ -175,23 +185,40 @@ def _at_operating_point(
         assert s.histogram is not None
         if (c := confusion(s.histogram, operating.threshold)) is not None:
             decided[site] = c
+    told = [(s.histogram, _common(s.probabilities)) for s in of_sites.values() if s.histogram]
     return (
         {"threshold": float(GRID[operating.threshold]), "threshold_sites": list(decided)}
         | (shares(sum(decided.values(), Confusion(0, 0, 0, 0)), confidence) if decided else {})
-        | (_of_probabilities(of_sites, operating.calibration) if operating.calibration else {})
+        | (_of_probabilities(told, operating.calibration) if operating.calibration else {})
     )
 
 
-def _of_probabilities(of_sites: Mapping[str, Scores], calibration: Line) -> dict[str, object]:
-    """Figures of probabilities by the common calibration, over all sites."""
-    histograms = [s.histogram for s in of_sites.values() if s.histogram]
+def _common(p: Probabilities | None) -> Probabilities | None:
+    return p if p is not None and p.by == "common" else None
+
+
+def _out_of_folds(of_sites: Mapping[str, Scores], experiment: Experiment) -> dict[str, object]:
+    """What adds up over sites of a cross-validation: what each fold decided at its own threshold,
+    squared errors, benefit."""
+    confidence = None if experiment.unit == "image" else experiment.evaluation.confidence
+    there = {site: s.out_of_fold for site, s in of_sites.items() if s.out_of_fold}
+    decided = {site: confusion_of(o.decided) for site, o in there.items() if o.decided}
+    return (
+        {"threshold_from": "folds", "threshold_sites": list(decided)}
+        | (shares(sum(decided.values(), Confusion(0, 0, 0, 0)), confidence) if decided else {})
+        | _of_probabilities([(o.histogram, o.probabilities) for o in there.values()], CALIBRATED)
+    )
+
+
+def _of_probabilities(
+    of_sites: Sequence[tuple[Histogram, Probabilities | None]], calibration: Line
+) -> dict[str, object]:
+    """Figures of probabilities by a calibration, over all sites; Brier scores of those who say what
+    theirs is."""
+    histograms = [h for h, _ in of_sites]
     sizes = [h.total_positives + h.total_negatives for h in histograms]
     benefit = [net_benefit(h, calibration, BENEFIT_THRESHOLDS) for h in histograms]
-    exact = [
-        (s.positives + s.negatives, s.probabilities.brier)
-        for s in of_sites.values()
-        if s.probabilities is not None and s.probabilities.by == "common"
-    ]
+    exact = [(n, p.brier) for n, (_, p) in zip(sizes, of_sites, strict=True) if p is not None]
     counted = sum(n for n, _ in exact)
     shift, slope = intercept_and_slope(histograms, calibration)
     return {

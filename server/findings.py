@@ -57,7 +57,7 @@ class Finding:
     exploratory: str | None
     """Why the result is exploratory; None where it is not called so."""
     notes: dict[str, str]
-    """Reasons that occur in the table, each with its sentence."""
+    """Reasons that occur in the table, each with its sentence; and who shares no histogram."""
 
     @property
     def has_figures(self) -> bool:
@@ -125,6 +125,13 @@ def _finding(summary: Summary, outcome: str) -> Finding:
     away = set((summary.experiment.get("evaluation") or {}).get("held_out") or [])
     inside = [row for row in rows if row.site not in away]
     notes = {reason: REASONS.get(reason, "") for reason in sorted(reasons)}
+    apart = {site for (_, site), c in cells.items() if c.withheld.get("sensitivity") == "declined"}
+    if apart:
+        notes["no histogram"] = (
+            f"the policy of {listed(sorted(apart))} shares no histogram of scores: counted within "
+            "sites and in the macro figure, and neither in the pooled figure nor for threshold and "
+            "calibration"
+        )
     unmapped = outcome not in ((summary.experiment.get("model") or {}).get("base_outputs") or {})
     if unmapped and "not run" in notes:
         notes["not run"] += "; the base weights have no output for this outcome"

@@ -37,8 +37,18 @@ from .visit import SETTLED, Verdict, Visit
 log = logging.getLogger("fedrad.server")
 
 Answered = Callable[[], None]
-FINAL: tuple[Reason, ...] = ("released", "request", "experiment")
-"""Refusals that another asking does not change."""
+FINAL: tuple[Reason, ...] = (
+    "released", "request", "experiment", "trained on test patients", "diverged", "policy"
+)  # fmt: skip
+"""Refusals that another asking does not change: the same seed diverges again."""
+OF_POLICY: tuple[Reason, ...] = ("policy", "approval", "hours", "limit")
+"""Refusals that are the site's decision."""
+
+
+def failed(answer: Answer, why: str) -> Verdict:
+    """A failure after the last round. Who answered what cannot be used, or refused for a reason
+    that stays, is not asked again: a site says twice what it said once."""
+    return Verdict(answer.status in ("ok", "invalid") or answer.reason in FINAL, why)
 
 
 class Questions:
@@ -67,7 +77,7 @@ class Questions:
             if reply is None:
                 self._record(site, local_model=answer.failure)
                 log.warning("  %s: no local model: %s", site, answer.failure)
-                return Verdict(False, answer.failure)
+                return failed(answer, answer.failure)
             self.federation.records.add(
                 self.schedule.rounds, site, {"local_seconds": reply.seconds},
                 local_model=reply.missing or "trained",
@@ -101,7 +111,7 @@ class Questions:
                 why = answer.failure or "another number of figures than asked for"
                 self._record(site, ensemble=why)
                 log.warning("  %s: no figures for the ensemble: %s", site, why)
-                return Verdict(False, why)
+                return failed(answer, why)
             figures[site] = reply.figures
             return SETTLED
 
@@ -137,14 +147,14 @@ class Questions:
             self._failed[site] = answer.status
             self._record(site, scores=f"{part}, {model}: {answer.failure}")
             log.warning("  %s: %s not scored (%s): %s", site, model, part, answer.failure)
-            return Verdict(answer.reason in FINAL, answer.failure)
+            return failed(answer, answer.failure)
 
         self.federation.look()
         asked = sites if only is None else sites & set(only)
-        failed = {s for s, status in self._failed.items() if status in ("refused", "invalid")}
+        refused = {s for s, status in self._failed.items() if status in ("refused", "invalid")}
         Visit(
             self.federation, SCORE, ScoreReply, lambda _: content, take,
-            settled=(sites - asked) | failed | self._gone(),
+            settled=(sites - asked) | refused | self._gone(),
         ).run()  # fmt: skip
 
     def release(
@@ -168,9 +178,11 @@ class Questions:
                 why = "figures of another part" if reply.part != part else "; ".join(faults)
             if reply is None or why:
                 missing[site] = "timeout" if answer.status == "timeout" else "error"
+                if answer.reason in OF_POLICY:
+                    missing[site] = "declined"
                 self._record(site, release=f"{part}: {why}")
                 log.warning("  %s: no %s figures: %s", site, part, why)
-                return Verdict(answer.reason in FINAL, why)
+                return failed(answer, why)
             releases[site] = reply
             missing.pop(site, None)
             answered()

@@ -39,8 +39,10 @@ class Cell(Part):
     `sensitivity`, `specificity`, `ppv` and `npv` are at the common threshold, those named `site_`
     at the one that the site's own validation patients choose (of a local-only model these only).
     Probabilities are calibrated by all sites' validation patients (`calibrated_by` "common"), or
-    the site's own; `site_brier` is by the site's own in either case. `epsilon`: every figure comes
-    from a noisy histogram. `withheld`: figure -> why it is not there.
+    the site's own; `site_brier` is by the site's own in either case. Of a cross-validation, all
+    figures but the AUROC are of all folds together, at the threshold and by the calibration of each
+    fold, which the site's own validation patients choose. `epsilon`: every figure comes from a
+    noisy histogram. `withheld`: figure -> why it is not there.
     """
 
     model: str
@@ -135,9 +137,9 @@ class Overall(Part):
     negatives: int = 0
     threshold: float | None = None
     """Common threshold, a logit."""
-    threshold_from: Literal["validation", "default"] | None = None
+    threshold_from: Literal["validation", "default", "folds"] | None = None
     """"default" is a logit of 0, where no site could release both classes of its validation
-    patients."""
+    patients; "folds": each fold's own at each site, so that `threshold` is None."""
     sensitivity: float | None = None
     sensitivity_ci: Interval | None = None
     specificity: float | None = None

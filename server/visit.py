@@ -3,20 +3,24 @@
 import itertools
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from flwr.app import RecordDict
 
+from fedrad.exchange.messages import Reason
 from fedrad.exchange.wire import Wire
 
-from .federation import RETRY_SECONDS, ExperimentFailed, Federation, pause
+from .federation import LATER_SECONDS, RETRY_SECONDS, ExperimentFailed, Federation, pause
 from .sites import Answer
 
 log = logging.getLogger("fedrad.server")
 
 REMIND_SECONDS = 600.0
 """How often to say that a quorum is still lacking."""
+OTHER_TIMES: tuple[Reason, ...] = ("hours", "limit")
+"""Refusals of a site that will answer at another time of the day."""
 _numbers = itertools.count(1)
 
 
@@ -36,11 +40,12 @@ class Visit:
     """A visit to the sites of a federation that are not `settled`.
 
     `content` makes a site's request, `take` judges its answer. Sites may come, and come back, while
-    it lasts; one that failed is asked again after RETRY_SECONDS. It ends when all that are
-    connected have answered, or at the deadline (`deadlines` times that of a round). `lacking`,
-    asked whenever it could end, says what is still missing; while it is not empty the visit goes
-    on, as long as patience lasts. Without it, sites that are away are waited for, until the
-    deadline or patience ends.
+    it lasts; one that failed is asked again after RETRY_SECONDS, without `lacking` ever more seldom
+    (each time after twice as long). It ends when all that are connected have answered, or at the
+    deadline (`deadlines` times that of a round). `lacking`, asked whenever it could end, says what
+    is still missing; while it is not empty the visit goes on, as long as patience lasts. Without
+    it, sites that are away are waited for until the deadline or patience ends, and those for which
+    it is not the time of day as long as patience lasts.
     """
 
     def __init__(
@@ -69,6 +74,8 @@ class Visit:
         self._remind_at = 0.0
         self._ask_at: dict[str, float] = {}
         self._failures: dict[str, str] = {}
+        self._tries: Counter[str] = Counter()
+        self._at_other_times: set[str] = set()
 
     def run(self) -> None:
         """Visit. Those without an answer are handed to `take` as "lost" or "timeout" at the end.
@@ -90,9 +97,14 @@ class Visit:
 
     def reject(self, site: str, why: str) -> None:
         """Take back that a site has settled: it is asked again later."""
+        times = 2 ** self._tries[site] if self.lacking is None else 1
+        self._tries[site] += 1
+        self._later(site, why, RETRY_SECONDS * times)
+
+    def _later(self, site: str, why: str, seconds: float) -> None:
         self.settled.discard(site)
         self._failures[site] = why
-        self._ask_at[site] = time.monotonic() + RETRY_SECONDS
+        self._ask_at[site] = time.monotonic() + seconds
 
     def _send(self) -> None:
         busy, now = self.federation.post.busy(), time.monotonic()
@@ -104,6 +116,13 @@ class Visit:
                 )
 
     def _judge(self, site: str, answer: Answer) -> None:
+        if answer.reason in OTHER_TIMES:
+            if site not in self._at_other_times:
+                self._at_other_times.add(site)
+                self.take(site, answer)
+            self._later(site, answer.failure, LATER_SECONDS)
+            return
+        self._at_other_times.discard(site)
         verdict = self.take(site, answer)
         if verdict.settled:
             self.settled.add(site)
@@ -117,6 +136,7 @@ class Visit:
             return False
         if self.lacking is None:
             complete = self.federation.sites.keys() <= self.settled
+            past = past and not self._at_other_times & self.federation.here.keys()
             return past or complete or now - self._started >= self.federation.patience
         if not (lacking := self.lacking()):
             return True

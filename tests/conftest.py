@@ -2,6 +2,7 @@
 
 import csv
 import os
+import types
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers on two cores
@@ -12,6 +13,8 @@ from PIL import Image
 
 from fedrad.deploy.simulation import prepare, simulate
 from fedrad.models.weight_files import file_sha256
+from fedrad.server import federation as federation_module
+from fedrad.server import visit as visit_module
 
 EXPERIMENT = """
 name = "test"
@@ -145,3 +148,22 @@ def finished(tmp_path_factory) -> Path:
     (root / "experiment.toml").write_text(EXPERIMENT)
     simulate(prepare(root / "experiment.toml", sites, root / "out"))
     return root
+
+
+class Clock:
+    """Time that passes when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    clock = Clock()
+    fake = types.SimpleNamespace(monotonic=lambda: clock.now, sleep=clock.sleep)
+    monkeypatch.setattr(federation_module, "time", fake)
+    monkeypatch.setattr(visit_module, "time", fake)
+    return clock

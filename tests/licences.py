@@ -11,7 +11,10 @@ import sys
 FORBIDDEN = ("GPL", "AFFERO")
 WEAK = ("LGPL", "LESSER")
 # Packages whose metadata name no licence, looked up by hand in their repositories.
-KNOWN = {"cuda-toolkit": "NVIDIA Proprietary Software"}
+KNOWN = {
+    "cuda-toolkit": "NVIDIA Proprietary Software",
+    "axe-playwright-python": "MIT; axe-core in it: MPL-2.0",
+}
 
 
 def main() -> int:

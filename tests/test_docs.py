@@ -1,8 +1,10 @@
 """The documents are true: every setting is in the coordinator's table, and no other."""
 
+import importlib
 import re
 from pathlib import Path
 
+import pytest
 from pydantic import BaseModel
 
 from fedrad.exchange.experiment import Experiment
@@ -34,3 +36,8 @@ def test_links_between_documents_lead_somewhere():
     for file in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#]+)\)", file.read_text()):
             assert (file.parent / target).exists(), (file.name, target)
+
+
+@pytest.mark.parametrize("name", sorted(file.stem for file in (ROOT / "benchmarks").glob("*.py")))
+def test_every_benchmark_still_finds_what_it_measures(name):
+    assert importlib.import_module(name).__doc__

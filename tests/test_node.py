@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
@@ -16,9 +17,10 @@ from flwr.supernode.runtime import run_clientapp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedrad.client import node
+from fedrad.client import node, supernode
 from fedrad.client.bundles import BundleNotApprovedError, approve
 from fedrad.client.supernode import FlowerMovedError, check_part
+from fedrad.deploy import superlink
 from fedrad.deploy.flower_processes import BUNDLE
 
 PROJECT = BUNDLE.read_text()
@@ -44,6 +46,11 @@ def test_fedrads_own_bundle_is_approved(tmp_path):
         ({"project": PROJECT.replace("fedrad.server.app", "evil.app")}, "other apps"),
         ({"project": PROJECT.replace("dependencies = []", 'dependencies = ["evil"]')}, "packages"),
         ({"project": PROJECT.replace("Runs the", "x" * 70_000)}, "larger than"),
+        ({"project": PROJECT.replace('"fedrad-bundle"', '"evil"')}, "another name"),
+        (
+            {"project": PROJECT.replace('publisher = "fedrad"', 'publisher = "evil"')},
+            "another name",
+        ),
     ],
 )
 def test_any_other_bundle_is_refused(tmp_path, change, why):
@@ -106,9 +113,67 @@ def test_what_cannot_be_unpacked_leaves_without_its_path(tmp_path, monkeypatch):
 
 def test_the_parts_of_flower_that_are_replaced_are_where_they_were():
     """Pinned flwr: where this fails, client/node.py and client/supernode.py need another look."""
-    check_part(start_client_internal.start_client_internal, "time.sleep(3)")
+    for line in supernode.REPLACED:
+        check_part(start_client_internal.start_client_internal, line)
+    for name, line in superlink.REPLACED.items():
+        check_part(getattr(superlink.flower_superlink, name), line)
     check_part(start_client_internal._push_messages, "time.sleep(0.5)")
-    check_part(run_clientapp.run_clientapp, "install_from_fab(fab.content, skip_prompt=True)")
+    for line in node.REPLACED:
+        check_part(run_clientapp.run_clientapp, line)
+    check_part(start_client_internal._pull_and_store_message, supernode.SETTINGS_READ)
+
+
+class Ended(Exception):
+    """Where Flower's own handler would end the process."""
+
+
+@pytest.fixture
+def ending(monkeypatch):
+    """A node's loop between Flower's parts, which say that nothing came, or one message."""
+    parts = ("_pull_and_store_message", "_push_messages", "register_signal_handlers")
+    came = []
+
+    def at_once(number, frame):
+        raise Ended(number)
+
+    def register(**given):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, at_once)
+
+    doubles = (lambda **given: came.pop() if came else None, lambda **given: None, register)
+    for name, double in zip(parts, doubles, strict=True):
+        monkeypatch.setattr(start_client_internal, name, double)
+    before = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
+    ending = supernode._Ending()
+    ending.came = came
+    ending.register()
+    yield ending
+    for number, handler in zip((signal.SIGTERM, signal.SIGINT), before, strict=True):
+        signal.signal(number, handler)
+
+
+def test_a_node_with_nothing_in_hand_ends_at_once(ending):
+    assert ending.pull() is None
+    with pytest.raises(Ended):
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_node_ends_when_the_message_in_hand_is_answered_and_takes_no_other(ending):
+    ending.came += [7, 8]
+    assert ending.pull() == 8
+    signal.raise_signal(signal.SIGTERM)
+    with pytest.raises(Ended):
+        ending.push()
+    assert ending.came == [7]
+
+
+def test_a_second_word_or_ctrl_c_ends_a_node_whatever_is_in_hand(ending):
+    for number in (signal.SIGTERM, signal.SIGINT):
+        ending.came.append(7)
+        ending.pull()
+        signal.raise_signal(signal.SIGTERM) if not ending.wanted else None
+        with pytest.raises(Ended):
+            signal.raise_signal(number)
 
 
 def test_a_node_does_not_start_where_a_part_has_moved(monkeypatch):
@@ -120,7 +185,7 @@ def test_a_node_does_not_start_where_a_part_has_moved(monkeypatch):
 VISIT = """
 import sys
 from pathlib import Path
-from fedrad.client import node
+from fedrad.client import node, supernode
 node.import_what_visits_need()
 before = set(sys.modules)
 from conftest import EXPERIMENT
@@ -152,3 +217,23 @@ def test_a_visit_imports_nothing_that_takes_time(tmp_path):
     heavy = {"torch", "torchvision", "torchxrayvision", "monai", "sklearn", "scipy", "pydicom"}
     assert "fedrad" in new, "the test's own imports"
     assert not new & heavy
+
+
+GIVES_UP = """
+import threading, time
+from fedrad.client import supernode
+def give_up():
+    threading.Thread(target=time.sleep, args=(60,)).start()
+    raise ConnectionError("the coordinator's certificate is another's")
+supernode.flower_supernode = give_up
+supernode.main()
+"""
+
+
+def test_a_node_that_gives_up_ends_so_that_it_is_started_again():
+    """After a certificate that is not the coordinator's, Flower's main thread ends alone."""
+    ended = subprocess.run(
+        [sys.executable, "-c", GIVES_UP], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert ended.returncode == 1
+    assert "ConnectionError" in ended.stderr

@@ -1,12 +1,11 @@
 """A round closes when it should, waits when it must, and says who did what."""
 
-import types
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import EXPERIMENT
+from conftest import EXPERIMENT, Clock
 from flwr.app import Error, Message
 
 from fedrad.deploy.grid import InProcessGrid
@@ -23,8 +22,6 @@ from fedrad.exchange.messages import (
 )
 from fedrad.exchange.update import lay_out, pack, tensors_of, unpack
 from fedrad.models.weights import load_base
-from fedrad.server import federation as federation_module
-from fedrad.server import visit as visit_module
 from fedrad.server.federation import ExperimentFailed, Federation, Stopped
 from fedrad.server.model import GlobalModel
 from fedrad.server.records import Records
@@ -70,7 +67,7 @@ class Hospital:
 class Town(InProcessGrid):
     """A grid whose hospitals take their time on a clock of their own."""
 
-    def __init__(self, clock: "Clock", *hospitals: Hospital) -> None:
+    def __init__(self, clock: Clock, *hospitals: Hospital) -> None:
         super().__init__(None, [{} for _ in hospitals], {})
         self.clock = clock
         self.hospitals = dict(enumerate(hospitals, start=1))
@@ -117,25 +114,6 @@ class Town(InProcessGrid):
             del self.due[number]
             replies.append(Message(content, reply_to=message))
         return replies
-
-
-class Clock:
-    """Time that passes when somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
-@pytest.fixture
-def clock(monkeypatch) -> Clock:
-    clock = Clock()
-    fake = types.SimpleNamespace(monotonic=lambda: clock.now, sleep=clock.sleep)
-    monkeypatch.setattr(federation_module, "time", fake)
-    monkeypatch.setattr(visit_module, "time", fake)
-    return clock
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, ValidationError
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -133,7 +133,8 @@ def save_generator(path: Path, network: Denoiser, record: GeneratorRecord, **mor
     """Write a generator as safetensors, with its record and lineage as metadata."""
     metadata = {RECORD: record.model_dump_json(), "use": record.use, **more}
     temporary = path.with_suffix(".partial")
-    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, temporary, metadata)
+    tensors = {name: value.contiguous() for name, value in network.state_dict().items()}
+    temporary.write_bytes(serialize(tensors, metadata))
     temporary.replace(path)
 
 

@@ -1,0 +1,76 @@
+"""Many idle sites in one process, a thread each: what `benchmarks/rounds.py memory` measures at the
+coordinator does not depend on how many processes its sites take.
+
+    python benchmarks/idle/nodes.py HOST:PORT COUNT SHA256_OF_THE_BASE
+"""
+
+import sys
+import threading
+import time
+from pathlib import Path
+
+from flwr.app import Context, Message, RecordDict
+from flwr.supercore.inflatable.inflatable_object import (
+    get_all_nested_objects,
+    get_object_tree,
+    iterate_object_tree,
+)
+from flwr.supercore.inflatable.inflatable_utils import (
+    inflate_object_from_contents,
+    pull_objects,
+    push_object_contents_from_iterable,
+)
+from flwr.supernode.fleet_http_connection import http_request_response
+
+sys.path.insert(0, str(Path(__file__).parent))
+import idle_app
+
+AT_WORK = threading.Semaphore(2)
+"""So many sites hold a model at a time."""
+
+
+def main() -> None:
+    """Be COUNT sites until killed."""
+    address, count, digest = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+    for number in range(count):
+        config = {"name": f"s{number:02}", "base": digest}
+        threading.Thread(target=site, args=(address, config), daemon=True).start()
+    while True:
+        time.sleep(60)
+
+
+def site(address: str, config: dict[str, str]) -> None:
+    """One site: pulls a message, answers it, pulls the next."""
+    with http_request_response(address, insecure=True) as connection:
+        node, receive, send, _, _, pull_object, push_object, confirm = connection
+        while True:
+            came = receive()
+            if came is None:
+                time.sleep(1)
+                continue
+            bare, tree = came
+            run, about = bare.metadata.run_id, bare.metadata
+            with AT_WORK:
+                wanted = [leaf.object_id for leaf in iterate_object_tree(tree)]
+                held = pull_objects(wanted, lambda name: pull_object(run, name))  # noqa: B023
+                message = inflate_object_from_contents(about.message_id, held)
+                confirm(run, about.message_id)
+                assert isinstance(message, Message)
+                message.metadata.__dict__["_message_id"] = about.message_id
+                context = Context(
+                    run_id=run, node_id=node, node_config=dict(config), state=RecordDict(),
+                    run_config={},
+                )  # fmt: skip
+                reply = idle_app.app(message, context)
+                reply.metadata.__dict__["_message_id"] = reply.object_id
+                parts = {name: part.deflate() for name, part in
+                         get_all_nested_objects(reply).items()}  # fmt: skip
+                asked, session = send(reply, get_object_tree(reply), 0.0)
+                push_object_contents_from_iterable(
+                    ((name, parts[name]) for name in asked),
+                    lambda name, content: push_object(run, session, name, content),  # noqa: B023
+                )
+
+
+if __name__ == "__main__":
+    main()
