@@ -1,4 +1,4 @@
-"""Simulated progressions in training: made once at the site, never of held-out patients."""
+"""Training images further along their own disease: made once, kept at the site, sent to nobody."""
 
 import logging
 import shutil
@@ -6,214 +6,214 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import EXPERIMENT, write_site
-from pydantic import ValidationError
-from test_federated_generator import allow, run
+from conftest import SHORT
+from scipy.stats import kendalltau
+from test_federated_generator import trained  # noqa: F401 a fixture
+from test_progression_command import write_generator
 
-from fedrad.client.participant import Participant
 from fedrad.client.problems import SiteProblem
-from fedrad.client.settings import open_site
 from fedrad.client.trajectories import Trajectories, generator_of
 from fedrad.deploy.simulation import prepare, simulate
-from fedrad.exchange.experiment import parse_experiment
-from fedrad.models.examples import Examples, Later, Views
+from fedrad.exchange.experiment import ExperimentError, parse_experiment
+from fedrad.models.examples import Examples, Views
+from fedrad.models.progression import measures
+from fedrad.models.progression.opened import open_generator
 from fedrad.models.settings import InputSettings, ProgressionAugmentation, RecipeSettings
-from fedrad.models.weight_files import file_sha256, look_in
+from fedrad.models.weight_files import file_sha256
 
 CPU = torch.device("cpu")
-NO_CHANGE = {"rotation": 0, "flip": 0, "zoom": 0, "blur": 0, "drop": 0}
-USE = """progression = { probability = 0.5, generator = "generator.safetensors", sha256 = "SHA", \
-images = 2, steps = 4, mask = "none" }
-"""
+LOG = logging.getLogger("test")
+LABELS = np.array([[1.0], [0.0], [np.nan], [1.0]], np.float32)
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    root = tmp_path_factory.mktemp("generator")
-    sites = {n: allow(write_site(root / n, 30, seed=i)) for i, n in enumerate("ab", start=1)}
-    out = run(root, sites)
-    shutil.copy(out / "model.safetensors", root / "generator.safetensors")
-    return root
+def file(tmp_path_factory):
+    return write_generator(tmp_path_factory.mktemp("generator") / "generator.safetensors")
 
 
-def classifier(trained, **changes):
-    """An experiment that uses the generator, of the same seed, outcomes and shares."""
-    sha = file_sha256(trained / "generator.safetensors")
-    text = EXPERIMENT.replace("[federation]", USE.replace("SHA", sha) + "[federation]")
-    for old, new in changes.values():
-        assert old in text
-        text = text.replace(old, new)
-    return text
+def settings(file, **changes):
+    asked = {"images": 3, "steps": 4, "mask": "none", "probability": 0.5} | changes
+    return ProgressionAugmentation(generator=file.name, sha256=file_sha256(file), **asked)
 
 
-def participant(trained, tmp_path, text):
-    look_in(trained)
-    shutil.copytree(trained / "state" / "a", tmp_path / "state")
-    return Participant(open_site(trained / "a", state=tmp_path / "state"), parse_experiment(text))
+def examples(labels=LABELS):
+    rng = np.random.default_rng(1)
+    return Examples(rng.normal(0, 200, (len(labels), 32, 32)).astype(np.float16), labels)
 
 
-def test_positives_have_later_steps_and_others_have_none(trained, tmp_path):
-    site = participant(trained, tmp_path, classifier(trained))
-    later, labels = site.training.later, site.parts["train"].labels[:, 0]
-    assert set(later) == set(np.flatnonzero(labels == 1))
-    for one in later.values():
-        assert one.steps.shape == (2, 32, 32)
-        assert (one.labels == 1).all()
-    assert not site.parts["validation"].later
-    assert not site.parts["test"].later
+def made(file, folder, labels=LABELS, **changes):
+    asked = settings(file, **changes)
+    opened = open_generator(file)
+    return Trajectories(asked, opened, ["label"], folder, CPU, LOG).of(examples(labels))
 
 
-def test_they_are_made_once_and_kept_at_the_site(trained, tmp_path, monkeypatch):
-    site = participant(trained, tmp_path, classifier(trained))
-    first = {row: np.array(one.steps) for row, one in site.training.later.items()}
-    files = list((tmp_path / "state" / "progressions").rglob("*.npy"))
-    assert len(files) == len(first)
-    again = Participant(open_site(trained / "a", state=tmp_path / "state"),
-                        parse_experiment(classifier(trained)))  # fmt: skip
-
-    def never(*arguments):
-        raise AssertionError("made again")
-
-    monkeypatch.setattr(Trajectories, "_make", never)
-    for row, one in again.training.later.items():
-        np.testing.assert_array_equal(one.steps, first[row])
+# At the site
 
 
-def test_an_experiment_with_them_runs_and_they_do_not_leave(trained, tmp_path):
-    text = classifier(trained, local=("minimum_units = 3", "minimum_units = 3"))
-    (tmp_path / "e.toml").write_text(text)
-    shutil.copy(trained / "generator.safetensors", tmp_path / "generator.safetensors")
-    shutil.copytree(trained / "state", tmp_path / "state")
-    sites = {name: trained / name for name in "ab"}
-    summary = simulate(
-        prepare(tmp_path / "e.toml", sites, tmp_path / "out", state=tmp_path / "state")
+def test_images_with_the_outcome_have_later_steps_and_others_have_none(file, tmp_path):
+    found = made(file, tmp_path)
+    assert found.keys() == {0, 3}
+    for later in found.values():
+        assert later.steps.shape == (3, 32, 32)
+        assert (later.labels == 1).all()
+    start = examples().images[0].astype(float)
+    moved = [np.abs(step.astype(float) - start).mean() for step in found[0].steps]
+    assert min(moved) > 0
+
+
+def test_with_soft_labels_images_without_it_go_towards_it(file, tmp_path):
+    found = made(file, tmp_path, soft=0.6)
+    assert found.keys() == {0, 1, 3}
+    assert found[1].labels[:, 0] == pytest.approx([0.2, 0.4, 0.6])
+    assert LABELS[1] == 0, "the image itself stays what it is"
+
+
+def test_they_are_made_once_and_for_other_settings_anew(file, tmp_path):
+    first = made(file, tmp_path)
+    times = {f: f.stat().st_mtime_ns for f in tmp_path.rglob("*.npy")}
+    assert len(times) == 2
+    again = made(file, tmp_path, probability=0.9)
+    assert {f: f.stat().st_mtime_ns for f in tmp_path.rglob("*.npy")} == times
+    assert again[0].steps.tobytes() == first[0].steps.tobytes()
+    made(file, tmp_path, seed=1)
+    assert len(list(tmp_path.rglob("*.npy"))) == 4
+
+
+def test_an_image_in_which_no_lungs_are_found_is_used_as_it_is(file, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        assert made(file, tmp_path, mask="lungs") == {}
+    assert "2 images are not simulated: no lungs found" in caplog.text
+
+
+# What training sees
+
+
+def drawn(probability, later, rows=400):
+    labels = np.ones((1, 1), np.float32)
+    of = Examples(np.zeros((1, 32, 32), np.float16), labels, later=later)
+    recipe = RecipeSettings(
+        augmentation={"rotation": 0, "flip": 0, "zoom": 0, "blur": 0, "drop": 0}
     )
+    recipe = recipe.model_copy(
+        update={"progression": recipe.progression.model_copy(update={"probability": probability})}
+    )
+    views = Views(of, recipe, CPU)
+    return views.draw(np.zeros(rows, np.int64), torch.Generator().manual_seed(0))
+
+
+def test_a_draw_is_a_later_step_with_the_stated_probability(file, tmp_path):
+    later = {0: made(file, tmp_path)[0]}
+    images, labels = drawn(0.3, later)
+    share = float((images.abs().sum(dim=(1, 2, 3)) > 0).float().mean())
+    assert 0.22 < share < 0.38
+    assert (labels == 1).all()
+    images, _ = drawn(1.0, later)
+    assert (images.abs().sum(dim=(1, 2, 3)) > 0).all()
+
+
+def test_a_recipe_without_it_draws_as_if_it_were_not_there():
+    images, _ = drawn(0.0, {})
+    assert (images == 0).all()
+
+
+# In a federation
+
+
+def text(folder, file, **changes):
+    (folder / "generator.safetensors").write_bytes(file.read_bytes())
+    asked = {"generator": '"generator.safetensors"', "sha256": f'"{file_sha256(file)}"',
+             "probability": 0.5, "images": 2, "steps": 4, "mask": '"none"'} | changes  # fmt: skip
+    inline = ", ".join(f"{key} = {value}" for key, value in asked.items())
+    return SHORT.replace("batch_size = 8", f"batch_size = 8\nprogression = {{ {inline} }}").replace(
+        'name = "test"', 'name = "augmented"'
+    )
+
+
+def run(tmp_path, sites, experiment):
+    (tmp_path / "experiment.toml").write_text(experiment)
+    return simulate(prepare(tmp_path / "experiment.toml", sites, tmp_path / "out",
+                            state=tmp_path / "state"))  # fmt: skip
+
+
+def test_a_classifier_trains_with_the_generator_of_the_same_split(tmp_path, trained):  # noqa: F811
+    """The generator's experiment divided the patients as this one does: same seed and shares."""
+    shutil.copytree(trained / "state", tmp_path / "state")
+    file = trained / "out" / "model.safetensors"
+    summary = run(tmp_path, {n: trained / n for n in "ab"}, text(tmp_path, file))
     assert summary.status == "completed"
     assert list((tmp_path / "state" / "a" / "progressions").rglob("*.npy"))
-    assert not list((tmp_path / "out").rglob("*.npy"))
+    ledger = (tmp_path / "state" / "a" / "ledger.jsonl").read_text()
+    assert "progressions" not in ledger
+
+
+def test_a_generator_that_saw_test_patients_is_refused(tmp_path, trained):  # noqa: F811
+    shutil.copytree(trained / "state", tmp_path / "state")
+    file = trained / "out" / "model.safetensors"
+    other_split = text(tmp_path, file).replace("seed = 3", "seed = 4")
+    with pytest.raises(Exception, match="trained at this site in an earlier experiment"):
+        run(tmp_path, {n: trained / n for n in "ab"}, other_split)
+    log = (tmp_path / "state" / "a" / "site.log").read_text()
+    assert "trained the generator in experiment" in log
+
+
+def test_a_generator_of_other_pictures_or_outcomes_is_refused(file, tmp_path, monkeypatch):
+    monkeypatch.setenv("FEDRAD_WEIGHTS", str(file.parent))
+    assert generator_of(settings(file), ["label"], InputSettings(size=32)).name == file.name
+    for outcomes, size in ((["label"], 64), (["other"], 32)):
+        with pytest.raises(SiteProblem) as problem:
+            generator_of(settings(file), outcomes, InputSettings(size=size))
+        assert problem.value.reason == "weights"
 
 
 @pytest.mark.parametrize(
-    "change",
-    [("seed = 3", "seed = 4"), ("test = 0.4", "test = 0.6"),
-     ("validation = 0.2", "validation = 0.4")],
+    ("changes", "why"),
+    [({"sha256": '"' + 64 * "0" + '"', "generator": '"x.bin"'}, "needs generator"),
+     ({"probability": 2}, "less than or equal to 1")],
 )  # fmt: skip
-def test_a_generator_that_saw_the_held_out_patients_is_refused(trained, tmp_path, change):
-    site = participant(trained, tmp_path, classifier(trained, change=change))
-    with pytest.raises(SiteProblem, match="trained the generator") as refusal:
-        site.ready()
-    assert refusal.value.reason == "trained on test patients"
-
-
-def test_a_lost_record_of_whom_the_generator_saw_is_refused(trained, tmp_path):
-    site = participant(trained, tmp_path, classifier(trained))
-    shutil.rmtree(tmp_path / "state" / "trained")
-    with pytest.raises(SiteProblem, match="the generator: trained here"):
-        site.ready()
-
-
-@pytest.mark.parametrize(
-    ("change", "why"),
-    [
-        (("size = 32", "size = 64"), "32 pixels"),
-        (("size = 32", "size = 32\nfit = 'crop'"), "fit 'pad'"),
-    ],
-)
-def test_a_generator_of_other_pictures_is_refused(trained, tmp_path, change, why):
-    site = participant(trained, tmp_path, classifier(trained, change=change))
-    with pytest.raises(SiteProblem, match=why) as refusal:
-        site.ready()
-    assert refusal.value.reason == "weights"
-
-
-def opened(trained):
-    look_in(trained)
-    settings = ProgressionAugmentation(
-        probability=0.5, generator="generator.safetensors", mask="none", images=2, steps=4,
-        sha256=file_sha256(trained / "generator.safetensors"),
-    )  # fmt: skip
-    return settings, generator_of(settings, ["label"], InputSettings(size=32))
-
-
-def test_a_generator_of_other_outcomes_or_another_file_is_refused(trained):
-    settings, _ = opened(trained)
-    with pytest.raises(SiteProblem, match="not trained on 'edema'"):
-        generator_of(settings, ["edema"], InputSettings(size=32))
-    with pytest.raises(SiteProblem, match="which is another file"):
-        generator_of(settings.model_copy(update={"sha256": "0" * 64}), [], InputSettings(size=32))
-    with pytest.raises(SiteProblem, match="was not found"):
-        generator_of(
-            settings.model_copy(update={"generator": "x.safetensors"}), [], InputSettings(size=32)
+def test_what_cannot_be_is_refused(file, tmp_path, changes, why):
+    with pytest.raises(ExperimentError, match=why):
+        parse_experiment(text(tmp_path, file, **changes))
+    with pytest.raises(ExperimentError, match="views = 0"):
+        parse_experiment(
+            text(tmp_path, file).replace("batch_size = 8", "batch_size = 8\nviews = 2")
         )
 
 
-def examples(count=6):
+# Measures
+
+
+def test_trends_are_scipys_and_a_trajectory_that_stands_still_has_none():
+    values = np.random.default_rng(0).normal(size=(20, 6))
+    expected = [kendalltau(range(6), row).statistic for row in values]
+    assert measures.trend(values) == pytest.approx(expected)
+    assert measures.trend(np.ones((1, 6))) == 0
+    assert measures.monotone_share(np.array([[0, 1, 2], [0, 2, 1]])) == 0.5
+
+
+def test_the_kernel_distance_is_the_sum_over_all_pairs():
     rng = np.random.default_rng(0)
-    labels = np.array([[1], [0], [1], [0], [np.nan], [0]], np.float32)[:count]
-    return Examples(rng.uniform(-500, 500, (count, 32, 32)).astype(np.float16), labels)
+    x, y = rng.normal(size=(7, 5)), rng.normal(1, 1, size=(9, 5))
+
+    def k(a, b):
+        return (a @ b / 5 + 1) ** 3
+
+    def mean(a, b, same):
+        pairs = [(i, j) for i in range(len(a)) for j in range(len(b)) if not (same and i == j)]
+        return np.mean([k(a[i], b[j]) for i, j in pairs])
+
+    expected = mean(x, x, True) + mean(y, y, True) - 2 * mean(x, y, False)
+    assert measures.kernel_distance(x, y) == pytest.approx(expected)
+    with pytest.raises(ValueError, match="at least 2"):
+        measures.kernel_distance(x[:1], y)
 
 
-def made(trained, tmp_path, **changes):
-    settings, generator = opened(trained)
-    settings = settings.model_copy(update=changes)
-    log = logging.getLogger("test")
-    return Trajectories(settings, generator, ["label"], tmp_path / "p", CPU, log).of(examples())
+def test_two_halves_of_one_set_are_no_distance_apart_on_average():
+    rng = np.random.default_rng(0)
+    found = [measures.kernel_distance(*rng.normal(size=(2, 20, 4))) for _ in range(300)]
+    assert abs(np.mean(found)) < 3 * np.std(found) / np.sqrt(300)
 
 
-def test_soft_labels_grow_with_the_steps_of_those_without_the_outcome(trained, tmp_path):
-    later = made(trained, tmp_path, soft=0.8)
-    assert set(later) == {0, 1, 2, 3, 5}
-    np.testing.assert_allclose(later[1].labels[:, 0], [0.4, 0.8])
-    np.testing.assert_allclose(later[0].labels[:, 0], [1, 1])
-
-
-def test_an_image_without_lungs_has_no_later_steps(trained, tmp_path, caplog):
-    with caplog.at_level(logging.WARNING):
-        assert made(trained, tmp_path, mask="lungs") == {}
-    assert "2 images are not simulated" in caplog.text
-
-
-# In the loop
-
-
-def recipe(probability, **more):
-    use = {"probability": probability, "generator": "g.safetensors", "sha256": "0" * 64}
-    return RecipeSettings(preset="full", augmentation=NO_CHANGE, progression=use, **more)
-
-
-@pytest.mark.parametrize(("probability", "low", "high"), [(0.0, 0, 0), (0.3, 0.25, 0.35),
-                                                        (1.0, 1, 1)])  # fmt: skip
-def test_a_draw_is_a_later_step_as_often_as_asked(probability, low, high):
-    base = examples()
-    steps = np.stack([np.full((32, 32), v, np.float16) for v in (900, 901, 902)])
-    later = {0: Later(steps, np.full((3, 1), 0.5, np.float32))}
-    views = Views(Examples(base.images, base.labels, later=later), recipe(probability), CPU)
-    rows = np.array([0, 1] * 1000)
-    drawn, labels = views.draw(rows, torch.Generator().manual_seed(0))
-    levels = drawn[:, 0, 0, 0]
-    simulated = levels >= 900
-    assert not simulated[1::2].any()
-    assert low <= simulated[::2].float().mean() <= high
-    assert (labels[:, 0][simulated] == 0.5).all()
-    assert (labels[0::2, 0][~simulated[::2]] == 1).all()
-    if probability:
-        shares = torch.bincount((levels[simulated] - 900).long()) / simulated.sum()
-        assert torch.allclose(shares, torch.full((3,), 1 / 3), atol=0.08)
-
-
-def test_without_later_steps_draws_are_what_they_were():
-    base = examples()
-    rows = np.arange(6)
-    states = []
-    for p in (0.0, 0.7):
-        generator = torch.Generator().manual_seed(0)
-        states.append((Views(base, recipe(p), CPU).draw(rows, generator)[0], generator.get_state()))
-    assert torch.equal(states[0][0], states[1][0])
-    assert torch.equal(states[0][1], states[1][1])
-
-
-def test_a_probability_needs_a_generator_and_no_fixed_views():
-    with pytest.raises(ValidationError, match="needs generator"):
-        RecipeSettings(progression={"probability": 0.5})
-    with pytest.raises(ValidationError, match="views = 0"):
-        recipe(0.5, views=2)
+def test_an_edit_that_is_the_later_image_is_nearer_by_all_the_way():
+    still, later = np.zeros((2, 4, 4)), np.full((2, 4, 4), 3.0)
+    assert measures.nearer_than(later, still, later) == pytest.approx([3, 3])
+    assert measures.nearer_than(-later, still, later) == pytest.approx([-3, -3])
