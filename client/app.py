@@ -45,6 +45,7 @@ from fedrad.exchange.messages import (
     to_record,
 )
 
+from .generating import participant_of
 from .ledger import LEDGER, Ledger
 from .log import site_log
 from .participant import Participant
@@ -227,4 +228,4 @@ def _site(context: Context) -> Site:
 @lru_cache(maxsize=8)
 def _participant(site: Site, experiment: str) -> Participant:
     """Kept between the messages of one process; a site's folder is read once an experiment."""
-    return Participant(site, parse_experiment(experiment))
+    return participant_of(site, parse_experiment(experiment))

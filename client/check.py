@@ -89,12 +89,14 @@ def show_machine(results: Sequence[Result], console: Console) -> None:
 
 def _with_readiness(found: Inspection, site: Site, experiment: Experiment) -> Inspection:
     """Add word for word what the coordinator would learn, or why the site would refuse."""
-    from .participant import Participant  # takes seconds, and only experiments need it
+    from .generating import participant_of  # takes seconds, and only experiments need it
 
     problem: SiteProblem | None = None
     readiness: dict[str, Any] | None = None
     try:
-        readiness = Participant(site, experiment).ready().model_dump(mode="json", exclude={"kind"})
+        readiness = (
+            participant_of(site, experiment).ready().model_dump(mode="json", exclude={"kind"})
+        )
     except SiteProblem as error:
         problem = error
     results = [*found.results, run(TakingPart(), problem)]

@@ -61,6 +61,14 @@ class Disclosure:
             return Monitoring(loss=loss, missing="one class")
         return Monitoring(auroc=auroc(logits, units), loss=loss)
 
+    def denoising(self, losses: Logits, units: Units) -> Monitoring:
+        """Mean denoising error of a generator for a round's curve; `losses` (n,)."""
+        if missing := self.withheld(units):
+            return Monitoring(missing=missing)
+        if self.epsilon:
+            return Monitoring(missing="declined")
+        return Monitoring(loss=float(np.mean(losses)))
+
     def histogram(self, logits: Logits, units: Units, at: list[int]) -> Histogram:
         """Histogram of logits (n,) in bins of enough patients, with edges `at` where these allow
         it."""

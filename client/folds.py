@@ -99,7 +99,8 @@ class CrossValidation:
             out_of_fold=out_of_fold(
                 _parts(folds[: len(validation)], model, k), _parts(validation, model, k),
                 self.disclosure,
-            ) if validation and not guest else None,
+            ) if validation and not guest and self.disclosure.histograms else None,
+            histogram_missing=None if guest or self.disclosure.histograms else "declined",
         )  # fmt: skip
         both = [fold for fold in own if fold.units.both]
         if not both:
@@ -151,6 +152,9 @@ class CrossValidation:
             told = self._groups_told(own, column, len(group_names(named)))
             for group in range(len(group_names(named))):
                 empty = Subgroup(outcome=self.outcomes[k], column=column, group=group)
+                if not self.disclosure.subgroups:
+                    found.append(empty.model_copy(update={"missing": "declined"}))
+                    continue
                 if group not in told:
                     found.append(empty.model_copy(update={"missing": "below minimum"}))
                     continue

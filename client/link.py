@@ -21,7 +21,7 @@ from fedrad.exchange.update import (
 )
 from fedrad.models.network import stage_tensors
 from fedrad.models.settings import Stage
-from fedrad.models.weights import Base
+from fedrad.models.weights import Start
 
 from .kept import Kept
 from .problems import SiteProblem
@@ -38,7 +38,7 @@ class Link:
     Both stay at the site, round by round, so that a round asked for twice gives the same update.
     """
 
-    def __init__(self, experiment: Experiment, base: Base, folder: Path) -> None:
+    def __init__(self, experiment: Experiment, base: Start, folder: Path) -> None:
         self.experiment = experiment
         self.base = base
         self.kept = Kept(folder)

@@ -4,6 +4,7 @@ import copy
 import importlib.metadata
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedrad.exchange.encoding import Packed
 from fedrad.exchange.experiment import Experiment
@@ -33,10 +34,11 @@ from fedrad.models.ensemble import interpolate
 from fedrad.models.examples import Examples
 from fedrad.models.network import ResNet, local_tensors, stage_tensors
 from fedrad.models.optimizer import TooLittleMemoryError
+from fedrad.models.progression.opened import Opened
 from fedrad.models.settings import Stage
 from fedrad.models.training import TrainingFigures, score, train_round
 from fedrad.models.weight_files import WeightsError
-from fedrad.models.weights import Base, load_base, save
+from fedrad.models.weights import Base, Start, load_base, save
 
 from .cohort import Cohort, Folds, Pseudonyms, SplitFile, numbered, read_cohort, sift
 from .disclosure import Disclosure
@@ -48,6 +50,7 @@ from .log import site_log
 from .problems import SiteProblem
 from .settings import Site
 from .trained import TrainedUnits, check_lineage
+from .trajectories import Trajectories, generator_of
 
 ALL_THREADS = torch.get_num_threads()
 """What PyTorch takes of its own accord: all cores, or OMP_NUM_THREADS."""
@@ -109,9 +112,14 @@ class Participant:
             raise SiteProblem("weights", str(error)) from error
 
     @cached_property
+    def start(self) -> Start:
+        """The network that training starts from."""
+        return self.base
+
+    @cached_property
     def link(self) -> Link:
         """The exchange of weights, with what it keeps."""
-        return Link(self.experiment, self.base, self.folder / "exchange")
+        return Link(self.experiment, self.start, self.folder / "exchange")
 
     @cached_property
     def cohort(self) -> Cohort:
@@ -174,9 +182,15 @@ class Participant:
         """The site's examples by part of the split; none before it is certain that the base
         weights were not trained on those held out."""
         check_lineage(
-            read_lineage(self.base.metadata), self.site.name, self.trained,
+            read_lineage(self.start.metadata), self.site.name, self.trained,
             {"test": self.keys("test"), "validation": self.keys("validation")},
         )  # fmt: skip
+        if self.generator is not None:
+            check_lineage(
+                read_lineage(self.generator.metadata), self.site.name, self.trained,
+                {"test": self.keys("test"), "validation": self.keys("validation")},
+                what="the generator",
+            )  # fmt: skip
         cohort, images, labels = self._loaded
         whose = None
         if self.experiment.unit == "image":
@@ -187,6 +201,28 @@ class Participant:
             )
             for part, index in self.rows.items()
         }
+
+    @cached_property
+    def generator(self) -> Opened | None:
+        """The generator of `recipe.progression`; None where no simulated image is asked for."""
+        experiment = self.experiment
+        if not experiment.recipe.progression.probability:
+            return None
+        return generator_of(
+            experiment.recipe.progression, experiment.outcomes, experiment.model.input
+        )
+
+    @cached_property
+    def training(self) -> Examples:
+        """The training examples, with simulated later steps where the recipe asks for them."""
+        examples = self.parts["train"]
+        if self.generator is None:
+            return examples
+        trajectories = Trajectories(
+            self.experiment.recipe.progression, self.generator, self.experiment.outcomes,
+            self.site.state / "progressions", self.device, self.log,
+        )  # fmt: skip
+        return replace(examples, later=trajectories.of(examples))
 
     def keys(self, part: Part) -> list[str]:
         """Pseudonyms of the patients of a part's units; they stay at the site."""
@@ -218,7 +254,7 @@ class Participant:
             torch=torch.__version__,
             device="cuda" if self.device.type == "cuda" else "cpu",
             threads=self.threads,
-            base_sha256=self.base.digest,
+            base_sha256=self.start.digest,
             trains=self.does_not_train_because is None,
             does_not_train_because=self.does_not_train_because,
             tests_other_models=self.site.settings.policy.test_other_models,
@@ -241,7 +277,7 @@ class Participant:
         started = time.perf_counter()
         torch.set_num_threads(self.threads)
         stage = self.schedule.stage(request.round)
-        network = self.global_model(request.manifest, packed, stage, request.round)
+        network = self._received(request.manifest, packed, stage, request.round)
         monitoring = self._monitoring(network)
         if self.does_not_train_because:
             self.link.skip(request.manifest)
@@ -307,12 +343,13 @@ class Participant:
     # Parts of these
 
     def _train(
-        self, network: ResNet, round_: int, moments: Mapping[str, Tensor]
+        self, network: nn.Module, round_: int, moments: Mapping[str, Tensor]
     ) -> TrainingFigures:
+        assert isinstance(network, ResNet)
         self.trained.record(self.experiment.identity, self.keys("train"))
         try:
             figures = train_round(
-                network, self.parts["train"], self.schedule, round_, seed=self._seed(round_),
+                network, self.training, self.schedule, round_, seed=self._seed(round_),
                 device=self.device, moments=moments, store=self.activations,
                 progress=self._report_steps(),
             )  # fmt: skip
@@ -342,7 +379,8 @@ class Participant:
 
         return report
 
-    def _monitoring(self, network: ResNet) -> dict[str, Monitoring]:
+    def _monitoring(self, network: nn.Module) -> dict[str, Monitoring]:
+        assert isinstance(network, ResNet)
         validation = self.parts["validation"]
         logits = score(network, validation.images, device=self.device)
         found = {}
@@ -365,7 +403,14 @@ class Participant:
     ) -> ResNet:
         """The base with the received tensors in it, and with the site's own normalisation where
         the recipe keeps that local. A site that never trained has none: it uses the base's."""
-        network = copy.deepcopy(self.base.network)
+        network = self._received(manifest, packed, stage, round_)
+        assert isinstance(network, ResNet)
+        return network
+
+    def _received(
+        self, manifest: Manifest, packed: Packed | None, stage: Stage, round_: int
+    ) -> nn.Module:
+        network = copy.deepcopy(self.start.network)
         received = self.link.receive(manifest, packed, stage, round_)
         network.load_state_dict({k: torch.tensor(v) for k, v in received.items()}, strict=False)
         if self.experiment.recipe.batchnorm == "local":

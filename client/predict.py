@@ -19,9 +19,7 @@ from fedrad.models.weight_files import WeightsError
 
 from .familiar import Familiar, familiar
 from .images import Reading
-from .images.contained import Failure, run
-from .images.lungs import weights_for
-from .images.work import read_file
+from .images.pictures import read_pictures
 from .problems import SiteProblem
 from .settings import Site
 
@@ -131,23 +129,14 @@ def predict(
     settings, yardstick = model.record.model.input, None
     if cohort is not None:
         yardstick = familiar(cohort, model.network, settings, model.lineage, device)
-    pspnet, predictions = weights_for(settings), list[Prediction]()
+    predictions = list[Prediction]()
     for start in range(0, len(files), CHUNK):
         chunk = files[start : start + CHUNK]
-        readings: list[Reading] = [Reading("")] * len(chunk)
-        pictures: dict[int, NDArray[np.float16]] = {}
-        items = [(str(Path(file).absolute()), settings, pspnet) for file in chunk]
-        for item, result in run(read_file, items):
-            if isinstance(result, Failure):
-                readings[item] = Reading("", unusable=result.reason)
-                continue
-            readings[item], picture = result
-            if picture is not None:
-                pictures[item] = np.frombuffer(picture, np.float16)
+        readings, pictures = read_pictures(chunk, settings)
         rows = sorted(pictures)
         images = np.zeros((len(rows), settings.size, settings.size), np.float16)
         for image, row in zip(images, rows, strict=True):
-            image[:] = pictures[row].reshape(image.shape)
+            image[:] = pictures[row]
         found = features(model.network, images, device=device)
         estimates = dict(zip(rows, _estimates(model, found), strict=True))
         far = dict(zip(rows, _as_far(yardstick, found), strict=True))

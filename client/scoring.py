@@ -27,6 +27,8 @@ class Scoring:
     """The scores of one site in one experiment. They stay; what leaves is a release."""
 
     def __init__(self, participant: Participant) -> None:
+        if participant.experiment.task != "classification":
+            raise SiteProblem("request", "a generator is not scored on patients")
         self.participant = participant
         self.own: ModelName = f"local:{participant.site.name}"
         experiment, evaluation = participant.experiment, participant.experiment.evaluation

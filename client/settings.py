@@ -72,6 +72,8 @@ class Policy(Settings):
     """Whether the site's local-only model may be sent, to be scored at other sites."""
     test_other_models: bool = False
     """Whether other sites' local-only models are scored here."""
+    share_generator: bool = False
+    """Whether weights of a generator trained here may leave; they can hold traces of images."""
 
     def is_open(self, now: time) -> bool:
         """Whether a time of day lies within `hours`; these may go over midnight."""

@@ -63,9 +63,11 @@ class TrainedUnits:
 
 
 def check_lineage(
-    lineage: Lineage, site: str, trained: TrainedUnits, held_out: Mapping[Part, Iterable[str]]
-) -> None:
-    """Hold the weights' ancestors against the units that are to be held out, by part.
+    lineage: Lineage, site: str, trained: TrainedUnits, held_out: Mapping[Part, Iterable[str]],
+    *, what: str = "the base weights",
+) -> None:  # fmt: skip
+    """Hold the ancestors of weights, called `what`, against the units that are to be held out, by
+    part.
 
     Validation units count like test units: threshold, calibration and ensemble weight are chosen
     on them, and would be chosen for a model that knows its patients. Raises SiteProblem where a
@@ -79,14 +81,14 @@ def check_lineage(
                 continue
             raise SiteProblem(
                 "trained on test patients",
-                f"the base weights were trained here in experiment {short}, but {trained.folder} "
-                "has no record of the patients: restore it, or ask for other base weights",
+                f"{what}: trained here in experiment {short}, but {trained.folder} has no record "
+                "of the patients: restore it, or ask for others",
             )
         for part, units in held_out.items():
             if again := len(keys.intersection(units)):
                 raise SiteProblem(
                     "trained on test patients",
-                    f"{again} {part} patients of this experiment trained the base weights in "
-                    f"experiment {short}: ask for that experiment's seed, outcomes and shares "
-                    "(then the same patients are held out), or for other base weights",
+                    f"{again} {part} patients of this experiment trained {what} in experiment "
+                    f"{short}: ask for that experiment's seed, outcomes and shares (then the same "
+                    "patients are held out), or for others",
                 )

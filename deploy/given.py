@@ -4,8 +4,8 @@ from pathlib import Path
 
 from fedrad.exchange.experiment import Experiment, ExperimentError, read_experiment
 from fedrad.exchange.lineage import read_lineage
+from fedrad.models.start import load_start
 from fedrad.models.weight_files import WeightsError, look_in
-from fedrad.models.weights import load_base
 
 
 class Refused(Exception):
@@ -37,7 +37,10 @@ def given_experiment(file: Path, out: Path) -> tuple[Experiment, str, list[str]]
 def weights_fault(experiment: Experiment) -> str | None:
     """Why an experiment's base weights cannot be used here; None where they can."""
     try:
-        base = load_base(experiment.model, len(experiment.outcomes), seed=experiment.seed)
+        base = load_start(
+            experiment.task, experiment.outcomes, experiment.model, experiment.recipe,
+            experiment.generator, seed=experiment.seed,
+        )  # fmt: skip
         read_lineage(base.metadata)
     except (ExperimentError, WeightsError) as error:
         return str(error)

@@ -8,8 +8,8 @@ from tomlkit.exceptions import TOMLKitError
 from fedrad.exchange.experiment import ExperimentError, read_experiment
 from fedrad.exchange.lineage import read_lineage
 from fedrad.models.settings import ModelSettings
+from fedrad.models.start import load_start
 from fedrad.models.weight_files import PUBLISHED, WeightsError, fetch, file_sha256, look_in
-from fedrad.models.weights import load_base
 
 
 def pin_weights(weights: str, experiment_file: Path) -> str:
@@ -39,7 +39,10 @@ def pin_weights(weights: str, experiment_file: Path) -> str:
     try:
         experiment, _ = read_experiment(experiment_file)
         look_in(file.parent)
-        base = load_base(experiment.model, len(experiment.outcomes), seed=experiment.seed)
+        base = load_start(
+            experiment.task, experiment.outcomes, experiment.model, experiment.recipe,
+            experiment.generator, seed=experiment.seed,
+        )  # fmt: skip
         read_lineage(base.metadata)
     except (ExperimentError, WeightsError):
         experiment_file.write_text(before, encoding="utf-8")

@@ -60,9 +60,13 @@ def state(folder: Path) -> RenderableType:
     if waiting and checkpoint.is_held() and waiting[-1].id > max(r.id for r in finished.values()):
         lines.append(f"[yellow]Waiting[/]: {waiting[-1].text}")
     table = Table()
-    for column in ("site", "last answer", "round", "seconds", "loss", "validation AUROC"):
+    generator = experiment.task == "progression"
+    monitored = "validation loss" if generator else "validation AUROC"
+    for column in ("site", "last answer", "round", "seconds", "loss", monitored):
         table.add_column(column, justify="right" if column in ("round", "seconds") else "left")
-    metrics = [f"validation_auroc/{outcome}" for outcome in experiment.outcomes]
+    metric = "validation_loss" if generator else "validation_auroc"
+    metrics = [f"{metric}/{outcome}" for outcome in experiment.outcomes]
+    low, high = (None, None) if generator else (0.5, 1.0)
     for site in sorted({r.site for r in rows if r.site}):
         said = [r for r in rows if r.site == site and r.metric == "status"]
         status = [r for r in said if r.round] or said  # a round's, if there was one
@@ -73,7 +77,7 @@ def state(folder: Path) -> RenderableType:
             str(status[-1].round or "") if status else "",
             f"{seconds[max(seconds)].value:.0f}" if seconds else "",
             _curve(_values(rows, "loss", site)),
-            "\n".join(_curve(_values(rows, m, site), low=0.5, high=1.0) for m in metrics),
+            "\n".join(_curve(_values(rows, m, site), low=low, high=high) for m in metrics),
         )
     return Group(*(Text.from_markup(line) for line in lines), table)
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
 
+from fedrad.models.progression.settings import GeneratorSettings
 from fedrad.models.schedule import Schedule
 from fedrad.models.settings import ModelSettings, RecipeSettings, Settings, Share
 
@@ -161,12 +162,15 @@ class Experiment(Settings):
     """A whole `experiment.toml`."""
 
     name: Name
+    task: Literal["classification", "progression"] = "classification"
+    """`progression` trains a generator of images, in the same rounds; there are no test figures."""
     outcomes: list[Outcome] = Field(min_length=1, max_length=50)
     unit: Literal["patient", "image"] = "patient"
     """What is scored and counted. With `image`, variances are clustered by patient."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     model: ModelSettings = ModelSettings()
     recipe: RecipeSettings = RecipeSettings()
+    generator: GeneratorSettings = GeneratorSettings()
     federation: FederationSettings = FederationSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     ablation: dict[Name, Variant] = Field(default_factory=dict)
@@ -209,13 +213,44 @@ class Experiment(Settings):
                 f"outcomes {sided} have a side, which a flip exchanges: "
                 "recipe.augmentation = { flip = 0 }"
             )
+        self._task_has_its_settings()
         _ = self.schedule  # refuses a recipe that the rounds leave no room for
         return self
 
+    def _task_has_its_settings(self) -> None:
+        if self.task == "classification":
+            if self.generator != GeneratorSettings():
+                raise ValueError('[generator] is for task = "progression": set it, or leave it out')
+            return
+        if self.recipe != RecipeSettings() or self.model.base_outputs:
+            raise ValueError(
+                'task = "progression" trains a generator by [generator]: leave out [recipe] and '
+                "model.base_outputs"
+            )
+        if self.model.weights != "random" and not self.model.weights.endswith(".safetensors"):
+            raise ValueError(
+                f'model.weights = "{self.model.weights}": a generator starts from "random" or from '
+                "an earlier generator's .safetensors file"
+            )
+        if self.model.size % self.generator.factor:
+            raise ValueError(
+                f"model.size = {self.model.size}: allowed are multiples of "
+                f"{self.generator.factor}, for generator.patch and the levels of "
+                "generator.channels halve it"
+            )
+        if self.evaluation.ensemble or self.evaluation.travel:
+            raise ValueError(
+                'task = "progression" has no figures on patients: leave out evaluation.ensemble '
+                "and evaluation.travel"
+            )
+
     @property
     def schedule(self) -> Schedule:
-        """The recipe laid out over the rounds."""
-        return Schedule(self.recipe, self.federation.rounds)
+        """The recipe laid out over the rounds; a generator is trained whole in each."""
+        recipe = self.recipe
+        if self.task == "progression":
+            recipe = RecipeSettings(preset="full")
+        return Schedule(recipe, self.federation.rounds)
 
     @property
     def identity(self) -> str:

@@ -35,6 +35,7 @@ Reason = Literal[
     "storage",
     "experiment",
     "version",
+    "generator",
     "trained on test patients",
     "released",
     "diverged",
@@ -62,6 +63,8 @@ REASONS: dict[Reason, str] = {
     "use the same version",
     "version": "the site runs another version of fedrad than the coordinator; both need the same "
     "first two numbers",
+    "generator": "the site's policy lets no weights of a generator leave (share_generator in its "
+    "site.toml); it is for the site to decide",
     "trained on test patients": "the base weights were trained at this site in an earlier "
     "experiment on patients who are held out in this one, or it has lost the record of whom: "
     "set that experiment's seed, outcomes and shares, pin other base weights, or go on without "
@@ -137,7 +140,8 @@ class RoundRequest(Wire):
 
 class Monitoring(Wire):
     """The global model, as received, on a site's validation patients. AUROC in [0, 1]; loss is
-    the mean binary cross-entropy. Both None where withheld or undefined."""
+    the mean binary cross-entropy, or of a generator the mean squared denoising error. Both None
+    where withheld or undefined."""
 
     auroc: float | None = None
     loss: float | None = None

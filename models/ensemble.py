@@ -5,13 +5,17 @@ WiSE-FT (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", eq. 3):
 """
 
 import copy
+from typing import TypeVar
 
 import torch
+from torch import nn
 
-from .network import ResNet, block_of
+from .network import block_of
+
+N = TypeVar("N", bound=nn.Module)
 
 
-def interpolate(base: ResNet, tuned: ResNet, alpha: float) -> ResNet:
+def interpolate(base: nn.Module, tuned: N, alpha: float) -> N:
     """A new network, `alpha` in [0, 1] of the way from the base's backbone to the tuned one's.
 
     Normalisation statistics are mixed like weights. The head is the tuned one's: that of the base

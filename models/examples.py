@@ -1,6 +1,7 @@
 """A site's images with outcomes, and the views of them that training sees."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from typing import Protocol
@@ -30,17 +31,28 @@ class Images(Protocol):
 
 
 @dataclass(frozen=True)
+class Later:
+    """Simulated later steps of one image: (n, S, S) float16 in [-1024, 1024], and what they are
+    labelled, (n, K)."""
+
+    steps: NDArray[np.float16]
+    labels: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class Examples:
     """Images with outcomes, one row per unit.
 
     `images`: (N, S, S) float16 in [-1024, 1024], may be on disk.
     `labels`: (N, K) float32 in {0, 1}, NaN where an outcome is missing.
     `patients`: (N,) whose unit each is, where patients have several; None: each a patient.
+    `later`: row -> its simulated later steps, where training is to see some.
     """
 
     images: Images
     labels: NDArray[np.float32]
     patients: NDArray[np.int64] | None = None
+    later: Mapping[int, Later] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Number of units."""
@@ -99,16 +111,25 @@ class Views:
             images = torch.from_numpy(self.examples.images[rows].astype(np.float32)).unsqueeze(1)
         return images.to(self.device, memory_format=torch.channels_last)
 
-    def labels(self, rows: NDArray[np.int64]) -> Tensor:
-        """Outcomes (n, K) on the device."""
-        return torch.from_numpy(self.examples.labels[rows]).to(self.device)
-
-    def draw(self, rows: NDArray[np.int64], generator: torch.Generator) -> Drawn:
-        """A view of each row's image: fresh, or one of its fixed ones."""
-        if not self.recipe.views:
-            return augment(self.raw(rows), self.recipe.augmentation, generator)
-        numbers = torch.randint(self.recipe.views, (len(rows),), generator=generator)
-        return [self.view(int(r), int(n)) for r, n in zip(rows, numbers, strict=True)]
+    def draw(self, rows: NDArray[np.int64], generator: torch.Generator) -> tuple[Drawn, Tensor]:
+        """A view of each row's image, fresh or one of its fixed ones, or of one of its simulated
+        later steps; and the outcomes (n, K) on the device."""
+        labels = self.examples.labels[rows]
+        if self.recipe.views:
+            numbers = torch.randint(self.recipe.views, (len(rows),), generator=generator)
+            views = [self.view(int(r), int(n)) for r, n in zip(rows, numbers, strict=True)]
+            return views, torch.from_numpy(labels).to(self.device)
+        images = self.raw(rows)
+        for position, row in enumerate(rows.tolist() if self.examples.later else []):
+            chance = torch.rand((), generator=generator)
+            later = self.examples.later.get(row)
+            if later is None or chance >= self.recipe.progression.probability:
+                continue
+            step = int(torch.randint(len(later.steps), (), generator=generator))
+            images[position, 0] = torch.from_numpy(later.steps[step].astype(np.float32))
+            labels[position] = later.labels[step]
+        drawn = augment(images, self.recipe.augmentation, generator)
+        return drawn, torch.from_numpy(labels).to(self.device)
 
     def view(self, row: int, number: int) -> View:
         """Fixed view `number` of an image."""

@@ -128,10 +128,13 @@ def block_of(name: str) -> Block:
     raise ValueError(f"{name!r} is no tensor of a ResNet")
 
 
-def stage_tensors(network: ResNet, stage: Stage, recipe: RecipeSettings) -> list[str]:
+def stage_tensors(network: nn.Module, stage: Stage, recipe: RecipeSettings) -> list[str]:
     """State-dict keys of what a stage moves and sites share, in state-dict order: weights and,
     with `batchnorm = "shared"`, running means and variances. With "local" nothing of a
-    normalisation is shared. `num_batches_tracked` is never among them: nothing depends on it."""
+    normalisation is shared. `num_batches_tracked` is never among them: nothing depends on it. A
+    network that has no stages, a generator, is shared whole."""
+    if not isinstance(network, ResNet):
+        return list(network.state_dict())
     kept_back: Iterable[str] = ()
     if recipe.batchnorm == "local":
         kept_back = local_tensors(network, stage, recipe)
@@ -140,7 +143,7 @@ def stage_tensors(network: ResNet, stage: Stage, recipe: RecipeSettings) -> list
     return [name for name in _moved(network, stage) if name not in set(kept_back)]
 
 
-def local_tensors(network: ResNet, stage: Stage, recipe: RecipeSettings) -> list[str]:
+def local_tensors(network: nn.Module, stage: Stage, recipe: RecipeSettings) -> list[str]:
     """State-dict keys of what a stage moves and a site keeps to itself: with `batchnorm =
     "local"` the normalisation of trainable blocks, scales and shifts included (FedBN)."""
     if recipe.batchnorm != "local":
@@ -149,7 +152,7 @@ def local_tensors(network: ResNet, stage: Stage, recipe: RecipeSettings) -> list
     return [name for name in _moved(network, stage) if name.startswith(norms)]
 
 
-def _moved(network: ResNet, stage: Stage) -> list[str]:
+def _moved(network: nn.Module, stage: Stage) -> list[str]:
     blocks = trainable_blocks(stage)
     return [
         name

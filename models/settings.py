@@ -136,6 +136,66 @@ class Augmentation(Settings):
     published code leaves 0, mid-grey on this scale."""
 
 
+class ProgressionSettings(Settings):
+    """How an image is edited step by step (Liang et al. 2023, arXiv 2309.11745). The defaults are
+    the published ones."""
+
+    images: int = Field(default=10, ge=1, le=100)
+    """N: edits after the image itself."""
+    strength: float = Field(default=0.5, gt=0.0, le=1.0)
+    """γ: share of the noise that each edit adds and takes away again."""
+    steps: int = Field(default=50, ge=1, le=1000)
+    """Denoising steps from pure noise; an edit takes γ times as many."""
+    guidance: float = Field(default=7.5, ge=0.0, le=100.0)
+    """Of classifier-free guidance; 0: no condition at all."""
+    outside: Share = 0.01
+    """β₁: how much of an edit stays outside the region."""
+    inside: Share = 0.75
+    """β₂: how much of it stays inside."""
+    mask: Literal["none", "lungs", "lungs-pspnet"] = "lungs"
+    """The region: both lungs by a simple method or by torchxrayvision's network, or everything."""
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    batch: int = Field(default=8, ge=1, le=1024)
+    """Images edited at once; halved, and said, where memory does not suffice."""
+
+    @model_validator(mode="after")
+    def _something_is_edited(self) -> "ProgressionSettings":
+        if self.edit_steps < 1:
+            raise ValueError(
+                f"strength = {self.strength:g} of steps = {self.steps} is less than one denoising "
+                "step: raise one of them"
+            )
+        return self
+
+    @property
+    def edit_steps(self) -> int:
+        """Denoising steps of one edit, γ·steps."""
+        return round(self.strength * self.steps)
+
+
+class ProgressionAugmentation(ProgressionSettings):
+    """`recipe.progression`: training images further along their own disease, made at the site."""
+
+    probability: Share = 0.0
+    """That a draw of an image with an outcome is one of its simulated later steps; 0: never, and no
+    generator is needed."""
+    generator: str = ""
+    """The generator's `.safetensors` file, looked for as base weights are."""
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    soft: Share = 0.0
+    """Experimental. Above 0, steps of an image without an outcome towards it are used too: the
+    label of step n of N is n/N of this."""
+
+    @model_validator(mode="after")
+    def _has_a_generator(self) -> "ProgressionAugmentation":
+        if self.probability and not (self.generator.endswith(".safetensors") and self.sha256):
+            raise ValueError(
+                "probability above 0 needs generator, the name of a .safetensors file, and its "
+                "sha256 (`sha256sum FILE`)"
+            )
+        return self
+
+
 PRESETS: dict[str, dict[str, Any]] = {
     "probe+progressive+cutmix": {},
     "probe+progressive": {"cutmix": 0.0},
@@ -193,6 +253,8 @@ class RecipeSettings(Settings):
     view_seed: int = Field(default=0, ge=0, lt=2**31)
     """Seed of the fixed views. Apart from the experiment's, so that folds, local models and rows
     of an ablation share them."""
+    progression: ProgressionAugmentation = ProgressionAugmentation()
+    """Positives further along their own disease, by a generator."""
 
     @model_validator(mode="before")
     @classmethod
@@ -203,6 +265,14 @@ class RecipeSettings(Settings):
         if name not in [*PRESETS]:  # a list: what a file holds need not be hashable
             raise ValueError(f"preset = {name!r}: allowed are {', '.join(map(repr, PRESETS))}")
         return {**PRESETS[name], **given}
+
+    @model_validator(mode="after")
+    def _views_are_of_the_images(self) -> "RecipeSettings":
+        if self.views and self.progression.probability:
+            raise ValueError(
+                "views are fixed views of the images themselves: views = 0 with recipe.progression"
+            )
+        return self
 
     @field_validator("momentum")
     @classmethod

@@ -70,7 +70,7 @@ def train_round(
                 group["lr"] = schedule.learning_rate(group["block"], position)
                 group["betas"] = (schedule.momentum(position), group["betas"][1])
             rows = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
-            drawn, labels = views.draw(rows, generator), views.labels(rows)
+            drawn, labels = views.draw(rows, generator)
             with gradients.precision():
                 inputs, targets = _mix(drawn, labels, views, frozen, mixing, generator)
             total += gradients.compute(inputs, targets)

@@ -49,6 +49,19 @@ def cache_folder() -> Path:
     return Path(root) / "fedrad" / "weights"
 
 
+def find_file(name: str, sha256_: str, what: str) -> Path:
+    """A file of this name and SHA-256 in the folders that are looked in. Raises WeightsError."""
+    places = [folder / name for folder in folders()]
+    there = [place for place in places if place.is_file()]
+    if found := next((place for place in there if file_sha256(place) == sha256_), None):
+        return found
+    raise WeightsError(
+        f"{what} {name} with SHA-256 {sha256_} "
+        + (f"is not {there[0]}, which is another file" if there else "was not found")
+        + f": put it into {places[0].parent} (or name its folder in FEDRAD_WEIGHTS)"
+    )
+
+
 def find(settings: ModelSettings) -> Path:
     """The file of the named weights, its SHA-256 checked. Raises WeightsError."""
     name = file_name(settings)
@@ -129,7 +142,7 @@ def read_pickle(path: Path, source_sha256: str) -> dict[str, Tensor]:
         except (SafetensorError, OSError, UnicodeDecodeError):
             pass
         log.warning("%s is damaged: made again from %s", target, path)
-    tensors = {k: v.detach().clone().contiguous() for k, v in _unpickle(path).items()}
+    tensors = {k: v.detach().clone().contiguous() for k, v in unpickle(path).items()}
     temporary = target.with_suffix(f".{os.getpid()}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -162,7 +175,7 @@ def _url(settings: ModelSettings) -> str:
     return str(torchxrayvision.models.model_urls[settings.weights]["weights_url"])
 
 
-def _unpickle(path: Path) -> dict[str, Tensor]:
+def unpickle(path: Path) -> dict[str, Tensor]:
     """A PyTorch state dict, unpickled as tensors only (a pickle may otherwise run code)."""
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True)

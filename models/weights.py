@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as serialize
-from torch import Tensor
+from torch import Tensor, nn
 
 from .network import ResNet, digest
 from .settings import ModelSettings
@@ -24,20 +24,27 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
-class Base:
+class Start:
+    """A network that training starts from; `digest` identifies its weights, `metadata` is what
+    their file says of itself."""
+
+    network: nn.Module
+    digest: str
+    description: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Base(Start):
     """Base weights put into a network of the experiment's outcomes.
 
     `network` has a fresh head drawn from the seed; `digest` identifies its backbone; `outputs`
-    names the outputs the weights came with, whose head (weight, bias) is `head`; `metadata` is
-    what their file says of itself.
+    names the outputs the weights came with, whose head (weight, bias) is `head`.
     """
 
     network: ResNet
-    digest: str
-    description: str
     outputs: tuple[str, ...] = ()
     head: tuple[Tensor, Tensor] | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
 
     def as_model(self, outcomes: list[str], base_outputs: Mapping[str, str]) -> ResNet | None:
         """The base model itself, for outcomes mapped to outputs it came with; the logits of an
@@ -89,7 +96,7 @@ def load_base(settings: ModelSettings, outcomes: int, *, seed: int, dropout: flo
             outputs = ()
     _fit(network, tensors, path.name)
     description = metadata.get("description", path.name)
-    return Base(network, _backbone_digest(network), description, outputs, head, metadata)
+    return Base(network, _backbone_digest(network), description, metadata, outputs, head)
 
 
 def _expect_radiographs(network: ResNet) -> None:
@@ -189,7 +196,7 @@ def fill(network: ResNet, tensors: Mapping[str, Tensor], file: str) -> None:
 
     Raises WeightsError saying which differ.
     """
-    if wrong := _differences(network.state_dict(), tensors):
+    if wrong := differences(network.state_dict(), tensors):
         raise WeightsError(
             f"{file} is not the {network.settings.backbone} of width {network.settings.width} "
             f"that it says it is: {wrong}. Export the model again"
@@ -199,7 +206,7 @@ def fill(network: ResNet, tensors: Mapping[str, Tensor], file: str) -> None:
 
 def _fit(network: ResNet, tensors: dict[str, Tensor], file: str) -> None:
     """Put all backbone tensors into the network, or say which differ."""
-    if wrong := _differences(_backbone(network), tensors):
+    if wrong := differences(_backbone(network), tensors):
         raise WeightsError(
             f"{file} does not fit {network.settings.backbone} of width {network.settings.width}: "
             f"{wrong}. Change [model], or pin the file it asks for"
@@ -207,7 +214,7 @@ def _fit(network: ResNet, tensors: dict[str, Tensor], file: str) -> None:
     network.load_state_dict(tensors, strict=False)
 
 
-def _differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
+def differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
     """What is missing, unknown or of another shape, in words; "" where all fits."""
     counters = {k for k in own if k.endswith("num_batches_tracked")}
     wrong = [

@@ -1,7 +1,6 @@
 """One experiment, from the first question to the sites to the report, on one page."""
 
 import importlib.metadata
-import json
 import logging
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
@@ -11,10 +10,11 @@ import torch
 from flwr.serverapp import Grid
 
 from fedrad.exchange.experiment import parse_experiment
-from fedrad.exchange.lineage import Ancestor, Lineage, read_lineage, write_lineage
+from fedrad.exchange.lineage import Lineage, read_lineage
 from fedrad.exchange.messages import Readiness
+from fedrad.models.start import load_start
 from fedrad.models.weight_files import file_sha256
-from fedrad.models.weights import Base, load_base, save
+from fedrad.models.weights import Start
 
 from .best import BestRound
 from .checkpoint import Checkpoint, Progress
@@ -24,6 +24,7 @@ from .evaluation import Evaluation, epsilon, tested
 from .federation import ExperimentFailed, Federation, Stopped
 from .figures import cells, overall
 from .model import GlobalModel
+from .model_file import write_model
 from .questions import Questions
 from .records import Records
 from .report import write_report
@@ -46,9 +47,9 @@ def run_experiment(
     have met, a failure leaves a summary and report of what there is before it is raised.
     """
     experiment = parse_experiment(text)
-    base = load_base(
-        experiment.model, len(experiment.outcomes), seed=experiment.seed,
-        dropout=experiment.recipe.dropout,
+    base = load_start(
+        experiment.task, experiment.outcomes, experiment.model, experiment.recipe,
+        experiment.generator, seed=experiment.seed,
     )  # fmt: skip
     lineage = read_lineage(base.metadata)
     checkpoint = Checkpoint(folder / "checkpoint")
@@ -127,6 +128,13 @@ class _Run:
         federation.meet({*self.experiment.federation.sites, *held_out, *progress.sites})
         federation.sites = progress.sites | federation.sites
         self._train()
+        if self.experiment.task == "classification":
+            self._evaluate()
+        progress.status = "completed"
+        self._save()
+
+    def _evaluate(self) -> None:
+        progress, federation = self.progress, self.federation
         evaluation = Evaluation(
             Questions(federation, self.model), self.best, progress, self.checkpoint.folder,
             self._save,
@@ -135,8 +143,6 @@ class _Run:
             evaluation.train_alone()
         evaluation.choose()
         evaluation.measure()
-        progress.status = "completed"
-        self._save()
 
     def _train(self) -> None:
         schedule, progress = self.federation.schedule, self.progress
@@ -160,32 +166,22 @@ class _Run:
         self.checkpoint.save(self.progress, model)
 
 
-def _write(run: _Run, base: Base, lineage: Lineage, folder: Path) -> Summary:
+def _write(run: _Run, base: Start, lineage: Lineage, folder: Path) -> Summary:
     federation, results = run.federation, run.progress
     experiment, sites = federation.experiment, sorted(federation.sites)
     found, choices = tested(results), results.choices or Choices()
     calibration = choices.calibration.get("global", {})
     models = ["base", *(f"local:{site}" for site in sites), "global"]
     models += ["best"] if "best" in choices.thresholds else []
+    if experiment.task == "progression":
+        models = []  # a generator is scored on no patient
     held_out = set(experiment.evaluation.held_out)
     inside, outside = found.of(set(sites) - held_out), found.of(held_out)
     shared = [model for model in models if not model.startswith("local:")]
     in_groups, gaps = subgroups(inside, experiment)
     model_file = folder / "model.safetensors"
     if results.status == "completed":
-        trained = {
-            s for r in results.rounds for s, of_site in r.sites.items() if of_site.status == "ok"
-        }
-        own = Ancestor(experiment=experiment.identity, sites=tuple(sorted(trained)))
-        save(
-            model_file, run.model.network, outputs=list(experiment.outcomes),
-            description=f"global model of {experiment.name}", base_sha256=base.digest,
-            calibration=json.dumps(
-                {k: c.model_dump() if c else None for k, c in calibration.items()}
-            ),
-            ensemble_alpha=repr(results.ensemble.alpha if results.ensemble else 1.0),
-            **write_lineage((*lineage, own)),
-        )  # fmt: skip
+        write_model(model_file, run.model, results, lineage)
     summary = Summary(
         experiment=experiment.model_dump(mode="json"),
         evaluation_sha256=experiment.evaluation_sha256,

@@ -87,6 +87,11 @@ def _completed(folder: Path) -> Summary:
         raise ExportFailed(
             f"{folder / 'summary.json'}: not a summary of fedrad: {error}"
         ) from error
+    if summary.experiment.get("task") == "progression":
+        raise ExportFailed(
+            f"{folder}: trained a generator, which has no threshold, calibration or test figures: "
+            "its model.safetensors is what `fedrad-site progression` takes, as it is"
+        )
     if summary.status != "completed":
         raise ExportFailed(
             f"{folder}: the experiment is not completed ({summary.status}: {summary.why}), so its "

@@ -75,6 +75,13 @@ def known(value: float | None) -> bool:
     return value is not None and isfinite(value)
 
 
+def figure(value: float | None, digits: int = 3) -> str:
+    """A figure with fixed decimals and a true minus sign, or an en dash."""
+    if value is None or not known(value):
+        return "–"
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
 def why_empty(cell: Cell | None) -> str:
     """Reason of an empty cell, a key of `REASONS`."""
     return (cell.missing if cell else None) or "not recorded"

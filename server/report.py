@@ -6,7 +6,6 @@ figure that the summary does not.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import exp
 from pathlib import Path
@@ -16,36 +15,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from . import charts, checklists, drawing
-from .findings import FAMILIES, confidence, findings, known, listed, why_empty
+from .courses import courses, participation
+from .findings import FAMILIES, confidence, figure, findings, known, listed, why_empty
 from .panels import panel
-from .summary import Interval, Round, SiteRound, Summary, read_summary
+from .summary import Interval, Summary, read_summary
 
 TEMPLATES = Path(__file__).parent / "templates"
-
-STATUS = {
-    "ok": "trained",
-    "evaluated": "evaluated only",
-    "refused": "refused",
-    "lost": "lost",
-    "timeout": "no answer in time",
-    "invalid": "update rejected",
-}
-"""`SiteRound.status` for people."""
-
-SITES_PER_TABLE = 6
-"""Columns of a table of rounds before the next table begins: what a printed page holds."""
-
-
-@dataclass(frozen=True)
-class Course:
-    """One quantity over the rounds: its plot, and its figures in tables of a few sites each."""
-
-    quantity: str
-    plot: Markup
-    sites: dict[str, bool]
-    """Site, in the order of its line, and whether it gave any figure."""
-    tables: list[tuple[list[str], list[tuple[int, str, list[str]]]]]
-    """Per table its sites, and a row (round, stage, a text for each site) per round."""
 
 
 def render(summary: Summary) -> str:
@@ -62,9 +37,10 @@ def render(summary: Summary) -> str:
         panels=[panel(summary, f, str(i)) for i, f in enumerate(found)],
         checklists={"TRIPOD+AI": checklists.TRIPOD_AI, "CLAIM": checklists.CLAIM},
         team=checklists.TEAM,
-        courses=_courses(summary),
+        courses=courses(summary, generator=bool(_generator(summary))),
         interval_name=confidence(summary),
         families=FAMILIES,
+        generator=_generator(summary),
         phantom=_is_phantom(summary),
         one_site=len(summary.sites) == 1,
         versions=_versions(summary),
@@ -83,11 +59,24 @@ def render_markdown(summary: Summary) -> str:
         summary=summary,
         name=str(summary.experiment.get("name") or "Unnamed experiment"),
         findings=findings(summary),
+        generator=_generator(summary),
         interval_name=confidence(summary),
         families=FAMILIES,
         why_empty=why_empty,
     )  # fmt: skip
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def _generator(summary: Summary) -> str:
+    """What stands in the place of figures where a generator was trained; "" elsewhere."""
+    if summary.experiment.get("task") != "progression":
+        return ""
+    return (
+        "This experiment trained a generator of images, for simulated progressions at the sites. "
+        "It is scored on no patient, so there are no figures of a classifier; the denoising loss "
+        "on validation patients, by round, says whether it learns. Whether it gives back training "
+        "images, each site measured for itself."
+    )
 
 
 def write_report(folder: Path) -> Path:
@@ -120,13 +109,6 @@ def environment(*, escape: bool = True) -> Environment:
     )  # fmt: skip
     env.tests["known"] = known
     return env
-
-
-def figure(value: float | None, digits: int = 3) -> str:
-    """A figure with fixed decimals and a true minus sign, or an en dash."""
-    if value is None or not known(value):
-        return "–"
-    return f"{value:.{digits}f}".replace("-", "−")
 
 
 def signed(value: float | None) -> str:
@@ -219,74 +201,6 @@ def unbroken(text: str) -> Markup:
     return Markup(
         re.sub(r"[\d.]+(?:–[\d.]+| %)", r'<span class="nb">\g<0></span>', str(escape(text)))
     )
-
-
-def participation(round_: Round) -> list[str]:
-    """How many sites trained and only evaluated in a round; by name and reason, what failed."""
-    if not round_.sites:
-        return ["no site answered"]
-    statuses = [s.status for s in round_.sites.values()]
-    counts = [
-        f"{statuses.count(status)} {STATUS[status]}"
-        for status in ("ok", "evaluated")
-        if status in statuses
-    ]
-    failed = [
-        f"{site}: {STATUS.get(s.status, s.status)}{f' ({s.why})' if s.why else ''}"
-        for site, s in round_.sites.items()
-        if s.status not in ("ok", "evaluated")
-    ]
-    return [", ".join(counts) or "none trained", *failed]
-
-
-def _courses(summary: Summary) -> list[Course]:
-    """Validation AUROC of each outcome, then training loss."""
-    outcomes = list(
-        dict.fromkeys(o for r in summary.rounds for s in r.sites.values() for o in s.auroc)
-    )
-    sites = list(dict.fromkeys([*summary.sites, *(s for r in summary.rounds for s in r.sites)]))
-    courses = []
-    for index, outcome in enumerate([*outcomes, None]):
-        if not summary.rounds:
-            break
-        entries = {site: [r.sites.get(site) for r in summary.rounds] for site in sites}
-        values = {site: [_value(e, outcome) for e in of_site] for site, of_site in entries.items()}
-        quantity = "Training loss" if outcome is None else "Validation AUROC"
-        plot = charts.curve(
-            summary.rounds, values, quantity, f"course-{index}",
-            chance=None if outcome is None else 0.5,
-        )  # fmt: skip
-        tables = []
-        for first in range(0, len(sites), SITES_PER_TABLE):
-            some = sites[first : first + SITES_PER_TABLE]
-            rows = [
-                (r.round, r.stage, [_text(entries[site][i], outcome) for site in some])
-                for i, r in enumerate(summary.rounds)
-            ]
-            tables.append((some, rows))
-        named = f"{quantity}, {outcome}" if outcome is not None and len(outcomes) > 1 else quantity
-        given = {site: any(map(known, of_site)) for site, of_site in values.items()}
-        courses.append(Course(named, plot, given, tables))
-    return courses
-
-
-def _value(entry: SiteRound | None, outcome: str | None) -> float | None:
-    if entry is None:
-        return None
-    return entry.loss if outcome is None else entry.auroc.get(outcome)
-
-
-def _text(entry: SiteRound | None, outcome: str | None) -> str:
-    value = _value(entry, outcome)
-    if value is not None and known(value):
-        return figure(value)
-    if entry is None:
-        return "not asked"
-    if entry.status in ("ok", "evaluated"):
-        if outcome is None:
-            return "no training" if entry.status == "evaluated" else "no figure"
-        return entry.missing.get(outcome, "no figure")
-    return STATUS.get(entry.status, entry.status)
 
 
 def _is_phantom(summary: Summary) -> bool:

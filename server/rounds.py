@@ -134,6 +134,7 @@ class OpenRound:
                 units=reply.images,
                 loss=reply.loss,
                 auroc={outcome: m.auroc for outcome, m in reply.monitoring.items()},
+                validation_loss={outcome: m.loss for outcome, m in reply.monitoring.items()},
                 missing={o: m.missing for o, m in reply.monitoring.items() if m.missing},
             )
             if reply.manifest is not None:
@@ -180,18 +181,24 @@ class OpenRound:
     def _note(self, site: str, result: SiteRound) -> None:
         values = {"seconds": result.seconds, "loss": result.loss, "units": result.units}
         aurocs = {f"validation_auroc/{k}": v for k, v in result.auroc.items()}
+        losses = {f"validation_loss/{k}": v for k, v in result.validation_loss.items()}
         self.federation.records.add(
-            self.number + 1, site, values | aurocs, status=result.why or result.status
+            self.number + 1, site, values | aurocs | losses, status=result.why or result.status
         )
         if result.why:
             log.warning("  %s: %s", site, result.why)
             return
+        generator = self.federation.experiment.task == "progression"
+        monitored = result.validation_loss if generator else result.auroc
         shown = ", ".join(
             f"{v:.3f}" if v is not None else f"none ({result.missing.get(k)})"
-            for k, v in result.auroc.items()
+            for k, v in monitored.items()
         )
         trained = f"loss {result.loss:.3f}, " if result.loss is not None else ""
-        log.info("  %s: %svalidation AUROC %s, %.1f s", site, trained, shown, result.seconds or 0)
+        what = "loss" if generator else "AUROC"
+        log.info(
+            "  %s: %svalidation %s %s, %.1f s", site, trained, what, shown, result.seconds or 0
+        )
 
 
 def _rejected(result: SiteRound, why: str) -> SiteRound:

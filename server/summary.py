@@ -35,6 +35,8 @@ class SiteRound(Part):
     loss: float | None = None
     auroc: dict[str, float | None] = Field(default_factory=dict)
     """Of the global model as it entered the round, on the site's validation patients."""
+    validation_loss: dict[str, float | None] = Field(default_factory=dict)
+    """Likewise; of a generator the mean squared denoising error."""
     missing: dict[str, Missing] = Field(default_factory=dict)
     """Outcome -> why there is no AUROC."""
 

@@ -131,7 +131,7 @@ def test_views_differ_by_number_seed_image_and_augmentation() -> None:
 
 def test_every_view_of_the_pool_is_drawn() -> None:
     views = Views(cohort(2), recipe(), CPU)
-    drawn = views.draw(np.array([0, 1] * 50), torch.Generator().manual_seed(1))
+    drawn, _ = views.draw(np.array([0, 1] * 50), torch.Generator().manual_seed(1))
     assert {v.key for v in drawn} == {views.view(r, n).key for r in (0, 1) for n in range(3)}  # type: ignore[union-attr]
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from fedrad.exchange.experiment import Experiment
 
 ROOT = Path(__file__).resolve().parents[1]
-INLINE = {"recipe.thaw", "recipe.learning_rates", "recipe.augmentation"}
+INLINE = {"recipe.thaw", "recipe.learning_rates", "recipe.augmentation", "recipe.progression"}
 
 
 def keys(model: type[BaseModel], prefix: str = "") -> set[str]:

@@ -193,6 +193,31 @@ def test_a_group_is_looked_at_within_each_fold_and_folds_weigh_by_their_pairs():
 # A whole cross-validation
 
 
+def test_a_policy_that_shares_no_histograms_and_groups_holds_over_folds_too(tmp_path):
+    sites = {n: write_site(tmp_path / n, 60, seed=i) for i, n in enumerate("ab", 1)}
+    for folder in sites.values():
+        with (folder / "cohort.csv").open() as file:
+            rows = [{**row, "sex": "FM"[i % 2]} for i, row in enumerate(csv.DictReader(file))]
+        write_cohort(folder, rows)
+    settings = sites["b"] / "site.toml"
+    settings.write_text(
+        settings.read_text() + "share_histograms = false\nshare_subgroups = false\n"
+    )
+    file = tmp_path / "experiment.toml"
+    text = EXPERIMENT.replace("rounds = 2", "rounds = 1")
+    file.write_text(with_(text, folds="3", subgroups='{ sex = ["F", "M"] }'))
+    summary = cross_validate(file, sites, tmp_path / "out")
+    cells = {c.site: c for c in summary.cells if c.model == "global"}
+    assert cells["a"].calibration_curve
+    assert cells["b"].auroc is not None
+    assert not cells["b"].calibration_curve
+    assert not cells["b"].roc
+    assert cells["b"].sensitivity is None
+    assert {g.missing for g in summary.subgroups if g.site == "b"} == {"declined"}
+    ledger = (tmp_path / "out" / "sites" / "b" / "ledger.jsonl").read_text()
+    assert "out_of_fold" not in ledger
+
+
 def test_a_cross_validation_says_what_its_folds_can_say_together(tmp_path):
     sites = {n: write_site(tmp_path / n, 60, seed=i) for i, n in enumerate("ab", 1)}
     for folder in sites.values():

@@ -94,7 +94,7 @@ def test_a_refusal_that_cannot_change_is_heard_once(tmp_path, base, clock, reaso
     assert len(site.times) == 1
     assert seconds < 30, "and nobody waits for it"
     assert "b" not in releases
-    assert missing == {"b": "error"}
+    assert missing == {"b": "declined" if reason == "policy" else "error"}
 
 
 def test_figures_that_contradict_each_other_are_not_asked_for_again(tmp_path, base, clock):

@@ -41,6 +41,7 @@ def test_the_defaults_are_the_published_recipe() -> None:
     """recipe.md, row by row; the Gaussian blur's kernel and the stages have tests of their own."""
     recipe = parse_experiment(HEAD).recipe.model_dump()
     assert recipe.pop("probe") == pytest.approx(10 / 30)
+    assert recipe.pop("progression")["probability"] == 0
     assert recipe == {
         "preset": "probe+progressive+cutmix",
         "freezing": "progressive",
@@ -264,7 +265,7 @@ def all_settings(model: type[Settings]) -> set[type[Settings]]:
 
 def test_no_part_of_an_experiment_takes_what_it_does_not_know() -> None:
     parts = all_settings(Experiment)
-    assert len(parts) == 9
+    assert len(parts) == 12
     assert all(m.model_config["extra"] == "forbid" and m.model_config["frozen"] for m in parts)
 
 

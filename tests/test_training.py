@@ -200,10 +200,11 @@ def test_kept_moments_are_those_of_one_optimiser_over_both_rounds() -> None:
         generator = torch.Generator().manual_seed(seed)
         rows = balanced_order(examples.labels, 8, generator)
         with torch.no_grad():
-            features = theirs.features(views.draw(rows, generator))  # type: ignore[arg-type]
+            drawn, labels = views.draw(rows, generator)
+            features = theirs.features(drawn)  # type: ignore[arg-type]
         optimizer.zero_grad()
         masked_loss(
-            functional.linear(features, theirs.fc.weight, theirs.fc.bias), views.labels(rows)
+            functional.linear(features, theirs.fc.weight, theirs.fc.bias), labels
         ).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     assert torch.allclose(ours.fc.weight, theirs.fc.weight, atol=1e-7)

@@ -129,15 +129,21 @@ class LungNetwork:
         self._network = PSPNet(cache_dir=str(folder)).eval()
         self._lungs = [PSPNet.targets.index(f"{side} Lung") for side in ("Left", "Right")]
 
-    def box(self, image: Plane) -> Box | None:
-        """As `lung_box`: the box of all pixels that are lung with probability above one half."""
+    def mask(self, image: Plane) -> NDArray[np.bool_]:
+        """Pixels that are lung with probability above one half, (512, 512), whatever the shape of
+        the image (rows, columns) in [0, 1]."""
         import torch
         from torch.nn.functional import interpolate
 
         with torch.inference_mode():
             picture = torch.from_numpy(image * 2048 - 1024)[None, None]
             picture = interpolate(picture, size=(512, 512), mode="bilinear", antialias=True)
-            lungs = (self._network(picture)[0, self._lungs] > 0).any(dim=0).numpy()
+            lungs = (self._network(picture)[0, self._lungs] > 0).any(dim=0)
+            return np.asarray(lungs.numpy())
+
+    def box(self, image: Plane) -> Box | None:
+        """As `lung_box`: the box of all pixels that are lung with probability above one half."""
+        lungs = self.mask(image)
         if not lungs.any():
             return None
         rows, columns = ndimage.find_objects(lungs.astype(np.uint8))[0]

@@ -1,0 +1,113 @@
+"""Pictures of a simulated progression. The word SIMULATED stands in the pixels of every one."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+SIMULATED = "SIMULATED"
+NOTE = "research use only; not a medical device"
+FRAME = 288
+"""Pixels of the side of a picture, at least; smaller ones are enlarged."""
+FOOT = 40
+"""Pixels of the strip below it."""
+LARGEST_CHANGE = 1024.0
+"""Grey levels of [-1024, 1024] shown in full colour by a difference map, at most."""
+
+
+@dataclass(frozen=True)
+class Film:
+    """One image and its edits, (N + 1, S, S) in [-1024, 1024]; `logits` and `probabilities` (N + 1)
+    of a classifier, where there is one and where it is calibrated."""
+
+    name: str
+    steps: NDArray[np.float32]
+    towards: str
+    logits: NDArray[np.float64] | None = None
+    probabilities: NDArray[np.float64] | None = None
+
+    def words(self, step: int) -> str:
+        """What stands below a step."""
+        what = "the image itself" if step == 0 else f"step {step} towards {self.towards}"
+        if self.probabilities is not None:
+            return f"{what}\nprobability {self.probabilities[step]:.2f}"
+        if self.logits is not None:
+            return f"{what}\nlogit {self.logits[step]:.2f}"
+        return what
+
+
+def write_film(film: Film, folder: Path, stem: str) -> None:
+    """`STEM-filmstrip.png`, `STEM-animation.gif`, `STEM-difference.png` and the steps as pictures,
+    `STEM-step-NN.png`."""
+    frames = [_frame(_grey(step), film.words(n)) for n, step in enumerate(film.steps)]
+    for number, frame in enumerate(frames):
+        frame.save(folder / f"{stem}-step-{number:02}.png")
+    strip = Image.new("RGB", (sum(f.width for f in frames), frames[0].height))
+    for number, frame in enumerate(frames):
+        strip.paste(frame, (number * frame.width, 0))
+    strip.save(folder / f"{stem}-filmstrip.png")
+    there_and_back = [frames[0], *frames, frames[-1], *reversed(frames[1:-1])]
+    there_and_back[0].save(
+        folder / f"{stem}-animation.gif", save_all=True, append_images=there_and_back[1:],
+        duration=300, loop=0,
+    )  # fmt: skip
+    change, scale = difference_map(film.steps)
+    words = f"last step minus image; full colour: {scale:.0f} of 2048\nred denser, blue less dense"
+    _frame(change, words).save(folder / f"{stem}-difference.png")
+
+
+def difference_map(steps: NDArray[np.float32]) -> tuple[Image.Image, float]:
+    """The last step minus the image: red where it became brighter (denser), blue where darker, on
+    white. Returns the picture and the change in grey levels that has the full colour."""
+    change = steps[-1].astype(float) - steps[0]
+    scale = float(np.clip(np.abs(change).max(), 1.0, LARGEST_CHANGE))
+    share = np.clip(change / scale, -1, 1)
+    red, blue = 1 - np.clip(-share, 0, 1), 1 - np.clip(share, 0, 1)
+    colours = np.stack([red, 1 - np.abs(share), blue], axis=-1)
+    return Image.fromarray((255 * colours).round().astype(np.uint8)), scale
+
+
+def write_confidence(films: dict[str, Film], file: Path) -> None:
+    """A row for each step of each image: the classifier's answer, and the change from the image
+    (root mean square, grey levels)."""
+    with file.open("w", newline="", encoding="utf-8") as handle:
+        table = csv.writer(handle)
+        table.writerow(["picture", "file", "towards", "step", "logit", "probability", "change"])
+        for stem, film in films.items():
+            change = np.sqrt(((film.steps - film.steps[0]) ** 2).mean(axis=(1, 2)))
+            for step in range(len(film.steps)):
+                answers = [
+                    "" if v is None else round(float(v[step]), 4)
+                    for v in (film.logits, film.probabilities)
+                ]
+                table.writerow(
+                    [stem, film.name, film.towards, step, *answers, round(float(change[step]), 2)]
+                )
+
+
+def _grey(step: NDArray[np.float32]) -> Image.Image:
+    levels = np.clip((step / 2048 + 0.5) * 255, 0, 255).round().astype(np.uint8)
+    return Image.fromarray(levels).convert("RGB")
+
+
+def _frame(picture: Image.Image, words: str) -> Image.Image:
+    """A picture enlarged, with the word in it and a strip with words below it."""
+    factor = max(1, -(-FRAME // picture.width))
+    side = factor * picture.width
+    large = picture.resize((side, side), Image.Resampling.BICUBIC)
+    drawing = ImageDraw.Draw(large)
+    font = ImageFont.load_default(max(14, side // 12))
+    for anchor, place in (("lt", (6, 6)), ("rb", (side - 6, side - 6))):
+        drawing.text(
+            place, SIMULATED, "white", font, anchor=anchor, stroke_width=2, stroke_fill="black"
+        )
+    frame = Image.new("RGB", (side, side + FOOT), "black")
+    frame.paste(large, (0, 0))
+    ImageDraw.Draw(frame).multiline_text(
+        (6, side + 3), f"{words}\n{NOTE}" if "\n" not in words else f"{words}; {NOTE}",
+        "white", ImageFont.load_default(11), spacing=2,
+    )  # fmt: skip
+    return frame

@@ -1,0 +1,65 @@
+"""The lung fields of a picture as a mask: by a simple method, or by torchxrayvision's network."""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from scipy import ndimage
+from scipy.spatial import ConvexHull, QhullError
+
+from .lungs import LungNetwork, lung_box
+
+Mask = NDArray[np.float32]
+
+LARGEST_HALF = 0.15
+"""Share of a side's box below which what is dark there is no lung."""
+
+
+def lung_mask(picture: NDArray[np.floating], network: LungNetwork | None = None) -> Mask | None:
+    """1 in the lungs and 0 outside, soft at the border, (S, S); None where no lungs are found.
+
+    `picture`: (S, S) in [-1024, 1024]. With `network`: its lung pixels. Without: the box of both
+    lungs (`lung_box`), divided at its middle; on each side the convex hull of the largest region
+    darker than the mean of the box. The hull takes in what is dense in the lung, which is what
+    disease looks like; it also takes in some of the heart, and misses the lung behind it.
+    """
+    image = np.asarray(np.clip(picture / 2048 + 0.5, 0, 1), np.float32)
+    if network is not None:
+        found = network.mask(image)
+        return _resized(found.astype(np.float32), len(image)) if found.any() else None
+    box = lung_box(image)
+    if box is None:
+        return None
+    rows, columns = box
+    middle = (columns.start + columns.stop) // 2
+    mask = np.zeros(image.shape, np.float32)
+    dark = image < image[box].mean()
+    for side in (slice(columns.start, middle), slice(middle, columns.stop)):
+        half = _hull(_largest(dark[rows, side]))
+        if half is None:
+            return None
+        mask[rows, side] = half
+    return np.asarray(ndimage.gaussian_filter(mask, len(image) / 128), np.float32)
+
+
+def _largest(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    labels, count = ndimage.label(region)
+    if not count:
+        return region
+    return np.asarray(labels == 1 + np.argmax(np.bincount(labels.ravel())[1:]))
+
+
+def _hull(region: NDArray[np.bool_]) -> Mask | None:
+    if region.mean() < LARGEST_HALF:
+        return None
+    points = np.argwhere(region)[:, ::-1]
+    try:
+        corners = points[ConvexHull(points).vertices]
+    except QhullError:
+        return None
+    drawn = Image.new("L", region.shape[::-1])
+    ImageDraw.Draw(drawn).polygon([(int(x), int(y)) for x, y in corners], fill=1, outline=1)
+    return np.asarray(drawn, np.float32)
+
+
+def _resized(mask: Mask, side: int) -> Mask:
+    return np.asarray(Image.fromarray(mask).resize((side, side), Image.Resampling.BOX), np.float32)

@@ -1,0 +1,33 @@
+"""Pictures of a few files, read by the chain that reads the cohorts, and not stored."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedrad.models.settings import InputSettings
+
+from .contained import Failure, run
+from .lungs import weights_for
+from .reading import Reading
+from .work import read_file
+
+
+def read_pictures(
+    files: Sequence[str], settings: InputSettings
+) -> tuple[list[Reading], dict[int, NDArray[np.float16]]]:
+    """The reading of each file, in their order, and by position the pictures (S, S) of those that
+    can be used. Raises SiteProblem("weights") as `weights_for` does."""
+    pspnet = weights_for(settings)
+    readings = [Reading("")] * len(files)
+    pictures: dict[int, NDArray[np.float16]] = {}
+    items = [(str(Path(file).absolute()), settings, pspnet) for file in files]
+    for item, result in run(read_file, items):
+        if isinstance(result, Failure):
+            readings[item] = Reading("", unusable=result.reason)
+            continue
+        readings[item], picture = result
+        if picture is not None:
+            pictures[item] = np.frombuffer(picture, np.float16).reshape(2 * (settings.size,))
+    return readings, pictures

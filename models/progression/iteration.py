@@ -1,0 +1,149 @@
+"""The PIE iteration (Liang et al. 2023, arXiv 2309.11745), whatever the generator behind it."""
+
+import logging
+from hashlib import sha256
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from ..optimizer import TooLittleMemoryError
+from ..settings import ProgressionSettings
+from .noise import Noise
+from .settings import Prediction
+
+log = logging.getLogger("fedrad.models")
+
+
+class Generator(Protocol):
+    """What the iteration needs of a diffusion model: three operations, and how it was noised.
+
+    `clip` bounds the latents of an image, where there is a bound.
+    """
+
+    noise: Noise
+    prediction: Prediction
+    clip: float | None
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images (N, 1, S, S) in [-1024, 1024] -> latents (N, C, h, w)."""
+        ...
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents -> images (N, 1, S, S)."""
+        ...
+
+    def predict(self, latents: Tensor, t: int, condition: Tensor | None) -> Tensor:
+        """What the network says of latents at level `t`. `condition`: (N, K) outcomes in {0, 1},
+        NaN for one that is left open; None for no condition."""
+        ...
+
+
+@torch.no_grad()
+def progress(
+    generator: Generator,
+    images: NDArray[np.floating],
+    condition: NDArray[np.floating],
+    settings: ProgressionSettings,
+    *,
+    device: torch.device,
+    mask: NDArray[np.floating] | None = None,
+) -> NDArray[np.float32]:
+    """Edit images step by step towards a condition.
+
+    `images` (M, S, S) in [-1024, 1024]; `condition` (K,) for all or (M, K), as `predict` takes it;
+    `mask` (M, S, S) or (S, S) in [0, 1], 1 inside the region, None: everywhere. Returns
+    (M, N + 1, S, S) float32 in [-1024, 1024]: the images, then N edits of each.
+
+    Each edit starts from the edit before: it adds noise, denoises with guidance, and is blended
+    into the original's latents, z⁰ + β·(z - z⁰) with β₁ outside the region and β₂ inside; from the
+    second edit on, what lies outside is the noised original at every denoising step. The noise of
+    an image is drawn from the seed and its own pixels, so it does not depend on its batch.
+
+    Raises ValueError where shapes do not fit, TooLittleMemoryError where there is no memory for
+    one image.
+    """
+    count, side = len(images), images.shape[-1]
+    conditions = np.broadcast_to(condition, (count, np.shape(condition)[-1]))
+    masks = np.ones((count, side, side), np.float32)
+    if mask is not None:
+        if mask.shape not in ((side, side), (count, side, side)):
+            raise ValueError(f"mask is {mask.shape}, the images are {images.shape}")
+        masks = np.broadcast_to(mask, masks.shape).astype(np.float32)
+    found, start, batch = [], 0, settings.batch
+    while start < count:
+        rows = slice(start, start + batch)
+        try:
+            found.append(
+                _edit(generator, images[rows], conditions[rows], masks[rows], settings, device)
+            )
+            start += batch
+        except torch.OutOfMemoryError:
+            if batch == 1:
+                raise TooLittleMemoryError(
+                    f"not even one image of {side} pixels can be edited in the memory of {device}: "
+                    "another device, or a smaller generator"
+                ) from None
+            batch //= 2
+            log.warning("too little memory on %s: images are edited %d at once", device, batch)
+    return np.concatenate(found) if found else np.zeros((0, settings.images + 1, side, side), "f4")
+
+
+def _edit(
+    generator: Generator,
+    images: NDArray[np.floating],
+    conditions: NDArray[np.floating],
+    masks: NDArray[np.float32],
+    settings: ProgressionSettings,
+    device: torch.device,
+) -> NDArray[np.float32]:
+    draws = [_generator(image, settings.seed) for image in images]
+    x = torch.from_numpy(images.astype(np.float32)).unsqueeze(1).to(device)
+    condition = torch.from_numpy(conditions.astype(np.float32)).to(device)
+    original = generator.encode(x)
+    region = functional.adaptive_avg_pool2d(
+        torch.from_numpy(masks.copy()).unsqueeze(1).to(device),
+        (original.shape[-2], original.shape[-1]),
+    )
+    blend = settings.outside * (1 - region) + settings.inside * region
+    steps = [x]
+    for number in range(settings.images):
+        z = generator.encode(steps[-1]) if number else original
+        noise = torch.stack(
+            [torch.randn(original.shape[1:], generator=draw) for draw in draws]
+        ).to(device)  # fmt: skip
+        for index, (t, previous) in enumerate(
+            generator.noise.levels(settings.steps, settings.edit_steps)
+        ):
+            if index == 0:
+                z = generator.noise.add(z, noise, t)
+            if number:
+                z = generator.noise.add(original, noise, t) * (1 - region) + z * region
+            output = guided(generator, z, t, condition, settings.guidance)
+            z = generator.noise.step(z, output, t, previous, generator.prediction, generator.clip)
+        z = original + blend * (z - original)
+        # What is not edited is bitwise the original: no autoencoder runs over an image for nothing.
+        edited = generator.decode(z) if bool(blend.any()) else x
+        steps.append(edited.clamp(-1024, 1024))
+    return torch.cat(steps, dim=1).float().cpu().numpy()
+
+
+def guided(
+    generator: Generator, z: Tensor, t: int, condition: Tensor | None, guidance: float
+) -> Tensor:
+    """Classifier-free guidance: free + g·(conditioned - free) (Ho & Salimans 2022)."""
+    if condition is None or guidance == 0:
+        return generator.predict(z, t, None)
+    conditioned = generator.predict(z, t, condition)
+    if guidance == 1:
+        return conditioned
+    free = generator.predict(z, t, None)
+    return free + guidance * (conditioned - free)
+
+
+def _generator(image: NDArray[np.floating], seed: int) -> torch.Generator:
+    content = sha256(str(seed).encode() + image.astype(np.float32).tobytes())
+    return torch.Generator().manual_seed(int.from_bytes(content.digest()[:7]))

@@ -1,0 +1,173 @@
+"""A generator of chest radiographs of a stated outcome, made small enough to train at hospitals."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field, ValidationError
+from safetensors.torch import save as serialize
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..network import digest
+from ..settings import READING_CHAIN, InputSettings, ModelSettings, Settings
+from ..weight_files import WeightsError, find, read_safetensors
+from ..weights import Start, differences
+from .noise import Noise
+from .settings import GeneratorSettings, Prediction
+
+RECORD = "generator"
+"""Key of the metadata under which a generator's file says what it is, as JSON."""
+
+
+class GeneratorRecord(Settings):
+    """All that a generator's weights do not say, but for the lineage."""
+
+    format: Literal[1] = 1
+    name: str
+    """Of the experiment that trained it."""
+    experiment: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    """Its identity."""
+    input: InputSettings
+    reading_chain: int = READING_CHAIN
+    outcomes: Annotated[tuple[str, ...], Field(min_length=1)]
+    classes: dict[str, tuple[bool, bool]]
+    """Outcome -> whether anybody without it, and with it, was trained on."""
+    generator: GeneratorSettings
+    use: str = "simulated pictures for research only; not a medical device"
+
+
+class Denoiser(nn.Module):
+    """MONAI's DiffusionModelUNet on pixels, conditioned on K outcomes.
+
+    Each outcome that is known adds an embedding of its own to that of the noise level; one that is
+    open adds nothing. It is a `Generator`: its latents are the image in [-1, 1], with patches of
+    `patch`² pixels as channels, (N, patch², S/patch, S/patch).
+    """
+
+    clip: float | None = 1.0
+
+    def __init__(self, settings: GeneratorSettings, outcomes: int, size: int) -> None:
+        from monai.networks.nets import DiffusionModelUNet  # takes seconds
+
+        super().__init__()
+        if size % settings.factor:
+            raise WeightsError(
+                f"model.size = {size} does not divide into generator.patch and levels: give a "
+                f"multiple of {settings.factor}, or fewer generator.channels"
+            )
+        self.settings, self.outcomes, self.size = settings, outcomes, size
+        self.prediction: Prediction = settings.prediction
+        self.noise = Noise(settings.noise)
+        self.unet = DiffusionModelUNet(
+            spatial_dims=2, in_channels=settings.patch**2, out_channels=settings.patch**2,
+            channels=settings.channels,
+            attention_levels=settings.attention, num_res_blocks=settings.res_blocks,
+            norm_num_groups=settings.groups, num_head_channels=settings.channels,
+            num_class_embeds=1,
+        )  # fmt: skip
+        self.open = 2 * outcomes
+        self.unet.class_embedding = nn.EmbeddingBag(
+            self.open + 1, 4 * settings.channels[0], mode="sum", padding_idx=self.open
+        )
+
+    def forward(self, noised: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        """Noised latents, levels (N,), outcomes (N, K) in {0, 1} or NaN -> as the latents."""
+        known = 2 * torch.arange(self.outcomes, device=condition.device) + condition.nan_to_num()
+        labels = torch.where(condition.isnan(), self.open, known).long()
+        found: Tensor = self.unet(noised, t, class_labels=labels)
+        return found
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images (N, 1, S, S) in [-1024, 1024] -> latents in [-1, 1]."""
+        latents: Tensor = functional.pixel_unshuffle(images / 1024, self.settings.patch)
+        return latents
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents in [-1, 1] -> images in [-1024, 1024]."""
+        images: Tensor = functional.pixel_shuffle(latents, self.settings.patch) * 1024
+        return images
+
+    def predict(self, latents: Tensor, t: int, condition: Tensor | None) -> Tensor:
+        """As `Generator.predict`."""
+        levels = torch.full((len(latents),), t, device=latents.device)
+        if condition is None:
+            condition = torch.full((len(latents), self.outcomes), torch.nan, device=latents.device)
+        return self.forward(latents, levels, condition)
+
+
+def start_generator(
+    settings: GeneratorSettings, model: ModelSettings, outcomes: list[str], *, seed: int
+) -> Start:
+    """The generator that training starts from: random, or an earlier one's file. Raises
+    WeightsError: file missing, of another hash, shape or outcomes."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = Denoiser(settings, len(outcomes), model.size)
+    metadata: Mapping[str, str] = {}
+    description = f"random generator (seed {seed})"
+    if model.weights != "random":
+        path = find(model)
+        earlier, record, metadata = load_generator(path)
+        if record.outcomes != tuple(outcomes):
+            raise WeightsError(
+                f"{path.name} was trained on {', '.join(record.outcomes)}, the experiment's "
+                f"outcomes are {', '.join(outcomes)}"
+            )
+        fits(record, model.input, path.name)
+        _fill(network, earlier.state_dict(), path.name)
+        description = path.name
+    return Start(network, digest(network.state_dict()), description, metadata)
+
+
+def fits(record: GeneratorRecord, input_: InputSettings, file: str) -> None:
+    """Raises WeightsError where a generator makes other pictures than these."""
+    if record.input != input_:
+        raise WeightsError(
+            f"{file} makes pictures of {_words(record.input)}; asked for are {_words(input_)}"
+        )
+
+
+def save_generator(path: Path, network: Denoiser, record: GeneratorRecord, **more: str) -> None:
+    """Write a generator as safetensors, with its record and lineage as metadata."""
+    metadata = {RECORD: record.model_dump_json(), "use": record.use, **more}
+    temporary = path.with_suffix(".partial")
+    tensors = {name: value.contiguous() for name, value in network.state_dict().items()}
+    temporary.write_bytes(serialize(tensors, metadata))
+    temporary.replace(path)
+
+
+def load_generator(path: Path) -> tuple[Denoiser, GeneratorRecord, dict[str, str]]:
+    """A generator for use, its record and metadata. Raises WeightsError: no generator, damaged, or
+    of another reading chain than the installed one."""
+    tensors, metadata = read_safetensors(path)
+    if RECORD not in metadata:
+        raise WeightsError(
+            f"{path.name} is no generator: give model.safetensors of an experiment with task = "
+            '"progression", or a folder of the MONAI model zoo'
+        )
+    try:
+        record = GeneratorRecord.model_validate_json(metadata[RECORD])
+    except ValidationError as error:
+        faults = "; ".join(e["msg"] for e in error.errors())
+        raise WeightsError(f"{path.name}: its record is garbled ({faults})") from error
+    if record.reading_chain != READING_CHAIN:
+        raise WeightsError(
+            f"{path.name}: was trained with version {record.reading_chain} of the reading chain, "
+            f"this fedrad has {READING_CHAIN} and would show it other pictures"
+        )
+    network = Denoiser(record.generator, len(record.outcomes), record.input.size)
+    _fill(network, tensors, path.name)
+    network.eval()
+    return network, record, metadata
+
+
+def _fill(network: nn.Module, tensors: Mapping[str, Tensor], file: str) -> None:
+    if wrong := differences(network.state_dict(), tensors):
+        raise WeightsError(f"{file} does not fit the generator: {wrong}")
+    network.load_state_dict(dict(tensors))
+
+
+def _words(input_: InputSettings) -> str:
+    return f"{input_.size} pixels, fit {input_.fit!r}, region {input_.region!r}"
