@@ -341,7 +341,9 @@ def test_a_node_does_not_speak_to_a_coordinator_of_another_authority(hosts: Host
     hosts.running["other"].wait(timeout=60)
     hosts.start("serve", "coordinator", "fedrad", "serve")
     for hospital in HOSPITALS:
-        hosts.wait_for(hospital, hospital, r"(?s)not the one of the invitation.*connected; waiting")
+        hosts.wait_for(
+            hospital, hospital, r"(?s)not the one of the invitation.*connected; waiting", 240
+        )
 
 
 def test_a_stop_waits_for_the_round_in_hand_and_a_start_goes_on(hosts: Hosts) -> None:
