@@ -115,11 +115,11 @@ def main() -> None:
         setattr(start_client_internal, name, part)
     sys.argv[1:1] = ["--isolation", "process"]
     try:
-        flower_supernode()
-    except Exception:  # its server's thread would keep a node that gave up alive, and deaf
+        flower_supernode()  # ends by an exit, or has given up: Flower may log that and return
+    except Exception:
         traceback.print_exc()
-        sys.stderr.flush()
-        os._exit(1)
+    sys.stderr.flush()
+    os._exit(1)  # its server's thread would keep a node that gave up alive, and deaf
 
 
 if __name__ == "__main__":

@@ -224,16 +224,19 @@ import threading, time
 from fedrad.client import supernode
 def give_up():
     threading.Thread(target=time.sleep, args=(60,)).start()
-    raise ConnectionError("the coordinator's certificate is another's")
+    END
 supernode.flower_supernode = give_up
 supernode.main()
 """
 
 
-def test_a_node_that_gives_up_ends_so_that_it_is_started_again():
-    """After a certificate that is not the coordinator's, Flower's main thread ends alone."""
+@pytest.mark.parametrize("end", ["raise ConnectionError('another certificate')", "return"])
+def test_a_node_that_gives_up_ends_so_that_it_is_started_again(end):
+    """After a certificate that is not the coordinator's, Flower's main thread ends alone: on its
+    first connection with an exception, later with a line of its log."""
     ended = subprocess.run(
-        [sys.executable, "-c", GIVES_UP], capture_output=True, text=True, timeout=50, check=False
-    )
+        [sys.executable, "-c", GIVES_UP.replace("END", end)],
+        capture_output=True, text=True, timeout=50, check=False,
+    )  # fmt: skip
     assert ended.returncode == 1
-    assert "ConnectionError" in ended.stderr
+    assert ("ConnectionError" in ended.stderr) == end.startswith("raise")
