@@ -193,6 +193,7 @@ def test_a_trajectory_does_not_depend_on_its_batch_or_order():
 
 
 def test_too_little_memory_means_smaller_batches_and_is_said(caplog):
+    caplog.set_level("WARNING", logger="fedrad.models")
     found = progress(Forgetful(), IMAGES, ONE, EVERYTHING, device=CPU)
     np.testing.assert_allclose(
         found, progress(Denoiser(), IMAGES, ONE, EVERYTHING, device=CPU), atol=1e-3

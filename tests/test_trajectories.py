@@ -80,7 +80,7 @@ def test_they_are_made_once_and_for_other_settings_anew(file, tmp_path):
 
 
 def test_an_image_in_which_no_lungs_are_found_is_used_as_it_is(file, tmp_path, caplog):
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.WARNING, logger="test"):
         assert made(file, tmp_path, mask="lungs") == {}
     assert "2 images are not simulated: no lungs found" in caplog.text
 
