@@ -244,6 +244,7 @@ def progression(
     raise SystemExit(1 if unusable else 0)
 
 
+@app.command()
 def join(
     invitation: Annotated[Path, typer.Argument(help="File that the coordinator sent.")],
     folder: Folder = Path("."),

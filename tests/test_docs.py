@@ -4,7 +4,9 @@ import importlib
 import re
 from pathlib import Path
 
+import click
 import pytest
+import typer
 from pydantic import BaseModel
 
 from fedrad.exchange.experiment import Experiment
@@ -41,3 +43,18 @@ def test_links_between_documents_lead_somewhere():
 @pytest.mark.parametrize("name", sorted(file.stem for file in (ROOT / "benchmarks").glob("*.py")))
 def test_every_benchmark_still_finds_what_it_measures(name):
     assert importlib.import_module(name).__doc__
+
+
+def test_every_command_that_the_documents_name_is_there():
+    from fedrad.client.cli import app as site
+    from fedrad.deploy.cli import app as coordinator
+
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    text = "\n".join(page.read_text() for page in pages)
+    for program, app in (("fedrad-site", site), ("fedrad", coordinator)):
+        group = typer.main.get_command(app)
+        assert isinstance(group, click.Group)
+        quoted = set(re.findall(rf"`{program} ([a-z][a-z-]+)", text))
+        assert quoted <= set(group.commands), f"{program}: {quoted - set(group.commands)}"
+        named = set(re.findall(rf"(?<![\w/-]){program} ([a-z][a-z-]+)", text))
+        assert set(group.commands) <= named, f"undocumented: {set(group.commands) - named}"
