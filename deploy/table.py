@@ -29,7 +29,11 @@ def _table(summary: Summary, outcome: str) -> Table:
     """Sites and overall figures down, models across: fits 80 columns whatever the sites."""
     percent = round(100 * summary.experiment["evaluation"]["confidence"])
     overall = {o.model: o for o in summary.overall if o.outcome == outcome}
-    cells = {(_family(c), c.site): c for c in summary.cells if c.outcome == outcome}
+    cells = {
+        (_family(c), c.site): c
+        for c in summary.cells
+        if c.outcome == outcome and c.model in {"base", "global", f"local:{c.site}"}
+    }
     families = [family for family in FAMILIES if family in overall]
     table = Table(title=f"{outcome}: AUROC on test patients [{percent} % interval]")
     table.add_column("")
