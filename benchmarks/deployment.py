@@ -133,10 +133,10 @@ def by_itself(root: Path) -> None:
         base_sha256="0" * 64, trains=True, units={}, set_aside=0,
     )  # fmt: skip
     for _ in range(1000):
-        ledger.record("experiment", message, 0)
+        ledger.record("experiment", message)
     print()
     for what, do in (
-        ("an entry of the ledger", lambda: ledger.record("experiment", message, 0)),
+        ("an entry of the ledger", lambda: ledger.record("experiment", message)),
         ("the check of a bundle", lambda: approve(bundle)),
     ):
         began = time.perf_counter()
