@@ -19,7 +19,7 @@ from fedrad.client.participant import Participant
 from fedrad.client.settings import open_site
 from fedrad.deploy import demo
 from fedrad.deploy.ablate import ablate
-from fedrad.deploy.cli import show_progress
+from fedrad.deploy.terminal import show_progress
 from fedrad.exchange.experiment import parse_experiment
 from fedrad.exchange.messages import BaselineRequest
 from fedrad.models.weight_files import file_sha256

@@ -23,8 +23,8 @@ import torch
 from fedrad.client.evaluation import Evaluation, Scored
 from fedrad.client.participant import Participant
 from fedrad.client.settings import open_site
-from fedrad.deploy.cli import show_progress
 from fedrad.deploy.simulation import Simulation, prepare, simulate
+from fedrad.deploy.terminal import show_progress
 from fedrad.models.examples import Examples
 from fedrad.models.training import score, train_round
 from fedrad.server.figures import Tested, cells, overall

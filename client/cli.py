@@ -8,11 +8,12 @@ import logging
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
-from . import officer
+from . import officer, taking_part
+from .options import Folder, SiteName, StateFolder, fail
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,9 +21,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="One hospital in a federation. Research use only; not a medical device.",
 )
-Folder = Annotated[Path, typer.Argument(help="The site's folder.")]
-app.command()(officer.ledger)
-app.command()(officer.approve)
+for command in (
+    taking_part.join, taking_part.start, taking_part.stop, officer.approve, officer.ledger,
+):  # fmt: skip
+    app.command()(command)
 
 
 @app.command()
@@ -30,9 +32,9 @@ def init(folder: Folder = Path(".")) -> None:
     """Write a commented site.toml to start from."""
     file = folder / "site.toml"
     if file.exists():
-        _fail(f"{file}: exists already")
+        fail(f"{file}: exists already")
     if not folder.is_dir():
-        _fail(f"{folder}: no such folder")
+        fail(f"{folder}: no such folder")
     shutil.copyfile(Path(__file__).parent / "templates" / "site.toml", file)
     print(f"{file} written; edit it, the comments say how")
 
@@ -43,9 +45,7 @@ def check(
     experiment: Annotated[
         Path | None, typer.Option(help="Experiment file: checks what it needs as well.")
     ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="Site name, where there is no site.toml.")
-    ] = None,
+    name: SiteName = None,
     html: Annotated[
         Path | None, typer.Option(help="Page to write; default: check.html in the state folder.")
     ] = None,
@@ -70,9 +70,9 @@ def check(
             look_in(experiment.parent)
         status = check_site(open_site(folder, name=name), wanted, html, as_json=as_json)
     except (ExperimentError, SiteProblem) as problem:
-        _fail(str(problem))
+        fail(str(problem))
     except OSError as error:
-        _fail(f"check.html cannot be written: {error}")
+        fail(f"check.html cannot be written: {error}")
     except KeyboardInterrupt:
         print("interrupted; what was read is kept, run it again to continue", file=sys.stderr)
         raise SystemExit(130) from None
@@ -89,12 +89,8 @@ def explain(
     file: Annotated[
         list[str] | None, typer.Option(help="Image as in the cohort table, instead; repeat.")
     ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="Site name, where there is no site.toml.")
-    ] = None,
-    state: Annotated[
-        Path | None, typer.Option(help="State folder, where it is not that of site.toml.")
-    ] = None,
+    name: SiteName = None,
+    state: StateFolder = None,
 ) -> None:
     """Show where the model looked (Grad-CAM) for some test patients; the pictures stay here."""
     from fedrad.exchange.experiment import ExperimentError, read_experiment
@@ -114,7 +110,7 @@ def explain(
             participant, model, outcome or settings.outcomes[0], count=count, files=file or []
         )
     except (ExperimentError, SiteProblem) as problem:
-        _fail(str(problem))
+        fail(str(problem))
     print(f"{written}: pictures and images.csv; they hold patient data and were sent to nobody")
 
 
@@ -131,12 +127,8 @@ def predict(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="CSV file to write.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all as JSON.")] = False,
-    name: Annotated[
-        str | None, typer.Option(help="Site name, where the cohort has no site.toml.")
-    ] = None,
-    state: Annotated[
-        Path | None, typer.Option(help="State folder, where it is not that of site.toml.")
-    ] = None,
+    name: SiteName = None,
+    state: StateFolder = None,
 ) -> None:
     """Estimate outcomes for images of this hospital; nothing is sent.
 
@@ -153,15 +145,15 @@ def predict(
     from .settings import open_site
 
     if out is not None and out.exists():
-        _fail(f"{out}: is there already")
+        fail(f"{out}: is there already")
     if out is not None and not out.parent.is_dir():
-        _fail(f"{out.parent}: no such folder")
+        fail(f"{out.parent}: no such folder")
     try:
         site = None if cohort is None else open_site(cohort, name=name, state=state)
         opened = at_prevalence(open_model(model), prevalence or [])
         found, yardstick = estimate(opened, files, site)
     except SiteProblem as problem:
-        _fail(str(problem))
+        fail(str(problem))
     likeness = likeness_in_words(yardstick, site.name if site else None)
     if out is not None:
         out.write_text(as_csv(opened, found), encoding="utf-8")
@@ -213,14 +205,14 @@ def progression(
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        _fail(f"--out {out}: is there already; give a new or an empty folder")
+        fail(f"--out {out}: is there already; give a new or an empty folder")
     if device == "cuda" and not torch.cuda.is_available():
-        _fail("--device cuda: PyTorch sees no GPU")
+        fail("--device cuda: PyTorch sees no GPU")
     if device not in ("cpu", "cuda"):
-        _fail(f"--device {device}: cpu or cuda")
+        fail(f"--device {device}: cpu or cuda")
     mask_file = None if mask in ("none", "lungs", "lungs-pspnet") else Path(mask)
     if mask_file is not None and not mask_file.is_file():
-        _fail(f"--mask {mask}: lungs, lungs-pspnet, none, or a file; there is none of this name")
+        fail(f"--mask {mask}: lungs, lungs-pspnet, none, or a file; there is none of this name")
     try:
         settings = ProgressionSettings.model_validate(
             {
@@ -232,9 +224,9 @@ def progression(
         asked = prepare(generator, towards, settings, classifier=model, mask_file=mask_file)
         unusable = simulate(asked, files, out, torch.device(device))
     except ValidationError as error:
-        _fail(in_words(error, "progression", ProgressionSettings))
+        fail(in_words(error, "progression", ProgressionSettings))
     except SiteProblem as problem:
-        _fail(str(problem))
+        fail(str(problem))
     for file, why in unusable:
         print(f"{file}: {why}", file=sys.stderr)
     print(
@@ -242,116 +234,6 @@ def progression(
         "research only; they were sent to nobody"
     )
     raise SystemExit(1 if unusable else 0)
-
-
-@app.command()
-def join(
-    invitation: Annotated[Path, typer.Argument(help="File that the coordinator sent.")],
-    folder: Folder = Path("."),
-    request: Annotated[
-        Path | None, typer.Option(help="File to write; default: NAME.request.")
-    ] = None,
-    fingerprint: Annotated[
-        str | None, typer.Option(help="What the coordinator read out; without it you are asked.")
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="Site name, where there is no site.toml.")
-    ] = None,
-    state: Annotated[
-        Path | None, typer.Option(help="State folder, where it is not that of site.toml.")
-    ] = None,
-) -> None:
-    """Join a federation: make this node's key, which stays here, and write a request."""
-    from fedrad.exchange.invitation import Invitation, InvitationError
-
-    from .membership import join as join_federation
-    from .problems import SiteProblem
-    from .settings import open_site
-
-    try:
-        invited = Invitation.read(invitation)
-        shown = invited.fingerprint()
-        if fingerprint is None:
-            print(
-                f"Invitation for {invited.site} to {invited.address}. Ask the coordinator on the "
-                f"telephone for:\n\n    {shown}\n"
-            )
-            if not typer.confirm("Does the coordinator read out the same?"):
-                _fail("not joined: the file was changed on the way, or is not the coordinator's")
-        elif fingerprint.replace(" ", "") != shown.replace(" ", ""):
-            _fail(f"not joined: the invitation's fingerprint is {shown}")
-        site = open_site(folder, name=name, state=state)
-        file = request or Path(f"{site.name}.request")
-        answer = join_federation(site, invited, file)
-    except (InvitationError, SiteProblem) as problem:
-        _fail(str(problem))
-    print(
-        f"{file} written; it is no secret: the private key stays in {site.state}. Send it to the "
-        f"coordinator, and read this out by telephone:\n\n    {answer.fingerprint()}\n\n"
-        f"Then: `fedrad-site check {folder}`, and `fedrad-site start {folder}`"
-    )
-
-
-@app.command()
-def start(
-    folder: Folder = Path("."),
-    name: Annotated[
-        str | None, typer.Option(help="Site name, where there is no site.toml.")
-    ] = None,
-    state: Annotated[
-        Path | None, typer.Option(help="State folder, where it is not that of site.toml.")
-    ] = None,
-) -> None:
-    """Take part: connect to the coordinator, and stay until stopped.
-
-    SIGTERM and `fedrad-site stop` finish the round in hand first; Ctrl-C abandons it.
-    """
-    from .membership import read_membership
-    from .problems import SiteProblem
-    from .settings import open_site
-    from .start import start as run_node
-
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"
-    )
-    try:
-        site = open_site(folder, name=name, state=state)
-        run_node(site, read_membership(site.state))
-    except SiteProblem as problem:
-        _fail(str(problem))
-
-
-@app.command()
-def stop(
-    folder: Folder = Path("."),
-    now: Annotated[bool, typer.Option("--now", help="Abandon the round in hand.")] = False,
-    name: Annotated[
-        str | None, typer.Option(help="Site name, where there is no site.toml.")
-    ] = None,
-    state: Annotated[
-        Path | None, typer.Option(help="State folder, where it is not that of site.toml.")
-    ] = None,
-) -> None:
-    """Stop the node that `start` runs; a round in hand is finished and sent first."""
-    from .problems import SiteProblem
-    from .settings import open_site
-    from .start import stop as stop_node
-
-    try:
-        site = open_site(folder, name=name, state=state)
-        print("stopping" if now else "stopping, after the round in hand", flush=True)
-        stop_node(site, now=now)
-    except SiteProblem as problem:
-        _fail(str(problem))
-    except KeyboardInterrupt:
-        print("it is still stopping; `fedrad-site stop --now` abandons the round", file=sys.stderr)
-        raise SystemExit(130) from None
-    print("stopped")
-
-
-def _fail(text: str) -> NoReturn:
-    print(text, file=sys.stderr)
-    raise SystemExit(2)
 
 
 def main() -> None:

@@ -1,20 +1,15 @@
 """The commands of a hospital's data-protection officer: what left, and what may run."""
 
-import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
-
-def fail(text: str) -> NoReturn:
-    """End with a message and status 2."""
-    print(text, file=sys.stderr)
-    raise SystemExit(2)
+from .options import Folder, SiteName, StateFolder, fail
 
 
 def ledger(
-    folder: Annotated[Path, typer.Argument(help="The site's folder.")] = Path("."),
+    folder: Folder = Path("."),
     experiment: Annotated[
         str | None, typer.Option(help="Only the messages of this experiment.")
     ] = None,
@@ -22,12 +17,8 @@ def ledger(
         Path | None, typer.Option(help="File to write all to: .csv, or .json with all of it.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all as JSON.")] = False,
-    name: Annotated[
-        str | None, typer.Option(help="Site name, where there is no site.toml.")
-    ] = None,
-    state: Annotated[
-        Path | None, typer.Option(help="State folder, where it is not that of site.toml.")
-    ] = None,
+    name: SiteName = None,
+    state: StateFolder = None,
 ) -> None:
     """Show all that left this site, and verify that nothing in the record was changed."""
     from rich.console import Console
@@ -68,12 +59,8 @@ def approve(
         str | None, typer.Option(help="Which, where several of one name were asked for.")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask once more.")] = False,
-    name: Annotated[
-        str | None, typer.Option(help="Site name, where there is no site.toml.")
-    ] = None,
-    state: Annotated[
-        Path | None, typer.Option(help="State folder, where it is not that of site.toml.")
-    ] = None,
+    name: SiteName = None,
+    state: StateFolder = None,
 ) -> None:
     """Show what a coordinator asks of this site in plain words, and approve it."""
     import getpass
