@@ -216,6 +216,7 @@ def in_words(policy: Policy, *, joined: bool) -> str:
     for shared, what in (
         (policy.share_histograms, "histograms"), (policy.share_subgroups, "groups of patients"),
         (policy.share_local_model, "the local-only model"),
+        (policy.share_generator, "weights of a generator"),
     ):  # fmt: skip
         said.append(f"{what} {'shared' if shared else 'not shared'}")
     return "; ".join(said)

@@ -41,6 +41,12 @@ def describe(experiment: Experiment, policy: Policy) -> list[Section]:
 def beyond(experiment: Experiment, policy: Policy) -> Iterator[str]:
     """What an experiment asks and the policy declines, part by part."""
     evaluation = experiment.evaluation
+    if experiment.task == "progression":
+        if not policy.share_generator:
+            yield "weights of a generator: declined (share_generator); this site does not take part"
+        if policy.epsilon:
+            yield "the loss on the validation patients: declined (epsilon)"
+        return
     if evaluation.travel and not policy.share_local_model:
         yield "your local-only model for scoring elsewhere: declined (share_local_model)"
     if evaluation.travel and not policy.test_other_models:
@@ -66,10 +72,22 @@ def beyond(experiment: Experiment, policy: Policy) -> Iterator[str]:
 def _what(experiment: Experiment) -> Iterator[str]:
     model = experiment.model
     outcomes = ", ".join(map(_safe, experiment.outcomes))
-    yield f"a network ({model.backbone}) that estimates from a chest radiograph: {outcomes}"
+    if experiment.task == "progression":
+        yield (
+            "a generator: a network that makes chest radiographs with and without these, and can "
+            f"edit one towards them: {outcomes}"
+        )
+    else:
+        yield f"a network ({model.backbone}) that estimates from a chest radiograph: {outcomes}"
     pinned = f", SHA-256 {model.sha256[:16]}…" if model.sha256 else ", not pinned by a hash"
     start = "random weights" if model.weights == "random" else _safe(model.weights) + pinned
     yield f"it starts from {start}; only code that this site installed runs"
+    if simulated := experiment.recipe.progression.probability:
+        yield (
+            f"with a probability of {simulated:g} it sees, in place of an image with the outcome, "
+            f"one that {_safe(experiment.recipe.progression.generator)} makes of it here; these "
+            "pictures stay"
+        )
 
 
 def _whom(experiment: Experiment) -> Iterator[str]:
@@ -90,9 +108,10 @@ def _whom(experiment: Experiment) -> Iterator[str]:
         train = "" if evaluation.test_after else (
             f"about {1 - evaluation.test - evaluation.validation:.0%} of "
         )  # fmt: skip
+        use = "held back" if experiment.task == "progression" else "tested once, at the end"
         yield (
             f"{train}the patients of the cohort table train, about {evaluation.validation:.0%} are "
-            f"for choices (validation), {test} are tested once, at the end"
+            f"for choices (validation), {test} are {use}"
         )
     chosen = {"all": "all images of a patient", "earliest": "each patient's earliest image",
               "latest": "each patient's latest image"}  # fmt: skip
@@ -106,6 +125,17 @@ def _leaves(experiment: Experiment, policy: Policy) -> Iterator[str]:
         "before the first round: this site's name, versions, device, and how many patients it has "
         f"of each class and part; nothing about a class of fewer than {minimum}"
     )
+    if experiment.task == "progression":
+        yield (
+            f"in each of the {schedule.rounds} rounds: the weights of the generator, how many "
+            "patients and images trained them, their mean loss, seconds, and the loss of the "
+            "received generator on the validation patients"
+        )
+        yield (
+            "such weights can give training images back, above all those of few patients; how near "
+            "they come is written to this site's log before each message"
+        )
+        return
     yield (
         f"in each of the {schedule.rounds} rounds: the trained weights, how many patients and "
         "images trained them, their mean loss, seconds, and AUROC and loss of the received model "

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import SHORT
 from pydantic import ValidationError
+from test_federated_generator import GENERATOR
 from typer.testing import CliRunner
 
 from fedrad.client import approvals
@@ -214,6 +215,24 @@ def test_an_experiment_is_told_in_words_with_what_the_policy_declines():
     assert "counts by" not in told
     assert "this site's local-only model, to be scored at other sites" in told
     assert "nothing: all that is asked for is within it" in words(SHORT, minimum_units=3)
+
+
+def test_a_generator_is_told_to_be_one_and_what_its_weights_can_give_away():
+    """Who approves must not read of a classifier where images can be got out of the weights."""
+    told = words(GENERATOR)
+    assert "a generator: a network that makes chest radiographs" in told
+    assert "estimates" not in told
+    assert "AUROC" not in told
+    assert "can give training images back" in told
+    assert "weights of a generator: declined (share_generator); this site does not take" in told
+    assert "nothing: all that is asked for is within it" in words(GENERATOR, share_generator=True)
+
+
+def test_simulated_images_in_training_are_told():
+    text = SHORT.replace("batch_size = 8", "batch_size = 8\nprogression = { probability = 0.3, "
+                         f'generator = "g.safetensors", sha256 = "{64 * "0"}" }}')  # fmt: skip
+    assert "with a probability of 0.3 it sees" in words(text)
+    assert "g.safetensors makes of it here; these pictures stay" in words(text)
 
 
 def test_nothing_that_a_terminal_obeys_is_shown():
