@@ -153,10 +153,11 @@ def open_site(folder: Path, *, name: str | None = None, state: Path | None = Non
     except ValidationError as error:
         raise SiteProblem("cohort", explain(error, str(file), SiteSettings)) from error
     if state is None:
-        state = folder / settings.state if settings.state else _state_home() / settings.name
+        state = folder / settings.state if settings.state else state_home() / settings.name
     return Site(folder, settings, state)
 
 
-def _state_home() -> Path:
+def state_home() -> Path:
+    """Where programs of this user keep what is theirs, for fedrad."""
     root = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(root) / "fedrad"

@@ -7,22 +7,22 @@ members.json        who was invited, admitted, revoked
 superlink.db, logs/
 """
 
-import os
 import secrets
-import socket
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
+from fedrad.client.settings import state_home
 from fedrad.exchange.experiment import Name
 from fedrad.exchange.invitation import Address, Invitation, InvitationError, Request
 from fedrad.server.members import Member, Members, MembersError
 
 from .authority import Authority, names_of
-from .flower_processes import Connection
+from .flower_processes import Connection, free_port
 from .given import Refused
 
 HERE = ("localhost", "127.0.0.1")
@@ -48,8 +48,7 @@ class Served(BaseModel):
 
 def default_folder() -> Path:
     """Where a coordinator keeps what is its own, unless it is told otherwise."""
-    root = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(root) / "fedrad" / "coordinator"
+    return state_home() / "coordinator"
 
 
 class Coordinator:
@@ -59,6 +58,22 @@ class Coordinator:
         self.folder = folder
         self._file = folder / "coordinator.json"
         self.members_file = folder / "members.json"
+
+    def members(self) -> Members:
+        """Who was invited, admitted, revoked. Raises Refused for a list that cannot be read."""
+        try:
+            return Members.read(self.members_file)
+        except MembersError as error:
+            raise Refused(str(error)) from error
+
+    @contextmanager
+    def changed_members(self) -> Iterator[Members]:
+        """The same, to be changed. Raises Refused."""
+        try:
+            with Members.changed(self.members_file) as members:
+                yield members
+        except MembersError as error:
+            raise Refused(str(error)) from error
 
     @property
     def authority(self) -> Authority:
@@ -95,7 +110,7 @@ class Coordinator:
         certificate, key, ca = (file.resolve() if file else None for file in files)
         served = Served(
             address=address, listen=listen, port=int(port),
-            control_port=before.control_port if before else _free_port(),
+            control_port=before.control_port if before else free_port(),
             names=names or (before.names if before else []),
             certificate=certificate, key=key, ca=ca,
         )  # fmt: skip
@@ -148,7 +163,7 @@ class Coordinator:
             id=secrets.token_hex(16), site=site, address=served.address, expires=expires,
             ca_certificate=(served.ca or self.authority.certificate_file).read_text("ascii"),
         )  # fmt: skip
-        with Members.changed(self.members_file) as members:
+        with self.changed_members() as members:
             if (before := members.current(site)) and before.status == "admitted":
                 raise Refused(
                     f"{site} is admitted already; `fedrad sites revoke {site}` first, if its key "
@@ -171,19 +186,19 @@ class Coordinator:
             request.check_signature()
         except InvitationError as error:
             raise Refused(str(error)) from error
-        self._invited(Members.read(self.members_file), request)
+        self._invited(self.members(), request)
         return request
 
     def admit(self, request: Request) -> None:
         """Admit the site of a request. `fedrad serve` lets it in within seconds. Raises Refused."""
-        with Members.changed(self.members_file) as members:
+        with self.changed_members() as members:
             member = self._invited(members, request)
             member.public_key = request.public_key
             member.becomes("admitted", datetime.now(UTC).replace(microsecond=0))
 
     def revoke(self, site: str) -> str:
         """Revoke a site, or the invitation of one. Returns what it was. Raises Refused."""
-        with Members.changed(self.members_file) as members:
+        with self.changed_members() as members:
             member = members.current(site)
             if member is None:
                 raise Refused(f"{site}: neither invited nor admitted; `fedrad sites` lists all")
@@ -232,13 +247,3 @@ def _check_own(host: str, own: tuple[Path, Path, Path]) -> None:
             f"{certificate}: is for {', '.join(sorted(names)) or 'no name'}, and hospitals will "
             f"look for {host}"
         )
-
-
-def _free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-__all__ = ["Coordinator", "MembersError", "Served", "default_folder"]

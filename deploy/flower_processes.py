@@ -76,7 +76,7 @@ class Flower:
         self, folder: Path, environment: Mapping[str, str], connection: "Connection | None"
     ) -> None:
         self.folder = folder
-        self.connection = connection or Connection(f"127.0.0.1:{_free_port()}")
+        self.connection = connection or Connection(f"127.0.0.1:{free_port()}")
         self.address = self.connection.address
         self._environment = start_environment({
             **SILENCE, **environment,
@@ -108,7 +108,7 @@ class Flower:
         command = ["flower-supernode"] if stock else [sys.executable, "-m", "fedrad.client.node"]
         return self._start(
             command, name, "--insecure", "--superlink", self.address,
-            "--port", str(_free_port()), "--node-config",
+            "--port", str(free_port()), "--node-config",
             _toml(node_config, " "),
         )  # fmt: skip
 
@@ -265,7 +265,8 @@ def _toml(values: Settings, separator: str = "\n") -> str:
     )
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of loopback that nobody listens at."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -6,24 +6,20 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
-from fedrad.server.members import Member, Members, MembersError
+from fedrad.server.members import Member
 
 from .coordinator import Coordinator
-from .given import Refused
-from .serve import Flower
+from .serve import Control
 
 
 def show_members(folder: Path) -> None:
     """Print the members of a coordinator. Raises Refused where it was never started."""
     coordinator = Coordinator(folder)
     served = coordinator.served()
-    try:
-        members = Members.read(coordinator.members_file).sites
-    except MembersError as error:
-        raise Refused(str(error)) from error
+    members = coordinator.members().sites
     try:
         online = {
-            node for node, status in Flower(coordinator).nodes().values() if status == "online"
+            node for node, status in Control(coordinator).nodes().values() if status == "online"
         }
     except httpx.HTTPError:
         online = None

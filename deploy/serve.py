@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +25,7 @@ from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
 from fedrad.exchange.quiet import SILENCE
-from fedrad.server.members import Member, Members
+from fedrad.server.members import Member
 
 from .coordinator import Coordinator, Served
 from .flower_processes import start_environment
@@ -42,7 +41,7 @@ LOOK_SECONDS = 2.0
 RENEW_SECONDS = 3600.0
 
 
-class Flower:
+class Control:
     """What the coordinator asks of its own SuperLink, over loopback."""
 
     def __init__(self, coordinator: Coordinator) -> None:
@@ -83,22 +82,45 @@ def key_bytes(member: Member) -> bytes:
     return public_key_to_bytes(key)
 
 
-def reconcile(flower: Flower, file: Path) -> None:
+def reconcile(control: Control, coordinator: Coordinator) -> None:
     """Have exactly the admitted members as Flower's nodes; note the number of each."""
-    nodes = flower.nodes()
-    with Members.changed(file) as members:
+    nodes = control.nodes()
+    with coordinator.changed_members() as members:
         admitted = {key_bytes(member): member for member in members.admitted()}
         for key, (node, _) in nodes.items():
             if key not in admitted:
-                flower.turn_away(node)
+                control.turn_away(node)
                 log.info("node %d is turned away: not, or no longer, a member", node)
         for key, member in admitted.items():
             known = nodes.get(key)
             if known is None:
-                member.node = flower.let_in(member)
+                member.node = control.let_in(member)
                 log.info("%s is let in", member.site)
             else:
                 member.node = known[0]
+
+
+class _Applied:
+    """The list of members, as far as a SuperLink has it."""
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        self._coordinator = coordinator
+        self._known = -1
+        self._said = ""
+
+    def apply(self) -> None:
+        """Bring a list that was changed to the SuperLink; what hinders is said once. Raises
+        httpx.TransportError where it does not answer."""
+        file = self._coordinator.members_file
+        if _changed(file) == self._known:
+            return
+        try:
+            reconcile(Control(self._coordinator), self._coordinator)
+            self._known, self._said = _changed(file), ""
+        except (Refused, httpx.HTTPStatusError) as error:
+            if (text := str(error)) != self._said:
+                log.error("until this is mended nobody is let in or turned away: %s", text)
+            self._said = text
 
 
 def serve(coordinator: Coordinator, served: Served) -> None:
@@ -108,9 +130,9 @@ def serve(coordinator: Coordinator, served: Served) -> None:
     """
     _check_port(served)
     environment = start_environment(SILENCE | {"FLWR_HOME": str(coordinator.folder / "flower")})
-    pause, renewed_at, known = RESTART_SECONDS[0], time.monotonic(), -1
+    pause, renewed_at = RESTART_SECONDS[0], time.monotonic()
     process, started = _start(coordinator, served, environment), time.monotonic()
-    announced = False
+    members, announced = _Applied(coordinator), False
     try:
         while True:
             time.sleep(LOOK_SECONDS if announced else 0.2)
@@ -126,17 +148,14 @@ def serve(coordinator: Coordinator, served: Served) -> None:
                 time.sleep(pause)
                 pause = min(2 * pause, RESTART_SECONDS[1])
                 process, started = _start(coordinator, served, environment), time.monotonic()
-                known, announced = -1, False
+                members, announced = _Applied(coordinator), False
                 continue
             if now - renewed_at > RENEW_SECONDS:
                 renewed_at = now
                 if coordinator.renew(served):
                     log.info("the server certificate was renewed")
-            with suppress(httpx.HTTPError, urllib.error.URLError):
-                changed = _changed(coordinator.members_file)
-                if changed != known:
-                    reconcile(Flower(coordinator), coordinator.members_file)
-                    known = _changed(coordinator.members_file)
+            with suppress(httpx.TransportError):  # it does not answer yet
+                members.apply()
                 if not announced:
                     log.info("hospitals reach this coordinator at %s", served.address)
                     announced = True

@@ -228,3 +228,16 @@ def test_commands_before_the_first_start_say_what_to_do(tmp_path):
             ask()
     with pytest.raises(Refused, match="needed on the first start"):
         Coordinator(tmp_path).set_up(None, listen="127.0.0.1", names=[], own=None)
+
+
+def test_a_damaged_list_of_members_is_said_in_words_by_every_command(coordinator, tmp_path):
+    coordinator.members_file.write_text("{")
+    for use in (
+        coordinator.members,
+        lambda: coordinator.revoke("hospital-a"),
+        lambda: coordinator.invite("hospital-a", tmp_path / "a.invitation", days=1),
+    ):
+        with pytest.raises(Refused, match="restore it from a backup"):
+            use()
+    assert coordinator.members_file.read_text() == "{", "left as it was"
+    assert not (tmp_path / "a.invitation").exists()
