@@ -78,6 +78,7 @@ samples = 4
 [federation]
 rounds = {rounds}
 quorum = 3
+train_one_class = true
 [evaluation]
 test = 0.02
 validation = 0.1

@@ -167,6 +167,8 @@ def _check(one: str, first: Summary, other: str, summary: Summary) -> None:
     """Raise Incomparable where two experiments cannot have tested the same patients."""
     if summary.status != "completed":
         raise Incomparable(f"{other}: is {summary.status}, so it has no figures to compare")
+    if summary.experiment["task"] == "progression":
+        raise Incomparable(f"{other}: trains a generator, which has no test figures to compare")
     evaluation = summary.experiment["evaluation"]
     trainings = evaluation["folds"] * evaluation["repeats"]
     if trainings and evaluation["fold_number"] != trainings - 1:

@@ -196,6 +196,9 @@ def test_experiments_on_other_patients_are_refused_and_the_setting_named():
     failed = first.model_copy(update={"status": "failed"})
     with pytest.raises(Incomparable, match="other: is failed"):
         compare({"one": first, "other": failed})
+    generating = summary(figures, task="progression", model={"weights": "random"})
+    with pytest.raises(Incomparable, match="other: trains a generator"):
+        compare({"one": first, "other": generating})
     cell = first.cells[0].model_copy(update={"positives": 21})
     grown = first.model_copy(update={"cells": [cell]})
     with pytest.raises(Incomparable, match="patients tested at a"):
