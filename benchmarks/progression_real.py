@@ -6,11 +6,11 @@
     python benchmarks/progression_real.py measure --out DIR --strength 0.2 --guidance 7.5
     python benchmarks/progression_real.py films --out DIR
 
-SITES is the folder of the four real sites; DIR gets copies of images. Patients are divided once: those
-with follow-up, and some of two hospitals to be edited, are kept from both networks; a generator is
-trained as a federated experiment over nih-large, half of Guangzhou and Hannover; a classifier, which
-so has seen neither generator patients nor those edited, over nih-small and the other half. 64
-pixels, lungs cut out. The region is the site's own simple lung mask.
+SITES is the folder of the four real sites; DIR gets copies of images. Patients are divided once:
+those with follow-up, and some of two hospitals to be edited, are kept from both networks; a
+generator is trained as a federated experiment over nih-large, half of Guangzhou and Hannover; a
+classifier, which so has seen neither generator patients nor those edited, over nih-small and the
+other half. 64 pixels, lungs cut out. The region is the site's own simple lung mask.
 
 Follow-up pairs: NIH, the last image before pneumonia and the first with it; Hannover, the first and
 the last of a COVID-19 patient. Nearer is meant by patient, in pixels and in the features of the
@@ -22,6 +22,7 @@ import csv
 import json
 import shutil
 from collections import defaultdict
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -131,7 +132,10 @@ def cohorts(arguments: argparse.Namespace) -> None:
                 left.append(name)
         left = [left[k] for k in rng.permutation(len(left))]
         if site in ("nih-large", "guangzhou-children"):
-            for role, label, count in (("edited", "0", EDITED), ("with outcome", "1", WITH_OUTCOME)):
+            for role, label, count in (
+                ("edited", "0", EDITED),
+                ("with outcome", "1", WITH_OUTCOME),
+            ):
                 some = [n for n in left if {r["label"] for r in patients[n]} == {label}][:count]
                 held[role] += [
                     {"site": site, "image": str(arguments.data / site / patients[n][0]["file"])}
@@ -167,7 +171,7 @@ def follow_up(rows: list[Row]) -> tuple[Row, Row] | None:
     if not rows[0]["order_index"]:
         return None
     ordered = sorted(rows, key=lambda row: float(row["order_index"]))
-    for before, after in zip(ordered, ordered[1:], strict=False):
+    for before, after in pairwise(ordered):
         if (before["label"], after["label"]) == ("0", "1"):
             return before, after
     return None
@@ -282,7 +286,9 @@ def measure(arguments: argparse.Namespace) -> None:
         own, of_real = edits.features(images), edits.features(real)
         between = np.linalg.norm(own[:, None] - own[None], axis=2)
         between = np.median(between[~np.eye(len(own), dtype=bool)])
-        apart = edits.logits(real[:, None])[:, 0].mean() - edits.logits(images[:, None])[:, 0].mean()
+        apart = (
+            edits.logits(real[:, None])[:, 0].mean() - edits.logits(images[:, None])[:, 0].mean()
+        )
         print(f"| {site} ({len(images)}; with the outcome: {apart:+.2f}) | no edit | | | | 0 | "
               f"{kernel_distance(own, of_real):.3f} | 0 |")  # fmt: skip
         for way, steps in edits.ways(images, masks).items():
@@ -339,9 +345,9 @@ def films(arguments: argparse.Namespace) -> None:
     for site in ("nih-large", "guangzhou-children"):
         images, masks, _ = read([e["image"] for e in held["edited"] if e["site"] == site][:4])
         strips = [edits.towards(images, masks, present=p)[:, ::2] for p in (True, False)]
-        rows = np.concatenate([np.concatenate(list(s), axis=-1) for pair in zip(*strips, strict=True)
-                               for s in pair], axis=0)  # fmt: skip
-        grey = ((rows + 1024) / 8).clip(0, 255).astype(np.uint8)
+        rows = [np.concatenate(list(steps), axis=-1)
+                for both in zip(*strips, strict=True) for steps in both]  # fmt: skip
+        grey = ((np.concatenate(rows) + 1024) / 8).clip(0, 255).astype(np.uint8)
         Image.fromarray(grey).resize((grey.shape[1] * 2, grey.shape[0] * 2)).save(
             arguments.out / f"film-{site}.png"
         )

@@ -118,7 +118,9 @@ def make_phantoms(out: Path) -> None:
     input."""
     demo.make_phantoms(out)
     for name in demo.PATIENTS:
-        (out / name / "site.toml").write_text(f'name = "{name}"\n[policy]\nshare_generator = true\n')
+        (out / name / "site.toml").write_text(
+            f'name = "{name}"\n[policy]\nshare_generator = true\n'
+        )
     if (out / BASE).is_file():
         return
     text = demo.PRETRAINING.replace("size = 96", INPUT)
