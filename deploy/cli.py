@@ -129,7 +129,7 @@ def ablate(
     site: Annotated[list[str], typer.Option(help="NAME=FOLDER of a site; repeat.")],
     out: Annotated[Path, typer.Option(help="Folder; one that was begun is gone on with.")],
 ) -> None:
-    """Run an experiment once for each row of its [ablation], on this machine; compare the rows."""
+    """Run an experiment once for each row of its ablation table, on this machine; compare the rows."""
     from .ablate import ablate
     from .given import Refused
 
