@@ -125,11 +125,11 @@ def cross_validate(
 
 @app.command()
 def ablate(
-    experiment: Annotated[Path, typer.Argument(help="Experiment file with [ablation].")],
+    experiment: Annotated[Path, typer.Argument(help="Experiment file with an ablation table.")],
     site: Annotated[list[str], typer.Option(help="NAME=FOLDER of a site; repeat.")],
     out: Annotated[Path, typer.Option(help="Folder; one that was begun is gone on with.")],
 ) -> None:
-    """Run an experiment once for each row of its ablation table, on this machine; compare the rows."""
+    """Run an experiment once for each row of its ablation table, here; compare the rows."""
     from .ablate import ablate
     from .given import Refused
 
