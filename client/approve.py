@@ -30,7 +30,9 @@ def show_all(site: Site, console: Console) -> None:
         )  # fmt: skip
     console.print(table)
     if any(not one.decisions for one in asked):
-        console.print("`fedrad-site approve NAME` shows what would be done, and approves it.")
+        console.print(
+            "`fedrad-site approve FOLDER NAME` shows what would be done, and approves it."
+        )
     if not site.settings.policy.approval:
         console.print("policy.approval = false: experiments run here without being approved.")
 

@@ -187,7 +187,7 @@ class PolicyCheck(Check[Machine]):
             return [*found, Finding(str(problem), severity="refused")]
         if waiting:
             names = ", ".join(waiting)
-            found.append(Finding(f"wait for `fedrad-site approve NAME`: {names}"))
+            found.append(Finding(f"wait for `fedrad-site approve FOLDER NAME`: {names}"))
         return found
 
 

@@ -46,10 +46,10 @@ def ledger(
 
 
 def approve(
+    folder: Folder = Path("."),
     experiment: Annotated[
         str | None, typer.Argument(help="Its name; without it all are listed.")
     ] = None,
-    folder: Annotated[Path, typer.Option(help="The site's folder.")] = Path("."),
     file: Annotated[
         Path | None, typer.Option(help="Experiment file that came in advance, to approve now.")
     ] = None,

@@ -35,7 +35,8 @@ def admit(site: Site, experiment: Experiment, text: str, request: Request, ledge
         check_coordinator(site)
         if policy.approval and not Approvals(site.state).admits(experiment, text):
             raise SiteProblem(
-                "approval", f"{experiment.name!r} waits: `fedrad-site approve {experiment.name}`"
+                "approval",
+                f"{experiment.name!r} waits: `fedrad-site approve FOLDER {experiment.name}`",
             )
     now = datetime.now().astimezone()
     if not policy.is_open(now.time()):

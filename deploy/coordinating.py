@@ -141,12 +141,13 @@ def admit(
     fingerprint: Annotated[
         str | None, typer.Option(help="What the hospital read out; without it you are asked.")
     ] = None,
+    coordinator: CoordinatorFolder = None,
 ) -> None:
     """Admit a hospital that answered its invitation."""
     from .coordinator import Coordinator
     from .given import Refused
 
-    here = Coordinator(context.obj)
+    here = Coordinator(coordinator or context.obj)
     try:
         answered = here.examine(request)
         shown = answered.fingerprint()
@@ -166,14 +167,16 @@ def admit(
 
 @sites_app.command()
 def revoke(
-    context: typer.Context, site: Annotated[str, typer.Argument(help="Name of the site.")]
+    context: typer.Context,
+    site: Annotated[str, typer.Argument(help="Name of the site.")],
+    coordinator: CoordinatorFolder = None,
 ) -> None:
     """Turn a hospital's node away from now on, or take an invitation back."""
     from .coordinator import Coordinator
     from .given import Refused
 
     try:
-        was = Coordinator(context.obj).revoke(site)
+        was = Coordinator(coordinator or context.obj).revoke(site)
     except Refused as refused:
         fail(str(refused))
     print(

@@ -121,8 +121,8 @@ class Hosts:
         (self.home("coordinator") / name).write_text(text)
         for hospital in approved_by:
             (self.home(hospital) / name).write_text(text)
-            self.do(hospital, "fedrad-site", "approve", "--file", name, "--yes", "--folder",
-                    str(self.folder(hospital)))  # fmt: skip
+            self.do(hospital, "fedrad-site", "approve", str(self.folder(hospital)),
+                    "--file", name, "--yes")  # fmt: skip
 
     def end(self) -> None:
         for process in self.running.values():
@@ -153,8 +153,8 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
                 "run", "coordinator", "fedrad", "run", "experiment.toml", "--out", "results"
             )
             hosts.wait_for("run", "coordinator", "hospital-c does not take part: the site has not")
-            hosts.do("hospital-c", "fedrad-site", "approve", "deployed", "--yes", "--folder",
-                     str(hosts.folder("hospital-c")))  # fmt: skip
+            hosts.do("hospital-c", "fedrad-site", "approve", str(hosts.folder("hospital-c")),
+                     "deployed", "--yes")  # fmt: skip
             hosts.wait_for("run", "coordinator", "Round 2 of 5")
             network.unplug("hospital-c")
             hosts.wait_for("run", "coordinator", "Round 3 of 5", 240)

@@ -245,8 +245,8 @@ def test_nothing_that_a_terminal_obeys_is_shown():
 
 
 def command(site: Site, *arguments: str, answer: str = "") -> str:
-    where = ["--state", str(site.state), "--folder", str(site.folder)]
-    result = CliRunner().invoke(app, ["approve", *arguments, *where], input=answer)
+    given = ["approve", str(site.folder), *arguments, "--state", str(site.state)]
+    result = CliRunner().invoke(app, given, input=answer)
     return result.output
 
 
