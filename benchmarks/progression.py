@@ -1,9 +1,9 @@
 """Simulated progressions of phantoms, whose severity is known, beside what they must beat.
 
-    python benchmarks/progression.py generator --out DIR --until 80               # again: goes on
+    python benchmarks/progression.py generator --out DIR --until 40               # again: goes on
     python benchmarks/progression.py readers --out DIR
     python benchmarks/progression.py choose --out DIR       # strength and guidance, on 12 patients
-    python benchmarks/progression.py measure --out DIR --strength 0.3 --guidance 3
+    python benchmarks/progression.py measure --out DIR       # strength 0.5, guidance 7.5
     python benchmarks/progression.py speed --out DIR
 
 Lungs at 64 pixels. 600 patients train the generator; 600 others the readers, a classifier of the
@@ -311,10 +311,10 @@ def main() -> None:
     stages = {f.__name__: f for f in (generator, readers, choose, measure, speed)}
     parser.add_argument("stage", choices=stages)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--until", type=int, default=80)
-    parser.add_argument("--strength", type=float, default=0.3)
-    parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--guidance", type=float, default=3.0)
+    parser.add_argument("--until", type=int, default=40)
+    parser.add_argument("--strength", type=float, default=0.5)
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--guidance", type=float, default=7.5)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     stages[arguments.stage](arguments)

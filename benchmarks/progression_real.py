@@ -3,7 +3,7 @@
     python benchmarks/progression_real.py cohorts --data SITES --out DIR
     python benchmarks/progression_real.py generator --out DIR --rounds 25   # again: goes on
     python benchmarks/progression_real.py classifier --out DIR
-    python benchmarks/progression_real.py measure --out DIR --strength 0.2 --guidance 7.5
+    python benchmarks/progression_real.py measure --out DIR
     python benchmarks/progression_real.py films --out DIR
 
 SITES is the folder of the four real sites; DIR gets copies of images. Patients are divided once:
@@ -363,7 +363,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", type=lambda f: Path(f).resolve(), help="for cohorts")
     parser.add_argument("--rounds", type=int, default=25)
-    parser.add_argument("--strength", type=float, default=0.2)
+    parser.add_argument("--strength", type=float, default=0.5)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--guidance", type=float, default=7.5)
     arguments = parser.parse_args()

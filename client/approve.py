@@ -1,5 +1,6 @@
 """`fedrad-site approve` on the terminal."""
 
+from datetime import datetime
 from typing import Literal
 
 from rich.console import Console
@@ -25,8 +26,8 @@ def show_all(site: Site, console: Console) -> None:
     for one in asked:
         last = one.decisions[-1] if one.decisions else None
         table.add_row(
-            one.name, one.identity[:12], one.asked[:10], one.standing,
-            last.by if last else "", last.time[:10] if last else "",
+            one.name, one.identity[:12], _minute(one.asked), one.standing,
+            last.by if last else "", _minute(last.time) if last else "",
         )  # fmt: skip
     console.print(table)
     if any(not one.decisions for one in asked):
@@ -45,7 +46,9 @@ def find(site: Site, name: str, settings: str | None) -> Asked:
     if not named:
         raise SiteProblem("approval", f"{name!r}: this site was not asked for such an experiment")
     if len(named) > 1:
-        which = ", ".join(f"{one.identity[:12]} ({one.standing})" for one in named)
+        which = ", ".join(
+            f"{one.identity[:12]} ({one.standing}, asked for {_minute(one.asked)})" for one in named
+        )
         raise SiteProblem(
             "approval", f"{name!r}: asked for with several settings; say which: --settings {which}"
         )
@@ -58,9 +61,16 @@ def show(asked: Asked, site: Site, console: Console) -> None:
         experiment = parse_experiment(asked.text)
     except ExperimentError as error:
         raise SiteProblem("experiment", str(error)) from error
-    console.print(f"[bold]{asked.name}[/], settings {asked.identity[:12]}, asked for {asked.asked}")
+    console.print(
+        f"[bold]{asked.name}[/], settings {asked.identity[:12]}, asked for {_minute(asked.asked)}"
+    )
     for heading, sentences in describe(experiment, site.settings.policy):
         console.print(f"\n[bold]{heading}[/]")
         for sentence in sentences:
             console.print(f"  - {sentence}", markup=False, highlight=False, soft_wrap=True)
     console.print()
+
+
+def _minute(time: str) -> str:
+    """Local date and minute of an ISO time."""
+    return f"{datetime.fromisoformat(time).astimezone():%Y-%m-%d %H:%M}"
