@@ -156,6 +156,8 @@ def read_pickle(path: Path, source_sha256: str) -> dict[str, Tensor]:
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a safetensors file. Raises WeightsError."""
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file")
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}

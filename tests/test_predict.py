@@ -170,7 +170,7 @@ def test_what_is_no_model_for_this_fedrad_is_refused(finished, model, tmp_path):
         model=json.loads(load_model(model)[1].model.model_dump_json()) | {"backbone": "resnet34"},
     )  # fmt: skip
     for given, said in (
-        (tmp_path / "gone.safetensors", "no readable safetensors file"),
+        (tmp_path / "gone.safetensors", "gone.safetensors: no such file"),
         (tmp_path / "text.safetensors", "no readable safetensors file"),
         (finished / "out" / "model.safetensors", "fedrad export"),
         (older, "version 1 of the reading chain"),
