@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--rounds", type=int, default=20, help="of the generator")
-    parser.add_argument("--strength", type=float, default=0.5)
+    parser.add_argument("--strength", type=float, default=0.2)
     parser.add_argument("--guidance", type=float, default=7.5)
     parser.add_argument("--probability", type=float, default=0.3)
     arguments = parser.parse_args()
