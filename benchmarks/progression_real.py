@@ -218,8 +218,9 @@ class Edits:
             out / "classifier" / "run" / "model.safetensors", ResNet(READER, 1)
         ).eval()
         self.settings = ProgressionSettings(
-            strength=arguments.strength, steps=arguments.steps, guidance=arguments.guidance
-        )
+            images=arguments.images, strength=arguments.strength, steps=arguments.steps,
+            guidance=arguments.guidance,
+        )  # fmt: skip
 
     def towards(
         self, images: NDArray[np.float16], masks: NDArray[np.float32], *, present: bool = True,
@@ -363,6 +364,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", type=lambda f: Path(f).resolve(), help="for cohorts")
     parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--images", type=int, default=10, help="edits of each")
     parser.add_argument("--strength", type=float, default=0.5)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--guidance", type=float, default=7.5)
