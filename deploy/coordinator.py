@@ -125,7 +125,7 @@ class Coordinator:
         if served is None:
             raise Refused(
                 f"{self.folder}: no coordinator here; start it once with `fedrad serve --address "
-                "HOST:PORT`, or give its --folder"
+                "HOST:PORT`, or give its folder as --coordinator"
             )
         return served
 
@@ -181,6 +181,7 @@ class Coordinator:
 
     def examine(self, file: Path) -> Request:
         """A request that answers an invitation of this coordinator. Raises Refused."""
+        self.served()
         try:
             request = Request.read(file)
             request.check_signature()
@@ -198,6 +199,7 @@ class Coordinator:
 
     def revoke(self, site: str) -> str:
         """Revoke a site, or the invitation of one. Returns what it was. Raises Refused."""
+        self.served()
         with self.changed_members() as members:
             member = members.current(site)
             if member is None:

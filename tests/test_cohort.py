@@ -92,6 +92,17 @@ def test_no_table_and_no_folder_are_said(site):
         open_site(site / "nowhere")
 
 
+@pytest.mark.parametrize(("text", "said"), [(None, "no such file"), ("threads = 1\n", "missing")])
+def test_a_site_without_a_name_reads_where_to_write_it(site, text, said):
+    (site / "site.toml").unlink(missing_ok=True)
+    if text is not None:
+        (site / "site.toml").write_text(text)
+    with pytest.raises(SiteProblem, match=rf"{said}.*give the site's name there") as problem:
+        open_site(site)
+    assert problem.value.reason == "cohort"
+    assert open_site(site, name="a").name == "a"
+
+
 def test_site_toml_refuses_what_it_does_not_know(site):
     (site / "site.toml").write_text('name = "x"\n[policy]\nminimum = 3\n')
     with pytest.raises(

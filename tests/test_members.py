@@ -5,8 +5,10 @@ from datetime import UTC, datetime
 import pytest
 from conftest import SHORT, write_site
 from flwr.app import Message
+from typer.testing import CliRunner
 
 from fedrad.client.app import app as client_app
+from fedrad.deploy.cli import app
 from fedrad.deploy.grid import InProcessGrid
 from fedrad.exchange.messages import (
     READY,
@@ -61,6 +63,16 @@ def test_admitted_sites_under_their_names_take_part(grid, tmp_path):
     file.write_text(Members(sites=[member("a", 1), member("b", 2)]).model_dump_json())
     summary = run_experiment(grid, SHORT, tmp_path / "out", wait_seconds=0.0, members=file)
     assert summary.status == "completed"
+
+
+@pytest.mark.parametrize("command", [["admit", "a.request"], ["revoke", "a"]])
+def test_the_coordinators_folder_is_taken_before_and_after_the_word(tmp_path, command):
+    where = ["--coordinator", str(tmp_path / "none")]
+    after = CliRunner().invoke(app, ["sites", *command, *where])
+    before = CliRunner().invoke(app, ["sites", *where, *command])
+    assert after.exit_code == before.exit_code == 2
+    assert after.output == before.output
+    assert "no coordinator here" in after.output
 
 
 def test_a_damaged_list_of_members_is_refused_in_words(tmp_path):
