@@ -28,7 +28,7 @@ PORT = 8000
 HOSPITALS = ["hospital-a", "hospital-b", "hospital-c"]
 TEXT = (
     EXPERIMENT.replace('name = "test"', 'name = "deployed"')
-    .replace("rounds = 2", "rounds = 5\nquorum = 2\ndeadline_minutes = 1.5\n"
+    .replace("rounds = 2", "rounds = 15\nquorum = 2\ndeadline_minutes = 1.5\n"
              'sites = ["hospital-a", "hospital-b", "hospital-c"]')
     .replace("batch_size = 8", "batch_size = 8\nlocal_epochs = 40")
     .replace("minimum_units = 3", "minimum_units = 3\nlocal_baseline = false")
@@ -155,11 +155,11 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
             hosts.wait_for("run", "coordinator", "hospital-c does not take part: the site has not")
             hosts.do("hospital-c", "fedrad-site", "approve", str(hosts.folder("hospital-c")),
                      "deployed", "--yes")  # fmt: skip
-            hosts.wait_for("run", "coordinator", "Round 2 of 5")
+            hosts.wait_for("run", "coordinator", "Round 2 of 15")
             network.unplug("hospital-c")
-            hosts.wait_for("run", "coordinator", "Round 3 of 5", 240)
+            hosts.wait_for("run", "coordinator", "Round 3 of 15", 240)
             network.plug("hospital-c")
-            hosts.running["run"].wait(timeout=420)
+            hosts.running["run"].wait(timeout=600)
             yield hosts
         finally:
             hosts.end()
@@ -348,12 +348,12 @@ def test_a_node_does_not_speak_to_a_coordinator_of_another_authority(hosts: Host
 
 def test_a_stop_waits_for_the_round_in_hand_and_a_start_goes_on(hosts: Hosts) -> None:
     text = TEXT.replace('"deployed"', '"stopped"').replace(', "hospital-c"', "")
-    slow = text.replace("local_epochs = 40", "local_epochs = 100").replace("= 5\n", "= 2\n", 1)
+    slow = text.replace("local_epochs = 40", "local_epochs = 200").replace("= 15\n", "= 2\n", 1)
     hosts.write("second.toml", slow, approved_by=HOSPITALS[:2])
     hosts.start("second", "coordinator", "fedrad", "run", "second.toml", "--out", "second")
     hosts.wait_for("second", "coordinator", "Round 1 of 2")
     said = len(hosts.said("hospital-a", "hospital-a"))
-    time.sleep(3)
+    hosts.wait_for("hospital-a", "hospital-a", r"working on it\s*\Z")
     hosts.do("hospital-a", "fedrad-site", "stop", str(hosts.folder("hospital-a")))
     told = hosts.said("hospital-a", "hospital-a")[said:]
     assert re.search(r"stopping; a round in hand.*answered.*stopped", told, re.DOTALL), told
