@@ -348,7 +348,8 @@ def test_a_node_does_not_speak_to_a_coordinator_of_another_authority(hosts: Host
 
 def test_a_stop_waits_for_the_round_in_hand_and_a_start_goes_on(hosts: Hosts) -> None:
     text = TEXT.replace('"deployed"', '"stopped"').replace(', "hospital-c"', "")
-    slow = text.replace("local_epochs = 40", "local_epochs = 200").replace("= 15\n", "= 2\n", 1)
+    slow = text.replace("local_epochs = 40", "local_epochs = 100").replace("= 15\n", "= 2\n", 1)
+    slow = slow.replace("batch_size = 8", "batch_size = 4")
     hosts.write("second.toml", slow, approved_by=HOSPITALS[:2])
     hosts.start("second", "coordinator", "fedrad", "run", "second.toml", "--out", "second")
     hosts.wait_for("second", "coordinator", "Round 1 of 2")
