@@ -6,7 +6,6 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := $(shell find models exchange client server deploy -name '*.py' -o -name '*.j2' -o -name '*.toml' | grep -v __pycache__ | sort)
 export FLWR_TELEMETRY_ENABLED = 0
 
 .PHONY: demo test test-slow install lint clean
@@ -29,18 +28,11 @@ lint: install
 
 install: $(VENV)/.installed
 
-EDITABLE := --config-settings editable_mode=strict --editable
-
-# The environment is made when a dependency changes. A strict editable install links files, so that
-# pytest, mypy and import-linter all see them; a new module therefore needs linking again.
-$(VENV)/.dependencies: pyproject.toml constraints.txt
+# An editable install follows the working tree; it is made anew when a dependency changes.
+$(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet "uv>=0.12"
-	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt $(EDITABLE) ".[dev]"
-	touch $@
-
-$(VENV)/.installed: $(VENV)/.dependencies $(SOURCES)
-	$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --reinstall-package fedrad $(EDITABLE) .
+	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable ".[dev]"
 	touch $@
 
 clean:

@@ -1,0 +1,1 @@
+"""Hospitals fine-tune one chest-radiograph model together; the radiographs stay at home."""
