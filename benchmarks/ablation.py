@@ -15,11 +15,11 @@ from pathlib import Path
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from fedrad.client.participant import Participant
+from fedrad.client.participant.participant import Participant
 from fedrad.client.settings import open_site
-from fedrad.deploy import demo
-from fedrad.deploy.ablate import ablate
-from fedrad.deploy.terminal import show_progress
+from fedrad.deploy.commands.terminal import show_progress
+from fedrad.deploy.local import demo
+from fedrad.deploy.local.ablate import ablate
 from fedrad.exchange.experiment import parse_experiment
 from fedrad.exchange.messages import BaselineRequest
 from fedrad.models.weight_files import file_sha256

@@ -13,7 +13,7 @@ from random_federations import SiteScores, normals, release
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from fedrad.client.disclosure import Disclosure
+from fedrad.client.figures.disclosure import Disclosure
 from fedrad.exchange.histogram import GRID, Histogram, cells_of
 
 Floats = NDArray[np.float64]

@@ -22,13 +22,13 @@ from pathlib import Path
 import numpy as np
 from rounds import RESNET50, small_site
 
-from fedrad.client.bundles import approve
-from fedrad.client.ledger import Ledger
-from fedrad.client.membership import join
+from fedrad.client.policy.ledger import Ledger
+from fedrad.client.policy.membership import join
 from fedrad.client.settings import open_site
-from fedrad.deploy.coordinator import Coordinator
-from fedrad.deploy.flower_processes import BUNDLE, own_flower
+from fedrad.deploy.coordinator.folder import Coordinator
 from fedrad.exchange.messages import Readiness
+from fedrad.flower.bundles import approve
+from fedrad.flower.processes import BUNDLE, own_flower
 
 BIN = Path(sys.executable).parent
 WAYS = [("head only", "float32", "probe"), ("all blocks, float32", "float32", "full")]

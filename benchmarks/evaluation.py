@@ -25,18 +25,18 @@ from random_federations import OPERATING, SiteScores, errors, federation, normal
 from scipy.special import expit, logit
 from scipy.stats import norm
 
-from fedrad.client.disclosure import Disclosure
-from fedrad.client.evaluation import Evaluation, Scored
-from fedrad.client.figures import Units, auroc, deviations, variance
-from fedrad.client.folds import CrossValidation
+from fedrad.client.figures.cross_validation import CrossValidation
+from fedrad.client.figures.disclosure import Disclosure
+from fedrad.client.figures.evaluation import Evaluation, Scored
 from fedrad.exchange.experiment import Experiment
-from fedrad.server.comparisons import comparisons, subgroups
-from fedrad.server.figures import Tested, cells, overall
-from fedrad.server.report import write_report
-from fedrad.server.statistics.auroc import site_estimate, within_site, worst
-from fedrad.server.statistics.differences import difference
-from fedrad.server.statistics.new_site import new_site
-from fedrad.server.summary import Provenance, Round, SiteRound, Summary
+from fedrad.server.report.report import write_report
+from fedrad.server.results.comparisons import comparisons, subgroups
+from fedrad.server.results.overall import Tested, cells, overall
+from fedrad.server.results.summary import Provenance, Round, SiteRound, Summary
+from fedrad.stats.auroc import site_estimate, within_site, worst
+from fedrad.stats.differences import difference
+from fedrad.stats.exact import Units, auroc, deviations, variance
+from fedrad.stats.new_site import new_site
 
 Floats = NDArray[np.float64]
 OPEN = Disclosure(minimum_units=1, minimum_bin=3)

@@ -20,15 +20,15 @@ import numpy as np
 import tomlkit
 import torch
 
-from fedrad.client.evaluation import Evaluation, Scored
-from fedrad.client.participant import Participant
+from fedrad.client.figures.evaluation import Evaluation, Scored
+from fedrad.client.participant.participant import Participant
 from fedrad.client.settings import open_site
-from fedrad.deploy.simulation import Simulation, prepare, simulate
-from fedrad.deploy.terminal import show_progress
+from fedrad.deploy.commands.terminal import show_progress
+from fedrad.deploy.local.simulation import Simulation, prepare, simulate
 from fedrad.models.examples import Examples
 from fedrad.models.training import score, train_round
-from fedrad.server.figures import Tested, cells, overall
-from fedrad.server.summary import Cell, Overall
+from fedrad.server.results.overall import Tested, cells, overall
+from fedrad.server.results.summary import Cell, Overall
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 RUNS = ("evaluates", "trains", "central", "central-one-class")

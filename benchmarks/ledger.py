@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedrad.client.ledger import Ledger
+from fedrad.client.policy.ledger import Ledger
 from fedrad.exchange.encoding import Packed
 from fedrad.exchange.messages import Refusal
 

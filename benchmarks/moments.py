@@ -16,7 +16,7 @@ from statistics import mean, stdev
 
 import torch
 
-from fedrad.deploy.simulation import prepare, simulate
+from fedrad.deploy.local.simulation import prepare, simulate
 
 RECIPES = ("full", "probe+progressive+cutmix")
 MOMENTS = ("reset", "keep")

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 
-from fedrad.client.participant import Participant
+from fedrad.client.participant.participant import Participant
 from fedrad.client.settings import open_site
 from fedrad.exchange.experiment import Experiment
 from fedrad.models.examples import Examples

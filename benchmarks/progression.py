@@ -27,12 +27,7 @@ from progression_phantoms import Cohort, cohort
 from fedrad.models.examples import Examples
 from fedrad.models.network import ResNet
 from fedrad.models.progression.iteration import progress
-from fedrad.models.progression.measures import (
-    kernel_distance,
-    monotone_share,
-    nearer_than,
-    trend,
-)
+from fedrad.models.progression.measures import kernel_distance, monotone_share, nearer_than, trend
 from fedrad.models.progression.memorisation import memorisation, sample
 from fedrad.models.progression.network import Denoiser
 from fedrad.models.progression.settings import GeneratorSettings

@@ -19,17 +19,17 @@ from statistics import mean, stdev
 import torch
 from scipy.stats import t
 
-from fedrad.client.participant import Participant
+from fedrad.client.participant.participant import Participant
 from fedrad.client.settings import open_site
-from fedrad.deploy import demo
-from fedrad.deploy.ablate import ablate
-from fedrad.deploy.simulation import prepare, simulate
-from fedrad.deploy.terminal import show_progress
+from fedrad.deploy.commands.terminal import show_progress
+from fedrad.deploy.local import demo
+from fedrad.deploy.local.ablate import ablate
+from fedrad.deploy.local.simulation import prepare, simulate
 from fedrad.exchange.experiment import parse_experiment
 from fedrad.exchange.messages import BaselineRequest
 from fedrad.models.weight_files import file_sha256
 from fedrad.models.weights import read_model, save
-from fedrad.server.summary import read_summary
+from fedrad.server.results.summary import read_summary
 
 BASE = "phantom-adults-64.safetensors"
 GENERATOR = "generator-{seed}.safetensors"

@@ -12,13 +12,13 @@ from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from fedrad.client.disclosure import Disclosure
-from fedrad.client.evaluation import Evaluation, Scored
+from fedrad.client.figures.disclosure import Disclosure
+from fedrad.client.figures.evaluation import Evaluation, Scored
 from fedrad.exchange.experiment import Experiment
 from fedrad.exchange.figures import Line, Operating, Release
 from fedrad.exchange.histogram import GRID
-from fedrad.server.figures import Tested, cells, overall
-from fedrad.server.results import Cell, Overall
+from fedrad.server.results.overall import Tested, cells, overall
+from fedrad.server.results.parts import Cell, Overall
 
 Floats = NDArray[np.float64]
 OPERATING = Operating(threshold=70, calibration=Line(intercept=-0.4, slope=0.7))

@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
-from fedrad.server.statistics.resampled import corrected_resampled, signed_rank
+from fedrad.stats.resampled import corrected_resampled, signed_rank
 
 
 def main() -> None:

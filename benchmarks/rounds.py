@@ -25,14 +25,14 @@ import numpy as np
 import tomlkit
 from PIL import Image
 
-from fedrad.deploy.flower_processes import Flower, FlowerError, own_flower, processes_of
-from fedrad.deploy.simulation import prepare, simulate
+from fedrad.deploy.local.simulation import prepare, simulate
 from fedrad.exchange.encoding import BYTES
 from fedrad.exchange.experiment import parse_experiment
 from fedrad.exchange.update import lay_out, pack
+from fedrad.flower.processes import Flower, FlowerError, own_flower, processes_of
 from fedrad.models.network import stage_tensors
 from fedrad.models.weights import load_base
-from fedrad.server.summary import read_summary
+from fedrad.server.results.summary import read_summary
 
 HERE = Path(__file__).parent
 RESNET50 = """

@@ -2,7 +2,7 @@
 leaves through `_answer`.
 """
 
-from fedrad.exchange.quiet import be_quiet
+from fedrad.system.no_telemetry import be_quiet
 
 be_quiet()
 
@@ -45,15 +45,15 @@ from fedrad.exchange.messages import (
     to_record,
 )
 
-from .generating import participant_of
-from .ledger import LEDGER, Ledger
 from .log import site_log
-from .participant import Participant
-from .policy import LARGEST_TEXT, admit
+from .node.gpu_turn import turn
+from .participant.generator import participant_of
+from .participant.participant import Participant
+from .participant.scoring import Scoring
+from .policy.admission import LARGEST_TEXT, admit
+from .policy.ledger import LEDGER, Ledger
 from .problems import SiteProblem
-from .scoring import Scoring
 from .settings import Site, open_site
-from .turns import turn
 
 SITES_VARIABLE = "FEDRAD_SIMULATED_SITES"
 """Environment of a simulation on one machine: JSON list of node configurations. Set on the

@@ -3,7 +3,7 @@
 Scores are logits. All sites count into the same fixed grid, then each merges neighbouring cells
 until no bin holds fewer than a minimum of units. So no score is located more finely than a grid
 cell, and none stands alone; sites of different size release different bins of one grid, and two
-such histograms still compare with a certain bound (`server.statistics`).
+such histograms still compare with a certain bound (`fedrad.stats`).
 """
 
 from collections.abc import Sequence

@@ -6,7 +6,7 @@ to go on from the folder's checkpoint), `members` (file that says which node is 
 each is what it says it is).
 """
 
-from fedrad.exchange.quiet import be_quiet
+from fedrad.system.no_telemetry import be_quiet
 
 be_quiet()
 

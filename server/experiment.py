@@ -16,20 +16,20 @@ from fedrad.models.start import load_start
 from fedrad.models.weight_files import file_sha256
 from fedrad.models.weights import Start
 
-from .best import BestRound
-from .checkpoint import Checkpoint, Progress
-from .choices import Choices
-from .comparisons import comparisons, subgroups
-from .evaluation import Evaluation, epsilon, tested
-from .federation import ExperimentFailed, Federation, Stopped
-from .figures import cells, overall
-from .model import GlobalModel
-from .model_file import write_model
-from .questions import Questions
-from .records import Records
-from .report import write_report
-from .rounds import OpenRound
-from .summary import Provenance, SiteEntry, Summary
+from .evaluation.evaluation import Evaluation, epsilon, tested
+from .evaluation.questions import Questions
+from .federation.federation import ExperimentFailed, Federation, Stopped
+from .federation.records import Records
+from .report.report import write_report
+from .results.choices import Choices
+from .results.comparisons import comparisons, subgroups
+from .results.overall import cells, overall
+from .results.summary import Provenance, SiteEntry, Summary
+from .rounds.best import BestRound
+from .rounds.checkpoint import Checkpoint, Progress
+from .rounds.global_model import GlobalModel
+from .rounds.model_file import write_model
+from .rounds.open_round import OpenRound
 
 log = logging.getLogger("fedrad.server")
 

@@ -2,16 +2,15 @@
 
 import importlib
 import re
-from pathlib import Path
 
 import click
 import pytest
 import typer
 from pydantic import BaseModel
+from support.paths import ROOT
 
 from fedrad.exchange.experiment import Experiment
 
-ROOT = Path(__file__).resolve().parents[1]
 INLINE = {"recipe.thaw", "recipe.learning_rates", "recipe.augmentation", "recipe.progression"}
 
 
@@ -46,8 +45,8 @@ def test_every_benchmark_still_finds_what_it_measures(name):
 
 
 def test_every_command_that_the_documents_name_is_there():
-    from fedrad.client.cli import app as site
-    from fedrad.deploy.cli import app as coordinator
+    from fedrad.client.commands.main import app as site
+    from fedrad.deploy.commands.main import app as coordinator
 
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     text = "\n".join(page.read_text() for page in pages)

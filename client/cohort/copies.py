@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from ..images import Reading
+from fedrad.client.images import Reading
 
 ALIKE = 0.86
 """Least correlation of fine structure that makes two pictures copies. Measured on 2,887 real

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from fedrad.client.images import Reading
 from fedrad.exchange.figures import Part
 
-from ..images import Reading
 from .copies import Copy, find_copies
 from .patients import numbered
 from .table import Row, Table

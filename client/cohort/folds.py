@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrad.client.problems import SiteProblem
 from fedrad.exchange.experiment import Experiment
 from fedrad.exchange.figures import Part
 
-from ..problems import SiteProblem
 from .split import PARTS, assign_folds, assign_parts, patients
 from .units import Unit
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from fedrad.client.images import ImageStore, StoredImages
+from fedrad.client.settings import Site
 from fedrad.exchange.experiment import Experiment
 from fedrad.exchange.figures import Part
 from fedrad.models.settings import InputSettings
 
-from ..images import ImageStore, StoredImages
-from ..settings import Site
 from .checks import COHORT_CHECKS, RANK, Result, run
 from .evidence import Evidence, thumbnails
 from .patients import Pseudonyms

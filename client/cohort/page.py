@@ -13,7 +13,7 @@ from PIL import Image
 from .evidence import Evidence, Pictures, reduced
 from .inspection import Inspection
 
-TEMPLATES = Path(__file__).parents[1] / "templates"
+TEMPLATES = Path(__file__).parent / "templates"
 SHOWN, PER_FINDING = 120, 24
 """Images drawn at random for the contact sheet, and shown per finding: the page stays of a size
 that a browser opens, whatever the cohort's."""

@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ..problems import SiteProblem
+from fedrad.client.problems import SiteProblem
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrad.client.problems import SiteProblem
 from fedrad.exchange.experiment import EvaluationSettings, Experiment
 from fedrad.exchange.figures import Part
 
-from ..problems import SiteProblem
 from .units import Unit
 
 PARTS: tuple[Part, ...] = ("train", "validation", "test")

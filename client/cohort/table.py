@@ -5,8 +5,9 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path, PureWindowsPath
 
-from ..problems import SiteProblem
-from ..settings import ORDER_COLUMNS, Columns, Site
+from fedrad.client.problems import SiteProblem
+from fedrad.client.settings import ORDER_COLUMNS, Columns, Site
+
 from .patients import Pseudonyms
 from .spreadsheet import Spreadsheet, day, number, read_spreadsheet
 

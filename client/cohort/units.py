@@ -9,12 +9,12 @@ from typing import Literal
 
 import numpy as np
 
+from fedrad.client.images import Reading
+from fedrad.client.problems import SiteProblem
+from fedrad.client.settings import Site
 from fedrad.exchange.experiment import Experiment
 from fedrad.exchange.figures import Part
 
-from ..images import Reading
-from ..problems import SiteProblem
-from ..settings import Site
 from .patients import Pseudonyms
 from .spreadsheet import day
 from .table import InstanceUids, Row, find_by_uid, read_table

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from ..optimizer import TooLittleMemoryError
-from ..settings import ProgressionSettings
+from fedrad.models.optimizer import TooLittleMemoryError
+from fedrad.models.settings import ProgressionSettings
+
 from .noise import Noise
 from .settings import Prediction
 

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from ..examples import Images
+from fedrad.models.examples import Images
+
 from .iteration import guided
 from .network import Denoiser
 

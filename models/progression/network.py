@@ -10,10 +10,11 @@ from safetensors.torch import save as serialize
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..network import digest
-from ..settings import READING_CHAIN, InputSettings, ModelSettings, Settings
-from ..weight_files import WeightsError, find, read_safetensors
-from ..weights import Start, differences
+from fedrad.models.network import digest
+from fedrad.models.settings import READING_CHAIN, InputSettings, ModelSettings, Settings
+from fedrad.models.weight_files import WeightsError, find, read_safetensors
+from fedrad.models.weights import Start, differences
+
 from .noise import Noise
 from .settings import GeneratorSettings, Prediction
 

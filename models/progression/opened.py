@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..settings import InputSettings
-from ..weight_files import WeightsError
+from fedrad.models.settings import InputSettings
+from fedrad.models.weight_files import WeightsError
+
 from .iteration import Generator
 from .network import load_generator
 from .zoo import load_zoo

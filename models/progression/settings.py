@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ..settings import Positive, Settings
+from fedrad.models.settings import Positive, Settings
 
 Prediction = Literal["epsilon", "v", "sample"]
 """What the network says of a noised image: its noise, its velocity (Salimans & Ho 2022,

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from ..examples import Examples
-from ..schedule import one_cycle
-from ..settings import Share
-from ..training import TrainingFigures, balanced_order
+from fedrad.models.examples import Examples
+from fedrad.models.schedule import one_cycle
+from fedrad.models.settings import Share
+from fedrad.models.training import TrainingFigures, balanced_order
+
 from .network import Denoiser
 
 WARMUP: Share = 0.1

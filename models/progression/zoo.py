@@ -20,8 +20,9 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from ..settings import InputSettings
-from ..weight_files import WeightsError, read_safetensors, unpickle
+from fedrad.models.settings import InputSettings
+from fedrad.models.weight_files import WeightsError, read_safetensors, unpickle
+
 from .noise import Noise
 from .settings import NoiseSettings, Prediction
 

@@ -1,6 +1,7 @@
 """The checks of a cohort, in the order in which a site should read them."""
 
-from ..evidence import Evidence
+from fedrad.client.cohort.evidence import Evidence
+
 from .check import RANK, Check, Finding, Result, Severity, run
 from .duplicates import Duplicates, TwoLabels, TwoNumbers
 from .files import AfterOutcome, NoOrder, RepeatedRows, SetAside

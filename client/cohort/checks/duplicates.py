@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from math import isnan
 
-from ..copies import Copy
-from ..evidence import Evidence
+from fedrad.client.cohort.copies import Copy
+from fedrad.client.cohort.evidence import Evidence
+
 from .check import Check, Finding
 
 

@@ -3,9 +3,10 @@
 from collections import defaultdict
 from collections.abc import Iterator
 
-from ..evidence import Evidence
-from ..spreadsheet import day
-from ..units import order_column
+from fedrad.client.cohort.evidence import Evidence
+from fedrad.client.cohort.spreadsheet import day
+from fedrad.client.cohort.units import order_column
+
 from .check import Check, Finding
 
 

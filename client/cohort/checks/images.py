@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from ...images import REMARKS, Remark
-from ..evidence import Evidence
+from fedrad.client.cohort.evidence import Evidence
+from fedrad.client.images import REMARKS, Remark
+
 from .check import Check, Finding, Severity
 
 CHEST = re.compile(r"chest|thorax|thorac|lung|pulmo|rib|heart|^$", re.IGNORECASE)

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from ..evidence import Evidence
+from fedrad.client.cohort.evidence import Evidence
+
 from .check import Check, Finding
 
 EXAMPLE = 0.8

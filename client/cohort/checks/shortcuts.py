@@ -12,9 +12,10 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from ...figures import Units, auroc_variance
-from ..evidence import Evidence
-from ..spreadsheet import day
+from fedrad.client.cohort.evidence import Evidence
+from fedrad.client.cohort.spreadsheet import day
+from fedrad.stats.exact import Units, auroc_variance
+
 from .check import Check, Finding
 from .numbers import logit_interval
 

@@ -1,0 +1,1 @@
+"""`fedrad-site`: the commands of a hospital's engineer and data-protection officer."""

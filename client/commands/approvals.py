@@ -1,0 +1,75 @@
+"""`fedrad-site approve` on the terminal."""
+
+from datetime import datetime
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+
+from fedrad.client.policy.approvals import Approvals, Asked
+from fedrad.client.policy.plain_words import describe
+from fedrad.client.problems import SiteProblem
+from fedrad.client.settings import Site
+from fedrad.exchange.experiment import ExperimentError, parse_experiment
+
+Decided = Literal["approved", "revoked"]
+
+
+def show_all(site: Site, console: Console) -> None:
+    """List what this site was asked for, and what was decided."""
+    asked = Approvals(site.state).all()
+    if not asked:
+        console.print("No experiment was asked for yet.")
+        return
+    table = Table("experiment", "settings", "asked for", "stands", "by", "since", box=None)
+    for one in asked:
+        last = one.decisions[-1] if one.decisions else None
+        table.add_row(
+            one.name, one.identity[:12], _minute(one.asked), one.standing,
+            last.by if last else "", _minute(last.time) if last else "",
+        )  # fmt: skip
+    console.print(table)
+    if any(not one.decisions for one in asked):
+        console.print(
+            "`fedrad-site approve FOLDER NAME` shows what would be done, and approves it."
+        )
+    if not site.settings.policy.approval:
+        console.print("policy.approval = false: experiments run here without being approved.")
+
+
+def find(site: Site, name: str, settings: str | None) -> Asked:
+    """The experiment of a name; `settings`: the beginning of its identity, where several have it.
+    Raises SiteProblem where there is none, or several."""
+    named = [one for one in Approvals(site.state).all() if one.name == name]
+    named = [one for one in named if one.identity.startswith(settings or "")]
+    if not named:
+        raise SiteProblem("approval", f"{name!r}: this site was not asked for such an experiment")
+    if len(named) > 1:
+        which = ", ".join(
+            f"{one.identity[:12]} ({one.standing}, asked for {_minute(one.asked)})" for one in named
+        )
+        raise SiteProblem(
+            "approval", f"{name!r}: asked for with several settings; say which: --settings {which}"
+        )
+    return named[0]
+
+
+def show(asked: Asked, site: Site, console: Console) -> None:
+    """Show an experiment in plain words. Raises SiteProblem where this site cannot read it."""
+    try:
+        experiment = parse_experiment(asked.text)
+    except ExperimentError as error:
+        raise SiteProblem("experiment", str(error)) from error
+    console.print(
+        f"[bold]{asked.name}[/], settings {asked.identity[:12]}, asked for {_minute(asked.asked)}"
+    )
+    for heading, sentences in describe(experiment, site.settings.policy):
+        console.print(f"\n[bold]{heading}[/]")
+        for sentence in sentences:
+            console.print(f"  - {sentence}", markup=False, highlight=False, soft_wrap=True)
+    console.print()
+
+
+def _minute(time: str) -> str:
+    """Local date and minute of an ISO time."""
+    return f"{datetime.fromisoformat(time).astimezone():%Y-%m-%d %H:%M}"

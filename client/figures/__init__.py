@@ -1,0 +1,1 @@
+"""What a site computes of its models' scores, and how much of it may leave."""

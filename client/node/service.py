@@ -1,0 +1,217 @@
+"""`fedrad-site start`: the site's node, kept running for as long as the hospital wants.
+
+It outlives restarts of the coordinator and hours without network, waits until Flower lets a node
+back in that was killed, and says in plain words how it stands. What the node itself says goes to
+`node.log` in the state folder.
+"""
+
+import fcntl
+import json
+import logging
+import logging.handlers
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from threading import Thread
+from types import FrameType
+from typing import IO
+
+from fedrad.client.policy.membership import Membership
+from fedrad.client.problems import SiteProblem
+from fedrad.client.settings import Site
+from fedrad.system.no_telemetry import SILENCE
+
+LOG_BYTES, LOG_FILES = 5 * 2**20, 5
+AGAIN_SECONDS = (5.0, 60.0)
+"""How long to wait before a node that ended is started again: at first, and at most."""
+STEADY_SECONDS = 120.0
+log = logging.getLogger("fedrad.site")
+
+NOT_LET_IN = (
+    "the coordinator does not let this node in. After a node was killed that takes about a minute; "
+    "if it lasts, the coordinator has not admitted it yet (`fedrad sites admit`), or has revoked "
+    "it, or this machine's clock is wrong"
+)
+SAYINGS = (
+    (r"SuperNode ID:", logging.INFO, "connected; waiting for the coordinator"),
+    (r"\[code: 2004\]|401 Unauthorized|Invalid SuperNode", logging.WARNING, NOT_LET_IN),
+    (r"CERTIFICATE_VERIFY_FAILED|SSL/TLS handshake", logging.ERROR,
+     "the coordinator's certificate is not the one of the invitation: either another machine "
+     "answers in its place, or the coordinator has a new authority and must invite again"),
+    (r"Connection successful after", logging.INFO, "the connection is back"),
+    (r"Received successfully", logging.INFO, "a message came; working on it"),
+    (r"Sent successfully", logging.INFO, "answered"),
+    (r"Failed to (send|receive) message", logging.WARNING, "a message was lost on the way"),
+    (r"is not in `RUNNING` status", logging.INFO, "the experiment has ended meanwhile"),
+    (r"FlowerMovedError", logging.ERROR,
+     "the installed flwr is not fedrad's: install with fedrad's constraints"),
+)  # fmt: skip
+"""What the node says -> what a person is told."""
+
+
+def start(site: Site, membership: Membership) -> None:
+    """Run the node until SIGTERM (after the round in hand) or SIGINT (at once).
+
+    Raises SiteProblem where a node of this site runs already.
+    """
+    with _only_one(site) as lock:
+        node = _Node(site, membership)
+        stop = _Stop(node)
+        lock.write(json.dumps({"pid": os.getpid()}))
+        lock.flush()
+        log.info("%s: connecting to %s", site.name, membership.address)
+        pause = AGAIN_SECONDS[0]
+        while True:
+            began = time.monotonic()
+            node.run()
+            if stop.is_wanted():
+                break
+            if time.monotonic() - began > STEADY_SECONDS:
+                pause = AGAIN_SECONDS[0]
+            log.info("the node ended; started again in %.0f s", pause)
+            stop.sleep(pause)
+            if stop.is_wanted():
+                break
+            pause = min(pause * 2, AGAIN_SECONDS[1])
+        log.info("%s: stopped", site.name)
+
+
+def stop(site: Site, *, now: bool) -> None:
+    """End the node of this site, started elsewhere on this machine; wait until it has ended.
+
+    `now`: abandon the round in hand. Raises SiteProblem where none runs.
+    """
+    file = site.state / "node.lock"
+    try:
+        pid = int(json.loads(file.read_text(encoding="utf-8"))["pid"])
+        with file.open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.kill(pid, signal.SIGINT if now else signal.SIGTERM)
+    except (OSError, ValueError, KeyError):
+        raise SiteProblem("internal", f"{site.name}: no node of this site runs here") from None
+    else:
+        raise SiteProblem("internal", f"{site.name}: no node of this site runs here")
+    while True:
+        with file.open("r+") as lock, suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(0.2)
+
+
+class _Node:
+    """The node's process, and what it says."""
+
+    def __init__(self, site: Site, membership: Membership) -> None:
+        self.site = site
+        self.membership = membership
+        self.process: subprocess.Popen[bytes] | None = None
+        self._said = ""
+        self._log = logging.handlers.RotatingFileHandler(
+            site.state / "node.log", maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8"
+        )
+        self._log.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+
+    def run(self) -> None:
+        """Start the node and wait until it ends."""
+        member, home = self.membership, self.site.state / "flower"
+        home.mkdir(exist_ok=True)
+        here = {"folder": str(self.site.folder.resolve()), "name": self.site.name,
+                "state": str(self.site.state.resolve())}  # fmt: skip
+        self.process = subprocess.Popen(
+            [
+                sys.executable, "-m", "fedrad.client.node.executor",
+                "--superlink", member.address, "--root-certificates", str(member.ca),
+                "--auth-supernode-private-key", str(member.key),
+                "--host", "127.0.0.1", "--port", str(_free_port()),
+                "--node-config", " ".join(f"{k}={json.dumps(v)}" for k, v in here.items()),
+            ],
+            env={**os.environ, **SILENCE, "FLWR_HOME": str(home), "PYTHONUNBUFFERED": "1",
+                 **_no_proxy_here()},
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
+        reader = Thread(target=self._read, daemon=True)
+        reader.start()
+        self.process.wait()
+        reader.join(timeout=2)
+
+    def end(self, number: int) -> None:
+        """Pass a signal on."""
+        if self.process is not None:
+            with suppress(ProcessLookupError):
+                self.process.send_signal(number)
+
+    def _read(self) -> None:
+        assert self.process is not None
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            text = line.decode("utf-8", "replace").rstrip("\n")
+            self._log.emit(logging.makeLogRecord({"msg": text}))
+            for pattern, level, words in SAYINGS:
+                if not re.search(pattern, text):
+                    continue
+                if words != self._said or level < logging.WARNING:
+                    log.log(level, "%s", words)
+                self._said = words
+                break
+
+
+class _Stop:
+    """SIGTERM and SIGINT: passed on to the node; no other is started afterwards."""
+
+    def __init__(self, node: _Node) -> None:
+        self._wanted = False
+        self._node = node
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._end)
+
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        if not self._wanted and number == signal.SIGTERM:
+            log.info("stopping; a round in hand is finished first")
+        self._wanted = True
+        self._node.end(number)
+
+    def is_wanted(self) -> bool:
+        """Whether the end is wanted."""
+        return self._wanted
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep until then, or until the end is wanted."""
+        until = time.monotonic() + seconds
+        while not self._wanted and time.monotonic() < until:
+            time.sleep(0.1)
+
+
+@contextmanager
+def _only_one(site: Site) -> Iterator[IO[str]]:
+    site.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (site.state / "node.lock").open("a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SiteProblem(
+                "internal", f"{site.name}: a node of this site runs already"
+            ) from None
+        lock.truncate(0)
+        yield lock
+
+
+def _no_proxy_here() -> dict[str, str]:
+    """What the processes of a node say to each other goes through no proxy."""
+    given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    hosts = ",".join(filter(None, [given, "127.0.0.1", "localhost"]))
+    return {"no_proxy": hosts, "NO_PROXY": hosts}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

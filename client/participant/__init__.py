@@ -1,0 +1,1 @@
+"""One site in one experiment: its patients, its training, its answers."""

@@ -1,0 +1,56 @@
+"""What a site keeps between rounds and never sends: moments, its own normalisation."""
+
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from fedrad.client.problems import SiteProblem
+
+ROUNDS = 2
+"""Rounds of which tensors are kept: the last, and the one before it, from which a round that the
+coordinator repeats after a crash starts again."""
+
+
+class Kept:
+    """Tensors by round in a folder of the site, one file a round."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def before(self, round_: int) -> dict[str, Tensor]:
+        """Tensors of the last round before `round_` that the site trained; empty if there is none.
+
+        Raises SiteProblem for a damaged file: going on without it would be another training.
+        """
+        earlier = [number for number in self._rounds() if number < round_]
+        if not earlier:
+            return {}
+        file = self._file(max(earlier))
+        try:
+            tensors: dict[str, Tensor] = load_file(file)
+        except (SafetensorError, OSError) as error:
+            raise SiteProblem(
+                "internal", f"{file} cannot be read ({error}): delete it to start from the base"
+            ) from error
+        return tensors
+
+    def save(self, round_: int, tensors: dict[str, Tensor]) -> None:
+        """Keep tensors as those of a round; nothing is written where there are none."""
+        if not tensors:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = self._file(round_).with_suffix(".partial")
+        save_file({name: value.contiguous() for name, value in tensors.items()}, temporary)
+        temporary.replace(self._file(round_))
+        past = [number for number in self._rounds() if number <= round_]
+        for number in set(self._rounds()) - set(past[-ROUNDS:]):
+            self._file(number).unlink(missing_ok=True)
+
+    def _file(self, round_: int) -> Path:
+        return self.folder / f"round-{round_:05}.safetensors"
+
+    def _rounds(self) -> list[int]:
+        files = self.folder.glob("round-*.safetensors") if self.folder.is_dir() else []
+        return sorted(int(file.stem.removeprefix("round-")) for file in files)

@@ -1,0 +1,121 @@
+"""This site's end of the exchange of weights."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedrad.client.problems import SiteProblem
+from fedrad.exchange.encoding import Flat, Packed
+from fedrad.exchange.experiment import Experiment
+from fedrad.exchange.update import Manifest, UpdateError, check, lay_out, pack, tensors_of, unpack
+from fedrad.models.network import stage_tensors
+from fedrad.models.settings import Stage
+from fedrad.models.weights import Start
+
+from .between_rounds import Kept
+
+_RECEIVED, _LOST = "received/", "lost/"
+
+
+class Link:
+    """Decodes what comes and encodes what goes.
+
+    Where the experiment sends differences, both ends know them against the model that came with
+    the round before (before the first: the base weights). What an encoding loses of an update is
+    added to the next one (error feedback: Seide et al. 2014; Karimireddy et al. 2019, Alg. 2).
+    Both stay at the site, round by round, so that a round asked for twice gives the same update.
+    """
+
+    def __init__(self, experiment: Experiment, base: Start, folder: Path) -> None:
+        self.experiment = experiment
+        self.base = base
+        self.kept = Kept(folder)
+        self._tensors = {
+            name: value.cpu().float().numpy() for name, value in base.network.state_dict().items()
+        }
+        self._received: Flat = np.empty(0, np.float32)
+
+    def receive(
+        self, manifest: Manifest, packed: Packed | None, stage: Stage, round_: int
+    ) -> dict[str, NDArray[np.float32]]:
+        """The tensors that the coordinator sent, if they are exactly those of the stage.
+
+        Raises SiteProblem("reference") where they are differences to a model that is not here,
+        SiteProblem("request") where they are not what they should be.
+        """
+        if packed is None:
+            raise SiteProblem("request", "the request came without its tensors")
+        names = stage_tensors(self.base.network, stage, self.experiment.recipe)
+        expected = manifest.model_copy(
+            update={
+                "round": round_, "stage": stage, "base_sha256": self.base.digest,
+                "names": names, "shapes": [list(self._tensors[name].shape) for name in names],
+            }
+        )  # fmt: skip
+        reference = None
+        if manifest.reference is not None:
+            reference = lay_out(self._tensors | self._before(_RECEIVED, round_), names)
+            expected = expected.with_reference(reference)
+            if manifest.reference != expected.reference:
+                raise SiteProblem(
+                    "reference", f"round {round_ + 1}: told as a difference to a model not here"
+                )
+        try:
+            check(manifest, packed, expected)
+            self._received = unpack(manifest, packed, reference)
+        except UpdateError as error:
+            raise SiteProblem("request", f"global model: {error}") from error
+        return tensors_of(manifest, self._received)
+
+    def send(
+        self, state: Mapping[str, Tensor], stage: Stage, round_: int
+    ) -> tuple[Manifest, Packed]:
+        """The trained tensors of a stage, packed; what that loses is kept for the next round.
+
+        Raises SiteProblem("diverged") where they are not finite.
+        """
+        names = stage_tensors(self.base.network, stage, self.experiment.recipe)
+        trained = {name: state[name].cpu().float().numpy() for name in names}
+        if not all(np.isfinite(value).all() for value in trained.values()):
+            raise SiteProblem("diverged", f"round {round_ + 1}: weights are not finite any more")
+        encoding = self.experiment.federation.encoding
+        encoded = encoding != "float32"
+        if encoded:
+            lost = self._before(_LOST, round_)
+            trained = {n: value + lost[n] if n in lost else value for n, value in trained.items()}
+        reference = self._received if encoded else None
+        manifest, packed = pack(
+            trained, names, round_=round_, stage=stage, base_sha256=self.base.digest,
+            encoding=encoding, reference=reference,
+        )  # fmt: skip
+        if encoded:
+            try:
+                arrived = tensors_of(manifest, unpack(manifest, packed, reference))
+            except UpdateError as error:
+                raise SiteProblem("diverged", f"round {round_ + 1}: {error}") from error
+            self._keep(manifest, {name: trained[name] - arrived[name] for name in names})
+        return manifest, packed
+
+    def skip(self, manifest: Manifest) -> None:
+        """Keep what was received although nothing is sent: the next round may refer to it."""
+        if self.experiment.federation.encoding != "float32":
+            self._keep(manifest, {})
+
+    def _keep(self, manifest: Manifest, lost: Mapping[str, NDArray[np.float32]]) -> None:
+        received = tensors_of(manifest, self._received)
+        tensors = {_RECEIVED + name: torch.from_numpy(v) for name, v in received.items()}
+        self.kept.save(
+            manifest.round,
+            tensors | {_LOST + n: torch.from_numpy(v) for n, v in lost.items() if v.ndim > 1},
+        )
+
+    def _before(self, prefix: str, round_: int) -> dict[str, NDArray[np.float32]]:
+        return {
+            name.removeprefix(prefix): value.numpy()
+            for name, value in self.kept.before(round_).items()
+            if name.startswith(prefix)
+        }

@@ -1,0 +1,219 @@
+"""What one site has for one experiment: patients, their division, images, weights to start from."""
+
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fedrad.client.cohort import Cohort, Folds, Pseudonyms, SplitFile, numbered, read_cohort, sift
+from fedrad.client.figures.disclosure import Disclosure
+from fedrad.client.images import ImageStore, StoredImages
+from fedrad.client.log import site_log
+from fedrad.client.problems import SiteProblem
+from fedrad.client.settings import Site
+from fedrad.exchange.experiment import Experiment
+from fedrad.exchange.figures import Missing, Part
+from fedrad.exchange.lineage import read_lineage
+from fedrad.models.activations import Store
+from fedrad.models.examples import Examples
+from fedrad.models.progression.opened import Opened
+from fedrad.models.weight_files import WeightsError
+from fedrad.models.weights import Base, Start, load_base
+
+from .between_rounds import Kept
+from .link import Link
+from .simulated_images import Trajectories, generator_of
+from .trained_patients import TrainedUnits, check_lineage
+
+ALL_THREADS = torch.get_num_threads()
+"""What PyTorch takes of its own accord: all cores, or OMP_NUM_THREADS."""
+
+
+class Prepared:
+    """A site with what it has for an experiment. Everything is read when first needed."""
+
+    def __init__(self, site: Site, experiment: Experiment) -> None:
+        self.site = site
+        self.experiment = experiment
+        self.log = site_log(site.name, site.state)
+        self.schedule = experiment.schedule
+        policy = site.settings.policy
+        self.disclosure = Disclosure(
+            max(policy.minimum_units, experiment.evaluation.minimum_units),
+            policy.minimum_bin, policy.epsilon,
+            histograms=policy.share_histograms, subgroups=policy.share_subgroups,
+        )  # fmt: skip
+        self.folder = site.state / "experiments" / f"{experiment.name}-{experiment.identity[:12]}"
+        self.kept = Kept(self.folder / "kept")
+
+    @cached_property
+    def pseudonyms(self) -> Pseudonyms:
+        """The site's own way of naming patients."""
+        return Pseudonyms.kept(self.site.state)
+
+    @cached_property
+    def trained(self) -> TrainedUnits:
+        """Whom earlier experiments trained on here."""
+        return TrainedUnits(self.site.state / "trained", pseudonyms=self.pseudonyms.fingerprint)
+
+    @cached_property
+    def device(self) -> torch.device:
+        """The device of `site.toml`; a GPU that is asked for and absent is a problem."""
+        wanted = self.site.settings.device
+        if wanted == "cuda" and not torch.cuda.is_available():
+            raise SiteProblem("device", 'device = "cuda", but PyTorch sees no GPU')
+        name = "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+        return torch.device(name)
+
+    @cached_property
+    def threads(self) -> int:
+        """CPU threads that PyTorch uses for this site."""
+        return self.site.settings.threads or ALL_THREADS
+
+    @cached_property
+    def base(self) -> Base:
+        """The base weights, by name and hash. SiteProblem("weights") where they are not here."""
+        model, recipe = self.experiment.model, self.experiment.recipe
+        try:
+            return load_base(
+                model, len(self.experiment.outcomes), seed=self.experiment.seed,
+                dropout=recipe.dropout,
+            )  # fmt: skip
+        except WeightsError as error:
+            raise SiteProblem("weights", str(error)) from error
+
+    @cached_property
+    def start(self) -> Start:
+        """The network that training starts from."""
+        return self.base
+
+    @cached_property
+    def link(self) -> Link:
+        """The exchange of weights, with what it keeps."""
+        return Link(self.experiment, self.start, self.folder / "exchange")
+
+    @cached_property
+    def cohort(self) -> Cohort:
+        """Units that have a readable image, and all that was set aside."""
+        return self._loaded[0]
+
+    @cached_property
+    def _loaded(self) -> tuple[Cohort, StoredImages, NDArray[np.float32]]:
+        settings = self.site.settings
+        store = ImageStore(
+            self.site.state / "images", limit_gib=settings.images_gib, workers=settings.decoders
+        )
+        listed = read_cohort(self.site, self.experiment, store.instance_uids)
+        files = [unit.file for unit in listed.units]
+        images, readings = store.load(files, self.experiment.model.input, self._report_decoding)
+        cohort, usable = sift(listed, readings)
+        set_aside = cohort.set_aside
+        for name, reason in set_aside.items():
+            self.log.warning("set aside %s: %s", name, reason)
+        for name, reason in cohort.repeated.items():
+            self.log.warning("not used again %s: %s", name, reason)
+        share = len(set_aside) / (len(files) + len(listed.set_aside))
+        if share > self.site.settings.tolerance:
+            raise SiteProblem(
+                "broken files",
+                f"{len(set_aside)} files set aside, {share:.1%}; site.toml tolerates "
+                f"{self.site.settings.tolerance:.1%}",
+            )
+        labels = np.array([unit.labels for unit in cohort.units], dtype=np.float32)
+        labels = labels.reshape(len(cohort.units), len(self.experiment.outcomes))
+        return cohort, images.select(usable), labels
+
+    def _report_decoding(self, done: int, of: int) -> None:
+        if done % 200 == 0 or done == of:
+            self.log.info("%s: decoded %d of %d images", self.site.name, done, of)
+
+    @property
+    def held_out(self) -> bool:
+        """Whether this site takes no part in training or choices."""
+        return self.site.name in self.experiment.evaluation.held_out
+
+    @cached_property
+    def rows(self) -> dict[Part, NDArray[np.int64]]:
+        """Rows of the cohort's units by part of the split."""
+        return self.rows_of(self.experiment.evaluation.fold_number)
+
+    def rows_of(self, fold: int) -> dict[Part, NDArray[np.int64]]:
+        """Rows by part in one fold of a cross-validation; without folds there is one split. All are
+        for testing where the experiment holds this site out."""
+        if self.held_out:
+            none, everybody = np.array([], np.int64), np.arange(len(self.cohort.units))
+            return {"train": none, "validation": none, "test": everybody}
+        where = self.site.state, self.experiment, self.pseudonyms.fingerprint
+        if self.experiment.evaluation.folds:
+            return Folds(*where).divide(self.cohort.units, fold)
+        return SplitFile(*where).divide(self.cohort.units)
+
+    @cached_property
+    def parts(self) -> dict[Part, Examples]:
+        """The site's examples by part of the split; none before it is certain that neither base
+        weights nor generator were trained on those held out."""
+        held_out: dict[Part, list[str]] = {p: self.keys(p) for p in ("test", "validation")}
+        for what, weights in (("the base weights", self.start), ("the generator", self.generator)):
+            if weights is not None:
+                lineage = read_lineage(weights.metadata)
+                check_lineage(lineage, self.site.name, self.trained, held_out, what=what)
+        cohort, images, labels = self._loaded
+        whose = None
+        if self.experiment.unit == "image":
+            whose = numbered(unit.key for unit in cohort.units)
+        return {
+            part: Examples(
+                images.select(index), labels[index], None if whose is None else whose[index]
+            )
+            for part, index in self.rows.items()
+        }
+
+    @cached_property
+    def generator(self) -> Opened | None:
+        """The generator of `recipe.progression`; None where no simulated image is asked for."""
+        experiment = self.experiment
+        if not experiment.recipe.progression.probability:
+            return None
+        return generator_of(
+            experiment.recipe.progression, experiment.outcomes, experiment.model.input
+        )
+
+    @cached_property
+    def training(self) -> Examples:
+        """The training examples, with simulated later steps where the recipe asks for them."""
+        examples = self.parts["train"]
+        if self.generator is None:
+            return examples
+        trajectories = Trajectories(
+            self.experiment.recipe.progression, self.generator, self.experiment.outcomes,
+            self.site.state / "progressions", self.device, self.log,
+        )  # fmt: skip
+        return replace(examples, later=trajectories.of(examples))
+
+    def keys(self, part: Part) -> list[str]:
+        """Pseudonyms of the patients of a part's units; they stay at the site."""
+        return [self.cohort.units[row].key for row in self.rows[part]]
+
+    @cached_property
+    def does_not_train_because(self) -> Missing | None:
+        """Why this site only evaluates; None if it trains."""
+        if self.held_out:
+            return "held out"
+        labels = self.parts["train"].labels
+        known = labels[~np.isnan(labels)]
+        if len(labels) < self.disclosure.minimum_units or len(known) == 0:
+            return "below minimum"
+        one_class = all(len(np.unique(c[~np.isnan(c)])) < 2 for c in labels.T)
+        if one_class and not self.experiment.federation.train_one_class:
+            return "one class"
+        return None
+
+    @cached_property
+    def activations(self) -> Store | None:
+        """What frozen blocks make of fixed views, shared by this site's experiments."""
+        limit = int(self.site.settings.activations_gib * 2**30)
+        if not self.experiment.recipe.views or not limit:
+            return None
+        return Store(self.site.state / "activations", limit)

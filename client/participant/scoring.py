@@ -1,0 +1,138 @@
+"""What a site answers about trained models: it scores them, keeps the scores, and releases once."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fedrad.client.cohort import numbered
+from fedrad.client.figures.cross_validation import CrossValidation
+from fedrad.client.figures.evaluation import Evaluation, Scored, group_of
+from fedrad.client.problems import SiteProblem
+from fedrad.exchange.encoding import Packed
+from fedrad.exchange.figures import Missing, ModelName, Part, Release
+from fedrad.exchange.messages import ReleaseRequest, ScoreReply, ScoreRequest
+from fedrad.exchange.update import Manifest
+from fedrad.models.network import ResNet
+from fedrad.models.training import score
+from fedrad.models.weights import read_model
+from fedrad.stats.exact import Patients
+
+from .kept_scores import ReleasedFigures, ScoredUnits, digest_of
+from .participant import Participant
+
+
+class Scoring:
+    """The scores of one site in one experiment. They stay; what leaves is a release."""
+
+    def __init__(self, participant: Participant) -> None:
+        if participant.experiment.task != "classification":
+            raise SiteProblem("request", "a generator is not scored on patients")
+        self.participant = participant
+        self.own: ModelName = f"local:{participant.site.name}"
+        experiment, evaluation = participant.experiment, participant.experiment.evaluation
+        family = participant.folder.with_name(f"{experiment.name}-{experiment.family[:12]}")
+        self._scores = family / "scores"
+        self.scored = (
+            self._of_fold(evaluation.fold_number) if evaluation.folds else ScoredUnits(self._scores)
+        )
+        self.released = ReleasedFigures(family / "released")
+
+    def score(self, request: ScoreRequest, packed: Packed | None) -> ScoreReply:
+        """Score a model on a part of the units and keep the scores."""
+        site, model = self.participant, self._named(request.model)
+        torch.set_num_threads(site.threads)
+        network = self._network(model, request.manifest, packed)
+        if network is None:
+            return ScoreReply(missing=self._why_missing(model))
+        logits = score(network, site.parts[request.part].images, device=site.device)
+        self.scored.save(request.part, model, site.keys(request.part), logits)
+        return ScoreReply()
+
+    def release(self, request: ReleaseRequest) -> Release:
+        """Figures of the models scored on a part, within the site's rule, once: asked again, the
+        site says again what it said. Raises SiteProblem("released") where that was another
+        question, or about other scores."""
+        site, part = self.participant, request.part
+        models = list(dict.fromkeys(self._named(model) for model in request.models))
+        evaluation = site.experiment.evaluation
+        trainings = evaluation.folds * evaluation.repeats
+        folds = [self._fold("test", models, fold) for fold in range(trainings)]
+        units = self._units(part, models)
+        digest = digest_of(request, [unit.logits for unit in (folds or [units])])
+        if earlier := self.released.earlier(part, digest):
+            return earlier
+        missing = {model: self._why_missing(model) for model in models}
+        if folds:
+            over_folds = CrossValidation(
+                site.experiment.outcomes, site.disclosure, self.own, evaluation.subgroups
+            )
+            first = [self._fold("validation", models, fold) for fold in range(evaluation.folds)]
+            released = over_folds.release(folds, models, missing, first)
+        else:
+            released = Evaluation(site.experiment, site.disclosure, self.own).release(
+                part, units, self._units("validation", models), models, request.operating, missing
+            )
+        self.released.record(digest, released)
+        return released
+
+    def _named(self, model: ModelName) -> ModelName:
+        """`local` is this site's own."""
+        return self.own if model == "local" else model
+
+    def _network(
+        self, model: ModelName, manifest: Manifest | None, packed: Packed | None
+    ) -> ResNet | None:
+        """The network to score; None where this site has none or may not score it."""
+        site = self.participant
+        if model == "base":
+            settings = site.experiment.model
+            return site.base.as_model(site.experiment.outcomes, settings.base_outputs)
+        if model == self.own:
+            there = site.local_file.is_file()
+            return read_model(site.local_file, site.base.network) if there else None
+        if model.startswith("local:") and not site.site.settings.policy.test_other_models:
+            return None
+        if manifest is None:
+            raise SiteProblem("request", f"the request came without the tensors of {model}")
+        schedule = site.schedule
+        return site.global_model(manifest, packed, schedule.last_stage, schedule.rounds)
+
+    def _why_missing(self, model: ModelName) -> Missing:
+        """Why this site has no scores of a model."""
+        if model == self.own:
+            return self.participant.does_not_train_because or "not run"
+        closed = not self.participant.site.settings.policy.test_other_models
+        return "declined" if model.startswith("local:") and closed else "not run"
+
+    def _of_fold(self, fold: int) -> ScoredUnits:
+        return ScoredUnits(self._scores / f"fold-{fold:03}")
+
+    def _fold(self, part: Part, models: Sequence[ModelName], fold: int) -> Scored:
+        """Units of a part of one fold with the scores that are there of some models. Patients are
+        numbered alike in all folds."""
+        rows = self.participant.rows_of(fold)[part]
+        whose = numbered(unit.key for unit in self.participant.cohort.units)
+        return self._scored(rows, whose[rows], part, models, self._of_fold(fold))
+
+    def _units(self, part: Part, models: Sequence[ModelName]) -> Scored:
+        """Units of a part with the scores that are there of some models."""
+        site = self.participant
+        return self._scored(site.rows[part], site.parts[part].patients, part, models, self.scored)
+
+    def _scored(
+        self, rows: NDArray[np.int64], patients: Patients | None, part: Part,
+        models: Sequence[ModelName], kept: ScoredUnits,
+    ) -> Scored:  # fmt: skip
+        """Labels, groups and scores of some rows of the cohort."""
+        units = [self.participant.cohort.units[row] for row in rows]
+        labels = np.array([unit.labels for unit in units], dtype=np.float32)
+        labels = labels.reshape(len(units), len(self.participant.experiment.outcomes))
+        keys = [unit.key for unit in units]
+        logits = {m: z for m in models if (z := kept.read(part, m, keys)) is not None}
+        groups = {
+            column: group_of([unit.values.get(column, "") for unit in units], named)
+            for column, named in self.participant.experiment.evaluation.subgroups.items()
+        }
+        return Scored(labels, patients, logits, groups)

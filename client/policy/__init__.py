@@ -1,0 +1,1 @@
+"""What the hospital decided: membership, policy, approvals, and the ledger of what left."""

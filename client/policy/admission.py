@@ -1,0 +1,69 @@
+"""The site's policy before a visit: is this experiment admitted, approved, and is it its time?
+
+What an experiment asks of figures is judged where they are made (`disclosure.py`, `evaluation.py`):
+there a part is declined and the rest is answered.
+"""
+
+from datetime import datetime
+from fnmatch import fnmatchcase
+
+from fedrad.client.problems import SiteProblem
+from fedrad.client.settings import Policy, Site
+from fedrad.exchange.experiment import Experiment
+from fedrad.exchange.messages import ReadyRequest, ReleaseRequest, Request, RoundRequest
+
+from .approvals import Approvals
+from .ledger import Ledger
+from .membership import read_membership
+
+LARGEST_TEXT = 64 * 1024
+"""Characters of an experiment's text that a site keeps and reads."""
+
+
+def admit(site: Site, experiment: Experiment, text: str, request: Request, ledger: Ledger) -> None:
+    """Let a request of an experiment in, or raise SiteProblem with the reason that leaves:
+    "policy", "approval", "hours" or "limit".
+
+    Hours and limits are looked at before a visit begins; one that has begun is finished.
+    """
+    policy = site.settings.policy
+    if not any(fnmatchcase(experiment.name, pattern) for pattern in policy.experiments):
+        raise SiteProblem(
+            "policy", f"{experiment.name!r}: policy.experiments admits {list(policy.experiments)}"
+        )
+    if site.joined:
+        check_coordinator(site)
+        if policy.approval and not Approvals(site.state).admits(experiment, text):
+            raise SiteProblem(
+                "approval",
+                f"{experiment.name!r} waits: `fedrad-site approve FOLDER {experiment.name}`",
+            )
+    now = datetime.now().astimezone()
+    if not policy.is_open(now.time()):
+        raise SiteProblem("hours", f"policy.hours = {policy.hours!r}, and it is {now:%H:%M}")
+    if not isinstance(request, ReadyRequest | ReleaseRequest):  # these compute next to nothing
+        _check_limits(policy, request, ledger, now)
+
+
+def check_coordinator(site: Site) -> None:
+    """Raise SiteProblem("policy") where the coordinator that a site joined is not admitted."""
+    address, admitted = read_membership(site.state).address, site.settings.policy.coordinators
+    if admitted and not any(fnmatchcase(address, pattern) for pattern in admitted):
+        raise SiteProblem("policy", f"{address}: policy.coordinators admits {list(admitted)}")
+
+
+def _check_limits(policy: Policy, request: Request, ledger: Ledger, now: datetime) -> None:
+    """The ledger says what was done since midnight."""
+    if policy.rounds_per_day is None and policy.compute_hours_per_day is None:
+        return
+    today = list(ledger.since(now.replace(hour=0, minute=0, second=0, microsecond=0)))
+    rounds = sum(entry["message"]["kind"] == "round" for entry in today)
+    most = policy.rounds_per_day
+    if isinstance(request, RoundRequest) and most is not None and rounds >= most:
+        raise SiteProblem("limit", f"policy.rounds_per_day = {most}: {rounds} were done today")
+    hours = sum(entry.get("seconds", 0.0) for entry in today) / 3600
+    longest = policy.compute_hours_per_day
+    if longest is not None and hours >= longest:
+        raise SiteProblem(
+            "limit", f"policy.compute_hours_per_day = {longest:g}: {hours:.2f} were used today"
+        )

@@ -1,0 +1,127 @@
+"""The ledger for people: a table with each message in words, and files for other programs."""
+
+import csv
+import io
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from fedrad.client.problems import SiteProblem
+
+from .ledger import Entry, Record
+
+KINDS = {
+    "readiness": "who this site is: versions, device, how many patients it has of each class and "
+    "part of the split (none for small classes), how many files were set aside",
+    "round": "one round: the trained weights, how many patients and images trained them, mean "
+    "loss, and AUROC and loss of the received model on the validation patients (of a generator: "
+    "the loss alone)",
+    "baseline": "that the local-only model was trained, or why not; the model itself only if "
+    "weights are listed",
+    "validation": "AUROC and loss of mixtures of two models on the validation patients",
+    "scored": "that a model was scored, or why not; the scores stayed",
+    "release": "the figures about validation or test patients: AUROC, calibration, histograms of "
+    "at least the minimum number of patients per bin",
+    "refusal": "one word of a fixed list: why this site did not do what it was asked",
+    "error": "a sentence of a fixed list: that the visit could not be run at all",
+    "decision": "nothing left: a person approved an experiment, or took that back",
+}
+"""What each kind of message tells, in words."""
+
+
+def of_experiment(record: Record, name: str | None) -> Record:
+    """The entries of one experiment, or all."""
+    if name is None:
+        return record
+    return replace(record, entries=[e for e in record.entries if e["experiment"] == name])
+
+
+def show(record: Record, console: Console) -> None:
+    """Print the ledger, what its kinds mean, and that it is whole."""
+    rows = [("time (UTC)", "experiment", "message", "bytes", "SHA-256", "what")]
+    rows += [
+        (entry["time"].removesuffix("+00:00").replace("T", " "), entry["experiment"],
+         entry["message"]["kind"], f"{_bytes(entry):,}", entry.get("sha256", "")[:12], what(entry))
+        for entry in record.entries
+    ]  # fmt: skip
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    for *row, last in rows:
+        cells = (text.ljust(width) for text, width in zip(row, widths, strict=True))
+        console.print("  ".join([*cells, last]), markup=False, soft_wrap=True)
+    console.print()
+    kinds = Counter(entry["message"]["kind"] for entry in record.entries)
+    for kind, number in kinds.items():
+        console.print(f"{kind} ({number}): {KINDS.get(kind, 'unknown to this version')}")
+    if record.cut_off:
+        console.print(
+            f"The last line was cut off while it was written ({record.cut_off} bytes are left): a "
+            "message is sent after its line is on disk, so that one did not leave."
+        )
+    total = sum(map(_bytes, record.entries))
+    console.print(
+        f"{len(record.entries)} entries, {total:,} bytes; the chain is whole. Last hash: "
+        f"{record.head}. Noted elsewhere, it shows later that no line was removed."
+    )
+
+
+def what(entry: Entry) -> str:
+    """An entry's content in a few words."""
+    message, asked = entry["message"], entry.get("asked") or {}
+    said = []
+    if "round" in asked:
+        said.append(f"round {asked['round'] + 1}")
+    said += [str(asked[key]) for key in ("part", "model") if key in asked]
+    if "models" in asked:
+        said.append(" ".join(asked["models"]))
+    manifest = message.get("manifest")
+    if manifest:
+        said.append(f"{len(manifest['names'])} tensors of stage {manifest['stage']}")
+    if message.get("patients"):
+        said.append(f"{message['patients']} patients, {message['images']} images")
+    said += [str(message[key]) for key in ("reason", "missing", "sentence") if key in message]
+    if message["kind"] == "decision":
+        said.append(f"{message['decision']} by {message['by']}")
+    if "cut_off" in entry:
+        said.append("(the line before was cut off by a crash)")
+    return ", ".join(said)
+
+
+def as_json_text(record: Record) -> str:
+    """All entries as JSON, word for word."""
+    return json.dumps(
+        {"format": 1, "head": record.head, "cut_off": record.cut_off, "entries": record.entries},
+        indent=1,
+    )
+
+
+def as_csv(record: Record) -> str:
+    """A row per entry."""
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow(
+        ["time", "experiment", "kind", "what", "tensors", "message_bytes", "tensor_bytes",
+         "seconds", "sha256", "hash"]
+    )  # fmt: skip
+    for entry in record.entries:
+        names = (entry["message"].get("manifest") or {}).get("names", [])
+        table.writerow(
+            [entry["time"], entry["experiment"], entry["message"]["kind"], what(entry),
+             " ".join(names), entry.get("message_bytes", 0), entry["tensor_bytes"],
+             entry.get("seconds", 0), entry.get("sha256", ""), entry["hash"]]
+        )  # fmt: skip
+    return text.getvalue()
+
+
+def write(record: Record, file: Path) -> None:
+    """Write the ledger to a file; its ending says how. Raises SiteProblem for another ending."""
+    forms = {".csv": as_csv, ".json": as_json_text}
+    if file.suffix not in forms:
+        raise SiteProblem("internal", f"{file}: .csv or .json")
+    file.write_text(forms[file.suffix](record), encoding="utf-8")
+
+
+def _bytes(entry: Entry) -> int:
+    return int(entry.get("message_bytes", 0)) + int(entry["tensor_bytes"])

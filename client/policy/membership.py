@@ -1,0 +1,130 @@
+"""A site's membership in a federation: joined once, kept in its state folder.
+
+membership.json      the coordinator's address, the site's name
+coordinator-ca.crt   the authority that vouches for the coordinator
+node.key             this node's private key; it is made here and never travels
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_ssh_private_key,
+)
+from pydantic import BaseModel, ValidationError
+
+from fedrad.client.problems import SiteProblem
+from fedrad.client.settings import Site
+from fedrad.exchange.experiment import Name
+from fedrad.exchange.invitation import Address, Id, Invitation, InvitationError, Request
+
+
+class _Kept(BaseModel):
+    site: Name
+    address: Address
+    invitation: Id
+
+
+@dataclass(frozen=True)
+class Membership:
+    """How this site reaches its coordinator. `address`: `HOST:PORT`; `ca`: PEM of the authority;
+    `key`: the node's private key, as OpenSSH writes it."""
+
+    site: str
+    address: str
+    ca: Path
+    key: Path
+
+    @property
+    def host(self) -> str:
+        """The coordinator's host name or address."""
+        return self.address.rpartition(":")[0]
+
+    @property
+    def port(self) -> int:
+        """The coordinator's port."""
+        return int(self.address.rpartition(":")[2])
+
+
+def read_membership(state: Path) -> Membership:
+    """The membership that a state folder holds. Raises SiteProblem where there is none."""
+    file = state / "membership.json"
+    try:
+        kept = _Kept.model_validate_json(file.read_bytes())
+    except FileNotFoundError:
+        raise SiteProblem(
+            "internal", f"{state}: this site has not joined; `fedrad-site join INVITATION`"
+        ) from None
+    except (ValidationError, OSError) as error:
+        raise SiteProblem("internal", f"{file}: cannot be read: {error}") from error
+    found = Membership(kept.site, kept.address, state / "coordinator-ca.crt", state / "node.key")
+    for path in (found.ca, found.key):
+        if not path.is_file():
+            raise SiteProblem("internal", f"{path}: is missing; join again with a new invitation")
+    return found
+
+
+def join(site: Site, invitation: Invitation, request_file: Path) -> Request:
+    """Join: make the node's key, keep how the coordinator is known, write the request.
+
+    Answered a second time, an invitation gets the same key. Raises SiteProblem where it has
+    expired, names another site, or a file cannot be written.
+    """
+    try:
+        invitation.check_date()
+    except InvitationError as error:
+        raise SiteProblem("internal", str(error)) from None
+    if invitation.site != site.name:
+        raise SiteProblem(
+            "internal",
+            f"the invitation is for {invitation.site!r}, and site.toml says name = {site.name!r}: "
+            "they must be the same",
+        )
+    state, key_file = site.state, site.state / "node.key"
+    try:
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if _kept(state) == invitation.id and key_file.is_file():
+            key = _load(key_file)
+        else:
+            key = ec.generate_private_key(ec.SECP384R1())
+            (state / "membership.json").unlink(missing_ok=True)
+            _write_private(
+                key_file, key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+            )
+        request = Request.answer(invitation, key)
+        request.write(request_file)
+        (state / "coordinator-ca.crt").write_text(invitation.ca_certificate, encoding="ascii")
+        membership = _Kept(
+            site=invitation.site, address=invitation.address, invitation=invitation.id
+        )
+        (state / "membership.json").write_text(membership.model_dump_json(), encoding="utf-8")
+    except OSError as error:
+        raise SiteProblem(
+            "internal", f"{error.filename}: cannot be written: {error.strerror}"
+        ) from error
+    return request
+
+
+def _kept(state: Path) -> str | None:
+    """The invitation that was answered last."""
+    try:
+        return _Kept.model_validate_json((state / "membership.json").read_bytes()).invitation
+    except (OSError, ValidationError):
+        return None
+
+
+def _load(file: Path) -> ec.EllipticCurvePrivateKey:
+    key = load_ssh_private_key(file.read_bytes(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    return key
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)

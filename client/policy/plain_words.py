@@ -1,0 +1,181 @@
+"""An experiment in words that a data-protection officer can read, before it is approved.
+
+Everything is said from the validated settings, never from the text as it came: a comment in it, or
+a control character in a name, is no part of what is agreed to.
+"""
+
+from collections.abc import Iterator
+from itertools import groupby
+
+from fedrad.client.settings import Policy
+from fedrad.exchange.experiment import Experiment, group_names
+
+STAGES = {
+    "probe": "the last layer (the head)",
+    "layer4": "the head and the last of four blocks",
+    "layer3": "the head and the last two of four blocks",
+    "layer2": "the head and the last three of four blocks",
+    "all": "the whole network",
+}
+Section = tuple[str, list[str]]
+
+
+def describe(experiment: Experiment, policy: Policy) -> list[Section]:
+    """Headings with their sentences: what for, on whom, what leaves, how often, what this site's
+    policy does not give."""
+    return [
+        ("What is trained", list(_what(experiment))),
+        ("On which patients", list(_whom(experiment))),
+        ("What would leave this hospital", list(_leaves(experiment, policy))),
+        ("What does not leave", [
+            "no image, no score of a single patient, no identifier, no date, no file name; how "
+            "many files were set aside is told, which and why is not",
+        ]),
+        ("What this site's policy does not give", list(beyond(experiment, policy)) or [
+            "nothing: all that is asked for is within it",
+        ]),
+    ]  # fmt: skip
+
+
+def beyond(experiment: Experiment, policy: Policy) -> Iterator[str]:
+    """What an experiment asks and the policy declines, part by part."""
+    evaluation = experiment.evaluation
+    if experiment.task == "progression":
+        if not policy.share_generator:
+            yield "weights of a generator: declined (share_generator); this site does not take part"
+        if policy.epsilon:
+            yield "the loss on the validation patients: declined (epsilon)"
+        return
+    if evaluation.travel and not policy.share_local_model:
+        yield "your local-only model for scoring elsewhere: declined (share_local_model)"
+    if evaluation.travel and not policy.test_other_models:
+        yield "scoring of other sites' models here: declined (test_other_models)"
+    if not policy.share_histograms:
+        yield "histograms of scores: declined (share_histograms)"
+    if evaluation.subgroups and not policy.share_subgroups:
+        yield "figures of groups of patients: declined (share_subgroups)"
+    if evaluation.minimum_units < policy.minimum_units:
+        yield (
+            f"figures about classes of {evaluation.minimum_units} to {policy.minimum_units - 1} "
+            f"patients: declined (minimum_units = {policy.minimum_units})"
+        )
+    if policy.epsilon:
+        yield (
+            "exact figures about scores: declined (epsilon); histograms leave with noise of "
+            f"ε = {policy.epsilon:g} each"
+        )
+        if experiment.unit == "image":
+            yield "all figures: the noise does not protect patients with several images (epsilon)"
+
+
+def _what(experiment: Experiment) -> Iterator[str]:
+    model = experiment.model
+    outcomes = ", ".join(map(_safe, experiment.outcomes))
+    if experiment.task == "progression":
+        yield (
+            "a generator: a network that makes chest radiographs with and without these, and can "
+            f"edit one towards them: {outcomes}"
+        )
+    else:
+        yield f"a network ({model.backbone}) that estimates from a chest radiograph: {outcomes}"
+    pinned = f", SHA-256 {model.sha256[:16]}…" if model.sha256 else ", not pinned by a hash"
+    start = "random weights" if model.weights == "random" else _safe(model.weights) + pinned
+    yield f"it starts from {start}; only code that this site installed runs"
+    if simulated := experiment.recipe.progression.probability:
+        yield (
+            f"with a probability of {simulated:g} it sees, in place of an image with the outcome, "
+            f"one that {_safe(experiment.recipe.progression.generator)} makes of it here; these "
+            "pictures stay"
+        )
+
+
+def _whom(experiment: Experiment) -> Iterator[str]:
+    evaluation = experiment.evaluation
+    if evaluation.held_out:
+        yield (
+            "at " + ", ".join(evaluation.held_out) + " nobody trains: all patients there are tested"
+        )
+    if evaluation.folds:
+        yield (
+            f"every patient of the cohort table is tested in one of {evaluation.folds} folds and "
+            f"trains in the others; {evaluation.repeats} repeats; this approval is for all of them"
+        )
+    else:
+        test = f"about {evaluation.test:.0%}" if evaluation.test_after is None else (
+            f"those with an image after {evaluation.test_after}"
+        )  # fmt: skip
+        train = "" if evaluation.test_after else (
+            f"about {1 - evaluation.test - evaluation.validation:.0%} of "
+        )  # fmt: skip
+        use = "held back" if experiment.task == "progression" else "tested once, at the end"
+        yield (
+            f"{train}the patients of the cohort table train, about {evaluation.validation:.0%} are "
+            f"for choices (validation), {test} are {use}"
+        )
+    chosen = {"all": "all images of a patient", "earliest": "each patient's earliest image",
+              "latest": "each patient's latest image"}  # fmt: skip
+    yield f"{chosen[evaluation.index_image]}; a {experiment.unit} is what is counted"
+
+
+def _leaves(experiment: Experiment, policy: Policy) -> Iterator[str]:
+    evaluation, schedule = experiment.evaluation, experiment.schedule
+    minimum = max(evaluation.minimum_units, policy.minimum_units)
+    yield (
+        "before the first round: this site's name, versions, device, and how many patients it has "
+        f"of each class and part; nothing about a class of fewer than {minimum}"
+    )
+    if experiment.task == "progression":
+        yield (
+            f"in each of the {schedule.rounds} rounds: the weights of the generator, how many "
+            "patients and images trained them, their mean loss, seconds, and the loss of the "
+            "received generator on the validation patients"
+        )
+        yield (
+            "such weights can give training images back, above all those of few patients; how near "
+            "they come is written to this site's log before each message"
+        )
+        return
+    yield (
+        f"in each of the {schedule.rounds} rounds: the trained weights, how many patients and "
+        "images trained them, their mean loss, seconds, and AUROC and loss of the received model "
+        "on the validation patients"
+    )
+    start, parts = 1, []
+    for stage, rounds in groupby(schedule.stage(number) for number in range(schedule.rounds)):
+        end = start + len(list(rounds)) - 1
+        when = f"round {start}" if start == end else f"rounds {start} to {end}"
+        parts.append(f"{when} of {STAGES[stage]}")
+        start = end + 1
+    yield f"these weights are: {'; '.join(parts)}"
+    if evaluation.local_baseline:
+        yield "after the last round: that a local-only model was trained here, and its loss"
+    yield (
+        "after the last round: AUROC and loss on the validation patients of the final model"
+        + (", and of mixtures with the base weights" if evaluation.ensemble else "")
+    )
+    if evaluation.travel and policy.share_local_model:
+        yield "after the last round: this site's local-only model, to be scored at other sites"
+    figures = (
+        "AUROC with its variance, average precision, calibration, and differences between models"
+    )
+    yield (
+        "at the end, once for validation and once for test patients, per model and outcome: "
+        + ("only what noisy histograms tell" if policy.epsilon else figures)
+    )
+    if policy.share_histograms:
+        yield (
+            "with them a histogram of the scores, no bin of fewer than "
+            f"{policy.minimum_bin} patients, from which thresholds and pooled figures are computed"
+        )
+    if policy.share_subgroups:
+        for column, groups in evaluation.subgroups.items():
+            named = ", ".join(_safe(name) for name in group_names(groups))
+            yield (
+                f"AUROC and counts by {_safe(column)} ({named}), for groups of at least {minimum} "
+                "patients of each class"
+            )
+
+
+def _safe(text: str) -> str:
+    """Text from outside, without what a terminal would obey."""
+    return "".join(c if c.isprintable() else "�" for c in text)

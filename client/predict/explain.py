@@ -1,0 +1,140 @@
+"""Where the model looked, for some of the site's test patients: pictures that stay at the site."""
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from fedrad.client.participant.participant import Participant
+from fedrad.client.participant.trained_patients import check_lineage
+from fedrad.client.problems import SiteProblem
+from fedrad.exchange.lineage import read_lineage
+from fedrad.models.calibration import Calibration
+from fedrad.models.gradcam import heat_maps
+from fedrad.models.network import ResNet
+from fedrad.models.training import score
+from fedrad.models.weight_files import WeightsError, file_sha256, read_safetensors
+from fedrad.models.weights import read_model
+
+
+@dataclass(frozen=True)
+class _Case:
+    file: Path
+    image: NDArray[np.float16]
+    heat: NDArray[np.float32]
+    logit: float
+    label: float
+
+
+def explain(
+    participant: Participant, model_file: Path, outcome: str, *, count: int, files: list[str]
+) -> Path:
+    """Write an overlay of Grad-CAM for test patients into the site's state folder.
+
+    `files`: names as in the cohort table; where empty, the `count` test patients with the highest
+    score. Returns the folder, with one PNG per patient and `images.csv`. Nothing is sent. Raises
+    SiteProblem: an outcome or file that is not there, a model of another experiment's shape, or
+    one that was trained on patients who are test patients here.
+    """
+    network, metadata = _model(participant, model_file)
+    if outcome not in participant.experiment.outcomes:
+        raise SiteProblem(
+            "outcome",
+            f"no outcome {outcome!r}; it has {', '.join(participant.experiment.outcomes)}",
+        )
+    check_lineage(
+        read_lineage(metadata), participant.site.name, participant.trained,
+        {"test": participant.keys("test")},
+    )  # fmt: skip
+    k = participant.experiment.outcomes.index(outcome)
+    units = [participant.cohort.units[row] for row in participant.rows["test"]]
+    examples = participant.parts["test"]
+    logits = score(network, examples.images, device=participant.device)[:, k]
+    if files:
+        chosen = _rows_of(files, [unit.file for unit in units], participant)
+    else:
+        chosen = np.argsort(-logits, kind="stable")[:count].tolist()
+    images = examples.images[np.array(chosen, dtype=np.int64)]
+    heat = heat_maps(network, images, outcome=k, device=participant.device)
+    folder = participant.folder / "explanations" / f"{outcome}-{file_sha256(model_file)[:12]}"
+    cases = [
+        _Case(units[row].file, images[i], heat[i], logits[row], examples.labels[row, k])
+        for i, row in enumerate(chosen)
+    ]
+    _write(cases, outcome, _calibration(metadata, outcome), folder)
+    return folder
+
+
+def _model(participant: Participant, file: Path) -> tuple[ResNet, dict[str, str]]:
+    """The network of a fedrad model file of this experiment's backbone and outcomes."""
+    outcomes = participant.experiment.outcomes
+    try:
+        _, metadata = read_safetensors(file)
+        if metadata.get("outputs") != json.dumps(list(outcomes)):
+            raise WeightsError(
+                f"{file} is a model of {metadata.get('outputs', 'nothing it names')}, the "
+                f"experiment's outcomes are {', '.join(outcomes)}: give the model of this one"
+            )
+        return read_model(file, ResNet(participant.experiment.model, len(outcomes))), metadata
+    except WeightsError as error:
+        raise SiteProblem("weights", str(error)) from error
+
+
+def _rows_of(names: list[str], files: list[Path], participant: Participant) -> list[int]:
+    rows = []
+    for name in names:
+        file = (participant.site.folder / name).resolve()
+        if file not in files:
+            raise SiteProblem(
+                "cohort", f"{name} stands for no test patient of this experiment; "
+                f"{len(files)} files do, and no other may be looked at",
+            )  # fmt: skip
+        rows.append(files.index(file))
+    return rows
+
+
+def _calibration(metadata: dict[str, str], outcome: str) -> Calibration | None:
+    of_outcome = json.loads(metadata.get("calibration", "{}")).get(outcome)
+    return Calibration.model_validate(of_outcome) if of_outcome else None
+
+
+def _write(cases: list[_Case], outcome: str, calibration: Calibration | None, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.png"):
+        old.unlink()
+    with (folder / "images.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["picture", "file", "logit", "probability", "prevalence", outcome])
+        for number, case in enumerate(cases, start=1):
+            picture, words = f"{number:03d}.png", f"{outcome}: logit {case.logit:.2f}"
+            probability = prevalence = None
+            if calibration:
+                probability = round(float(calibration.probabilities(case.logit)), 4)
+                prevalence = round(calibration.prevalence, 4)
+                words += f", probability {probability:.2f} (prevalence {prevalence:.2f})"
+            label = "" if np.isnan(case.label) else int(case.label)
+            table.writerow(
+                [picture, case.file, round(case.logit, 4), probability, prevalence, label]
+            )
+            _draw(case, words, folder / picture)
+
+
+def _draw(case: _Case, words: str, file: Path) -> None:
+    """Image beside image with heat map; the map is clear where there is no heat."""
+    figure = Figure(figsize=(8, 4.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, title in zip(figure.subplots(1, 2), ("radiograph", "Grad-CAM"), strict=True):
+        axes.imshow(case.image.astype(np.float32), cmap="gray", vmin=-1024, vmax=1024)
+        axes.set_title(title, fontsize=9)
+        axes.axis("off")
+    if case.heat.any():
+        axes.imshow(case.heat, cmap="inferno", vmin=0, vmax=1, alpha=0.6 * case.heat)
+    else:
+        axes.set_title("Grad-CAM: nothing speaks for the outcome", fontsize=9)
+    figure.suptitle(f"{words}\nresearch use only; not a medical device", fontsize=9)
+    figure.savefig(file, dpi=100)

@@ -1,0 +1,136 @@
+"""What `fedrad-site predict` found, as a table, as CSV and as JSON: each with what it means."""
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from fedrad.client.images import REMARKS
+from fedrad.models.typicality import LEVEL
+
+from .estimate import Model, Prediction
+from .likeness import Familiar
+
+PROBABILITY = (
+    "probability: of many patients with this value, at a hospital with the prevalence named, about "
+    "this share has the outcome, if patients with and without it look as they did where the model "
+    "was calibrated. It speaks of many patients and has no interval for one image; intervals in "
+    "the model card say how sure an AUROC is."
+)
+USE = "Research use only; not a medical device. Nothing was sent."
+LOCAL = (
+    "local: every site trained with a normalisation of its own; this file holds the base's, with "
+    "which the model was not tested"
+)
+
+
+def likeness_in_words(yardstick: Familiar | None, site: str | None) -> str:
+    """What was compared with what, or that nothing was."""
+    if yardstick is None:
+        return (
+            "Whether these images are like those the model knows was not checked: --cohort FOLDER "
+            "compares them with a hospital's own."
+        )
+    whose = (
+        f"{yardstick.trained} of them trained the model"
+        if yardstick.trained
+        else "none of them trained the model, so this says how like yours an image is, and not how "
+        "like those it was trained on"
+    )
+    return (
+        f"as_far: share of {yardstick.held_out} held-out patients of {site} that are as far from "
+        f"{yardstick.reference} others as the image, in the network's features; {whose}. Up to "
+        f"{LEVEL:g} it is called unlike; of images that are like them one in {round(1 / LEVEL)} is."
+    )
+
+
+def as_csv(model: Model, predictions: Sequence[Prediction]) -> str:
+    """A row per file and outcome, or one with the problem of a file that cannot be used. Files are
+    named as they were given, and nothing else of a patient is there."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(
+        ["file", "outcome", "logit", "probability", "prevalence", "above_threshold", "as_far",
+         "unlike", "remarks", "problem"]
+    )  # fmt: skip
+    for one in predictions:
+        remarks, problem = "; ".join(one.reading.remarks), one.reading.unusable
+        if problem is not None:
+            table.writerow([one.file, *[None] * 7, remarks, problem])
+        for outcome, e in one.estimates.items():
+            unlike = None if one.as_far is None else int(one.unlike)
+            table.writerow(
+                [one.file, outcome, e.logit, e.probability, model.prevalences[outcome],
+                 int(e.above_threshold), one.as_far, unlike, remarks, None]
+            )  # fmt: skip
+    return text.getvalue()
+
+
+def as_json_values(
+    model: Model, predictions: Sequence[Prediction], likeness: str
+) -> dict[str, Any]:
+    """The same with what is needed to read it, as plain values."""
+    record = model.record
+    return {
+        "model": {
+            "name": record.name, "trained_sha256": record.trained_sha256,
+            "sites": sorted({site for ancestor in model.lineage for site in ancestor.sites}),
+            "batchnorm": LOCAL if record.batchnorm == "local" else record.batchnorm,
+        },
+        "outcomes": {
+            o: {
+                "prevalence": model.prevalences[o],
+                "threshold": record.thresholds[o].model_dump(),
+                "calibration": c.model_dump() if (c := record.calibration[o]) else None,
+            }
+            for o in record.outputs
+        },
+        "meaning": {"probability": PROBABILITY, "likeness": likeness},
+        "use": USE,
+        "files": [
+            {
+                "file": one.file, "problem": one.reading.unusable,
+                "remarks": list(one.reading.remarks), "as_far": one.as_far,
+                "unlike": None if one.as_far is None else one.unlike,
+                "estimates": {o: vars(e) for o, e in one.estimates.items()},
+            }
+            for one in predictions
+        ],
+    }  # fmt: skip
+
+
+def show(model: Model, predictions: Sequence[Prediction], likeness: str, console: Console) -> None:
+    """Print estimates, remarks, problems, and what they mean, for a person."""
+    table = Table("file", "outcome", "logit", "probability", "threshold", "as far", box=None)
+    for one in predictions:
+        far = "not checked" if one.as_far is None else f"{one.as_far:.3f}"
+        for outcome, e in one.estimates.items():
+            table.add_row(
+                one.file, outcome, f"{e.logit:.3f}",
+                "not calibrated" if e.probability is None else f"{e.probability:.3f}",
+                "above" if e.above_threshold else "below", far,
+            )  # fmt: skip
+    console.print(table)
+    for one in predictions:
+        if one.reading.unusable is not None:
+            _line(console, f"{one.file}: cannot be used: {one.reading.unusable}")
+        if one.unlike:
+            _line(console, f"{one.file}: UNLIKE the cohort's images: do not rely on its figures")
+        for remark in one.reading.remarks:
+            _line(console, f"{one.file}: {remark}: {REMARKS[remark]}")
+    for outcome, prevalence in model.prevalences.items():
+        if prevalence is None:
+            _line(console, f"{outcome}: not calibrated; its logits rank patients, no more")
+            continue
+        _line(console, f"{outcome}: probabilities for a prevalence of {prevalence:.3g}")
+    if model.record.batchnorm == "local":
+        _line(console, LOCAL)
+    for words in (PROBABILITY, likeness, USE):
+        _line(console, words)
+
+
+def _line(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

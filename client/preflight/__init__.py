@@ -1,0 +1,1 @@
+"""Checks of cohort, machine and route to the coordinator before an experiment."""

@@ -1,0 +1,1 @@
+"""`fedrad`: the commands of coordinators, researchers and reviewers."""

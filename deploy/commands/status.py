@@ -1,0 +1,134 @@
+"""`fedrad status`: what the records say of an experiment, while it runs and afterwards."""
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from statistics import median
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from fedrad.exchange.experiment import read_experiment
+from fedrad.server.federation.records import Record, Records
+from fedrad.server.rounds.checkpoint import Checkpoint
+
+REFRESH_SECONDS = 2.0
+LAST_ROUNDS = 5
+"""Rounds whose duration the estimate rests on."""
+BARS = 12
+"""Bars of a curve, so that the table fits 80 columns."""
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+def watch(folder: Path, *, once: bool) -> None:
+    """Show the state of an experiment; live until no run is at work on it. Raises
+    FileNotFoundError where there is none."""
+    if not (folder / "records.sqlite").is_file():
+        raise FileNotFoundError(folder)
+    console = Console()
+    running = Checkpoint(folder / "checkpoint").is_held
+    if once or not running():
+        console.print(state(folder))
+        return
+    with Live(state(folder), console=console, auto_refresh=False) as live:
+        while running():
+            time.sleep(REFRESH_SECONDS)
+            live.update(state(folder), refresh=True)
+
+
+def state(folder: Path) -> RenderableType:
+    """A page for the terminal: where the experiment stands, and its sites."""
+    experiment, _ = read_experiment(folder / "experiment.toml")
+    records = Records(folder / "records.sqlite")
+    try:
+        rows = records.all()
+    finally:
+        records.close()
+    checkpoint = Checkpoint(folder / "checkpoint")
+    rounds = experiment.federation.rounds
+    finished = _latest(rows, "seconds", site="")
+    began = _latest(rows, "began", site="")
+    lines = [f"[bold]{experiment.name}[/]: {_standing(checkpoint)}"]
+    if began:
+        number = max(began)
+        lines.append(f"Round {number} of {rounds}, stage {began[number].text}{_left(rows, rounds)}")
+    waiting = [r for r in rows if r.metric == "waiting"]
+    if waiting and checkpoint.is_held() and waiting[-1].id > max(r.id for r in finished.values()):
+        lines.append(f"[yellow]Waiting[/]: {waiting[-1].text}")
+    table = Table()
+    generator = experiment.task == "progression"
+    monitored = "validation loss" if generator else "validation AUROC"
+    for column in ("site", "last answer", "round", "seconds", "loss", monitored):
+        table.add_column(column, justify="right" if column in ("round", "seconds") else "left")
+    metric = "validation_loss" if generator else "validation_auroc"
+    metrics = [f"{metric}/{outcome}" for outcome in experiment.outcomes]
+    low, high = (None, None) if generator else (0.5, 1.0)
+    for site in sorted({r.site for r in rows if r.site}):
+        said = [r for r in rows if r.site == site and r.metric == "status"]
+        status = [r for r in said if r.round] or said  # a round's, if there was one
+        seconds = _latest(rows, "seconds", site=site)
+        table.add_row(
+            site,
+            Text(status[-1].text or "", overflow="fold") if status else "",
+            str(status[-1].round or "") if status else "",
+            f"{seconds[max(seconds)].value:.0f}" if seconds else "",
+            _curve(_values(rows, "loss", site)),
+            "\n".join(_curve(_values(rows, m, site), low=low, high=high) for m in metrics),
+        )
+    return Group(*(Text.from_markup(line) for line in lines), table)
+
+
+def _standing(checkpoint: Checkpoint) -> str:
+    if checkpoint.is_held():
+        return "running"
+    progress = checkpoint.load()
+    if progress is None:
+        return "ended before its first checkpoint; `fedrad resume` goes on"
+    if progress.status == "completed":
+        return "completed"
+    done = len(progress.rounds)
+    return f"not running, {done} rounds are done; `fedrad resume` goes on ({progress.why})"
+
+
+def _left(rows: Sequence[Record], rounds: int) -> str:
+    """Time left for training, from the last rounds of the same length of experience."""
+    finished = _latest(rows, "seconds", site="")
+    if not finished or len(finished) >= rounds:
+        return ""
+    last = [finished[n].value or 0.0 for n in sorted(finished)[-LAST_ROUNDS:]]
+    left = timedelta(seconds=round(median(last) * (rounds - len(finished))))
+    ends = datetime.now() + left
+    return (
+        f"; about {left} to the end of training ({ends:%a %H:%M}), by the last {len(last)} rounds"
+    )
+
+
+def _latest(rows: Sequence[Record], metric: str, site: str) -> dict[int, Record]:
+    """The last record of a metric by round."""
+    return {r.round: r for r in rows if r.metric == metric and r.site == site}
+
+
+def _values(rows: Sequence[Record], metric: str, site: str) -> list[float | None]:
+    of_round: dict[int, float | None] = defaultdict(lambda: None)
+    of_round |= {number: r.value for number, r in _latest(rows, metric, site).items()}
+    return [of_round[number] for number in range(1, max(of_round, default=0) + 1)]
+
+
+def _curve(
+    values: Sequence[float | None], low: float | None = None, high: float | None = None
+) -> str:
+    """The last value and all as a row of bars; a blank where there is none."""
+    known = [v for v in values if v is not None]
+    if not known:
+        return ""
+    low = min(known) if low is None else min(low, *known)
+    high = max(known) if high is None else max(high, *known)
+    span = (high - low) or 1.0
+    bars = "".join(
+        " " if v is None else _BARS[round((v - low) / span * (len(_BARS) - 1))] for v in values
+    )
+    return f"{known[-1]:.3f} {bars[-BARS:]}"

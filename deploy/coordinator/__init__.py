@@ -1,0 +1,1 @@
+"""The coordinating centre's machine: certificates, SuperLink, gate, roster of sites."""

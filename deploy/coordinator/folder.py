@@ -1,0 +1,251 @@
+"""The coordinator's folder: its authority and certificates, the members, how it is reached.
+
+coordinator.json    address, names, ports
+ca.crt, ca.key      authority that hospitals trust
+server.crt, .key    what hospitals see; control.crt, .key: what this machine sees
+members.json        who was invited, admitted, revoked
+superlink.db, logs/
+"""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from fedrad.client.settings import state_home
+from fedrad.deploy.start.preparation import Refused
+from fedrad.exchange.experiment import Name
+from fedrad.exchange.invitation import Address, Invitation, InvitationError, Request
+from fedrad.flower.processes import Connection, free_port
+from fedrad.server.federation.members import Member, Members, MembersError
+
+from .authority import Authority, names_of
+
+HERE = ("localhost", "127.0.0.1")
+
+
+class Served(BaseModel):
+    """How a coordinator is reached."""
+
+    address: str
+    """`HOST:PORT` as hospitals write it."""
+    listen: str = "0.0.0.0"
+    """The address of this machine that hospitals' connections come in at."""
+    port: int = Field(ge=1, le=65535)
+    control_port: int = Field(ge=1, le=65535)
+    """On loopback, for `fedrad run` and the like."""
+    names: list[str] = Field(default_factory=list)
+    """Further host names and addresses in the certificate."""
+    certificate: Path | None = None
+    key: Path | None = None
+    ca: Path | None = None
+    """The coordinator's own, where they are not fedrad's."""
+
+
+def default_folder() -> Path:
+    """Where a coordinator keeps what is its own, unless it is told otherwise."""
+    return state_home() / "coordinator"
+
+
+class Coordinator:
+    """One coordinator, as its folder has it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._file = folder / "coordinator.json"
+        self.members_file = folder / "members.json"
+
+    def members(self) -> Members:
+        """Who was invited, admitted, revoked. Raises Refused for a list that cannot be read."""
+        try:
+            return Members.read(self.members_file)
+        except MembersError as error:
+            raise Refused(str(error)) from error
+
+    @contextmanager
+    def changed_members(self) -> Iterator[Members]:
+        """The same, to be changed. Raises Refused."""
+        try:
+            with Members.changed(self.members_file) as members:
+                yield members
+        except MembersError as error:
+            raise Refused(str(error)) from error
+
+    @property
+    def authority(self) -> Authority:
+        """The authority; made where there is none."""
+        return Authority(self.folder)
+
+    def set_up(
+        self,
+        address: str | None,
+        *,
+        listen: str,
+        names: list[str],
+        own: tuple[Path, Path, Path] | None,
+    ) -> Served:
+        """Make the folder on the first start; afterwards change what is given. Raises Refused.
+
+        `own`: certificate, private key and certificate authority, instead of fedrad's.
+        """
+        before = self._read()
+        address = address or (before.address if before else None)
+        if address is None:
+            raise Refused(
+                "--address HOST:PORT is needed on the first start: the name under which hospitals "
+                "reach this machine, for example coordinator.example.org:8000"
+            )
+        try:
+            TypeAdapter(Address).validate_python(address)
+        except ValidationError:
+            raise Refused(f"--address {address}: write HOST:PORT") from None
+        host, _, port = address.rpartition(":")
+        if own is not None:
+            _check_own(host, own)
+        files = own or ((before.certificate, before.key, before.ca) if before else (None,) * 3)
+        certificate, key, ca = (file.resolve() if file else None for file in files)
+        served = Served(
+            address=address, listen=listen, port=int(port),
+            control_port=before.control_port if before else free_port(),
+            names=names or (before.names if before else []),
+            certificate=certificate, key=key, ca=ca,
+        )  # fmt: skip
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._file.write_text(served.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        self.renew(served)
+        return served
+
+    def served(self) -> Served:
+        """How this coordinator is reached. Raises Refused where it was never started."""
+        served = self._read()
+        if served is None:
+            raise Refused(
+                f"{self.folder}: no coordinator here; start it once with `fedrad serve --address "
+                "HOST:PORT`, or give its folder as --coordinator"
+            )
+        return served
+
+    def connection(self) -> Connection:
+        """The SuperLink of this coordinator, from this machine. Raises Refused."""
+        served = self.served()
+        return Connection(
+            f"127.0.0.1:{served.control_port}", self.authority.certificate_file, self.members_file
+        )
+
+    def renew(self, served: Served) -> bool:
+        """Renew the certificates that end within a month. Returns whether any was."""
+        host = served.address.rpartition(":")[0]
+        authority, folder = self.authority, self.folder
+        renewed = authority.server_certificate(folder / "control.crt", folder / "control.key", HERE)
+        if served.certificate is None:
+            names = list(dict.fromkeys([host, *served.names, *HERE]))
+            renewed |= authority.server_certificate(
+                folder / "server.crt", folder / "server.key", names
+            )
+        return renewed
+
+    def invite(self, site: str, to: Path, *, days: float) -> Invitation:
+        """Write an invitation. One that the site did not answer yet is replaced. Raises Refused."""
+        served = self.served()
+        try:
+            TypeAdapter(Name).validate_python(site)
+        except ValidationError:
+            raise Refused(f"{site!r} is no name: letters, digits, `.`, `_`, `-`") from None
+        if to.exists():
+            raise Refused(f"{to}: exists already; give another --to, or remove it")
+        now = datetime.now(UTC).replace(microsecond=0)
+        expires = now + timedelta(days=days)
+        invitation = Invitation(
+            id=secrets.token_hex(16), site=site, address=served.address, expires=expires,
+            ca_certificate=(served.ca or self.authority.certificate_file).read_text("ascii"),
+        )  # fmt: skip
+        with self.changed_members() as members:
+            if (before := members.current(site)) and before.status == "admitted":
+                raise Refused(
+                    f"{site} is admitted already; `fedrad sites revoke {site}` first, if its key "
+                    "is lost or another machine should take its place"
+                )
+            members.sites = [member for member in members.sites if member is not before]
+            members.sites.append(
+                Member(site=site, invitation=invitation.id, invited=now, expires=expires, since=now)
+            )
+        try:
+            invitation.write(to)
+        except OSError as error:
+            raise Refused(f"{to}: cannot be written: {error.strerror}") from error
+        return invitation
+
+    def examine(self, file: Path) -> Request:
+        """A request that answers an invitation of this coordinator. Raises Refused."""
+        self.served()
+        try:
+            request = Request.read(file)
+            request.check_signature()
+        except InvitationError as error:
+            raise Refused(str(error)) from error
+        self._invited(self.members(), request)
+        return request
+
+    def admit(self, request: Request) -> None:
+        """Admit the site of a request. `fedrad serve` lets it in within seconds. Raises Refused."""
+        with self.changed_members() as members:
+            member = self._invited(members, request)
+            member.public_key = request.public_key
+            member.becomes("admitted", datetime.now(UTC).replace(microsecond=0))
+
+    def revoke(self, site: str) -> str:
+        """Revoke a site, or the invitation of one. Returns what it was. Raises Refused."""
+        self.served()
+        with self.changed_members() as members:
+            member = members.current(site)
+            if member is None:
+                raise Refused(f"{site}: neither invited nor admitted; `fedrad sites` lists all")
+            was: str = member.status
+            member.becomes("revoked", datetime.now(UTC).replace(microsecond=0))
+        return was
+
+    def _invited(self, members: Members, request: Request) -> Member:
+        entries = (m for m in members.sites if m.invitation == request.invitation)
+        member = next(entries, None)
+        if member is None or member.site != request.site:
+            raise Refused(f"{request.site}: answers no invitation of this coordinator")
+        if member.status == "admitted":
+            raise Refused(f"{member.site} is admitted already; an invitation is answered once")
+        if member.status == "revoked":
+            raise Refused(f"the invitation of {member.site} was revoked")
+        if datetime.now(UTC) > member.expires:
+            raise Refused(
+                f"the invitation of {member.site} expired on {member.expires:%d %B %Y}: invite it "
+                "again"
+            )
+        return member
+
+    def _read(self) -> Served | None:
+        try:
+            return Served.model_validate_json(self._file.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (ValidationError, OSError) as error:
+            raise Refused(f"{self._file}: cannot be read: {error}") from error
+
+
+def _check_own(host: str, own: tuple[Path, Path, Path]) -> None:
+    for file in own:
+        if not file.is_file():
+            raise Refused(f"{file}: no such file")
+    certificate, _, ca = own
+    try:
+        names = names_of(certificate)
+        x509.load_pem_x509_certificate(ca.read_bytes())
+    except ValueError as error:
+        raise Refused(f"{certificate} or {ca}: no certificate in PEM: {error}") from error
+    wild = "*." + host.partition(".")[2]
+    if host not in names and wild not in names:
+        raise Refused(
+            f"{certificate}: is for {', '.join(sorted(names)) or 'no name'}, and hospitals will "
+            f"look for {host}"
+        )

@@ -1,0 +1,76 @@
+"""Leave-one-site-out: how a model trained without a hospital does there."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tomlkit
+from scipy.special import expit, logit
+
+from fedrad.deploy.start.preparation import Refused
+from fedrad.exchange.experiment import read_experiment
+from fedrad.server.results.summary import Cell
+from fedrad.stats.intervals import z_of
+from fedrad.stats.new_site import FEWEST_SITES, NewSite, meta_analysis
+
+from .series import run
+
+
+def leave_one_site_out(
+    experiment_file: Path, sites: dict[str, Path], out: Path, *, state: Path | None = None
+) -> list[Cell]:
+    """Run the experiment once without each site; return the global model's cells there.
+
+    Each run is an experiment of its own, in `out/without-SITE`: a finished one is not run again, an
+    unfinished one is resumed. `out/leave-one-site-out.json` holds the cells and, from four sites
+    on, what to expect at one more hospital. Raises Refused.
+    """
+    experiment, text = read_experiment(experiment_file)
+    if len(sites) < 3:
+        raise Refused(
+            "leave-one-site-out: without one site at least two must be left; add a --site"
+        )
+    if experiment.evaluation.held_out or experiment.federation.sites:
+        raise Refused("leave-one-site-out: leave out evaluation.held_out and federation.sites")
+    found: list[Cell] = []
+    for site in sites:
+        folder = out / f"without-{site}"
+        summary = run(_without(site, text, len(sites)), experiment_file, sites, folder, state)
+        found += [c for c in summary.cells if (c.model, c.site) == ("global", site)]
+    confidence = experiment.evaluation.confidence
+    content = {
+        "format": 1,
+        "experiment": experiment.model_dump(mode="json"),
+        "cells": [c.model_dump(mode="json") for c in found],
+        "new_site": {
+            outcome: None if (n := expected(found, outcome, confidence)) is None else vars(n)
+            for outcome in experiment.outcomes
+        },
+    }
+    temporary = out / "leave-one-site-out.partial"
+    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    temporary.replace(out / "leave-one-site-out.json")
+    return found
+
+
+def expected(cells: Sequence[Cell], outcome: str, confidence: float) -> NewSite | None:
+    """Random-effects mean and prediction interval of AUROCs at sites left out, their variances from
+    their intervals (of logits); None with fewer than four."""
+    own = [c for c in cells if c.outcome == outcome and c.auroc is not None and c.ci is not None]
+    if len(own) < FEWEST_SITES:
+        return None
+    limits = np.clip(np.array([c.ci for c in own]), 1e-6, 1 - 1e-6)
+    aurocs = np.clip(np.array([c.auroc for c in own], float), expit(-10), expit(10))
+    errors = (logit(limits[:, 1]) - logit(limits[:, 0])) / (2 * z_of(confidence))
+    return meta_analysis(logit(aurocs), errors**2, confidence)
+
+
+def _without(site: str, text: str, sites: int) -> str:
+    """The experiment without a site: a name and a held-out site of its own."""
+    document = tomlkit.parse(text)
+    document["name"] = f"{document['name']}.without-{site}"
+    document.setdefault("evaluation", tomlkit.table())["held_out"] = [site]
+    federation = document.setdefault("federation", tomlkit.table())
+    federation["quorum"] = min(int(federation.get("quorum", 2)), sites - 1)
+    return tomlkit.dumps(document)

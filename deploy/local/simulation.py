@@ -1,0 +1,111 @@
+"""A whole federation on one machine, over real site folders."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from flwr.app import Context, RecordDict
+
+from fedrad.client.app import app as client_app
+from fedrad.client.cohort import Pseudonyms, read_table
+from fedrad.client.problems import SiteProblem
+from fedrad.client.settings import Site, open_site
+from fedrad.deploy.start.preparation import Refused, given_experiment, make_folder
+from fedrad.exchange.experiment import Experiment, ExperimentError, read_experiment
+from fedrad.flower.grid import InProcessGrid, NodeConfig
+from fedrad.models.weight_files import look_in
+from fedrad.server.app import app as server_app
+from fedrad.server.results.summary import Summary, read_summary
+
+NOTE = Path("sites") / "simulation.json"
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """A checked simulation: nothing has been written yet, and nothing stands in its way."""
+
+    experiment: Experiment
+    text: str
+    nodes: list[NodeConfig]
+    folder: Path
+    weights: Path
+    """Folder of the experiment file, where base weights may lie beside it."""
+    resume: bool = False
+
+
+def prepare(
+    experiment_file: Path, sites: dict[str, Path], out: Path, *, state: Path | None = None
+) -> Simulation:
+    """Check experiment, base weights, sites and output folder; find every fault before any work.
+
+    `sites`: name -> folder with `cohort.csv`. What a site keeps goes to `state/NAME` (else
+    `out/sites/NAME`), the coordinator's results to `out`. An experiment that starts from the model
+    of an earlier one needs the earlier one's `state`: sites remember there whom they trained on.
+    Raises Refused.
+    """
+    state = (state or out / "sites").resolve()
+    experiment, text, faults = given_experiment(experiment_file, out)
+    if len(sites) < experiment.federation.quorum:
+        faults.append(
+            f"federation.quorum = {experiment.federation.quorum}: more than the {len(sites)} "
+            "sites given; lower it or add a --site"
+        )
+    for key, names in (
+        ("federation.sites", experiment.federation.sites),
+        ("evaluation.held_out", experiment.evaluation.held_out),
+    ):
+        unknown = [name for name in names if name not in sites]
+        faults += [f"{key}: {name!r} is not among the sites given" for name in unknown]
+    nodes = []
+    for name, folder in sites.items():
+        kept = state / name
+        try:
+            site: Site = open_site(folder.resolve(), name=name, state=kept)
+            read_table(site, experiment.outcomes, Pseudonyms.passing())
+            nodes.append({"folder": str(site.folder), "name": name, "state": str(kept)})
+        except SiteProblem as problem:
+            faults.append(f"--site {name}: {problem}")
+    make_folder(out, faults)
+    return Simulation(experiment, text, nodes, out.resolve(), experiment_file.parent.resolve())
+
+
+def simulate(simulation: Simulation) -> Summary:
+    """Run the real ServerApp and ClientApp in this process. Returns the summary."""
+    note(simulation, "in-process")
+    run_config: dict[str, str | float | bool] = {
+        "experiment": simulation.text, "out": str(simulation.folder), "wait-seconds": 0.0,
+        "resume": simulation.resume,
+    }  # fmt: skip
+    grid = InProcessGrid(client_app, simulation.nodes, {"experiment": simulation.text})
+    context = Context(
+        run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=dict(run_config)
+    )
+    server_app(grid, context)
+    return read_summary(simulation.folder)
+
+
+def note(simulation: Simulation, engine: str) -> None:
+    """Write down, on the sites' side of the folder, what a resume needs to know."""
+    file = simulation.folder / NOTE
+    file.parent.mkdir(parents=True, exist_ok=True)
+    kept = {"engine": engine, "nodes": simulation.nodes, "weights": str(simulation.weights)}
+    file.write_text(json.dumps(kept), encoding="utf-8")
+
+
+def noted(folder: Path) -> tuple[Simulation, str] | None:
+    """The simulation of a folder, to be resumed, and its engine; None where it was none. Raises
+    Refused."""
+    if not (folder / NOTE).is_file():
+        return None
+    kept = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+    try:
+        experiment, text = read_experiment(folder / "experiment.toml")
+        for node in kept["nodes"]:
+            open_site(Path(node["folder"]), name=node["name"], state=Path(node["state"]))
+    except (ExperimentError, SiteProblem) as error:
+        raise Refused(str(error)) from error
+    look_in(Path(kept["weights"]))
+    simulation = Simulation(
+        experiment, text, kept["nodes"], folder.resolve(), Path(kept["weights"]), resume=True
+    )
+    return simulation, kept["engine"]

@@ -1,0 +1,1 @@
+"""Starting an experiment: checks before it, base weights, and the run over a SuperLink."""

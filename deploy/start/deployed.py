@@ -1,0 +1,61 @@
+"""`fedrad run`: an experiment over the hospitals that are connected to a SuperLink."""
+
+import json
+from pathlib import Path
+
+from fedrad.deploy.local.flower_engine import follow
+from fedrad.flower.processes import Connection, FlowerError, Settings, own_flower
+from fedrad.models.weight_files import look_in
+from fedrad.server.federation.federation import ExperimentFailed
+from fedrad.server.results.summary import Summary
+
+from .preparation import Refused, given_experiment, make_folder
+
+NOTE = "superlink.json"
+"""How an experiment was started, beside it: what a resume needs to know."""
+
+
+def run_deployed(experiment_file: Path, out: Path, connection: Connection) -> Summary:
+    """Check an experiment and start it at a SuperLink on this machine, which writes to `out`.
+    Returns the summary. Raises Refused before anything has started, and ExperimentFailed."""
+    _, text, faults = given_experiment(experiment_file, out)
+    if connection.root_certificates and not connection.root_certificates.is_file():
+        faults.append(f"--root-certificates {connection.root_certificates}: no such file")
+    make_folder(out, faults)
+    certificates = connection.root_certificates
+    note = {
+        "address": connection.address,
+        "root_certificates": str(certificates.resolve()) if certificates else None,
+        "members": str(connection.members.resolve()) if connection.members else None,
+        "weights": str(experiment_file.parent.resolve()),
+    }
+    (out / NOTE).write_text(json.dumps(note), encoding="utf-8")
+    return _run(text, out, connection, resume=False)
+
+
+def resume_deployed(folder: Path) -> Summary:
+    """Go on with an experiment started at a SuperLink. Raises Refused, ExperimentFailed."""
+    note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+    look_in(Path(note["weights"]))
+    certificates, members = note["root_certificates"], note.get("members")
+    connection = Connection(
+        note["address"],
+        Path(certificates) if certificates else None,
+        Path(members) if members else None,
+    )
+    file = folder / "experiment.toml"
+    if not file.is_file():
+        raise Refused(f"{folder}: the experiment had not begun; start it again with `fedrad run`")
+    return _run(file.read_text(encoding="utf-8"), folder, connection, resume=True)
+
+
+def _run(text: str, out: Path, connection: Connection, *, resume: bool) -> Summary:
+    try:
+        with own_flower({}, connection) as flower:
+            run_config: Settings = {
+                "experiment": text, "out": str(out.resolve()), "resume": resume,
+                "members": str(connection.members or ""),
+            }  # fmt: skip
+            return follow(flower, run_config, out)
+    except FlowerError as error:
+        raise ExperimentFailed(str(error)) from error

@@ -1,0 +1,1 @@
+"""After the last round: validation patients choose, test patients are scored once."""

@@ -1,0 +1,1 @@
+"""A finished model for others: safetensors, ONNX, MONAI bundle, model card."""

@@ -1,0 +1,63 @@
+"""The model card: what a model is, on whom it was trained and tested, and what it cannot do.
+
+After Mitchell et al. 2019, "Model Cards for Model Reporting" (arXiv 1810.03993). Filled from the
+summary and the model's record alone.
+"""
+
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from fedrad.exchange.experiment import Experiment
+from fedrad.models.record import ModelRecord
+from fedrad.server.results.summary import Interval, Summary
+
+TEMPLATES = Path(__file__).parent / "templates"
+FEW = 20
+"""Test units of a class below which a site's figures are called exploratory."""
+
+
+def card(summary: Summary, record: ModelRecord) -> str:
+    """The card of a completed experiment's model, in Markdown."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True, keep_trailing_newline=True, autoescape=False,  # no HTML
+    )  # fmt: skip
+    environment.filters.update(figure=_figure, counts=_counts, inline=_inline)
+    trained = {s for r in summary.rounds for s, of in r.sites.items() if of.status == "ok"}
+    small = [
+        f"{c.site} ({c.outcome}: {c.positives} with, {c.negatives} without)"
+        for c in summary.cells
+        if c.model == "global" and c.positives is not None and c.negatives is not None
+        and min(c.positives, c.negatives) < FEW
+    ]  # fmt: skip
+    return environment.get_template("model_card.md.j2").render(
+        summary=summary,
+        record=record,
+        experiment=Experiment.model_validate(summary.experiment),
+        trained=sorted(trained),
+        small=small,
+        few=FEW,
+        cells=[c for c in summary.cells if c.model == "global"],
+        overall={(o.model, o.outcome): o for o in summary.overall},
+    )
+
+
+def _figure(value: float | None, interval: Interval | None = None) -> str:
+    """`0.81 [0.74–0.87]`; a dash where there is no figure."""
+    if value is None:
+        return "–"
+    if interval is None:
+        return f"{value:.2f}"
+    return f"{value:.2f} [{interval[0]:.2f}–{interval[1]:.2f}]"
+
+
+def _counts(value: tuple[int | None, int | None] | None) -> str:
+    """`12 / 30`: with and without the outcome; a dash where withheld."""
+    with_, without = value or (None, None)
+    return f"{'–' if with_ is None else with_} / {'–' if without is None else without}"
+
+
+def _inline(text: str) -> str:
+    """Text of others within a line or a cell of a table."""
+    return " ".join(text.split()).replace("|", "/").replace("<", "&lt;")

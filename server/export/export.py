@@ -1,0 +1,142 @@
+"""A finished experiment's model, in the forms in which others can use it.
+
+The folder that `fedrad export` writes:
+
+    model.safetensors   weights, with a `ModelRecord` and the lineage as metadata
+    model.onnx          the same network, checked against PyTorch
+    bundle/             the same as a MONAI bundle
+    MODEL_CARD.md       what it is, what it can do, and what it cannot
+"""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import ValidationError
+from safetensors.torch import save_file
+
+from fedrad.exchange.experiment import Experiment
+from fedrad.exchange.histogram import GRID
+from fedrad.models.network import ResNet
+from fedrad.models.record import ModelRecord, Threshold, load_model
+from fedrad.models.weight_files import WeightsError, file_sha256, read_safetensors
+from fedrad.server.results.choices import DEFAULT_THRESHOLD
+from fedrad.server.results.summary import Summary, read_summary
+
+from .card import card
+from .monai_bundle import write_bundle
+
+
+class ExportFailed(Exception):
+    """A model that cannot be exported: why, and what to do."""
+
+
+OnnxWriter = Callable[[ResNet, ModelRecord, Path], None]
+
+
+def export(folder: Path, to: Path, *, onnx: bool = True) -> ModelRecord:
+    """Write the folder `to` from an experiment's folder. It appears whole or not at all.
+
+    `onnx`: whether to write that file too, which needs the extra `export`. Raises ExportFailed:
+    no completed experiment, another model than that of its summary, `to` is there, no `export`
+    extra, or an ONNX file that does not give PyTorch's logits.
+    """
+    if to.exists():
+        raise ExportFailed(f"{to}: is there already; give another folder with --to, or remove it")
+    if not to.parent.is_dir():
+        raise ExportFailed(f"{to.parent}: no such folder")
+    write_onnx = _onnx_writer() if onnx else None
+    summary = _completed(folder)
+    partial = to.with_name(f"{to.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        network, record = _write_safetensors(summary, folder, partial / "model.safetensors")
+        text = card(summary, record)
+        (partial / "MODEL_CARD.md").write_text(text, encoding="utf-8")
+        if write_onnx:
+            write_onnx(network, record, partial / "model.onnx")
+        write_bundle(network, record, text, partial / "bundle")
+        partial.rename(to)
+    except WeightsError as error:
+        raise ExportFailed(str(error)) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return record
+
+
+def _onnx_writer() -> OnnxWriter:
+    try:
+        from .onnx_file import write_onnx
+    except ImportError as error:
+        raise ExportFailed(
+            f"ONNX needs a package that is not installed ({error.name}): "
+            'pip install "fedrad[export]", or leave the file out with --no-onnx'
+        ) from error
+    return write_onnx
+
+
+def _completed(folder: Path) -> Summary:
+    try:
+        summary = read_summary(folder)
+    except FileNotFoundError:
+        raise ExportFailed(
+            f"{folder}: holds no summary.json; give the folder of an experiment"
+        ) from None
+    except ValidationError as error:
+        raise ExportFailed(
+            f"{folder / 'summary.json'}: not a summary of fedrad: {error}"
+        ) from error
+    if summary.experiment.get("task") == "progression":
+        raise ExportFailed(
+            f"{folder}: trained a generator, which has no threshold, calibration or test figures: "
+            "its model.safetensors is what `fedrad-site progression` takes, as it is"
+        )
+    if summary.status != "completed":
+        raise ExportFailed(
+            f"{folder}: the experiment is not completed ({summary.status}: {summary.why}), so its "
+            "model has no threshold, calibration or test figures: `fedrad resume` it first"
+        )
+    file = folder / "model.safetensors"
+    if not file.is_file():
+        raise ExportFailed(f"{file}: is gone; put it back, or run the experiment again")
+    if file_sha256(file) != summary.provenance.model_sha256:
+        raise ExportFailed(
+            f"{file}: is not the model of which summary.json speaks; put back the one with SHA-256 "
+            f"{summary.provenance.model_sha256}"
+        )
+    return summary
+
+
+def record_of(summary: Summary) -> ModelRecord:
+    """The record of a completed experiment's model."""
+    experiment = Experiment.model_validate(summary.experiment)
+    chosen = {o.outcome: o for o in summary.overall if o.model == "global"}
+    return ModelRecord(
+        name=experiment.name,
+        experiment=experiment.identity,
+        # of base weights the file's name, not where it lay
+        model=experiment.model.model_copy(update={"weights": Path(experiment.model.weights).name}),
+        outputs=tuple(experiment.outcomes),
+        thresholds={
+            outcome: Threshold(
+                logit=float(GRID[DEFAULT_THRESHOLD])
+                if overall.threshold is None
+                else overall.threshold,
+                chosen_on="validation" if overall.threshold_from == "validation" else "default",
+            )
+            for outcome, overall in chosen.items()
+        },
+        calibration={o: summary.calibration.get(o) for o in experiment.outcomes},
+        batchnorm=experiment.recipe.batchnorm,
+        base_sha256=summary.provenance.base_sha256,
+        trained_sha256=str(summary.provenance.model_sha256),
+        fedrad=summary.provenance.fedrad,
+    )
+
+
+def _write_safetensors(summary: Summary, folder: Path, file: Path) -> tuple[ResNet, ModelRecord]:
+    tensors, metadata = read_safetensors(folder / "model.safetensors")
+    save_file(tensors, file, metadata | record_of(summary).to_metadata())
+    network, record, _ = load_model(file)
+    return network, record

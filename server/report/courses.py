@@ -1,0 +1,109 @@
+"""What sites reported round by round: plots, and the same figures as tables."""
+
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from fedrad.server.results.summary import Round, SiteRound, Summary
+
+from . import charts
+from .findings import figure, known
+
+STATUS = {
+    "ok": "trained",
+    "evaluated": "evaluated only",
+    "refused": "refused",
+    "lost": "lost",
+    "timeout": "no answer in time",
+    "invalid": "update rejected",
+}
+"""`SiteRound.status` for people."""
+
+SITES_PER_TABLE = 6
+"""Columns of a table of rounds before the next table begins: what a printed page holds."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """One quantity over the rounds: its plot, and its figures in tables of a few sites each."""
+
+    quantity: str
+    plot: Markup
+    sites: dict[str, bool]
+    """Site, in the order of its line, and whether it gave any figure."""
+    tables: list[tuple[list[str], list[tuple[int, str, list[str]]]]]
+    """Per table its sites, and a row (round, stage, a text for each site) per round."""
+
+
+def courses(summary: Summary, *, generator: bool) -> list[Course]:
+    """Validation AUROC of each outcome (of a generator its loss), then training loss."""
+    outcomes = list(
+        dict.fromkeys(o for r in summary.rounds for s in r.sites.values() for o in s.auroc)
+    )
+    sites = list(dict.fromkeys([*summary.sites, *(s for r in summary.rounds for s in r.sites)]))
+    found = []
+    for index, outcome in enumerate([*outcomes, None]):
+        if not summary.rounds:
+            break
+        entries = {site: [r.sites.get(site) for r in summary.rounds] for site in sites}
+        values = {
+            site: [_value(e, outcome, generator) for e in of_site]
+            for site, of_site in entries.items()
+        }
+        monitored = "Validation loss" if generator else "Validation AUROC"
+        quantity = "Training loss" if outcome is None else monitored
+        plot = charts.curve(
+            summary.rounds, values, quantity, f"course-{index}",
+            chance=None if outcome is None or generator else 0.5,
+        )  # fmt: skip
+        tables = []
+        for first in range(0, len(sites), SITES_PER_TABLE):
+            some = sites[first : first + SITES_PER_TABLE]
+            rows = [
+                (r.round, r.stage, [_text(entries[site][i], outcome, generator) for site in some])
+                for i, r in enumerate(summary.rounds)
+            ]
+            tables.append((some, rows))
+        named = f"{quantity}, {outcome}" if outcome is not None and len(outcomes) > 1 else quantity
+        given = {site: any(map(known, of_site)) for site, of_site in values.items()}
+        found.append(Course(named, plot, given, tables))
+    return found
+
+
+def _value(entry: SiteRound | None, outcome: str | None, generator: bool) -> float | None:
+    if entry is None:
+        return None
+    if outcome is None:
+        return entry.loss
+    return (entry.validation_loss if generator else entry.auroc).get(outcome)
+
+
+def _text(entry: SiteRound | None, outcome: str | None, generator: bool) -> str:
+    value = _value(entry, outcome, generator)
+    if value is not None and known(value):
+        return figure(value)
+    if entry is None:
+        return "not asked"
+    if entry.status in ("ok", "evaluated"):
+        if outcome is None:
+            return "no training" if entry.status == "evaluated" else "no figure"
+        return entry.missing.get(outcome, "no figure")
+    return STATUS.get(entry.status, entry.status)
+
+
+def participation(round_: Round) -> list[str]:
+    """How many sites trained and only evaluated in a round; by name and reason, what failed."""
+    if not round_.sites:
+        return ["no site answered"]
+    statuses = [s.status for s in round_.sites.values()]
+    counts = [
+        f"{statuses.count(status)} {STATUS[status]}"
+        for status in ("ok", "evaluated")
+        if status in statuses
+    ]
+    failed = [
+        f"{site}: {STATUS.get(s.status, s.status)}{f' ({s.why})' if s.why else ''}"
+        for site, s in round_.sites.items()
+        if s.status not in ("ok", "evaluated")
+    ]
+    return [", ".join(counts) or "none trained", *failed]

@@ -1,0 +1,295 @@
+"""What the report says of an outcome, from the summary alone: which figures stand side by side,
+and the sentences of its answer. Fixed templates, no judgement beyond them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Literal
+
+from fedrad.server.results.summary import Cell, Interval, Overall, Summary
+
+Family = Literal["base", "local", "global"]
+
+FAMILIES: dict[Family, str] = {"base": "base", "local": "local-only", "global": "global"}
+"""Model families in the order of the tables, with their names for people."""
+
+FEW = 20
+"""Below so many test patients of a class at a site a result is called exploratory."""
+
+REASONS: dict[str, str] = {
+    "one class": "every patient of this site has the same outcome, so there is no AUROC; the "
+    "site counts in the pooled figure",
+    "below minimum": "withheld by the site: one class has fewer patients than the minimum it "
+    "gives figures for",
+    "timeout": "the site did not answer before the deadline",
+    "declined": "the site's policy does not allow this",
+    "not run": "this model was not evaluated there",
+    "error": "the site could not evaluate, or sent figures that contradict each other; the "
+    "coordinator's log says which",
+    "no units": "the site has no test patient for whom this outcome is known",
+    "held out": "this site took no part in training or choices, so it has no model of its own; its "
+    "patients are all tested, and it is in none of the figures over all sites",
+    "not recorded": "the summary holds neither a figure nor a reason",
+}
+"""Why a cell is empty, in a sentence."""
+
+
+@dataclass(frozen=True)
+class SiteRow:
+    """One site's test patients and its cell for each family; None where the summary has none."""
+
+    site: str
+    positives: int | None
+    negatives: int | None
+    cells: dict[Family, Cell | None]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """All that is shown of one outcome."""
+
+    outcome: str
+    families: list[Family]
+    rows: list[SiteRow]
+    overall: dict[Family, Overall | None]
+    answer: list[str]
+    """Two or three sentences."""
+    exploratory: str | None
+    """Why the result is exploratory; None where it is not called so."""
+    notes: dict[str, str]
+    """Reasons that occur in the table, each with its sentence; and who shares no histogram."""
+
+    @property
+    def has_figures(self) -> bool:
+        """Whether any model has an AUROC at any site."""
+        return any(_figure(cell) for row in self.rows for cell in row.cells.values())
+
+
+def is_guest(cell: Cell) -> bool:
+    """Whether this is a local-only model away from home."""
+    return cell.model.startswith("local:") and cell.model != f"local:{cell.site}"
+
+
+def known(value: float | None) -> bool:
+    """Whether there is a figure to show."""
+    return value is not None and isfinite(value)
+
+
+def figure(value: float | None, digits: int = 3) -> str:
+    """A figure with fixed decimals and a true minus sign, or an en dash."""
+    if value is None or not known(value):
+        return "–"
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def why_empty(cell: Cell | None) -> str:
+    """Reason of an empty cell, a key of `REASONS`."""
+    return (cell.missing if cell else None) or "not recorded"
+
+
+def findings(summary: Summary) -> list[Finding]:
+    """One finding per outcome, in the experiment's order."""
+    named = [*map(str, summary.experiment.get("outcomes") or [])]
+    seen = [*(c.outcome for c in summary.cells), *(o.outcome for o in summary.overall)]
+    return [_finding(summary, outcome) for outcome in dict.fromkeys([*named, *seen])]
+
+
+def confidence(summary: Summary) -> str:
+    """Level of the intervals in words, "95 % interval"; "interval" where it is not recorded."""
+    level = (summary.experiment.get("evaluation") or {}).get("confidence")
+    return f"{100 * level:.4g} % interval" if isinstance(level, float) else "interval"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as a list in a sentence."""
+    return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
+
+
+def _finding(summary: Summary, outcome: str) -> Finding:
+    cells = {
+        (_family(c.model), c.site): c
+        for c in summary.cells
+        if c.outcome == outcome and not is_guest(c)
+    }
+    overall = {
+        family: next(
+            (o for o in summary.overall if (o.model, o.outcome) == (family, outcome)), None
+        )
+        for family in FAMILIES
+    }
+    trained_alone = (summary.experiment.get("evaluation") or {}).get("local_baseline", True)
+    families: list[Family] = [f for f in FAMILIES if f != "local" or trained_alone]
+    sites = list(dict.fromkeys([*summary.sites, *(site for _, site in cells)]))
+    rows = [_row(site, {f: cells.get((f, site)) for f in families}) for site in sites]
+    reasons = {why_empty(c) for row in rows for c in row.cells.values() if not _figure(c)}
+    away = set((summary.experiment.get("evaluation") or {}).get("held_out") or [])
+    inside = [row for row in rows if row.site not in away]
+    notes = {reason: REASONS.get(reason, "") for reason in sorted(reasons)}
+    apart = {site for (_, site), c in cells.items() if c.withheld.get("sensitivity") == "declined"}
+    if apart:
+        notes["no histogram"] = (
+            f"the policy of {listed(sorted(apart))} shares no histogram of scores: counted within "
+            "sites and in the macro figure, and neither in the pooled figure nor for threshold and "
+            "calibration"
+        )
+    unmapped = outcome not in ((summary.experiment.get("model") or {}).get("base_outputs") or {})
+    if unmapped and "not run" in notes:
+        notes["not run"] += "; the base weights have no output for this outcome"
+    return Finding(
+        outcome=outcome,
+        families=families,
+        rows=rows,
+        overall=overall,
+        answer=[
+            *_answer(summary, families, inside, overall, unmapped=unmapped),
+            *(sentence for row in rows if row.site in away if (sentence := _held_out(row))),
+        ],
+        exploratory=_exploratory(rows),
+        notes=notes,
+    )
+
+
+def _family(model: str) -> str:
+    return model.partition(":")[0]
+
+
+def _figure(cell: Cell | None) -> bool:
+    return cell is not None and known(cell.auroc)
+
+
+def _row(site: str, cells: dict[Family, Cell | None]) -> SiteRow:
+    """Counts are those of the test patients, the same for every model that was scored."""
+    counted = [c for c in reversed(cells.values()) if c and c.positives is not None]
+    first = counted[0] if counted else None
+    return SiteRow(
+        site, first.positives if first else None, first.negatives if first else None, cells
+    )
+
+
+def _answer(
+    summary: Summary,
+    families: list[Family],
+    rows: list[SiteRow],
+    overall: dict[Family, Overall | None],
+    *,
+    unmapped: bool,
+) -> list[str]:
+    result = overall["global"]
+    if result is None or result.within is None or not known(result.within):
+        if any(row.positives is not None for row in rows):
+            return ["No site has test patients of both classes, so there is no within-site AUROC."]
+        return ["There is no result: no figure on test patients was released."]
+    level, used = f"{confidence(summary)} ", {f: _contributing(rows, f) for f in families}
+    tested = [row for row in rows if row.site in used["global"]]
+    sites = "one site" if len(tested) == 1 else f"{len(tested)} sites"
+    sentences = [
+        f"Compared within each hospital, the global model has an AUROC of "
+        f"{_with_interval(result.within, result.within_ci, level)} on the test patients of "
+        f"{sites} ({sum(row.positives or 0 for row in tested)} with the outcome, "
+        f"{sum(row.negatives or 0 for row in tested)} without).",
+        f"Beside it stand {_beside('local', families, overall['local'], unmapped)}, and "
+        f"{_beside('base', families, overall['base'], unmapped)}.",
+        _compared(summary, overall),
+    ]
+    if odd := [f for f in families if used[f] and used[f] != used["global"]]:
+        parts = (f"the {FAMILIES[f]} figure on {listed(used[f])}" for f in [*odd, "global"])
+        sentences.append(f"The figures rest on different sites: {listed([*parts])}.")
+    counted = [row for row in tested if row.positives is not None and row.negatives is not None]
+    if counted:
+        smallest = min(counted, key=lambda r: (_rarer(r), (r.positives or 0) + (r.negatives or 0)))
+        sentences.append(
+            f"The smallest test set is that of {smallest.site}: {smallest.positives} patients "
+            f"with the outcome and {smallest.negatives} without."
+        )
+    return sentences
+
+
+def _beside(family: Family, families: list[Family], overall: Overall | None, unmapped: bool) -> str:
+    """A family set beside the global model, in words."""
+    if family not in families:
+        return "no local-only models, which were not part of this experiment"
+    who = {"local": "the local-only models, each at its own hospital,", "base": "the base model"}
+    if overall is not None and overall.within is not None and known(overall.within):
+        return f"{who[family]} with {_with_interval(overall.within, overall.within_ci, '')}"
+    reason = " (its weights have no output for this outcome)"
+    return f"{who[family]} without a figure{reason if family == 'base' and unmapped else ''}"
+
+
+def _held_out(row: SiteRow) -> str | None:
+    """What the global model does at a site that had no part in it."""
+    cell = row.cells.get("global")
+    if cell is None or cell.auroc is None:
+        return None
+    figure = _with_interval(cell.auroc, cell.ci, "")
+    return f"At {row.site}, which took no part in training or choices, it has {figure}."
+
+
+def _compared(summary: Summary, overall: dict[Family, Overall | None]) -> str:
+    """The paired differences over all sites in words; without any, whether intervals overlap."""
+    outcome = next((o.outcome for o in overall.values() if o), None)
+    paired = [
+        c for c in summary.comparisons
+        if c.site is None and c.outcome == outcome and known(c.difference)
+    ]  # fmt: skip
+    if not paired:
+        return _overlaps(overall)
+    names = {str(family): name for family, name in FAMILIES.items()}
+    parts = []
+    for c in paired:
+        value = c.difference or 0.0
+        text = f"{value:+.3f}".replace("-", "−")
+        interval = f" ({_signed(c.ci)})" if c.ci else ""
+        together = f" for all {c.tests} such tests together" if c.tests > 1 else ""
+        p = f", p = {c.p_holm:.2g}{together}," if c.p_holm else ""
+        kind = "models" if c.other == "local" else "model"
+        parts.append(f"{text}{interval}{p} against the {names.get(c.other, c.other)} {kind}")
+    return f"Paired on the same patients, its AUROC differs by {'; by '.join(parts)}."
+
+
+def _signed(interval: Interval) -> str:
+    return " to ".join(f"{end:+.3f}".replace("-", "−") for end in interval)
+
+
+def _overlaps(overall: dict[Family, Overall | None]) -> str:
+    own = overall["global"]
+    words: list[str] = []
+    for family in ("local", "base"):
+        other = overall[family]
+        if own and own.within_ci and other and other.within_ci:
+            first, second = sorted([own.within_ci, other.within_ci])
+            does = "do not overlap" if first[1] < second[0] else "overlap"
+            which = "those" if words else "The intervals"
+            words.append(f"{which} of the global and {FAMILIES[family]} models {does}")
+    return "; ".join([*words, "no paired test was made."]) if words else "No paired test was made."
+
+
+def _with_interval(value: float, interval: Interval | None, level: str) -> str:
+    if interval is None:
+        return f"{value:.3f}"
+    return f"{value:.3f} ({level}{interval[0]:.3f}–{interval[1]:.3f})"
+
+
+def _contributing(rows: list[SiteRow], family: Family) -> list[str]:
+    return [row.site for row in rows if _figure(row.cells.get(family))]
+
+
+def _rarer(row: SiteRow) -> float:
+    if row.positives is None or row.negatives is None:
+        return float("inf")
+    return min(row.positives, row.negatives)
+
+
+def _exploratory(rows: list[SiteRow]) -> str | None:
+    one = [row.site for row in rows if _rarer(row) == 0]
+    few = [row.site for row in rows if 0 < _rarer(row) < FEW]
+    silent = [row.site for row in rows if why_empty(row.cells.get("global")) == "below minimum"]
+    parts = [
+        f"{names} {what}"
+        for names, what in (
+            (listed(few), f"tested fewer than {FEW} patients of a class"),
+            (listed(one), "tested patients of one class only"),
+            (listed(silent), "withheld all figures, having too few patients of a class"),
+        )
+        if names
+    ]
+    return f"{'; '.join(parts)}." if parts else None

@@ -1,0 +1,235 @@
+"""`report.html`: one self-contained page, drawn from `summary.json` alone.
+
+The page asks nothing of the network and runs no script; it is a view of the summary and holds no
+figure that the summary does not.
+"""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from math import exp
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from fedrad.server.results.summary import Interval, Summary, read_summary
+
+from . import charts, checklists, drawing
+from .courses import courses, participation
+from .findings import FAMILIES, confidence, figure, findings, known, listed, why_empty
+from .panels import panel
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def render(summary: Summary) -> str:
+    """The report as HTML. The same summary gives the same text."""
+    found = findings(summary)
+    text = environment().get_template("report.html.j2").render(
+        summary=summary,
+        experiment=summary.experiment,
+        name=str(summary.experiment.get("name") or "Unnamed experiment"),
+        findings=found,
+        forests=[
+            charts.forest(f, f"forest-{i}") if f.has_figures else "" for i, f in enumerate(found)
+        ],
+        panels=[panel(summary, f, str(i)) for i, f in enumerate(found)],
+        checklists={"TRIPOD+AI": checklists.TRIPOD_AI, "CLAIM": checklists.CLAIM},
+        team=checklists.TEAM,
+        courses=courses(summary, generator=bool(_generator(summary))),
+        interval_name=confidence(summary),
+        families=FAMILIES,
+        generator=_generator(summary),
+        phantom=_is_phantom(summary),
+        one_site=len(summary.sites) == 1,
+        versions=_versions(summary),
+        family_swatch=drawing.family_swatch,
+        site_swatch=drawing.site_swatch,
+        why_empty=why_empty,
+        participation=participation,
+        elapsed=_elapsed(summary),
+    )  # fmt: skip
+    return "\n".join(line.rstrip() for line in text.splitlines() if line.strip()) + "\n"
+
+
+def render_markdown(summary: Summary) -> str:
+    """The answer and the matrix of each outcome as Markdown."""
+    text = environment(escape=False).get_template("report.md.j2").render(
+        summary=summary,
+        name=str(summary.experiment.get("name") or "Unnamed experiment"),
+        findings=findings(summary),
+        generator=_generator(summary),
+        interval_name=confidence(summary),
+        families=FAMILIES,
+        why_empty=why_empty,
+    )  # fmt: skip
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def _generator(summary: Summary) -> str:
+    """What stands in the place of figures where a generator was trained; "" elsewhere."""
+    if summary.experiment.get("task") != "progression":
+        return ""
+    return (
+        "This experiment trained a generator of images, for simulated progressions at the sites. "
+        "It is scored on no patient, so there are no figures of a classifier; the denoising loss "
+        "on validation patients, by round, says whether it learns. Whether it gives back training "
+        "images, each site measured for itself."
+    )
+
+
+def write_report(folder: Path) -> Path:
+    """Draw `report.html`, and `report.md`, beside the `summary.json` of an experiment's folder.
+
+    Returns the page. Raises what `read_summary` raises. A file appears whole or not at all.
+    """
+    summary = read_summary(folder)
+    for name, text in (("report.md", render_markdown(summary)), ("report.html", render(summary))):
+        temporary = folder / "report.partial"
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(folder / name)
+    return folder / "report.html"
+
+
+def environment(*, escape: bool = True) -> Environment:
+    """Jinja2 with our filters. In HTML everything is escaped but the plots, which escape
+    themselves; in Markdown names and words are, by the filter `md`."""
+    env = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=escape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    env.filters.update(
+        figure=figure, interval=interval, percent=percent, percents=percents, seconds=seconds,
+        size=size, signed=signed, pvalue=pvalue, setting=setting, listed=listed, sigmoid=sigmoid,
+        of=of, moment=moment, unbroken=unbroken, md=markdown,
+    )  # fmt: skip
+    env.tests["known"] = known
+    return env
+
+
+def signed(value: float | None) -> str:
+    """A difference with its sign, three decimals."""
+    if value is None or not known(value):
+        return "–"
+    return f"{value:+.3f}".replace("-", "−")
+
+
+def pvalue(value: float) -> str:
+    """A p value: two significant digits, "<0.001" below that."""
+    return "<0.001" if value < 0.001 else f"{value:.2g}"
+
+
+def interval(value: Interval | None) -> str:
+    """An interval, "0.744–0.866"; nothing where there is none."""
+    return f"{figure(value[0])}–{figure(value[1])}" if value else ""
+
+
+def percent(value: float | None) -> str:
+    """A share as a percentage."""
+    return f"{100 * value:.1f}\N{NO-BREAK SPACE}%" if value is not None and known(value) else "–"
+
+
+def percents(value: Interval) -> str:
+    """An interval of shares, "59.0–71.8 %"."""
+    return f"{100 * value[0]:.1f}–{100 * value[1]:.1f}\N{NO-BREAK SPACE}%"
+
+
+def of(share: float, total: int | None) -> str:
+    """The counts behind a share, "16 of 20"."""
+    return f"{round(share * total)} of {total}" if total else ""
+
+
+def sigmoid(logit: float) -> float:
+    """Logit to (0, 1)."""
+    return 1 / (1 + exp(-max(-30.0, min(30.0, logit))))
+
+
+def seconds(value: float | None) -> str:
+    """A duration: "3.2 s", "4 min 10 s", "2 h 05 min"."""
+    if value is None or not known(value):
+        return "–"
+    if value < 60:
+        return f"{value:.1f} s"
+    whole = round(value)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def size(value: int | None) -> str:
+    """Bytes in decimal units."""
+    if value is None:
+        return "–"
+    amount = float(value)
+    for unit in ("B", "kB", "MB"):
+        if amount < 1000:
+            return f"{amount:.0f} B" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} GB"
+
+
+def setting(value: Any) -> str:
+    """One setting in words."""
+    if value is None:
+        return "not set"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(setting, value)) or "none"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def moment(value: str) -> str:
+    """An ISO time as "2026-05-04 10:12 UTC"; anything else as it is."""
+    try:
+        return f"{datetime.fromisoformat(value).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    except ValueError:
+        return value
+
+
+def markdown(text: object) -> str:
+    """Words that Markdown takes for words, on one line."""
+    return re.sub(r"([\\`*_{}\[\]<>|#])", r"\\\1", " ".join(str(text).split()))
+
+
+def unbroken(text: str) -> Markup:
+    """Text, escaped, whose intervals and percentages no line break divides."""
+    return Markup(
+        re.sub(r"[\d.]+(?:–[\d.]+| %)", r'<span class="nb">\g<0></span>', str(escape(text)))
+    )
+
+
+def _is_phantom(summary: Summary) -> bool:
+    """Whether the experiment says of itself that its data are synthetic."""
+    texts: Sequence[object] = (
+        summary.provenance.base_description,
+        summary.experiment.get("name"),
+    )
+    return any(word in str(t).lower() for t in texts for word in ("phantom", "synthetic"))
+
+
+def _versions(summary: Summary) -> str | None:
+    """Which sites ran another fedrad or PyTorch than the coordinator."""
+    own = summary.provenance
+    other = [
+        f"{site} (fedrad {e.fedrad}, PyTorch {e.torch})"
+        for site, e in summary.site_entries.items()
+        if (e.fedrad, e.torch) != (own.fedrad, own.torch)
+    ]
+    return listed(other) if other else None
+
+
+def _elapsed(summary: Summary) -> str | None:
+    """Time from start to finish, where both are times."""
+    try:
+        start, end = (datetime.fromisoformat(t) for t in (
+            summary.provenance.started, summary.provenance.finished,
+        ))  # fmt: skip
+        return seconds((end - start).total_seconds())
+    except (ValueError, TypeError):
+        return None

@@ -1,0 +1,1 @@
+"""From the figures that sites released to `summary.json`."""

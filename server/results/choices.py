@@ -1,0 +1,69 @@
+"""All that validation patients decide about the use of models."""
+
+from collections.abc import Mapping, Sequence
+
+from pydantic import BaseModel
+
+from fedrad.exchange.figures import Line, ModelName, Operating, Release
+from fedrad.exchange.histogram import CELLS, Histogram, cut_off
+from fedrad.models.calibration import Calibration
+from fedrad.stats.calibration import calibrate
+from fedrad.stats.decisions import best_threshold
+
+DEFAULT_THRESHOLD = CELLS // 2
+"""A logit of 0: where balanced training puts the border between the classes."""
+
+
+class Choices(BaseModel):
+    """Thresholds (edges of the grid) and calibrations: model -> outcome; None where no site could
+    release validation patients of both classes."""
+
+    thresholds: dict[ModelName, dict[str, int | None]] = {}
+    calibration: dict[ModelName, dict[str, Calibration | None]] = {}
+
+    @property
+    def operating(self) -> dict[ModelName, dict[str, Operating]]:
+        """How each shared model is used on each outcome."""
+        return {
+            model: {
+                outcome: Operating(
+                    threshold=DEFAULT_THRESHOLD if threshold is None else threshold,
+                    calibration=_line(self.calibration[model][outcome]),
+                )
+                for outcome, threshold in of_model.items()
+            }
+            for model, of_model in self.thresholds.items()
+        }
+
+    @property
+    def by_default(self) -> dict[ModelName, list[str]]:
+        """Model -> outcomes for which no threshold could be chosen."""
+        return {
+            model: [outcome for outcome, chosen in of_model.items() if chosen is None]
+            for model, of_model in self.thresholds.items()
+        }
+
+
+def choose(
+    releases: Mapping[str, Release], models: Sequence[ModelName], outcomes: Sequence[str]
+) -> Choices:
+    """Threshold and calibration of each model and outcome from the validation histograms of all
+    sites. `releases`: site -> what it released on validation patients."""
+    found = Choices()
+    for model in models:
+        for outcome in outcomes:
+            histograms: list[Histogram] = [
+                cut_off(s.histogram)
+                for release in releases.values()
+                for s in release.scores
+                if (s.model, s.outcome) == (model, outcome) and s.histogram
+            ]
+            found.thresholds.setdefault(model, {})[outcome] = best_threshold(histograms)
+            found.calibration.setdefault(model, {})[outcome] = calibrate(histograms)
+    return found
+
+
+def _line(calibration: Calibration | None) -> Line | None:
+    if calibration is None:
+        return None
+    return Line(intercept=calibration.intercept, slope=calibration.slope)

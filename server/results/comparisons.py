@@ -1,0 +1,134 @@
+"""Models compared on the same patients, and groups of patients compared under one model."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+from fedrad.exchange.experiment import Experiment, group_names
+from fedrad.exchange.figures import Subgroup
+from fedrad.stats.auroc import site_estimate, within_site
+from fedrad.stats.differences import difference, holm, weighted_difference
+
+from .overall import Tested
+from .parts import ComparisonFigures, Gap, SubgroupFigures
+
+
+def comparisons(tested: Tested, experiment: Experiment) -> list[ComparisonFigures]:
+    """Was it worth joining? The global model minus the local-only and minus the base, at each site
+    and over all sites."""
+    confidence = experiment.evaluation.confidence
+    at_sites: list[ComparisonFigures] = []
+    together: dict[tuple[str, str, str], list[tuple[float, float, float]]] = defaultdict(list)
+    counts = {key: s.positives * s.negatives for key, s in tested.scores().items()}
+    for site, release in sorted(tested.releases.items()):
+        for c in release.comparisons:
+            found = ComparisonFigures(
+                model=c.model, other=c.other, outcome=c.outcome, site=site, missing=c.missing
+            )
+            if c.difference is not None and c.variance is not None:
+                d = difference(c.difference, c.variance, confidence)
+                found = found.model_copy(update={"difference": d.value, "ci": d.interval, "p": d.p})
+                weight = counts.get((c.model, site, c.outcome), 0)
+                family = (c.model, c.other.partition(":")[0], c.outcome)
+                together[family].append((c.difference, c.variance, weight))
+            at_sites.append(found)
+    over_all = []
+    for (model, other, outcome), parts in together.items():
+        values, variances, weights = zip(*parts, strict=True)
+        if (w := weighted_difference(values, variances, weights, confidence)) is not None:
+            over_all.append(
+                ComparisonFigures(
+                    model=model, other=other, outcome=outcome, difference=w.value, ci=w.interval,
+                    p=w.p,
+                )
+            )  # fmt: skip
+    return [*_with_holm(over_all), *_with_holm(at_sites)]
+
+
+def _with_holm(family: list[ComparisonFigures]) -> list[ComparisonFigures]:
+    adjusted = holm([c.p for c in family])
+    tests = sum(p is not None for p in adjusted)
+    return [
+        c.model_copy(update={"p_holm": p, "tests": tests})
+        for c, p in zip(family, adjusted, strict=True)
+    ]
+
+
+def subgroups(tested: Tested, experiment: Experiment) -> tuple[list[SubgroupFigures], list[Gap]]:
+    """The global model in the groups that the experiment names, and the largest gap per column."""
+    confidence = experiment.evaluation.confidence
+    figures: list[SubgroupFigures] = []
+    gaps: list[Gap] = []
+    for column, named in experiment.evaluation.subgroups.items():
+        names = group_names(named)
+        for outcome in experiment.outcomes:
+            told: list[dict[str, Subgroup]] = [{} for _ in names]
+            for site, release in sorted(tested.releases.items()):
+                for s in release.subgroups:
+                    if (s.column, s.outcome) != (column, outcome) or s.group >= len(names):
+                        continue
+                    figures.append(_subgroup(s, names[s.group], site, confidence))
+                    if s.auroc is not None:
+                        told[s.group][site] = s
+            for name, of_sites in zip(names, told, strict=True):
+                if (w := within_site(list(of_sites.values()), confidence)) is not None:
+                    figures.append(
+                        SubgroupFigures(
+                            outcome=outcome, column=column, group=name, auroc=w.value,
+                            ci=w.interval,
+                            positives=sum(s.positives for s in of_sites.values()),
+                            negatives=sum(s.negatives for s in of_sites.values()),
+                        )
+                    )  # fmt: skip
+            if (gap := _largest_gap(outcome, column, names, told, confidence)) is not None:
+                gaps.append(gap)
+    return figures, gaps
+
+
+def _subgroup(s: Subgroup, name: str, site: str, confidence: float) -> SubgroupFigures:
+    estimate = site_estimate(s, confidence)
+    return SubgroupFigures(
+        outcome=s.outcome,
+        column=s.column,
+        group=name,
+        site=site,
+        auroc=estimate.value if estimate else None,
+        ci=estimate.interval if estimate else None,
+        positives=s.positives if estimate else None,
+        negatives=s.negatives if estimate else None,
+        missing=s.missing,
+    )
+
+
+def _largest_gap(
+    outcome: str,
+    column: str,
+    names: Sequence[str],
+    told: Sequence[Mapping[str, Subgroup]],
+    confidence: float,
+) -> Gap | None:
+    """Two groups are compared at sites that tell of both, weighted by 1/(1/pairs + 1/pairs)."""
+    tests = list(combinations(range(len(names)), 2))
+    strict = 1 - (1 - confidence) / max(1, len(tests))
+    found: list[Gap] = []
+    for a, b in tests:
+        both = [(told[a][s], told[b][s]) for s in told[a] if s in told[b]]
+        if not both:
+            continue
+        weights = [
+            1 / (1 / (x.positives * x.negatives) + 1 / (y.positives * y.negatives)) for x, y in both
+        ]
+        d = weighted_difference(
+            [(x.auroc or 0) - (y.auroc or 0) for x, y in both],
+            [(x.variance or 0) + (y.variance or 0) for x, y in both], weights, strict,
+        )  # fmt: skip
+        if d is None:
+            continue
+        high, low, ci = (a, b, d.interval) if d.value >= 0 else (
+            b, a, d.interval and (-d.interval[1], -d.interval[0])
+        )  # fmt: skip
+        found.append(
+            Gap(outcome=outcome, column=column, highest=names[high], lowest=names[low],
+                gap=abs(d.value), ci=ci)
+        )  # fmt: skip
+    return max(found, key=lambda g: g.gap) if found else None

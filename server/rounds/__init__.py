@@ -1,0 +1,1 @@
+"""Training rounds: broadcast, checked updates on disk, aggregation, checkpoint."""

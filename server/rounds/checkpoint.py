@@ -1,0 +1,143 @@
+"""Where an experiment stands, on disk: one file of tensors, one of everything else.
+
+`progress.json` names its file of tensors and is replaced in one step, so that what is found after
+a crash is always of one piece.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel
+from safetensors.torch import load_file, save_file
+
+from fedrad.exchange.figures import Missing, Release
+from fedrad.exchange.messages import Readiness
+from fedrad.server.results.choices import Choices
+from fedrad.server.results.summary import Best, Ensemble, Round
+
+from .global_model import GlobalModel
+
+_KINDS = ("network", "sent", "moments")
+
+
+class Progress(BaseModel):
+    """What has been done and found. The summary is written from it however the run ends."""
+
+    experiment: str
+    """Identity of the experiment."""
+    started: str
+    status: str = "failed"
+    why: str | None = "an unexpected error; see the log"
+    rounds: list[Round] = []
+    sites: dict[str, Readiness] = {}
+    current: list[str] = []
+    """Sites that hold the model of the last broadcast."""
+    baselines: list[str] = []
+    """Sites whose local-only model is settled."""
+    untrained: dict[str, Missing] = {}
+    """Sites without a local-only model, with the reason."""
+    ensemble: Ensemble | None = None
+    best: Best | None = None
+    validation: dict[str, Release] = {}
+    """Site -> what it released on validation patients; what is chosen follows from it."""
+    choices: Choices | None = None
+    """None before they were made."""
+    tested: dict[str, Release] = {}
+    """Site -> what it released on test patients."""
+    missing: dict[str, Missing] = {}
+    tensors: str | None = None
+    """File of the tensors that belong to this."""
+
+
+class Checkpoint:
+    """The checkpoint of one experiment, in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._file = folder / "progress.json"
+        self.stop_file = folder / "stop"
+        """Exists where somebody asked for the run to stop."""
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep others off while this run lasts. Raises BlockingIOError where one is at work."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.stop_file.unlink(missing_ok=True)
+            yield
+
+    def is_held(self) -> bool:
+        """Whether a run is at work."""
+        try:
+            with (self.folder / "lock").open("r") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
+    def load(self) -> Progress | None:
+        """Where the experiment stood; None before its first checkpoint."""
+        if not self._file.is_file():
+            return None
+        return Progress.model_validate_json(self._file.read_text(encoding="utf-8"))
+
+    def restore(self, progress: Progress, model: GlobalModel) -> None:
+        """Put the tensors that belong to a progress into the model."""
+        if progress.tensors is None:
+            return
+        tensors = load_file(self.folder / progress.tensors)
+        network, sent, moments = (
+            {n.removeprefix(f"{kind}:"): t for n, t in tensors.items() if n.startswith(f"{kind}:")}
+            for kind in _KINDS
+        )
+        model.network.load_state_dict(network)
+        model.sent = {name: value.numpy() for name, value in sent.items()}
+        model.moments = {name: value.numpy() for name, value in moments.items()}
+
+    def save(self, progress: Progress, model: GlobalModel | None = None) -> None:
+        """Write where the experiment stands; with a model, its tensors too. Raises OSError, and
+        then the checkpoint is as it was."""
+        if model is not None:
+            kinds = (
+                dict(model.network.state_dict()),
+                {name: torch.from_numpy(value) for name, value in model.sent.items()},
+                {name: torch.from_numpy(value) for name, value in model.moments.items()},
+            )
+            tensors = {
+                f"{kind}:{name}": value.contiguous().clone()
+                for kind, held in zip(_KINDS, kinds, strict=True)
+                for name, value in held.items()
+            }
+            file = self.folder / f"round-{len(progress.rounds):05}.safetensors"
+            partial = file.with_suffix(".partial")
+            try:
+                save_file(tensors, partial)
+                _sync(partial)
+                partial.replace(file)
+            except Exception:
+                partial.unlink(missing_ok=True)
+                raise
+            progress.tensors = file.name
+        partial = self._file.with_suffix(".partial")
+        try:
+            partial.write_text(progress.model_dump_json(indent=1), encoding="utf-8")
+            _sync(partial)
+            partial.replace(self._file)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
+        for old in self.folder.glob("round-*.safetensors"):
+            if old.name != progress.tensors:
+                old.unlink()
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())

@@ -1,0 +1,185 @@
+"""What a site says no to, whatever it is asked."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from random_federations import OPERATING, SiteScores, federation, figures, release
+
+from fedrad.client.figures.disclosure import Disclosure
+from fedrad.client.figures.evaluation import group_of
+from fedrad.client.participant.kept_scores import ReleasedFigures, ScoredUnits, digest_of
+from fedrad.client.problems import SiteProblem
+from fedrad.exchange.figures import Release
+from fedrad.exchange.histogram import CELLS, cells_of, count
+from fedrad.exchange.messages import ReleaseRequest
+from fedrad.stats.exact import Units
+
+RULE = Disclosure(minimum_units=10, minimum_bin=3)
+
+
+def site(positives: int, negatives: int, seed: int = 0) -> SiteScores:
+    labels = np.repeat([1, 0], [positives, negatives]).astype(np.float32)
+    return SiteScores(np.random.default_rng(seed).normal(labels, 1), labels)
+
+
+@given(st.integers(0, 2**31), st.integers(1, 6))
+@settings(max_examples=50, deadline=None)
+def test_nothing_that_is_released_tells_of_fewer_patients_than_the_rule(seed, minimum_bin):
+    rule = Disclosure(minimum_units=10, minimum_bin=minimum_bin)
+    for name, own in federation(seed, 4, largest=200).items():
+        sent = release(name, own, rule).scores[0]
+        few = min(n for n in (own.labels.sum(), (1 - own.labels).sum()) if n) < 10
+        assert (sent.missing == "below minimum") == few
+        if few:
+            assert (
+                sent.model_dump(exclude={"model", "outcome", "missing"}, exclude_defaults=True)
+                == {}
+            )
+            continue
+        h = sent.histogram
+        assert h is not None
+        bins = [p + n for p, n in zip(h.positives, h.negatives, strict=True)]
+        assert all(n == 0 or n >= minimum_bin for n in bins)
+        assert sent.probabilities is not None
+        start = 0
+        for b in sent.probabilities.curve:  # a union of the histogram's bins, of ten patients
+            end = h.edges.index(b.end)
+            assert sum(bins[start:end]) >= 10
+            start = end
+
+
+@given(st.lists(st.floats(-40, 40), min_size=3, max_size=60), st.integers(1, 5), st.data())
+@settings(max_examples=100, deadline=None)
+def test_an_edge_that_is_wished_for_is_met_only_where_both_sides_hold_enough(z, minimum, data):
+    wish = data.draw(st.integers(0, CELLS))
+    labels = np.arange(len(z)) % 2
+    h = count(z, labels, minimum_bin=minimum, at=[wish])
+    below = int((cells_of(z) < wish).sum())
+    sides = (below, len(z) - below)
+    if all(n == 0 or n >= minimum for n in sides):
+        assert wish in h.edges
+    if len(z) >= minimum:
+        assert all(
+            n == 0 or n >= minimum
+            for n in (p + q for p, q in zip(h.positives, h.negatives, strict=True))
+        )
+    assert h.total_positives + h.total_negatives == len(z)
+
+
+def test_a_threshold_with_few_patients_on_one_side_is_withheld_and_the_reason_said():
+    labels = np.repeat([1, 0], [20, 20]).astype(np.float32)
+    logits = np.linspace(-4, -1, 40)
+    logits[:2] = 3.0  # two patients above the threshold
+    cells, whole = figures({"a": SiteScores(logits, labels)}, RULE)
+    assert cells["a"].sensitivity is None
+    assert cells["a"].withheld["sensitivity"] == "below minimum"
+    assert (whole.sensitivity, whole.threshold_sites) == (None, [])
+    logits[:3] = 3.0
+    cells, _ = figures({"a": SiteScores(logits, labels)}, RULE)
+    assert cells["a"].sensitivity == 3 / 20
+
+
+# Subgroups
+
+
+@given(
+    st.lists(st.tuples(st.integers(-1, 3), st.booleans()), max_size=120), st.integers(1, 8)
+)  # fmt: skip
+@settings(max_examples=200, deadline=None)
+def test_groups_that_are_told_and_what_is_left_of_the_whole_hold_enough(units, minimum):
+    groups = np.array([g for g, _ in units], dtype=np.int64)
+    labels = np.array([y for _, y in units], dtype=np.float32)
+    told = Disclosure(minimum, 1).groups(Units(labels), groups, 4)
+    for group in told:
+        for value in (0, 1):
+            assert ((groups == group) & (labels == value)).sum() >= minimum
+    rest = ~np.isin(groups, list(told))
+    if told and rest.any():
+        assert min((rest & (labels == value)).sum() for value in (0, 1)) >= minimum
+
+
+def test_one_small_group_takes_another_with_it():
+    groups = np.repeat([0, 1, 2], [60, 40, 6])
+    labels = np.tile([0.0, 1.0], 53).astype(np.float32)
+    assert RULE.groups(Units(labels), groups, 3) == {0}, "else 6 = all - 60 - 40"
+    assert RULE.groups(Units(labels), np.repeat([0, 1, -1], [60, 40, 6]), 2) == {0}
+    assert RULE.groups(Units(labels[:100]), groups[:100], 3) == {0, 1}
+
+
+def test_a_value_is_in_the_group_that_names_it_or_in_none():
+    assert group_of(["F", "m ", "", "d"], ("F", "M")).tolist() == [0, 1, -1, -1]
+    assert group_of(["0.5", "1", "17,9", "18", "", "old", "nan"], (1.0, 18.0)).tolist() == [
+        0, 1, 1, 2, -1, -1, -1
+    ]  # fmt: skip
+
+
+# Once
+
+
+def asked(*models: str) -> ReleaseRequest:
+    return ReleaseRequest(part="test", models=list(models))
+
+
+def test_a_site_releases_once_and_repeats_what_it_said(tmp_path: Path):
+    released, logits = ReleasedFigures(tmp_path), {"global": np.arange(6.0).reshape(3, 2)}
+    digest = digest_of(asked("global"), [logits])
+    assert released.earlier("test", digest) is None
+    said = Release(part="test", scores=release("a", site(20, 20), RULE).scores)
+    released.record(digest, said)
+    assert released.earlier("test", digest) == said
+    assert released.earlier("validation", digest) is None
+    for other in (
+        digest_of(asked("global", "base"), [logits]),
+        digest_of(asked("global"), [{"global": logits["global"] + 1e-9}]),
+    ):
+        with pytest.raises(SiteProblem) as problem:
+            released.earlier("test", other)
+        assert problem.value.reason == "released"
+
+
+def test_scores_that_are_kept_belong_to_the_units_they_were_made_of(tmp_path: Path):
+    scored = ScoredUnits(tmp_path)
+    scored.save("test", "local:a", ["p", "q"], np.zeros((2, 1)))
+    assert scored.read("test", "local:a", ["p", "q"]) is not None
+    assert scored.read("validation", "local:a", ["p", "q"]) is None
+    with pytest.raises(SiteProblem, match="other test units"):
+        scored.read("test", "local:a", ["p", "r"])
+
+
+# Noise
+
+
+def test_with_noise_nothing_exact_is_released_and_its_cost_adds_up():
+    noisy = Disclosure(minimum_units=10, minimum_bin=3, epsilon=0.5)
+    own = site(40, 60)
+    sent = release("a", own, noisy)
+    assert sent.epsilon == 0.5
+    assert (sent.comparisons, sent.subgroups) == ([], [])
+    scores = sent.scores[0]
+    exact = {"model", "outcome", "positives", "negatives", "histogram", "epsilon"}
+    assert set(scores.model_dump(exclude_defaults=True)) == exact
+    h = scores.histogram
+    assert h is not None
+    assert np.diff(h.edges).tolist() == [8] * 16, "where bins end tells nothing of the scores"
+    assert noisy.monitoring(own.logits, Units(own.labels)).missing == "declined"
+    several = SiteScores(own.logits, own.labels, np.arange(100) // 2)
+    assert release("a", several, noisy).scores[0].missing == "declined", "two units, twice the cost"
+
+
+def test_the_noise_is_discrete_laplace():
+    epsilon = 0.7
+    rule = Disclosure(minimum_units=1, minimum_bin=1, epsilon=epsilon)
+    empty = Units(np.zeros(0, np.float32))
+    draws = [rule.noisy_histogram(np.zeros(0), empty).positives for _ in range(600)]
+    drawn = np.array(draws).ravel()
+    q = np.exp(-epsilon)
+    for k in (-2, -1, 0, 1, 2, 3):
+        expected = (1 - q) / (1 + q) * q ** abs(k)
+        assert (drawn == k).mean() == pytest.approx(expected, abs=0.015)
+
+
+def test_the_operating_point_of_these_tests_is_a_real_edge():
+    assert 0 < OPERATING.threshold < CELLS

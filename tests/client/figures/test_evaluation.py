@@ -1,0 +1,283 @@
+"""Models compared at the sites, groups of patients, and choices that no test patient touches."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from random_federations import SiteScores, federation
+from safetensors.torch import load_file
+from sklearn.metrics import roc_auc_score
+from support.hospital import EXPERIMENT, run, with_, write_cohort, write_site
+
+from fedrad.client.figures.disclosure import Disclosure
+from fedrad.client.figures.evaluation import Evaluation, Scored
+from fedrad.client.participant.participant import Participant
+from fedrad.client.participant.scoring import Scoring
+from fedrad.client.policy.ledger import Ledger
+from fedrad.client.settings import open_site
+from fedrad.exchange.experiment import Experiment, ExperimentError, group_names, parse_experiment
+from fedrad.exchange.messages import ReleaseRequest, ScoreRequest
+from fedrad.exchange.update import pack
+from fedrad.models.network import stage_tensors
+from fedrad.server.results.summary import read_summary
+from fedrad.stats.exact import Units, deviations, variance
+
+# Two models on the same patients
+
+
+def test_the_paired_variance_is_delongs_by_brute_force():
+    rng = np.random.default_rng(1)
+    labels = np.repeat([1, 0], [25, 40]).astype(np.float32)
+    shared = rng.normal(size=65) + labels
+    one, two = shared + rng.normal(size=65) * 0.5, shared + rng.normal(size=65)
+
+    def placements(z):
+        kernel = (z[labels == 1][:, None] > z[labels == 0]).astype(float)
+        return kernel.mean(1), kernel.mean(0)
+
+    (p1, n1), (p2, n2) = placements(one), placements(two)
+    expected = (p1 - p2).var(ddof=1) / 25 + (n1 - n2).var(ddof=1) / 40
+    units = Units(labels)
+    found = variance(deviations(one, units) - deviations(two, units), units)
+    assert found == pytest.approx(expected)
+    unpaired = variance(deviations(one, units), units) + variance(deviations(two, units), units)
+    assert found < unpaired, "both models see the same patients"
+
+
+def test_a_site_sends_the_difference_of_its_models_and_nothing_of_single_patients():
+    rng = np.random.default_rng(2)
+    labels = np.repeat([1, 0], [20, 30]).astype(np.float32)
+    logits = {m: rng.normal(size=(50, 1)) + labels[:, None] for m in ("global", "local:a", "base")}
+    logits["base"][:] = np.nan  # the base has no output for this outcome
+    plan = Experiment(name="x", outcomes=["y"])
+    units, rule = Scored(labels[:, None], None, logits), Disclosure(10, 3)
+    sent = Evaluation(plan, rule, "local:a").comparisons(units, ["base", "local:a", "global"])
+    assert [(c.other, c.missing) for c in sent] == [("local:a", None), ("base", "not run")]
+    own, alone = (roc_auc_score(labels, logits[m][:, 0]) for m in ("global", "local:a"))
+    assert sent[0].difference == pytest.approx(own - alone)
+    few = Scored(labels[12:, None], None, {m: z[12:] for m, z in logits.items()})
+    sent = Evaluation(plan, rule, "local:a").comparisons(few, ["local:a", "global"])
+    assert (sent[0].missing, sent[0].difference) == ("below minimum", None)
+
+
+def test_was_it_worth_joining(experiment_file, sites, tmp_path):
+    summary = run(EXPERIMENT, sites, tmp_path / "x")
+    at = {(c.site, c.other.partition(":")[0]): c for c in summary.comparisons}
+    cells = {(c.model, c.site): c for c in summary.cells}
+    for name in "ab":
+        both = cells[("global", name)].auroc - cells[(f"local:{name}", name)].auroc
+        assert at[(name, "local")].difference == pytest.approx(both)
+        assert at[(name, "base")].missing == "not run"
+    pairs = {n: cells[("global", n)].positives * cells[("global", n)].negatives for n in "ab"}
+    mean = sum(pairs[n] * at[(n, "local")].difference for n in "ab") / sum(pairs.values())
+    assert at[(None, "local")].difference == pytest.approx(mean)
+    assert (at[(None, "local")].tests, at[("a", "local")].tests) == (1, 2)
+    assert at[("one", "local")].missing in ("one class", "not run")
+    assert at[("a", "local")].p_holm >= at[("a", "local")].p
+
+
+# Local-only models at other sites
+
+
+def allow(folder: Path, *what: str) -> None:
+    with (folder / "site.toml").open("a") as file:
+        file.writelines(f"{name} = true\n" for name in what)
+
+
+def test_local_models_travel_where_both_sites_agree_and_nowhere_else(sites, tmp_path):
+    sites["c"] = write_site(tmp_path / "sites" / "c", 30, seed=5)
+    allow(sites["a"], "share_local_model")
+    allow(sites["b"], "test_other_models")
+    summary = run(with_(EXPERIMENT, travel="true"), sites, tmp_path / "x")
+    cells = {(c.model, c.site): c for c in summary.cells}
+    assert cells[("local:a", "b")].auroc is not None, "a shares, b tests"
+    assert cells[("local:a", "b")].calibration_curve == [], "a guest's scores are not laid out"
+    assert cells[("local:a", "c")].missing == "declined", "c does not test"
+    assert cells[("local:b", "a")].missing == "declined", "b does not share"
+    assert cells[("local:c", "b")].missing == "declined", "c does not share"
+    assert cells[("local:one", "b")].missing == "one class", "there is no such model"
+    assert cells[("local:a", "a")].auroc is not None
+    out = tmp_path / "x" / "out"
+    sent = {s: Ledger(out / "sites" / s / "ledger.jsonl").entries() for s in sites}
+    travelled = {
+        s: e["tensor_bytes"] for s in "abc" for e in sent[s] if e["message"]["kind"] == "baseline"
+    }
+    assert travelled["a"] > 0
+    assert travelled["b"] == travelled["c"] == 0
+
+
+def test_a_traveller_scores_there_as_its_own_site_would(sites, tmp_path):
+    del sites["one"]
+    allow(sites["a"], "share_local_model")
+    allow(sites["b"], "test_other_models")
+    summary = run(with_(EXPERIMENT, travel="true"), sites, tmp_path / "x")
+    kept = tmp_path / "x" / "out" / "sites"
+    plan = parse_experiment(with_(EXPERIMENT, travel="true"))
+    host = Participant(open_site(sites["b"], state=kept / "b"), plan)
+    guest = Participant(open_site(sites["a"], state=kept / "a"), plan)
+    request = ScoreRequest(part="test", model="local")
+    assert len(host.parts["test"]) == 12, "b's patients, to be looked at with a's own file"
+    host.site = guest.site
+    host.folder = guest.folder
+    scoring = Scoring(host)
+    scoring.score(request, None)
+    logits = scoring.scored.read("test", "local:a", host.keys("test"))
+    labels = host.parts["test"].labels[:, 0]
+    cell = next(c for c in summary.cells if (c.model, c.site) == ("local:a", "b"))
+    assert cell.auroc == roc_auc_score(labels, logits[:, 0])
+
+
+def test_no_local_model_travels_unasked(sites, tmp_path):
+    for folder in sites.values():
+        allow(folder, "share_local_model", "test_other_models")
+    summary = run(EXPERIMENT, sites, tmp_path / "x")
+    assert {c.site for c in summary.cells if c.model == "local:a"} == {"a"}
+    ledger = Ledger(tmp_path / "x" / "out" / "sites" / "a" / "ledger.jsonl").entries()
+    assert all(
+        e["tensor_bytes"] == 0 for e in ledger if e["message"]["kind"] == "baseline"
+    )  # fmt: skip
+
+
+# Groups
+
+
+def test_subgroups_are_looked_at_where_counts_permit(tmp_path):
+    rng = np.random.default_rng(3)
+    sites = {n: write_site(tmp_path / n, 60, seed=i) for i, n in enumerate("ab", 1)}
+    for folder in sites.values():
+        with (folder / "cohort.csv").open() as file:
+            rows = [
+                {**row, "sex": "FM"[i % 2], "age": f"{rng.uniform(0, 3):.2f}"}
+                for i, row in enumerate(csv.DictReader(file))
+            ]
+        write_cohort(folder, rows)
+    text = with_(EXPERIMENT, subgroups='{ sex = ["F", "M"], age = [2.9] }')
+    summary = run(text, sites, tmp_path / "x")
+    found = {(s.column, s.group, s.site): s for s in summary.subgroups}
+    assert found[("sex", "F", "a")].auroc is not None
+    assert found[("sex", "M", None)].positives == sum(
+        found[("sex", "M", n)].positives for n in "ab"
+    )
+    assert {found[("age", g, "a")].missing for g in ("< 2.9", "≥ 2.9")} == {"below minimum"}
+    [gap] = summary.gaps
+    assert {gap.highest, gap.lowest} == {"F", "M"}
+    assert gap.gap >= 0
+    assert gap.ci[0] < gap.gap < gap.ci[1]
+
+
+def test_groups_have_names_for_people_and_impossible_ones_are_refused():
+    assert group_names((1.0, 18.0)) == ["< 1", "1 to < 18", "≥ 18"]
+    assert group_names(("F", "M")) == ["F", "M"]
+    for wrong in ("{ age = [18, 1] }", '{ sex = ["F", "F"] }', "{ sex = [] }"):
+        with pytest.raises(ExperimentError, match=r"evaluation\.subgroups"):
+            parse_experiment(with_(EXPERIMENT, subgroups=wrong))
+
+
+# What validation patients decide
+
+
+def divided_site(folder: Path, patients: int, seed: int, *, other_tests: bool) -> Path:
+    """A site whose table divides it; with `other_tests` its test patients are quite others."""
+    write_site(folder, patients, seed=seed)
+    with (folder / "cohort.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    rng = np.random.default_rng(seed)
+    for i, row in enumerate(rows):
+        row["split"] = ("test", "train", "validation", "train", "train")[i % 5]
+        if row["split"] == "test" and other_tests:
+            row["label"] = str(1 - int(row["label"]))
+            picture = rng.integers(0, 255, (48, 40)).astype(np.uint8)
+            Image.fromarray(picture).save(folder / row["file"])
+    write_cohort(folder, rows)
+    return folder
+
+
+def test_no_path_leads_from_a_test_patient_to_any_choice(hospitals, tmp_path):
+    """Two federations that differ in the images and outcomes of every test patient and in nothing
+    else choose the same: mixture, best round, threshold, calibration and weights, to the bit."""
+    base = hospitals.run(1)
+    more = {
+        "grid": ("minimum_units = 3", "minimum_units = 3\nensemble = [0.0, 0.4, 0.8]"),
+        "rounds": ("rounds = 1", "rounds = 3"),
+    }
+    outs = []
+    for number, other in ((2, False), (3, True)):
+        sites = {
+            name: divided_site(tmp_path / f"of-{number}" / name, 45, seed, other_tests=other)
+            for name, seed in (("c", 11), ("d", 12))
+        }
+        state = tmp_path / f"state-{number}"
+        outs.append(hospitals.run(number, base=base, sites=sites, state=state, **more))
+    one, two = (read_summary(out) for out in outs)
+    assert one.ensemble == two.ensemble
+    assert one.best == two.best
+    assert one.calibration == two.calibration
+    thresholds = [{o.model: o.threshold for o in s.overall} for s in (one, two)]
+    assert thresholds[0] == thresholds[1]
+    weights = [load_file(out / "model.safetensors") for out in outs]
+    assert all((weights[0][k] == weights[1][k]).all() for k in weights[0])
+    assert [r.sites for r in one.rounds] != [], "and so is every round's monitoring"
+    for a, b in zip(one.rounds, two.rounds, strict=True):
+        assert {s: x.auroc for s, x in a.sites.items()} == {s: x.auroc for s, x in b.sites.items()}
+    figures = [{(c.model, c.site): c.auroc for c in s.cells} for s in (one, two)]
+    assert figures[0] != figures[1], "while the figures on test patients do differ"
+
+
+class NoTestPatients(dict):
+    """Parts of a site in which reaching for the test patients is an error."""
+
+    def __getitem__(self, part):
+        assert part != "test", "a test patient was reached for"
+        return super().__getitem__(part)
+
+
+def test_all_that_is_asked_before_the_test_can_be_answered_without_test_patients(tmp_path):
+    site = Participant(
+        open_site(write_site(tmp_path / "a", 40, seed=1), state=tmp_path / "state"),
+        parse_experiment(EXPERIMENT),
+    )
+    site.ready()
+    site.parts = NoTestPatients(site.parts)
+    net, stage = site.base.network, site.schedule.last_stage
+    manifest, flat = pack(
+        {k: v.numpy() for k, v in net.state_dict().items()},
+        stage_tensors(net, stage, site.experiment.recipe),
+        round_=site.schedule.rounds, stage=stage, base_sha256=site.base.digest,
+    )  # fmt: skip
+    Scoring(site).score(ScoreRequest(part="validation", model="global", manifest=manifest), flat)
+    sent = Scoring(site).release(ReleaseRequest(part="validation", models=["global"]))
+    assert sent.scores[0].histogram is not None
+    with pytest.raises(AssertionError, match="reached for"):
+        Scoring(site).score(ScoreRequest(part="test", model="global", manifest=manifest), flat)
+
+
+def test_the_best_round_is_tested_too_where_it_is_not_the_last(sites, tmp_path):
+    fast = "3e-3, backbone = 3e-3", "0.3, backbone = 0.3"
+    text = EXPERIMENT.replace("rounds = 2", "rounds = 4").replace(*fast)
+    summary = run(text, sites, tmp_path / "x")
+    entered = [r.sites["a"].auroc["label"] for r in summary.rounds]  # the others withhold
+    assert summary.best is not None
+    if summary.best.final:
+        assert summary.best.auroc >= max(entered)
+        assert "best" not in summary.models
+    else:
+        assert summary.best.auroc == pytest.approx(max(entered))
+        assert summary.best.round == max(i for i, v in enumerate(entered) if v == max(entered))
+        assert {c.site for c in summary.cells if c.model == "best"} == set(sites)
+
+
+def test_a_second_question_about_the_same_patients_is_refused(sites, tmp_path):
+    run(EXPERIMENT, sites, tmp_path / "x")
+    kept = tmp_path / "x" / "out" / "sites" / "a"
+    site = Participant(open_site(sites["a"], state=kept), parse_experiment(EXPERIMENT))
+    said = json.loads((site.folder / "released" / "test.json").read_text().split("\n")[1])
+    assert {s["model"] for s in said["scores"]} >= {"global", "local:a"}
+    with pytest.raises(Exception, match="released for this experiment already"):
+        Scoring(site).release(ReleaseRequest(part="test", models=["global"]))
+
+
+def test_a_random_site_is_what_it_says() -> None:
+    assert isinstance(federation(1)["s00"], SiteScores)

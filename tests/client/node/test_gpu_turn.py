@@ -1,0 +1,53 @@
+"""Jobs of one machine take turns on its GPU."""
+
+import logging
+import os
+import signal
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+
+from fedrad.client.node.gpu_turn import turn
+
+CUDA = torch.device("cuda", 0)
+LOG = logging.getLogger("test")
+
+
+def job(folder: Path, seconds: float) -> int:
+    """A process that writes when it had its turn."""
+    if child := os.fork():
+        return child
+    with turn(CUDA, LOG, folder):
+        (folder / f"{os.getpid()}.began").write_text(str(time.monotonic()))
+        time.sleep(seconds)
+        (folder / f"{os.getpid()}.ended").write_text(str(time.monotonic()))
+    os._exit(0)
+
+
+def at(folder: Path, child: int, what: str) -> float:
+    return float((folder / f"{child}.{what}").read_text())
+
+
+def test_two_jobs_do_not_use_a_gpu_at_the_same_time(tmp_path):
+    children = [job(tmp_path, 0.3) for _ in range(3)]
+    for child in children:
+        os.waitpid(child, 0)
+    spans = sorted((at(tmp_path, c, "began"), at(tmp_path, c, "ended")) for c in children)
+    assert all(one[1] <= after[0] for one, after in pairwise(spans))
+
+
+def test_a_job_that_is_killed_gives_its_turn_away(tmp_path):
+    child = job(tmp_path, 60)
+    while not (tmp_path / f"{child}.began").exists():
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    with turn(CUDA, LOG, tmp_path):
+        pass
+
+
+def test_nobody_waits_for_a_cpu(tmp_path):
+    with turn(CUDA, LOG, tmp_path), turn(torch.device("cpu"), LOG, tmp_path):
+        pass

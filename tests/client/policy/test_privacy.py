@@ -1,0 +1,58 @@
+"""docs/privacy.md tells of every field that can leave a site, of every policy, and of no other."""
+
+import re
+import typing
+
+from support.paths import ROOT
+
+from fedrad.client.node.outgoing_errors import UNSAID, sentence
+from fedrad.client.policy.ledger_table import KINDS
+from fedrad.client.settings import Policy
+from fedrad.exchange import messages
+from fedrad.exchange.wire import Wire
+from fedrad.flower.bundles import REFUSALS
+
+PAGE = (ROOT / "docs" / "privacy.md").read_text()
+
+
+def parts(annotation: object) -> list[type[Wire]]:
+    if isinstance(annotation, type) and issubclass(annotation, Wire):
+        return [annotation]
+    return [part for inner in typing.get_args(annotation) for part in parts(inner)]
+
+
+def fields(kinds: typing.Iterable[type[Wire]]) -> set[str]:
+    """`Class.field` of all that the replies of a site hold."""
+    found: set[str] = set()
+    waiting = list(kinds)
+    while waiting:
+        kind = waiting.pop()
+        own = {f"{kind.__name__}.{name}" for name in kind.model_fields}
+        if not own <= found:
+            found |= own
+            waiting += [p for f in kind.model_fields.values() for p in parts(f.annotation)]
+    return found
+
+
+def test_every_field_that_leaves_is_in_the_tables_and_no_other():
+    sent = fields(typing.get_args(messages.Reply))
+    told = set(re.findall(r"`([A-Z][A-Za-z]+\.[a-z0-9_]+)`", PAGE))
+    assert {name for name in sent if not name.endswith(".kind")} == told
+
+
+def test_every_setting_of_the_policy_is_in_its_table():
+    table = PAGE.split("## What the site decides")[1].split("**Approval.**")[0]
+    assert set(re.findall(r"^\| `([a-z_]+)`", table, re.MULTILINE)) == set(Policy.model_fields)
+
+
+def test_every_kind_of_message_is_explained_to_an_officer():
+    kinds = {k.model_fields["kind"].default for k in typing.get_args(messages.Reply)}
+    assert kinds | {"error", "decision"} == set(KINDS)
+
+
+def test_what_is_said_of_an_exception_is_a_sentence_of_the_list():
+    assert sentence("<class 'OSError'>:<'/data/CANARY'>") == UNSAID
+    assert sentence(None) == UNSAID
+    for said in REFUSALS:
+        assert sentence(f"<class 'BundleNotApprovedError'>:<'{said}'>") == said
+        assert not re.search(r"[/\\]", said)

@@ -1,0 +1,243 @@
+"""Two files before a connection: whatever happens to them on the way is noticed."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedrad.client.policy.membership import join, read_membership
+from fedrad.client.problems import SiteProblem
+from fedrad.client.settings import open_site
+from fedrad.deploy.coordinator.authority import Authority
+from fedrad.deploy.coordinator.folder import Coordinator
+from fedrad.deploy.start.preparation import Refused
+from fedrad.exchange.invitation import Invitation, InvitationError, Request
+from fedrad.server.federation.members import Members
+
+NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
+KEY = ec.derive_private_key(7, ec.SECP384R1())
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return Authority(tmp_path_factory.mktemp("ca")).certificate_file.read_text()
+
+
+@pytest.fixture
+def invitation(certificate: str) -> Invitation:
+    return Invitation(
+        id="0" * 32, site="hospital-a", address="coordinator.example.org:8000",
+        ca_certificate=certificate, expires=datetime.now(UTC) + timedelta(days=1),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def coordinator(tmp_path: Path) -> Coordinator:
+    here = Coordinator(tmp_path / "coordinator")
+    here.set_up("localhost:8000", listen="127.0.0.1", names=[], own=None)
+    return here
+
+
+@pytest.fixture
+def hospital(tmp_path: Path):
+    folder = tmp_path / "hospital"
+    folder.mkdir()
+    return open_site(folder, name="hospital-a", state=tmp_path / "state")
+
+
+# The files
+
+
+def test_an_invitation_is_read_as_it_was_written(invitation, tmp_path):
+    invitation.write(tmp_path / "letter")
+    assert Invitation.read(tmp_path / "letter") == invitation
+
+
+def test_every_field_of_an_invitation_is_in_its_fingerprint(invitation, certificate):
+    other = {
+        "id": "1" * 32, "site": "hospital-b", "address": "evil.example:8000",
+        "expires": NOW + timedelta(days=900),
+    }  # fmt: skip
+    prints = {invitation.fingerprint()}
+    for field, value in other.items():
+        prints.add(invitation.model_copy(update={field: value}).fingerprint())
+    with_other_ca = certificate.replace("M", "N", 1)
+    prints.add(invitation.model_copy(update={"ca_certificate": with_other_ca}).fingerprint())
+    assert len(prints) == 2 + len(other)
+
+
+def test_a_fingerprint_can_be_read_out(invitation):
+    groups = invitation.fingerprint().split(" ")
+    assert [len(group) for group in groups] == [4] * 8
+
+
+@given(st.integers(0, 10_000), st.integers(1, 255))
+def test_a_damaged_request_is_refused(at, change):
+    request = Request.model_construct(invitation="0" * 32, site="a", public_key="", signature="")
+    good = Request.answer(
+        Invitation.model_construct(id=request.invitation, site=request.site), KEY
+    ).model_dump_json()
+    damaged = bytearray(good.encode())
+    damaged[at % len(damaged)] ^= change
+    try:
+        read = Request.model_validate_json(bytes(damaged))
+    except ValueError:
+        return
+    if read.model_dump_json() != good:
+        with pytest.raises(InvitationError, match="not signed"):
+            read.check_signature()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"\xff\xfe", b"[" * 70_000, b'{"kind": "request"}']
+)
+def test_what_is_no_invitation_is_said_to_be_none(tmp_path, content):
+    file = tmp_path / "letter"
+    file.write_bytes(content)
+    with pytest.raises(InvitationError, match="no invitation of fedrad"):
+        Invitation.read(file)
+    with pytest.raises(InvitationError, match="cannot be read"):
+        Invitation.read(tmp_path / "nowhere")
+
+
+# At the hospital
+
+
+def test_joining_makes_a_key_that_nobody_else_can_read_and_that_is_not_in_the_request(
+    invitation, hospital, tmp_path
+):
+    request = join(hospital, invitation, tmp_path / "a.request")
+    membership = read_membership(hospital.state)
+    assert membership.key.stat().st_mode & 0o777 == 0o600
+    private = load_ssh_private_key(membership.key.read_bytes(), None)
+    number = private.private_numbers().private_value
+    assert number.to_bytes(48).hex() not in (tmp_path / "a.request").read_text()
+    assert Request.read(tmp_path / "a.request") == request
+    request.check_signature()
+    assert (membership.host, membership.port) == ("coordinator.example.org", 8000)
+
+
+def test_an_invitation_answered_twice_gets_the_same_key_and_another_one_a_new_key(
+    invitation, hospital, tmp_path
+):
+    first = join(hospital, invitation, tmp_path / "1")
+    assert join(hospital, invitation, tmp_path / "2").public_key == first.public_key
+    other = invitation.model_copy(update={"id": "2" * 32})
+    assert join(hospital, other, tmp_path / "3").public_key != first.public_key
+
+
+def test_an_invitation_that_expired_or_is_for_another_site_is_refused(
+    invitation, hospital, tmp_path
+):
+    late = invitation.model_copy(update={"expires": NOW - timedelta(days=300)})
+    with pytest.raises(SiteProblem, match="expired"):
+        join(hospital, late, tmp_path / "r")
+    other = invitation.model_copy(update={"site": "hospital-b"})
+    with pytest.raises(SiteProblem, match="must be the same"):
+        join(hospital, other, tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+    with pytest.raises(SiteProblem, match="has not joined"):
+        read_membership(hospital.state)
+
+
+# At the coordinator
+
+
+def answered(coordinator: Coordinator, hospital, tmp_path: Path, days: float = 1) -> Path:
+    letter = tmp_path / "a.invitation"
+    letter.unlink(missing_ok=True)
+    invitation = coordinator.invite("hospital-a", letter, days=days)
+    join(hospital, invitation, tmp_path / "a.request")
+    return tmp_path / "a.request"
+
+
+def test_a_site_that_was_invited_and_answered_is_admitted_once(coordinator, hospital, tmp_path):
+    request = coordinator.examine(answered(coordinator, hospital, tmp_path))
+    coordinator.admit(request)
+    (member,) = Members.read(coordinator.members_file).admitted()
+    assert (member.site, member.public_key) == ("hospital-a", request.public_key)
+    with pytest.raises(Refused, match="admitted already"):
+        coordinator.admit(request)
+    with pytest.raises(Refused, match="admitted already"):
+        coordinator.invite("hospital-a", tmp_path / "again", days=1)
+
+
+def test_a_request_that_answers_nothing_is_refused(coordinator, invitation, hospital, tmp_path):
+    join(hospital, invitation, tmp_path / "r")
+    with pytest.raises(Refused, match="answers no invitation"):
+        coordinator.examine(tmp_path / "r")
+
+
+def test_a_request_under_another_name_or_with_another_key_is_refused(
+    coordinator, hospital, tmp_path
+):
+    file = answered(coordinator, hospital, tmp_path)
+    held = json.loads(file.read_text())
+    mine = Request.answer(Invitation.model_construct(id=held["invitation"], site=held["site"]), KEY)
+    for change in ({"site": "hospital-b"}, {"public_key": mine.public_key}):
+        file.write_text(json.dumps(held | change))
+        with pytest.raises(Refused, match="not signed"):
+            coordinator.examine(file)
+
+
+def test_an_invitation_that_was_replaced_revoked_or_expired_admits_nobody(
+    coordinator, hospital, tmp_path
+):
+    first = answered(coordinator, hospital, tmp_path).read_bytes()
+    second = answered(coordinator, hospital, tmp_path)
+    (tmp_path / "first").write_bytes(first)
+    with pytest.raises(Refused, match="answers no invitation"):
+        coordinator.examine(tmp_path / "first")
+    coordinator.revoke("hospital-a")
+    with pytest.raises(Refused, match="revoked"):
+        coordinator.examine(second)
+    third = answered(coordinator, hospital, tmp_path)
+    with Members.changed(coordinator.members_file) as members:
+        members.sites[-1].expires = NOW - timedelta(days=300)
+    with pytest.raises(Refused, match="expired"):
+        coordinator.examine(third)
+
+
+def test_a_revoked_site_can_be_invited_again_and_keeps_its_past_in_the_list(
+    coordinator, hospital, tmp_path
+):
+    coordinator.admit(coordinator.examine(answered(coordinator, hospital, tmp_path)))
+    assert coordinator.revoke("hospital-a") == "admitted"
+    with pytest.raises(Refused, match="neither invited nor admitted"):
+        coordinator.revoke("hospital-a")
+    coordinator.admit(coordinator.examine(answered(coordinator, hospital, tmp_path)))
+    held = Members.read(coordinator.members_file).sites
+    assert [member.status for member in held] == ["revoked", "admitted"]
+    assert held[0].public_key != held[1].public_key
+
+
+@pytest.mark.parametrize("address", ["nowhere", "a b:1", ":8000", "https://x:1", "x:99999999"])
+def test_an_address_that_is_none_is_refused(tmp_path, address):
+    with pytest.raises(Refused, match="HOST:PORT"):
+        Coordinator(tmp_path / "c").set_up(address, listen="127.0.0.1", names=[], own=None)
+
+
+def test_commands_before_the_first_start_say_what_to_do(tmp_path):
+    for ask in (Coordinator(tmp_path).connection, Coordinator(tmp_path).served):
+        with pytest.raises(Refused, match="fedrad serve --address"):
+            ask()
+    with pytest.raises(Refused, match="needed on the first start"):
+        Coordinator(tmp_path).set_up(None, listen="127.0.0.1", names=[], own=None)
+
+
+def test_a_damaged_list_of_members_is_said_in_words_by_every_command(coordinator, tmp_path):
+    coordinator.members_file.write_text("{")
+    for use in (
+        coordinator.members,
+        lambda: coordinator.revoke("hospital-a"),
+        lambda: coordinator.invite("hospital-a", tmp_path / "a.invitation", days=1),
+    ):
+        with pytest.raises(Refused, match="restore it from a backup"):
+            use()
+    assert coordinator.members_file.read_text() == "{", "left as it was"
+    assert not (tmp_path / "a.invitation").exists()

@@ -1,0 +1,400 @@
+"""A coordinator and three hospitals on four hosts, from invitation to report. Root; minutes."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.hospital import EXPERIMENT, write_site
+from support.namespaces import ADDRESS, HOST, Network, available
+
+from fedrad.exchange.invitation import Invitation, Request
+from fedrad.server.results.summary import Summary, read_summary
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not available(), reason="needs root and network namespaces"),
+]
+BIN = Path(sys.executable).parent
+PORT = 8000
+HOSPITALS = ["hospital-a", "hospital-b", "hospital-c"]
+TEXT = (
+    EXPERIMENT.replace('name = "test"', 'name = "deployed"')
+    .replace("rounds = 2", "rounds = 15\nquorum = 2\ndeadline_minutes = 1.5\n"
+             'sites = ["hospital-a", "hospital-b", "hospital-c"]')
+    .replace("batch_size = 8", "batch_size = 8\nlocal_epochs = 40")
+    .replace("minimum_units = 3", "minimum_units = 3\nlocal_baseline = false")
+)  # fmt: skip
+TAP = """
+import os, ssl
+_send = ssl.SSLSocket.send
+def send(self, data, flags=0):
+    with open(os.environ["FEDRAD_TAP"], "ab") as file:
+        file.write(data)
+    return _send(self, data, flags)
+ssl.SSLSocket.send = send
+"""
+"""`sitecustomize` of the hospitals' processes: what they send, before it is encrypted."""
+
+
+class Hosts:
+    """The commands that people type at each host, and what is left there."""
+
+    def __init__(self, network: Network, root: Path) -> None:
+        self.network, self.root = network, root
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+        (root / "tap").mkdir()
+        (root / "tap" / "sitecustomize.py").write_text(TAP)
+        for number, name in enumerate(HOSPITALS):
+            write_site(self.home(name) / "CANARY-folder" / name, 40, seed=number)
+        self.home("coordinator").mkdir()
+
+    def home(self, host: str) -> Path:
+        return self.root / f"host-{host}"
+
+    def folder(self, hospital: str) -> Path:
+        return self.home(hospital) / "CANARY-folder" / hospital
+
+    def state(self, hospital: str) -> Path:
+        return self.home(hospital) / "CANARY-state" / "fedrad" / hospital
+
+    def tap(self, hospital: str) -> Path:
+        return self.home(hospital) / "sent.bin"
+
+    def environment(self, host: str) -> dict[str, str]:
+        state = self.home(host) / ("state" if host == "coordinator" else "CANARY-state")
+        own = {"XDG_STATE_HOME": str(state), "HOME": str(self.home(host)), "OMP_NUM_THREADS": "1"}
+        if host != "coordinator":
+            own |= {"PYTHONPATH": str(self.root / "tap"), "FEDRAD_TAP": str(self.tap(host))}
+        return os.environ | own
+
+    def do(self, host: str, *command: str, fails: bool = False) -> str:
+        """Run a command to its end. Returns what it printed."""
+        ended = subprocess.run(
+            self.network.at(host, str(BIN / command[0]), *command[1:]), cwd=self.home(host),
+            env=self.environment(host), capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+        assert (ended.returncode != 0) == fails, ended.stdout + ended.stderr
+        return ended.stdout + ended.stderr
+
+    def start(self, what: str, host: str, *command: str) -> None:
+        """Start a command that stays."""
+        with (self.home(host) / f"{what}.out").open("ab") as out:
+            self.running[what] = subprocess.Popen(
+                self.network.at(host, str(BIN / command[0]), *command[1:]), cwd=self.home(host),
+                env=self.environment(host), stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                start_new_session=True,
+            )  # fmt: skip
+
+    def said(self, what: str, host: str) -> str:
+        return (self.home(host) / f"{what}.out").read_text()
+
+    def wait_for(self, what: str, host: str, words: str, seconds: float = 120) -> None:
+        end = time.monotonic() + seconds
+        while not re.search(words, self.said(what, host)):
+            assert time.monotonic() < end, f"{what} never said {words!r}:\n{self.said(what, host)}"
+            time.sleep(0.3)
+
+    def join(self, hospital: str) -> None:
+        """Invite, join, admit: two files, and two fingerprints by telephone."""
+        self.do("coordinator", "fedrad", "invite", hospital)
+        letter = self.home("coordinator") / f"{hospital}.invitation"
+        letter.rename(self.home(hospital) / letter.name)
+        spoken = Invitation.read(self.home(hospital) / letter.name).fingerprint()
+        self.do(hospital, "fedrad-site", "join", letter.name, str(self.folder(hospital)),
+                "--fingerprint", spoken)  # fmt: skip
+        letter = self.home(hospital) / f"{hospital}.request"
+        letter.rename(self.home("coordinator") / letter.name)
+        spoken = Request.read(self.home("coordinator") / letter.name).fingerprint()
+        self.do("coordinator", "fedrad", "sites", "admit", letter.name, "--fingerprint", spoken)
+
+    def write(self, name: str, text: str, approved_by: list[str]) -> None:
+        """An experiment file at the coordinator, which some hospitals got by mail and approved."""
+        (self.home("coordinator") / name).write_text(text)
+        for hospital in approved_by:
+            (self.home(hospital) / name).write_text(text)
+            self.do(hospital, "fedrad-site", "approve", str(self.folder(hospital)),
+                    "--file", name, "--yes")  # fmt: skip
+
+    def end(self) -> None:
+        for process in self.running.values():
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+        for process in self.running.values():
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
+    """The federation of the docs, with a cable that was out for a while in one round."""
+    with Network(HOSPITALS) as network:
+        hosts = Hosts(network, tmp_path_factory.mktemp("hosts"))
+        try:
+            hosts.start("serve", "coordinator", "fedrad", "serve", "--address", f"{HOST}:{PORT}")
+            hosts.wait_for("serve", "coordinator", "hospitals reach this coordinator")
+            for hospital in HOSPITALS:
+                hosts.join(hospital)
+                hosts.start(hospital, hospital, "fedrad-site", "start", str(hosts.folder(hospital)))
+            for hospital in HOSPITALS:
+                hosts.wait_for(hospital, hospital, "connected; waiting")
+            hosts.write("experiment.toml", TEXT, approved_by=HOSPITALS[:2])
+            hosts.start(
+                "run", "coordinator", "fedrad", "run", "experiment.toml", "--out", "results"
+            )
+            hosts.wait_for("run", "coordinator", "hospital-c does not take part: the site has not")
+            hosts.do("hospital-c", "fedrad-site", "approve", str(hosts.folder("hospital-c")),
+                     "deployed", "--yes")  # fmt: skip
+            hosts.wait_for("run", "coordinator", "Round 2 of 15")
+            network.unplug("hospital-c")
+            hosts.wait_for("run", "coordinator", "Round 3 of 15", 240)
+            network.plug("hospital-c")
+            hosts.running["run"].wait(timeout=600)
+            yield hosts
+        finally:
+            hosts.end()
+
+
+@pytest.fixture(scope="module")
+def summary(hosts: Hosts) -> Summary:
+    return read_summary(hosts.home("coordinator") / "results")
+
+
+def test_the_experiment_ends_with_figures_of_all_three(hosts: Hosts, summary: Summary) -> None:
+    assert summary.status == "completed", hosts.said("run", "coordinator")
+    cells = {c.site: c for c in summary.cells if c.model == "global"}
+    assert cells.keys() == set(HOSPITALS)
+    assert all(cell.auroc is not None for cell in cells.values())
+
+
+def test_a_hospital_that_was_unplugged_is_named_and_comes_back_by_itself(
+    hosts: Hosts, summary: Summary
+) -> None:
+    went = [round_.sites["hospital-c"].status for round_ in summary.rounds]
+    assert went[0] == "ok"
+    assert {"lost", "timeout"} & set(went)
+    assert went[-1] == "ok"
+    for hospital in ("hospital-a", "hospital-b"):
+        assert {round_.sites[hospital].status for round_ in summary.rounds} == {"ok"}
+
+
+def test_a_hospital_speaks_to_the_coordinators_port_and_to_nobody_else(hosts: Hosts) -> None:
+    for hospital in HOSPITALS:
+        assert hosts.network.partners(hospital) == {(ADDRESS, PORT)}
+
+
+def test_nothing_that_leaves_a_hospital_names_a_patient_a_file_or_a_folder(hosts: Hosts) -> None:
+    """`CANARY` is in every patient's number, and in the path of every folder of a hospital."""
+    for hospital in HOSPITALS:
+        sent = hosts.tap(hospital).read_bytes()
+        assert len(sent) > 100_000, "the tap works"
+        assert hospital.encode() in sent, "the tap sees what is said"
+        frames = b"".join(hosts.network.frames[hospital])
+        assert b"\x16\x03" in frames, "TLS"
+        for seen in (sent, frames):
+            assert b"CANARY" not in seen
+            assert b".png" not in seen
+        assert hospital.encode() not in frames, "on the wire nothing can be read"
+
+
+def test_no_score_leaves_a_hospital(hosts: Hosts) -> None:
+    """Neither as float32 or float64, in either order of bytes, nor as text."""
+    for hospital in HOSPITALS:
+        sent = hosts.tap(hospital).read_bytes()
+        files = list(hosts.state(hospital).glob("experiments/*/scores/**/*.npz"))
+        assert files
+        for file in files:
+            for score in np.unique(np.load(file)["logits"]):
+                for kind in (np.float32, np.float64):
+                    packed = kind(score).tobytes()
+                    assert packed not in sent
+                    assert packed[::-1] not in sent
+                assert repr(float(score)).encode() not in sent
+
+
+def test_nothing_at_the_coordinator_names_a_patient_a_file_or_a_folder(hosts: Hosts) -> None:
+    files = [file for file in hosts.home("coordinator").rglob("*") if file.is_file()]
+    assert {"superlink.db", "superlink.log", "report.html", "records.sqlite"} <= {
+        file.name for file in files
+    }
+    for file in files:
+        assert b"CANARY" not in file.read_bytes(), file
+
+
+def test_private_keys_are_for_their_owner_alone_and_never_travelled(hosts: Hosts) -> None:
+    keys = [file for file in hosts.root.rglob("*.key") if file.is_file()]
+    assert {"node.key", "ca.key", "server.key", "control.key"} == {file.name for file in keys}
+    for file in keys:
+        assert file.stat().st_mode & 0o077 == 0, file
+    for hospital in HOSPITALS:
+        secret = (hosts.state(hospital) / "node.key").read_bytes().split(b"\n")[2]
+        assert secret not in hosts.tap(hospital).read_bytes()
+        for file in hosts.home("coordinator").rglob("*"):
+            assert not file.is_file() or secret not in file.read_bytes()
+
+
+# Rogues
+
+
+def ask(hosts: Hosts, hospital: str, path: str, head: list[str], body: Path | None = None) -> str:
+    """The status of a request that somebody at a hospital's host makes by hand."""
+    authority = hosts.state(hospital) / "coordinator-ca.crt"
+    given = [f"-H{line}" for line in head] + (["--data-binary", f"@{body}"] if body else [])
+    ended = subprocess.run(
+        hosts.network.at(
+            hospital, "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "10",
+            "--cacert", str(authority), "-XPOST", *given, f"https://{HOST}:{PORT}{path}",
+        ),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return ended.stdout
+
+
+def test_a_hospital_cannot_start_runs_admit_nodes_or_read_the_coordinators_mind(
+    hosts: Hosts,
+) -> None:
+    for path in (
+        "/v1/control/start-run", "/v1/control/register-node", "/v1/control/list-nodes",
+        "/v1/runtime/acquire-task", "/docs", "/openapi.json", "/v1/control/../fleet/x",
+    ):  # fmt: skip
+        assert ask(hosts, "hospital-a", path, []) == "404", path
+
+
+def test_a_request_that_is_sent_twice_is_answered_once(hosts: Hosts, tmp_path: Path) -> None:
+    """A node's last request, taken before it was encrypted, sent again while its time is fresh."""
+    sent = hosts.tap("hospital-a").read_bytes()
+    start = sent.rfind(b"POST /v1/fleet/pull-messages")
+    head, _, rest = sent[start:].partition(b"\r\n\r\n")
+    lines = head.decode().split("\r\n")[1:]
+    size = int(next(v for v in lines if v.lower().startswith("content-length")).split(":")[1])
+    body = tmp_path / "body"
+    body.write_bytes(rest[:size])
+    again = [line for line in lines if not line.lower().startswith(("host", "content-length"))]
+    assert ask(hosts, "hospital-b", "/v1/fleet/pull-messages", again, body) == "401"
+
+
+def rogue(hosts: Hosts, hospital: str, *arguments: str, seconds: float = 40) -> str:
+    """What a SuperNode of Flower says that somebody starts at a hospital's host."""
+    home = hosts.home(hospital) / "rogue"
+    home.mkdir(exist_ok=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        hosts.network.at(
+            hospital, str(BIN / "flower-supernode"), "--superlink", f"{HOST}:{PORT}",
+            "--host", "127.0.0.1", "--port", str(port), "--isolation", "process", *arguments,
+        ),
+        env=os.environ | {"FLWR_HOME": str(home)}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    )  # fmt: skip
+    try:
+        said = process.communicate(timeout=seconds)[0]
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        said = process.communicate()[0]
+    return said
+
+
+def test_a_node_without_a_key_is_turned_away(hosts: Hosts) -> None:
+    authority = str(hosts.state("hospital-a") / "coordinator-ca.crt")
+    said = rogue(hosts, "hospital-a", "--root-certificates", authority)
+    assert "Failed to initialize the connection" in said
+    assert "SuperNode ID" not in said
+
+
+def test_a_node_with_a_key_that_nobody_admitted_is_turned_away(
+    hosts: Hosts, tmp_path: Path
+) -> None:
+    key = tmp_path / "own.key"
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", "ecdsa", "-b", "384", "-N", "", "-f", str(key)], check=True
+    )
+    authority = str(hosts.state("hospital-a") / "coordinator-ca.crt")
+    said = rogue(hosts, "hospital-a", "--root-certificates", authority,
+                 "--auth-supernode-private-key", str(key))  # fmt: skip
+    assert "Failed to initialize the connection" in said
+
+
+def test_a_node_does_not_speak_to_a_coordinator_of_another_authority(hosts: Hosts) -> None:
+    """The coordinator moves to another folder, with another authority, at the same address."""
+    other = hosts.home("coordinator") / "other"
+    hosts.running["serve"].send_signal(signal.SIGINT)
+    hosts.running["serve"].wait(timeout=60)
+    before = len(hosts.tap("hospital-a").read_bytes())
+    hosts.start("other", "coordinator", "fedrad", "serve", "--address", f"{HOST}:{PORT}",
+                "--coordinator", str(other))  # fmt: skip
+    hosts.wait_for("other", "coordinator", "hospitals reach this coordinator")
+    time.sleep(10)
+    assert len(hosts.tap("hospital-a").read_bytes()) == before
+    hosts.running["other"].send_signal(signal.SIGINT)
+    hosts.running["other"].wait(timeout=60)
+    hosts.start("serve", "coordinator", "fedrad", "serve")
+    for hospital in HOSPITALS:
+        hosts.wait_for(
+            hospital, hospital, r"(?s)not the one of the invitation.*connected; waiting", 240
+        )
+
+
+def test_a_stop_waits_for_the_round_in_hand_and_a_start_goes_on(hosts: Hosts) -> None:
+    text = TEXT.replace('"deployed"', '"stopped"').replace(', "hospital-c"', "")
+    slow = text.replace("local_epochs = 40", "local_epochs = 100").replace("= 15\n", "= 2\n", 1)
+    slow = slow.replace("batch_size = 8", "batch_size = 4")
+    hosts.write("second.toml", slow, approved_by=HOSPITALS[:2])
+    hosts.start("second", "coordinator", "fedrad", "run", "second.toml", "--out", "second")
+    hosts.wait_for("second", "coordinator", "Round 1 of 2")
+    said = len(hosts.said("hospital-a", "hospital-a"))
+    hosts.wait_for("hospital-a", "hospital-a", r"working on it\s*\Z")
+    hosts.do("hospital-a", "fedrad-site", "stop", str(hosts.folder("hospital-a")))
+    told = hosts.said("hospital-a", "hospital-a")[said:]
+    assert re.search(r"stopping; a round in hand.*answered.*stopped", told, re.DOTALL), told
+    folder = str(hosts.folder("hospital-a"))
+    hosts.start("hospital-a", "hospital-a", "fedrad-site", "start", folder)
+    hosts.running["second"].wait(timeout=300)
+    rounds = read_summary(hosts.home("coordinator") / "second").rounds
+    assert [round_.sites["hospital-a"].status for round_ in rounds] == ["ok", "ok"]
+
+
+def test_a_revoked_hospital_is_turned_away_and_the_others_stay(hosts: Hosts) -> None:
+    hosts.do("coordinator", "fedrad", "sites", "revoke", "hospital-c")
+    hosts.wait_for("hospital-c", "hospital-c", "does not let this node in", 150)
+    listed = hosts.do("coordinator", "fedrad", "sites")
+    assert re.search(r"hospital-c\W+revoked", listed)
+
+
+def test_an_expired_or_exchanged_invitation_is_refused(hosts: Hosts) -> None:
+    here = hosts.home("coordinator")
+    hosts.do("coordinator", "fedrad", "invite", "hospital-d", "--days", "0")
+    letter = here / "hospital-d.invitation"
+    (hosts.home("hospital-c") / "site-d").mkdir()
+    late = hosts.home("hospital-c") / "late.invitation"
+    late.write_bytes(letter.read_bytes())
+    time.sleep(1)
+    said = hosts.do(
+        "hospital-c", "fedrad-site", "join", str(late), "site-d", "--name", "hospital-d",
+        "--fingerprint", Invitation.read(late).fingerprint(), fails=True,
+    )  # fmt: skip
+    assert "expired" in said
+    changed = json.loads(late.read_text()) | {"address": "evil.example:8000"}
+    late.write_text(json.dumps(changed))
+    said = hosts.do(
+        "hospital-c", "fedrad-site", "join", str(late), "site-d", "--name", "hospital-d",
+        "--fingerprint", Invitation.read(letter).fingerprint(), fails=True,
+    )  # fmt: skip
+    assert "not joined" in said
+
+
+def test_stopping_a_site_waits_for_nothing_when_nothing_is_in_hand(hosts: Hosts) -> None:
+    said = hosts.do("hospital-b", "fedrad-site", "stop", str(hosts.folder("hospital-b")))
+    assert "stopped" in said
+    assert hosts.running["hospital-b"].wait(timeout=10) == 0

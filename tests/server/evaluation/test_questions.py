@@ -1,0 +1,132 @@
+"""Questions after the last round: who is asked again, how often, and who is not."""
+
+from itertools import pairwise
+
+import pytest
+from flwr.app import Message
+from support.federation import LOST, TEXT, Coordinator, Hospital, Town
+
+from fedrad.exchange.experiment import parse_experiment
+from fedrad.exchange.figures import Release, Scores
+from fedrad.exchange.histogram import CELLS, Histogram
+from fedrad.exchange.messages import (
+    READY,
+    RELEASE,
+    SCORE,
+    MessageError,
+    Refusal,
+    ReleaseRequest,
+    RoundRequest,
+    ScoreReply,
+    from_record,
+    to_record,
+)
+from fedrad.models.weights import load_base
+from fedrad.server.evaluation.questions import FINAL, Questions
+
+
+class Site(Hospital):
+    """A scripted site that scores, and answers each asking for its figures by a list; the last
+    entry is repeated."""
+
+    def __init__(self, name: str, base, *answers: object, **more) -> None:
+        super().__init__(name, base, **more)
+        self.answers = answers
+        self.times: list[float] = []
+
+    def reply(self, clock, message: Message) -> object:
+        if message.metadata.message_type == SCORE:
+            return to_record(ScoreReply())
+        assert message.metadata.message_type == RELEASE
+        from_record(message.content, ReleaseRequest)
+        self.times.append(clock.now)
+        answer = self.answers[min(len(self.times), len(self.answers)) - 1]
+        return answer if answer is LOST else to_record(answer)
+
+
+class City(Town):
+    """A town whose sites answer the questions after the last round."""
+
+    def pull_messages(self, message_ids):
+        replies = []
+        for number in message_ids:
+            time, message = self.due[number]
+            hospital = self.hospitals[message.metadata.dst_node_id]
+            if time > self.clock.now:
+                continue
+            ready = message.metadata.message_type == READY
+            content = to_record(hospital.ready()) if ready else hospital.reply(self.clock, message)
+            del self.due[number]
+            replies.append(Message(content, reply_to=message))
+        return replies
+
+
+@pytest.fixture(scope="module")
+def base():
+    return load_base(parse_experiment(TEXT).model, 1, seed=0)
+
+
+def figures(positives: int = 12) -> Release:
+    """A release; with another number of positives than its histogram has it contradicts itself."""
+    histogram = Histogram(edges=[0, 64, CELLS], positives=[4, 8], negatives=[9, 3])
+    scores = Scores(
+        model="global", outcome="label", positives=positives, negatives=12, histogram=histogram
+    )
+    return Release(part="test", scores=[scores])
+
+
+def ask(tmp_path, base, clock, *answers):
+    """Ask a well site and one that answers so for the final figures. Returns the second site,
+    releases, reasons, and how long it took."""
+    other = Site("b", base, *answers)
+    town = City(clock, Site("a", base, figures()), other)
+    coordinator = Coordinator(tmp_path, base, town)
+    questions = Questions(coordinator.federation, coordinator.model)
+    releases, missing, started = {}, {}, clock.now
+    questions.release("test", ["global"], {}, releases, missing, lambda: None)
+    assert "a" in releases
+    return other, releases, missing, clock.now - started
+
+
+@pytest.mark.parametrize("reason", FINAL)
+def test_a_refusal_that_cannot_change_is_heard_once(tmp_path, base, clock, reason):
+    site, releases, missing, seconds = ask(tmp_path, base, clock, Refusal(reason=reason))
+    assert len(site.times) == 1
+    assert seconds < 30, "and nobody waits for it"
+    assert "b" not in releases
+    assert missing == {"b": "declined" if reason == "policy" else "error"}
+
+
+def test_figures_that_contradict_each_other_are_not_asked_for_again(tmp_path, base, clock):
+    site, releases, missing, seconds = ask(tmp_path, base, clock, figures(positives=13))
+    assert len(site.times) == 1, "a site says twice what it said once"
+    assert seconds < 30
+    assert (set(releases), missing) == ({"a"}, {"b": "error"})
+
+
+def test_what_may_pass_is_asked_again_ever_more_seldom_until_the_deadline(tmp_path, base, clock):
+    site, _, missing, seconds = ask(tmp_path, base, clock, Refusal(reason="storage"))
+    apart = [b - a for a, b in pairwise(site.times)]
+    assert apart[0] == pytest.approx(35, abs=3)
+    assert all(later > 1.8 * (sooner - 8) for sooner, later in pairwise(apart))
+    assert len(site.times) <= 6, "not twenty times in ten minutes"
+    assert 600 <= seconds < 610
+    assert missing == {"b": "error"}
+
+
+def test_a_site_that_mends_its_fault_is_heard(tmp_path, base, clock):
+    site, releases, missing, _ = ask(tmp_path, base, clock, Refusal(reason="storage"), figures())
+    assert len(site.times) == 2
+    assert set(releases) == {"a", "b"}
+    assert missing == {}
+
+
+def test_a_site_whose_process_ends_each_time_is_asked_ever_more_seldom(tmp_path, base, clock):
+    site, _, missing, _ = ask(tmp_path, base, clock, LOST)
+    assert 2 <= len(site.times) <= 6
+    assert missing == {"b": "error"}
+
+
+def test_other_messages_are_none_of_these():
+    with pytest.raises(MessageError):
+        from_record(to_record(Refusal(reason="released")), RoundRequest)

@@ -1,0 +1,161 @@
+"""Aggregation is that of the papers, held against Flower's strategies; wild updates are found."""
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp import strategy as flower
+from flwr.supercore.task_identity import TaskIdentity
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedrad.exchange.experiment import FederationSettings, ServerSettings
+from fedrad.exchange.update import lay_out, pack, tensors_of, unpack
+from fedrad.server.results.summary import SiteRound
+from fedrad.server.rounds import aggregation
+from fedrad.server.rounds.aggregation import combine, norms, outliers
+from fedrad.server.rounds.spool import Spooled
+from fedrad.server.rounds.strategies import advance
+
+NAMES = ["conv.weight", "bn.weight", "fc.weight"]
+
+
+def drawn(seed: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    shapes = [(3, 2, 2), (3,), (2, 3)]
+    return {n: rng.normal(size=s).astype(np.float32) for n, s in zip(NAMES, shapes, strict=True)}
+
+
+def packed(tensors):
+    return pack(tensors, list(tensors), round_=0, stage="all", base_sha256="b")
+
+
+def spooled(folder, models, weights):
+    """Updates on disk, and their manifest."""
+    updates = {}
+    for number, (model, weight) in enumerate(zip(models, weights, strict=True)):
+        manifest, flat = packed(model)
+        np.save(folder / f"{number}.npy", unpack(manifest, flat))
+        updates[f"s{number}"] = Spooled(folder / f"{number}.npy", weight, SiteRound(status="ok"))
+    return updates, manifest
+
+
+def of_flower(strategy, models, weights, current=None, round_=1):
+    """What Flower's strategy makes of the same updates."""
+    if current is not None:
+        strategy.current_arrays = (
+            ArrayRecord({k: Array(v) for k, v in current.items()})
+            if isinstance(strategy, flower.FedAvgM) else current
+        )  # fmt: skip
+    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
+    replies = [
+        Message(
+            RecordDict(
+                {"arrays": ArrayRecord({k: Array(v) for k, v in model.items()}),
+                 "metrics": MetricRecord({"num-examples": weight})}
+            ),
+            dst_node_id=number + 1, message_type="train",
+        )
+        for number, (model, weight) in enumerate(zip(models, weights, strict=True))
+    ]  # fmt: skip
+    arrays, _ = strategy.aggregate_train(round_, replies)
+    return {name: array.numpy() for name, array in arrays.items()}
+
+
+@pytest.fixture(params=[2, 10**6], ids=["in parts", "at once"])
+def at_once(request, monkeypatch):
+    """Values are combined a few at a time, or all together."""
+    monkeypatch.setattr(aggregation, "VALUES_AT_ONCE", request.param * 6)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ({"strategy": "fedavg"}, flower.FedAvg()),
+        ({"strategy": "median"}, flower.FedMedian()),
+        ({"strategy": "trimmed-mean", "quorum": 5}, flower.FedTrimmedAvg(beta=0.2)),
+        ({"strategy": "krum", "quorum": 5}, flower.Krum(num_malicious_nodes=1)),
+    ],
+    ids=lambda x: x["strategy"] if isinstance(x, dict) else "",
+)
+@pytest.mark.usefixtures("at_once")
+def test_updates_are_combined_as_flower_does(tmp_path, ours, theirs):
+    models, weights = [drawn(seed) for seed in range(6)], [5, 1, 3, 2, 2, 9]
+    updates, manifest = spooled(tmp_path, models, weights)
+    combined = tensors_of(manifest, combine(updates, manifest, FederationSettings(**ours)))
+    expected = of_flower(theirs, models, weights)
+    for name, value in combined.items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-6)
+
+
+SERVER = ServerSettings(learning_rate=0.05, momentum=0.9, beta_2=0.99, tau=1e-5)
+
+
+@pytest.mark.parametrize("strategy", ["fedavgm", "fedadam", "fedyogi"])
+def test_server_optimisers_take_the_steps_of_flowers(tmp_path, strategy):
+    """Flower's FedAdam corrects its bias by its rate (Kingma & Ba); Reddi et al. do not."""
+    theirs = {
+        "fedavgm": flower.FedAvgM(server_learning_rate=0.05, server_momentum=0.9),
+        "fedadam": flower.FedAdam(eta=0.05, beta_1=0.9, beta_2=0.99, tau=1e-5),
+        "fedyogi": flower.FedYogi(eta=0.05, beta_1=0.9, beta_2=0.99, tau=1e-5),
+    }[strategy]
+    settings = FederationSettings(strategy=strategy, server=SERVER)
+    current, other, moments = drawn(100), drawn(100), {}
+    for round_ in range(1, 4):
+        models, weights = [drawn(10 * round_ + seed) for seed in range(3)], [1, 2, 3]
+        updates, manifest = spooled(tmp_path, models, weights)
+        values = lay_out(current, NAMES)
+        combined = combine(updates, manifest, settings)
+        after, moments = advance(combined, values, values, manifest, moments, settings)
+        current = {k: v.copy() for k, v in tensors_of(manifest, after).items()}
+        if strategy == "fedadam":
+            theirs.eta = 0.05 * (1 - 0.9 ** (round_ + 1)) / np.sqrt(1 - 0.99 ** (round_ + 1))
+        other = of_flower(theirs, models, weights, other, round_)
+        for name in NAMES:
+            np.testing.assert_allclose(current[name], other[name], rtol=2e-4, atol=2e-5)
+
+
+def test_what_thaws_later_starts_with_fresh_moments_and_statistics_have_none(tmp_path):
+    settings = FederationSettings(strategy="fedavgm", server=SERVER)
+    head = {"fc.weight": drawn(1)["fc.weight"]}
+    full = head | {"bn.running_mean": np.zeros(3, np.float32), "conv.weight": drawn(1)[NAMES[0]]}
+    moments = {}
+    for tensors in (head, head, full):
+        manifest, flat = packed(tensors)
+        start = unpack(manifest, flat)
+        moved, moments = advance(start + 1, start, start, manifest, moments, settings)
+    moved = tensors_of(manifest, moved)
+    np.testing.assert_allclose(moved["bn.running_mean"], 1)
+    np.testing.assert_allclose(moved["conv.weight"] - full["conv.weight"], 0.05, rtol=1e-5)
+    momentum = 0.05 * (1 + 0.9 + 0.81)
+    np.testing.assert_allclose(moved["fc.weight"] - head["fc.weight"], momentum, rtol=1e-5)
+
+
+def test_what_encoding_lost_is_in_the_next_global_model():
+    manifest, flat = packed(drawn(1))
+    start = unpack(manifest, flat)
+    lost = np.float32(0.25)
+    moved, _ = advance(start + 1, start, start + lost, manifest, {}, FederationSettings())
+    np.testing.assert_allclose(moved, start + 1 + lost, rtol=1e-6)
+
+
+# Updates far out
+
+
+def test_the_norm_is_that_of_the_learned_step(tmp_path):
+    start = {"fc.weight": np.ones((2, 2), np.float32), "bn.running_var": np.ones(3, np.float32)}
+    model = {"fc.weight": np.full((2, 2), 2.5, np.float32), "bn.running_var": np.full(3, 1e6)}
+    updates, manifest = spooled(tmp_path, [model], [1])
+    values = lay_out(start, list(start))
+    assert norms(updates, values, manifest) == {"s0": pytest.approx(3.0)}
+
+
+def test_an_update_a_million_times_too_large_is_found_even_of_two():
+    assert outliers({"a": 1.0, "b": 1e6}, 20) == {"b": 1e6}
+    assert outliers({"a": 1.0, "b": 2.0, "c": 21.0}, 20) == {}
+    assert outliers({"a": 0.0, "b": 2.0}, 20) == {}
+    assert outliers({}, 20) == {}
+
+
+@given(st.dictionaries(st.text(max_size=3), st.floats(0, 1e6), max_size=9), st.floats(1.1, 50))
+def test_at_least_half_of_the_sites_are_never_outliers(lengths, factor):
+    assert len(outliers(lengths, factor)) <= len(lengths) / 2

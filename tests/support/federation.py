@@ -1,0 +1,156 @@
+"""A coordinator and hospitals without a network, for tests of rounds."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flwr.app import Error, Message
+from support.hospital import EXPERIMENT, Clock
+
+from fedrad.exchange.experiment import parse_experiment
+from fedrad.exchange.messages import (
+    READY,
+    Monitoring,
+    Readiness,
+    RoundReply,
+    RoundRequest,
+    from_record,
+    to_record,
+)
+from fedrad.exchange.update import lay_out, pack, tensors_of, unpack
+from fedrad.flower.grid import InProcessGrid
+from fedrad.models.weights import load_base
+from fedrad.server.federation.federation import Federation
+from fedrad.server.federation.records import Records
+from fedrad.server.rounds.global_model import GlobalModel
+from fedrad.server.rounds.open_round import OpenRound
+
+TRAINS, LOST = "trains", Error(3, "node unavailable")
+TEXT = EXPERIMENT.replace("rounds = 2", "rounds = 9\ndeadline_minutes = 10\nquorum = 2")
+
+
+class Hospital:
+    """A scripted site. Its update moves every value by `step`; `behaves` may answer otherwise."""
+
+    def __init__(self, name: str, base, *, step=1.0, takes=5.0, behaves=None, units=10) -> None:
+        self.name, self.base, self.step, self.takes = name, base, step, takes
+        self.behaves, self.units = behaves, units
+        self.here = True
+        self.asked: list[int] = []
+
+    def ready(self) -> Readiness:
+        return Readiness(
+            site=self.name, fedrad="0", flwr="0", torch="0", device="cpu", threads=1,
+            base_sha256=self.base.digest, trains=True, units={}, set_aside=0,
+        )  # fmt: skip
+
+    def answer(self, request: RoundRequest, packed: np.ndarray) -> Message | object:
+        self.asked.append(request.round)
+        if self.behaves is not None and (other := self.behaves(self, request)) is not None:
+            return other
+        manifest = request.manifest
+        values = unpack(manifest, packed) + np.float32(self.step)
+        sent, update = pack(
+            tensors_of(manifest, values), manifest.names, round_=manifest.round,
+            stage=manifest.stage, base_sha256=manifest.base_sha256,
+        )  # fmt: skip
+        reply = RoundReply(
+            manifest=sent, patients=self.units, images=self.units, loss=0.5, steps=1, seconds=1,
+            monitoring={"label": Monitoring(auroc=0.5)},
+        )  # fmt: skip
+        return to_record(reply, update)
+
+
+class Town(InProcessGrid):
+    """A grid whose hospitals take their time on a clock of their own."""
+
+    def __init__(self, clock: Clock, *hospitals: Hospital) -> None:
+        super().__init__(None, [{} for _ in hospitals], {})
+        self.clock = clock
+        self.hospitals = dict(enumerate(hospitals, start=1))
+        self.due: dict[str, tuple[float, Message]] = {}
+        self.events: list[tuple[float, Callable[[], None]]] = []
+
+    def at(self, seconds: float, event: Callable[[], None]) -> None:
+        self.events.append((self.clock.now + seconds, event))
+
+    def move(self, name: str, here: bool) -> Callable[[], None]:
+        def event() -> None:
+            next(h for h in self.hospitals.values() if h.name == name).here = here
+
+        return event
+
+    def get_node_ids(self):
+        for time, event in list(self.events):
+            if time <= self.clock.now:
+                self.events.remove((time, event))
+                event()
+        return [node for node, hospital in self.hospitals.items() if hospital.here]
+
+    def push_messages(self, messages):
+        messages = list(messages)
+        ids = list(super().push_messages(messages))
+        for message, number in zip(messages, ids, strict=True):
+            hospital = self.hospitals[message.metadata.dst_node_id]
+            self.due[number] = (self.clock.now + hospital.takes, message)
+        return ids
+
+    def pull_messages(self, message_ids):
+        replies = []
+        for number in message_ids:
+            time, message = self.due[number]
+            hospital = self.hospitals[message.metadata.dst_node_id]
+            if time > self.clock.now:
+                continue
+            if message.metadata.message_type == READY:
+                content = to_record(hospital.ready())
+            else:
+                content = hospital.answer(*from_record(message.content, RoundRequest))
+            if content is TRAINS:
+                continue
+            del self.due[number]
+            replies.append(Message(content, reply_to=message))
+        return replies
+
+
+@pytest.fixture(scope="module")
+def base():
+    experiment = parse_experiment(TEXT)
+    return load_base(experiment.model, 1, seed=0)
+
+
+class Coordinator:
+    """A federation that has met, and its rounds."""
+
+    def __init__(self, folder: Path, base, town: Town, *, text=TEXT, patience=3600.0) -> None:
+        self.experiment = parse_experiment(text)
+        self.records = Records(folder / "records.sqlite")
+        self.folder = folder
+        self.federation = Federation(
+            town, self.experiment, base.digest, self.records, patience_seconds=patience,
+            stop_file=folder / "stop",
+        )  # fmt: skip
+        self.model = GlobalModel(self.experiment, base)
+        self.current: set[str] = set()
+        self.federation.meet()
+
+    def round(self, number: int = 0):
+        opened = OpenRound(self.federation, self.model, number, self.folder / "spool", self.current)
+        result, self.current = opened.run()
+        opened.spool.clear()
+        return result
+
+    def said(self, metric: str) -> list[str]:
+        return [r.text for r in self.records.all() if r.metric == metric]
+
+    def moved(self, base) -> float:
+        """How far every learned value of the global model is from the base's."""
+        names = ["fc.weight", "conv1.weight"]
+        values = [
+            lay_out({k: v.numpy() for k, v in network.state_dict().items()}, names)
+            for network in (self.model.network, base.network)
+        ]
+        step = values[0] - values[1]
+        assert np.allclose(step, step[0], atol=1e-5)
+        return float(step[0])
