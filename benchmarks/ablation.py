@@ -80,11 +80,14 @@ def main() -> None:
     experiment = out / "experiment.toml"
     experiment.write_text(
         EXPERIMENT.format(
-            base=demo.BASE, base_sha256=file_sha256(out / demo.BASE), control=CONTROL,
-            control_sha256=file_sha256(out / CONTROL), folds=arguments.folds,
+            base=demo.BASE,
+            base_sha256=file_sha256(out / demo.BASE),
+            control=CONTROL,
+            control_sha256=file_sha256(out / CONTROL),
+            folds=arguments.folds,
             rounds=arguments.rounds,
         )
-    )  # fmt: skip
+    )
     started = time.perf_counter()
     ablate(experiment, {name: out / name for name in demo.PATIENTS}, out / "ablation")
     print((out / "ablation" / "compare.md").read_text())

@@ -29,10 +29,16 @@ RULES = {
     "ε = 1": Disclosure(minimum_units=10, minimum_bin=3, epsilon=1.0),
 }
 COLUMNS = (
-    "units with / without", "rule", "bins", "outsiders certainly told", "membership, AUROC",
-    "largest advantage", "score: outside scores that remain", "all other scores known",
+    "units with / without",
+    "rule",
+    "bins",
+    "outsiders certainly told",
+    "membership, AUROC",
+    "largest advantage",
+    "score: outside scores that remain",
+    "all other scores known",
     "and the exact AUROC",
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -80,10 +86,14 @@ def _print(size: str, name: str, told: list[Told], *, noisy: bool) -> None:
         for field in ("half", "bin", "rank")
     )
     row = [
-        size, name, f"{np.mean([t.bins for t in told]):.0f}", f"{100 * certain:.0f} %",
+        size,
+        name,
+        f"{np.mean([t.bins for t in told]):.0f}",
+        f"{100 * certain:.0f} %",
         f"{roc_auc_score(y, np.concatenate([members, outsiders])):.2f}",
-        f"{(above[0] - above[1]).max():.2f}", *(("–",) * 3 if noisy else (half, bin_, rank)),
-    ]  # fmt: skip
+        f"{(above[0] - above[1]).max():.2f}",
+        *(("–",) * 3 if noisy else (half, bin_, rank)),
+    ]
     print("| " + " | ".join(row) + " |", flush=True)
 
 

@@ -128,10 +128,12 @@ def plant(  # noqa: PLR0915
 def named(found: Inspection, check: str) -> set[str]:
     result = next(r for r in found.results if r.name == check)
     return {
-        name.split(": ")[0].split(" (line")[0] for f in result.findings
+        name.split(": ")[0].split(" (line")[0]
+        for f in result.findings
         if (f.severity or result.severity) != "information"
-        for group in f.files for name in group
-    }  # fmt: skip
+        for group in f.files
+        for name in group
+    }
 
 
 def look(folder: Path, state: Path) -> Inspection:
@@ -173,8 +175,14 @@ def generate(folder: Path, count: int) -> None:
         dataset.PixelData = (4095 * np.clip(mottled, 0, 1)).astype("<u2").tobytes()
         dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
         dataset.save_as(folder / f"dicom/{number:05d}.dcm")
-        rows.append({"file": f"dicom/{number:05d}.dcm", "patient_id": f"p{number // 2}",
-                     "label": str(int(rng.random() < 0.3)), "day": str(number)})  # fmt: skip
+        rows.append(
+            {
+                "file": f"dicom/{number:05d}.dcm",
+                "patient_id": f"p{number // 2}",
+                "label": str(int(rng.random() < 0.3)),
+                "day": str(number),
+            }
+        )
     write(folder, rows)
 
 
@@ -187,8 +195,11 @@ def size(count: int) -> None:
             look(folder, state)
             own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
             child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-            print(f"{count} files, {name}: {time.perf_counter() - started:.0f} s, peak {own:.2f} "
-                  f"GiB, largest worker {child:.2f} GiB", flush=True)  # fmt: skip
+            print(
+                f"{count} files, {name}: {time.perf_counter() - started:.0f} s, peak {own:.2f} "
+                f"GiB, largest worker {child:.2f} GiB",
+                flush=True,
+            )
 
 
 def alarms(count: int) -> None:
@@ -200,8 +211,11 @@ def alarms(count: int) -> None:
             rng = np.random.default_rng(seed)
             labels = (rng.permutation(patients) < round(share * patients)).astype(float)
             date = rng.integers(0, 1095, (patients, 1)).astype(float)
-            others = (rng.normal(size=(patients, 3)), rng.integers(0, 2, (patients, 3)),
-                      np.eye(3)[rng.integers(0, 3, patients)])  # fmt: skip
+            others = (
+                rng.normal(size=(patients, 3)),
+                rng.integers(0, 2, (patients, 3)),
+                np.eye(3)[rng.integers(0, 3, patients)],
+            )
             for at, features in enumerate((date, np.column_stack([date, *others]))):
                 of = np.arange(patients)
                 low = cross_validated(tags_classifier, features, labels, of)[1][0]

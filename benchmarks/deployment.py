@@ -91,10 +91,19 @@ def served(here: Path, sites: dict[str, Path], text: str) -> Iterable[float]:
         with started(*nodes[0]), started(*nodes[1]):
             (here / "experiment.toml").write_text(text)
             running = subprocess.Popen(
-                [BIN / "fedrad", "run", here / "experiment.toml", "--out", here / "out",
-                 "--coordinator", folder], stderr=subprocess.PIPE, text=True,
+                [
+                    BIN / "fedrad",
+                    "run",
+                    here / "experiment.toml",
+                    "--out",
+                    here / "out",
+                    "--coordinator",
+                    folder,
+                ],
+                stderr=subprocess.PIPE,
+                text=True,
                 stdout=subprocess.DEVNULL,
-            )  # fmt: skip
+            )
             assert running.stderr is not None
             yield from moments(running.stderr)
 
@@ -129,9 +138,17 @@ def by_itself(root: Path) -> None:
     bundle = build_fab_from_disk(project)
     ledger = Ledger(root / "ledger.jsonl")
     message = Readiness(
-        site="a", fedrad="0.1.0", flwr="1", torch="2", device="cpu", threads=1,
-        base_sha256="0" * 64, trains=True, units={}, set_aside=0,
-    )  # fmt: skip
+        site="a",
+        fedrad="0.1.0",
+        flwr="1",
+        torch="2",
+        device="cpu",
+        threads=1,
+        base_sha256="0" * 64,
+        trains=True,
+        units={},
+        set_aside=0,
+    )
     for _ in range(1000):
         ledger.record("experiment", message)
     print()

@@ -196,9 +196,13 @@ def _pooled_holds(rng: np.random.Generator, truth: float, images: bool) -> bool:
     expected = p @ norm.cdf(apart) @ n / (p.sum() * n.sum())
     unit = "image" if images else "patient"
     plan = Experiment.model_validate(
-        {"name": "x", "outcomes": ["y"], "unit": unit,
-         "evaluation": {"index_image": "all" if images else "earliest"}}
-    )  # fmt: skip
+        {
+            "name": "x",
+            "outcomes": ["y"],
+            "unit": unit,
+            "evaluation": {"index_image": "all" if images else "earliest"},
+        }
+    )
     tested = Tested({s: release(s, d, OPEN, None) for s, d in data.items()})
     interval = overall(tested, ["global"], plan)[0].pooled_ci
     assert interval is not None
@@ -258,9 +262,12 @@ def size(sites: int = 30, outcomes: int = 5, units: int = 300) -> None:
     names = [f"site-{i:02}" for i in range(sites)]
     columns = [f"outcome {k}" for k in range(outcomes)]
     plan = Experiment.model_validate(
-        {"name": "size", "outcomes": columns, "evaluation": {
-            "travel": True, "subgroups": {"sex": ["F", "M"], "age": [1, 5, 18]}}}
-    )  # fmt: skip
+        {
+            "name": "size",
+            "outcomes": columns,
+            "evaluation": {"travel": True, "subgroups": {"sex": ["F", "M"], "age": [1, 5, 18]}},
+        }
+    )
     models = ["base", *(f"local:{name}" for name in names), "global", "best"]
     shared = {m: dict.fromkeys(columns, OPERATING) for m in ("base", "global", "best")}
     releases, at_site, sent = {}, [], []
@@ -278,29 +285,46 @@ def size(sites: int = 30, outcomes: int = 5, units: int = 300) -> None:
     tested = Tested(releases, operating=shared)
     found, gaps = subgroups(tested, plan)
     parts = {
-        "cells": cells(tested, models, plan), "overall": overall(tested, models, plan),
-        "comparisons": comparisons(tested, plan), "subgroups": found, "gaps": gaps,
-    }  # fmt: skip
+        "cells": cells(tested, models, plan),
+        "overall": overall(tested, models, plan),
+        "comparisons": comparisons(tested, plan),
+        "subgroups": found,
+        "gaps": gaps,
+    }
     seconds = time.perf_counter() - started
     number = sum(map(len, parts.values()))
     print(f"{sites} sites × {outcomes} outcomes × {len(models)} models, {units} test units a site")
     print(f"a site: {np.median(at_site):.1f} s, {np.median(sent) / 1e3:.0f} kB released")
     print(f"the coordinator: {seconds:.1f} s for {number:,} parts; peak memory {peak():.2f} GiB")
     auroc = dict.fromkeys(columns, 0.7)
-    in_round = {n: SiteRound(status="ok", seconds=60.0, units=84, loss=0.5, auroc=auroc)
-                for n in names}  # fmt: skip
+    in_round = {
+        n: SiteRound(status="ok", seconds=60.0, units=84, loss=0.5, auroc=auroc) for n in names
+    }
     rounds = [
-        Round(round=r, stage="all", seconds=60.0, bytes_to_sites=0, bytes_from_sites=0,
-              sites=in_round) for r in range(1, 31)
-    ]  # fmt: skip
+        Round(
+            round=r, stage="all", seconds=60.0, bytes_to_sites=0, bytes_from_sites=0, sites=in_round
+        )
+        for r in range(1, 31)
+    ]
     summary = Summary(
-        experiment=plan.model_dump(mode="json"), evaluation_sha256=plan.evaluation_sha256,
-        status="completed", models=models, sites=names, rounds=rounds, **parts,
+        experiment=plan.model_dump(mode="json"),
+        evaluation_sha256=plan.evaluation_sha256,
+        status="completed",
+        models=models,
+        sites=names,
+        rounds=rounds,
+        **parts,
         provenance=Provenance(
-            fedrad="", flwr="", torch="", base_sha256="", base_description="", model_sha256=None,
-            started="", finished="",
+            fedrad="",
+            flwr="",
+            torch="",
+            base_sha256="",
+            base_description="",
+            model_sha256=None,
+            started="",
+            finished="",
         ),
-    )  # fmt: skip
+    )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         started = time.perf_counter()

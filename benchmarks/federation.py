@@ -118,11 +118,12 @@ def central(simulation: Simulation) -> list[Row]:
     for p in participants:
         parts = {
             part: Scored(
-                p.parts[part].labels, p.parts[part].patients,
+                p.parts[part].labels,
+                p.parts[part].patients,
                 {"global": score(network, p.parts[part].images, device=DEVICE)},
             )
             for part in ("validation", "test")
-        }  # fmt: skip
+        }
         evaluation = Evaluation(experiment, p.disclosure, f"local:{p.site.name}")
         releases[p.site.name] = evaluation.release(
             "test", parts["test"], parts["validation"], ["global"], {}, {}
@@ -130,9 +131,12 @@ def central(simulation: Simulation) -> list[Row]:
     tested = Tested(releases)
     extra = ", one-class site in it" if experiment.federation.train_one_class else ""
     return [
-        (f"central{extra}", cells(tested, ["global"], experiment),
-         overall(tested, ["global"], experiment)[0])
-    ]  # fmt: skip
+        (
+            f"central{extra}",
+            cells(tested, ["global"], experiment),
+            overall(tested, ["global"], experiment)[0],
+        )
+    ]
 
 
 def show(rows: list[Row], sites: list[str]) -> None:

@@ -32,14 +32,33 @@ LARGEST = 400_000
 SECONDS, MEMORY_MIB = 5, 1024
 SYNTAXES = [value for value in uid.UID_dictionary if value.startswith("1.2.840.10008.1.2")]
 NUMBERS = (
-    "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
-    "SamplesPerPixel", "PixelPaddingValue", "PixelPaddingRangeLimit", "PlanarConfiguration",
-)  # fmt: skip
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "SamplesPerPixel",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+    "PlanarConfiguration",
+)
 TEXTS = (
-    "WindowCenter", "WindowWidth", "RescaleSlope", "RescaleIntercept", "PhotometricInterpretation",
-    "PixelSpacing", "PixelAspectRatio", "NumberOfFrames", "VOILUTFunction", "BodyPartExamined",
-    "SpecificCharacterSet", "PresentationLUTShape", "ShutterShape", "ShutterLeftVerticalEdge",
-)  # fmt: skip
+    "WindowCenter",
+    "WindowWidth",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "PhotometricInterpretation",
+    "PixelSpacing",
+    "PixelAspectRatio",
+    "NumberOfFrames",
+    "VOILUTFunction",
+    "BodyPartExamined",
+    "SpecificCharacterSet",
+    "PresentationLUTShape",
+    "ShutterShape",
+    "ShutterLeftVerticalEdge",
+)
 VALUES = ("", "0", "-1", "1e308", "nan", "inf", "1", "65536", "x", "1\\2", "0\\0", "MONOCHROME1")
 
 

@@ -67,14 +67,18 @@ def run(arguments: argparse.Namespace, folders: dict[str, Path], seed: int) -> d
     """AUROC of every arm at both sites under one seed."""
     experiment = Experiment.model_validate(
         {
-            "name": "pretraining", "outcomes": ["label"], "seed": seed,
+            "name": "pretraining",
+            "outcomes": ["label"],
+            "seed": seed,
             "model": {
-                "backbone": "resnet18", "width": arguments.width, "weights": "random",
+                "backbone": "resnet18",
+                "width": arguments.width,
+                "weights": "random",
                 "size": arguments.size,
             },
             "federation": {"rounds": arguments.rounds},
         }
-    )  # fmt: skip
+    )
     sites = {
         name: Participant(open_site(folder, name=name, state=arguments.out / name), experiment)
         for name, folder in folders.items()

@@ -40,9 +40,11 @@ CPU = torch.device("cpu")
 SETTINGS = GeneratorSettings(channels=(32, 64, 96), patch=2, learning_rate=2e-3, local_epochs=8)
 READER = ModelSettings(backbone="resnet18", width=0.25, weights="random", size=64)
 RECIPE = RecipeSettings(
-    preset="full", batch_size=32, learning_rates={"head": 3e-3, "backbone": 3e-3},
+    preset="full",
+    batch_size=32,
+    learning_rates={"head": 3e-3, "backbone": 3e-3},
     augmentation=Augmentation(flip=0, blur=0, drop=0, rotation=5, zoom=0.05),
-)  # fmt: skip
+)
 CYCLE = 40
 """Rounds of one learning-rate cycle; training goes on with another."""
 WORSE = 0.3
@@ -69,8 +71,11 @@ def generator(arguments: argparse.Namespace) -> None:
         wall, cpu = time.perf_counter() - started[0], time.process_time() - started[1]
         loss = denoising_losses(network, held_out, device=CPU, draws=4).mean()
         torch.save({"round": round_ + 1, "state": network.state_dict()}, arguments.out / "g.pt")
-        print(f"round {round_ + 1}: loss {figures.loss:.4f}, held out {loss:.4f}, {wall:.0f} s "
-              f"({cpu:.0f} s of processor, {figures.steps} steps)", flush=True)  # fmt: skip
+        print(
+            f"round {round_ + 1}: loss {figures.loss:.4f}, held out {loss:.4f}, {wall:.0f} s "
+            f"({cpu:.0f} s of processor, {figures.steps} steps)",
+            flush=True,
+        )
 
 
 def open_generator(out: Path) -> tuple[Denoiser, int]:
@@ -92,8 +97,14 @@ def readers(arguments: argparse.Namespace) -> None:
         network = ResNet(READER, 1)
         if name == "classifier":
             for round_ in range(rounds):
-                train_round(network, examples(training), Schedule(RECIPE, rounds), round_,
-                            seed=round_, device=CPU)  # fmt: skip
+                train_round(
+                    network,
+                    examples(training),
+                    Schedule(RECIPE, rounds),
+                    round_,
+                    seed=round_,
+                    device=CPU,
+                )
             found = score(network, held_out.images, device=CPU)[:, 0]
             positive = held_out.labels[:, 0] == 1
             auroc = (found[positive][:, None] > found[~positive]).mean()
@@ -145,9 +156,11 @@ def negatives(count: int, seed: int) -> tuple[Cohort, NDArray[np.float32]]:
     both = cohort(2 * count, seed)
     rows = np.flatnonzero(both.labels[:, 0] == 0)
     some = Cohort(
-        [both.patients[k] for k in rows], both.images[rows], both.labels[rows],
+        [both.patients[k] for k in rows],
+        both.images[rows],
+        both.labels[rows],
         both.severities[rows],
-    )  # fmt: skip
+    )
     return some, np.stack([p.mask() for p in some.patients]).astype(np.float32)
 
 
@@ -169,11 +182,14 @@ def choose(arguments: argparse.Namespace) -> None:
             ends = []
             for to in (1.0, 0.0):
                 settings = ProgressionSettings(
-                    images=5, strength=strength, steps=max(20, round(2 / strength)),
+                    images=5,
+                    strength=strength,
+                    steps=max(20, round(2 / strength)),
                     guidance=guidance,
-                )  # fmt: skip
-                steps = progress(network, some.images, np.array([to]), settings, device=CPU,
-                                 mask=masks)  # fmt: skip
+                )
+                steps = progress(
+                    network, some.images, np.array([to]), settings, device=CPU, mask=masks
+                )
                 ends.append(read(regressor, steps).mean(axis=0))
             words = "; ".join(" ".join(f"{v:.2f}" for v in end[1:]) for end in ends)
             print(f"strength {strength}, guidance {guidance}: towards {words} away", flush=True)
@@ -187,11 +203,14 @@ def ways(
         strength=arguments.strength, steps=arguments.steps, guidance=arguments.guidance
     )
     started = time.process_time()
-    found = {"PIE": progress(network, some.images, np.array([1.0]), settings, device=CPU,
-                             mask=masks)}  # fmt: skip
+    found = {
+        "PIE": progress(network, some.images, np.array([1.0]), settings, device=CPU, mask=masks)
+    }
     cost = (time.process_time() - started) / len(some.images)
-    print(f"PIE: {cost:.1f} s of processor an image, {settings.images} edits of "
-          f"{settings.edit_steps} steps")  # fmt: skip
+    print(
+        f"PIE: {cost:.1f} s of processor an image, {settings.images} edits of "
+        f"{settings.edit_steps} steps"
+    )
     found["to the opposite class"] = progress(
         network, some.images, np.array([0.0]), settings, device=CPU, mask=masks
     )
@@ -227,9 +246,9 @@ def measure(arguments: argparse.Namespace) -> None:
         f"guidance {arguments.guidance}"
     )
     found = ways(arguments, network, some, masks)
-    later = np.stack([
-        p.film(min(1.0, s + WORSE)) for p, s in zip(some.patients, some.severities, strict=True)
-    ]).astype(np.float32)  # fmt: skip
+    later = np.stack(
+        [p.film(min(1.0, s + WORSE)) for p, s in zip(some.patients, some.severities, strict=True)]
+    ).astype(np.float32)
     found["the real later image"] = np.stack([some.images.astype(np.float32), later], axis=1)
     of_real = features(classifier, real, device=CPU)
     own = features(classifier, some.images, device=CPU)
@@ -241,8 +260,10 @@ def measure(arguments: argparse.Namespace) -> None:
     )
     print("|" + " --- |" * 11)
     kid = kernel_distance(own, of_real)
-    print(f"| no edit | | | | | | 0 | {recognised(some.images[:, None], some, masks):.0%} | "
-          f"{kid:.3f} | 0 | 0 |")  # fmt: skip
+    print(
+        f"| no edit | | | | | | 0 | {recognised(some.images[:, None], some, masks):.0%} | "
+        f"{kid:.3f} | 0 | 0 |"
+    )
     for name, steps in found.items():
         logits, severity = read(classifier, steps), read(regressor, steps)
         last = features(classifier, steps[:, -1].astype(np.float16), device=CPU)
@@ -254,8 +275,9 @@ def measure(arguments: argparse.Namespace) -> None:
             f"{interval(trend(severity))} | "
             f"{np.median(np.linalg.norm(last - own, axis=1)) / apart:.2f} | "
             f"{recognised(steps, some, masks):.0%} | {kernel_distance(last, of_real):.3f} | "
-            f"{outside:.1f} | {interval(nearer)} |", flush=True,
-        )  # fmt: skip
+            f"{outside:.1f} | {interval(nearer)} |",
+            flush=True,
+        )
     np.savez_compressed(arguments.out / "films.npz", **found)
     drawn = sample(
         network, 40, seed=1, device=CPU, condition=np.array([[k % 2] for k in range(40)])

@@ -64,11 +64,14 @@ def cohort(patients: int, seed: int) -> Cohort:
         positive = bool(number % 2)
         found.append(
             Patient(
-                random_anatomy("infant", own), int(own.integers(2**31)),
-                draw_severity(positive, own), float(np.exp(own.normal(0, 0.12))),
-                float(own.uniform(0.75, 0.92)), float(own.normal(0.06, 0.025)),
+                random_anatomy("infant", own),
+                int(own.integers(2**31)),
+                draw_severity(positive, own),
+                float(np.exp(own.normal(0, 0.12))),
+                float(own.uniform(0.75, 0.92)),
+                float(own.normal(0.06, 0.025)),
             )
-        )  # fmt: skip
+        )
         labels.append([float(positive)])
     return Cohort(
         found,

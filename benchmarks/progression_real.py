@@ -45,9 +45,7 @@ from fedrad.server.results.summary import read_summary
 
 CPU = torch.device("cpu")
 INPUT = InputSettings(size=64, region="lungs")
-READER = ModelSettings(
-    backbone="resnet18", width=0.25, weights="random", size=64, region="lungs"
-)  # fmt: skip
+READER = ModelSettings(backbone="resnet18", width=0.25, weights="random", size=64, region="lungs")
 EDITED, WITH_OUTCOME = 40, 80
 """Patients of a hospital without the outcome who are edited, and with it who are what is real."""
 ROLES = {
@@ -153,8 +151,13 @@ def cohorts(arguments: argparse.Namespace) -> None:
         print(f"{role}, {site}: {len(rows)} images of {len({r['patient_id'] for r in rows})}")
     (arguments.out / "held.json").write_text(json.dumps(held))
     for role, entries in held.items():
-        print(role, {site: sum(e["site"] == site for e in entries) for site in
-                     {e["site"] for e in entries}})  # fmt: skip
+        print(
+            role,
+            {
+                site: sum(e["site"] == site for e in entries)
+                for site in {e["site"] for e in entries}
+            },
+        )
 
 
 def follow_up(rows: list[Row]) -> tuple[Row, Row] | None:
@@ -213,14 +216,20 @@ class Edits:
             out / "classifier" / "run" / "model.safetensors", ResNet(READER, 1)
         ).eval()
         self.settings = ProgressionSettings(
-            images=arguments.images, strength=arguments.strength, steps=arguments.steps,
+            images=arguments.images,
+            strength=arguments.strength,
+            steps=arguments.steps,
             guidance=arguments.guidance,
-        )  # fmt: skip
+        )
 
     def towards(
-        self, images: NDArray[np.float16], masks: NDArray[np.float32], *, present: bool = True,
+        self,
+        images: NDArray[np.float16],
+        masks: NDArray[np.float32],
+        *,
+        present: bool = True,
         guidance: float | None = None,
-    ) -> NDArray[np.float32]:  # fmt: skip
+    ) -> NDArray[np.float32]:
         """Trajectories (M, N + 1, 64, 64)."""
         settings = self.settings
         if guidance is not None:
@@ -262,9 +271,10 @@ def read(files: list[str]) -> tuple[NDArray[np.float16], NDArray[np.float32], ND
     masks = {row: lung_mask(picture) for row, picture in sorted(pictures.items())}
     rows = [row for row, mask in masks.items() if mask is not None]
     return (
-        np.stack([pictures[row] for row in rows]), np.stack([masks[row] for row in rows]),
+        np.stack([pictures[row] for row in rows]),
+        np.stack([masks[row] for row in rows]),
         np.array(rows),
-    )  # fmt: skip
+    )
 
 
 def measure(arguments: argparse.Namespace) -> None:
@@ -285,8 +295,10 @@ def measure(arguments: argparse.Namespace) -> None:
         apart = (
             edits.logits(real[:, None])[:, 0].mean() - edits.logits(images[:, None])[:, 0].mean()
         )
-        print(f"| {site} ({len(images)}; with the outcome: {apart:+.2f}) | no edit | | | | 0 | "
-              f"{kernel_distance(own, of_real):.3f} | 0 |")  # fmt: skip
+        print(
+            f"| {site} ({len(images)}; with the outcome: {apart:+.2f}) | no edit | | | | 0 | "
+            f"{kernel_distance(own, of_real):.3f} | 0 |"
+        )
         for way, steps in edits.ways(images, masks).items():
             logits, last = edits.logits(steps), edits.features(steps[:, -1])
             outside = np.abs((steps[:, -1] - steps[:, 0]) * (masks == 0)).sum() / (masks == 0).sum()
@@ -294,8 +306,9 @@ def measure(arguments: argparse.Namespace) -> None:
                 f"| | {way} | {interval(logits[:, -1] - logits[:, 0])} | "
                 f"{monotone_share(logits):.0%} | {interval(trend(logits))} | "
                 f"{np.median(np.linalg.norm(last - own, axis=1)) / between:.2f} | "
-                f"{kernel_distance(last, of_real):.3f} | {outside:.1f} |", flush=True,
-            )  # fmt: skip
+                f"{kernel_distance(last, of_real):.3f} | {outside:.1f} |",
+                flush=True,
+            )
     pairs(edits, held["pairs"])
 
 
@@ -322,9 +335,7 @@ def pairs(edits: Edits, held: list[dict]) -> None:
             print(f"| | {way} | {' | '.join(cells)} |", flush=True)
 
 
-def nearer_in(
-    edits: Edits, moved: NDArray, still: NDArray, later: NDArray
-) -> NDArray[np.floating]:  # fmt: skip
+def nearer_in(edits: Edits, moved: NDArray, still: NDArray, later: NDArray) -> NDArray[np.floating]:
     """As `nearer_than`, in the classifier's features, as a share of the unedited distance."""
     a, b, c = (edits.features(x) for x in (moved, still, later))
     before = np.linalg.norm(b - c, axis=1)
@@ -341,8 +352,11 @@ def films(arguments: argparse.Namespace) -> None:
     for site in ("nih-large", "guangzhou-children"):
         images, masks, _ = read([e["image"] for e in held["edited"] if e["site"] == site][:4])
         strips = [edits.towards(images, masks, present=p)[:, ::2] for p in (True, False)]
-        rows = [np.concatenate(list(steps), axis=-1)
-                for both in zip(*strips, strict=True) for steps in both]  # fmt: skip
+        rows = [
+            np.concatenate(list(steps), axis=-1)
+            for both in zip(*strips, strict=True)
+            for steps in both
+        ]
         grey = ((np.concatenate(rows) + 1024) / 8).clip(0, 255).astype(np.uint8)
         Image.fromarray(grey).resize((grey.shape[1] * 2, grey.shape[0] * 2)).save(
             arguments.out / f"film-{site}.png"

@@ -110,8 +110,10 @@ def main() -> None:
         values = [of[row] for of in found]
         differences = [of[row] - of["without"] for of in found]
         spread = f" ± {stdev(values):.3f}" if len(values) > 1 else ""
-        print(f"| {row} | {mean(values):.3f}{spread} | "
-              f"{' '.join(f'{v:.3f}' for v in values)} | {interval(differences)} |")  # fmt: skip
+        print(
+            f"| {row} | {mean(values):.3f}{spread} | "
+            f"{' '.join(f'{v:.3f}' for v in values)} | {interval(differences)} |"
+        )
 
 
 def make_phantoms(out: Path) -> None:
@@ -149,15 +151,21 @@ def run(arguments: argparse.Namespace, seed: int) -> dict[str, float]:
         print(f"seed {seed}: generator in {time.perf_counter() - started:.0f} s", flush=True)
     experiment = out / f"experiment-{seed}.toml"
     edit = EDIT.format(
-        probability=arguments.probability, generator=generator.name,
-        sha256=file_sha256(generator), strength=arguments.strength,
-    )  # fmt: skip
+        probability=arguments.probability,
+        generator=generator.name,
+        sha256=file_sha256(generator),
+        strength=arguments.strength,
+    )
     experiment.write_text(
         EXPERIMENT.format(
-            seed=seed, input=INPUT, base=BASE, base_sha256=file_sha256(out / BASE), edit=edit,
+            seed=seed,
+            input=INPUT,
+            base=BASE,
+            base_sha256=file_sha256(out / BASE),
+            edit=edit,
             guidance=arguments.guidance,
         )
-    )  # fmt: skip
+    )
     ablate(experiment, sites, folder)
     print((folder / "compare.md").read_text())
     return {row: within(folder / row) for row in ROWS}

@@ -103,8 +103,9 @@ def figures(
     plan = experiment("image" if clustered else "patient")
     found = tested(data, disclosure, operating)
     return (
-        {c.site: c for c in cells(found, ["global"], plan)}, overall(found, ["global"], plan)[0]
-    )  # fmt: skip
+        {c.site: c for c in cells(found, ["global"], plan)},
+        overall(found, ["global"], plan)[0],
+    )
 
 
 def errors(data: dict[str, SiteScores]) -> Iterator[tuple[str, float, float]]:

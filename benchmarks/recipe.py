@@ -76,11 +76,26 @@ def show(arguments: argparse.Namespace, size: int, store: Path) -> None:
     found: dict[str, dict[str, dict[str, float]]] = {way: {} for way in WAYS}
     for stage, repeat, way in product(ROUND_OF, range(arguments.repeats), WAYS):
         command = [
-            sys.executable, __file__, "--files", str(arguments.files), "--size", str(size),
-            "--images", str(arguments.images), "--batch", str(arguments.batch),
-            "--threads", str(arguments.threads), "--cutmix", str(arguments.cutmix),
-            "--store", str(store / f"{stage}-{repeat}"), "--one", way, stage,
-        ]  # fmt: skip
+            sys.executable,
+            __file__,
+            "--files",
+            str(arguments.files),
+            "--size",
+            str(size),
+            "--images",
+            str(arguments.images),
+            "--batch",
+            str(arguments.batch),
+            "--threads",
+            str(arguments.threads),
+            "--cutmix",
+            str(arguments.cutmix),
+            "--store",
+            str(store / f"{stage}-{repeat}"),
+            "--one",
+            way,
+            stage,
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         result = json.loads(done.stdout.splitlines()[-1])
         print(size, way, stage, result, file=sys.stderr, flush=True)
@@ -141,8 +156,11 @@ def measure(arguments: argparse.Namespace, way: str, stage: str) -> dict[str, fl
     wall = time.perf_counter() - wall
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return {
-        "seconds": seconds / steps, "wall": wall / steps, "peak": peak, "decoding": decoding,
-    }  # fmt: skip
+        "seconds": seconds / steps,
+        "wall": wall / steps,
+        "peak": peak,
+        "decoding": decoding,
+    }
 
 
 def straightforward(

@@ -46,11 +46,11 @@ def _once(seed: int, patients: int, repeats: int) -> tuple[bool, bool, bool, boo
         for train, test in folds.split(x, y):
             one, two = (
                 roc_auc_score(
-                    y[test], LogisticRegression().fit(part[train], y[train]).predict_proba(
-                        part[test])[:, 1],
+                    y[test],
+                    LogisticRegression().fit(part[train], y[train]).predict_proba(part[test])[:, 1],
                 )
                 for part in (x[:, :4], x[:, 4:])
-            )  # fmt: skip
+            )
             apart.append(float(one - two))
     found = corrected_resampled(apart, 0.25, 0.95)
     assert found is not None

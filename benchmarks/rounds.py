@@ -91,8 +91,12 @@ def idle(rounds: int) -> None:
     with folder() as root:
         sites = {name: small_site(root / name, seed) for seed, name in enumerate("ab")}
         print("| app | seconds a round (median) | each |\n| --- | ---: | --- |")
-        ways = [("stock", "", "full"), ("fedrad", "float32", "full"), ("fedrad", "int8", "full"),
-                ("fedrad, head only", "float32", "probe")]  # fmt: skip
+        ways = [
+            ("stock", "", "full"),
+            ("fedrad", "float32", "full"),
+            ("fedrad", "int8", "full"),
+            ("fedrad, head only", "float32", "probe"),
+        ]
         for app, encoding, preset in ways:
             with own_flower({"OMP_NUM_THREADS": "1"}) as flower:
                 flower.start_superlink()
@@ -143,10 +147,14 @@ def wire() -> None:
                 flat = lay_out(tensors, names)
                 moved = {n: t + rng.normal(0, 1e-3, t.shape) for n, t in tensors.items()}
                 manifest, packed = pack(
-                    {n: moved[n].astype(np.float32) for n in names}, names, round_=number,
-                    stage=stage, base_sha256=base.digest, encoding=encoding,
+                    {n: moved[n].astype(np.float32) for n in names},
+                    names,
+                    round_=number,
+                    stage=stage,
+                    base_sha256=base.digest,
+                    encoding=encoding,
                     reference=None if encoding == "float32" else flat,
-                )  # fmt: skip
+                )
                 sizes[encoding, stage] = packed.nbytes + len(manifest.model_dump_json())
             total += 2 * sizes[encoding, stage]
         print(f"| {encoding} | {total / 1e6:,.0f} | {stock / total:.1f} |")

@@ -82,36 +82,44 @@ def train(message: Message, context: Context) -> Message:
 def baseline(message: Message, context: Context) -> Message:
     """Train the site's local-only model."""
     return _answer(
-        message, context, BaselineRequest,
+        message,
+        context,
+        BaselineRequest,
         lambda participant, request, _: participant.baseline(request),
-    )  # fmt: skip
+    )
 
 
 @app.evaluate(VALIDATION.split(".")[1])
 def validation(message: Message, context: Context) -> Message:
     """Evaluate mixtures of the global model and the base on the validation patients."""
     return _answer(
-        message, context, ValidationRequest,
+        message,
+        context,
+        ValidationRequest,
         lambda participant, request, packed: (participant.validation(request, packed), None),
-    )  # fmt: skip
+    )
 
 
 @app.evaluate(SCORE.split(".")[1])
 def score(message: Message, context: Context) -> Message:
     """Score a model on validation or test patients; the scores stay."""
     return _answer(
-        message, context, ScoreRequest,
+        message,
+        context,
+        ScoreRequest,
         lambda participant, request, packed: (Scoring(participant).score(request, packed), None),
-    )  # fmt: skip
+    )
 
 
 @app.evaluate(RELEASE.split(".")[1])
 def release(message: Message, context: Context) -> Message:
     """Release figures of the models that were scored."""
     return _answer(
-        message, context, ReleaseRequest,
+        message,
+        context,
+        ReleaseRequest,
         lambda participant, request, _: (Scoring(participant).release(request), None),
-    )  # fmt: skip
+    )
 
 
 @dataclass
@@ -220,9 +228,10 @@ def _site(context: Context) -> Site:
         raise SiteProblem("cohort", "the node configuration names no folder")
     name, state = config.get("name"), config.get("state")
     return open_site(
-        Path(str(config["folder"])), name=str(name) if name else None,
+        Path(str(config["folder"])),
+        name=str(name) if name else None,
         state=Path(str(state)) if state else None,
-    )  # fmt: skip
+    )
 
 
 @lru_cache(maxsize=8)

@@ -150,9 +150,10 @@ def open_site(folder: Path, *, name: str | None = None, state: Path | None = Non
         if "name" not in given:
             lacking = "name: missing" if file.is_file() else "no such file (init writes one)"
             raise SiteProblem(
-                "cohort", f"{file}: {lacking}; give the site's name there, as the coordinator "
+                "cohort",
+                f"{file}: {lacking}; give the site's name there, as the coordinator "
                 'writes it (name = "hospital-a"), or with --name',
-            )  # fmt: skip
+            )
         settings = SiteSettings.model_validate(given)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise SiteProblem("cohort", f"{file}: cannot be read: {error}") from error

@@ -237,9 +237,13 @@ class Refusal(Wire):
 
 
 Request = (
-    ReadyRequest | RoundRequest | BaselineRequest | ValidationRequest | ScoreRequest
+    ReadyRequest
+    | RoundRequest
+    | BaselineRequest
+    | ValidationRequest
+    | ScoreRequest
     | ReleaseRequest
-)  # fmt: skip
+)
 Reply = Readiness | RoundReply | BaselineReply | ValidationReply | ScoreReply | Release | Refusal
 M = TypeVar("M", bound=Wire)
 

@@ -29,11 +29,14 @@ class InProcessGrid(Grid):
         self._app = client_app
         self._contexts = {
             number: Context(
-                run_id=1, node_id=number, node_config=dict(config), state=RecordDict(),
+                run_id=1,
+                node_id=number,
+                node_config=dict(config),
+                state=RecordDict(),
                 run_config=dict(run_config),
             )
             for number, config in enumerate(nodes, start=1)
-        }  # fmt: skip
+        }
         self._waiting: dict[str, Message] = {}
         self._count = 0
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, SUPERLINK_NODE_ID, 1

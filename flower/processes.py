@@ -54,12 +54,13 @@ def start_environment(further: Mapping[str, str]) -> dict[str, str]:
     """The environment of a Flower process that speaks to nobody but this machine."""
     scripts = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")])
     return {
-        **os.environ, **further,
+        **os.environ,
+        **further,
         **dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), NOWHERE),
         **dict.fromkeys(("no_proxy", "NO_PROXY"), "127.0.0.1,localhost,::1"),
         "PATH": scripts,  # Flower starts its own commands by name
         "PYTHONUNBUFFERED": "1",
-    }  # fmt: skip
+    }
 
 
 class FlowerError(Exception):
@@ -78,11 +79,14 @@ class Flower:
         self.folder = folder
         self.connection = connection or Connection(f"127.0.0.1:{free_port()}")
         self.address = self.connection.address
-        self._environment = start_environment({
-            **SILENCE, **environment,
-            "RAY_TMPDIR": str(folder),
-            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray listens on loopback only
-        })  # fmt: skip
+        self._environment = start_environment(
+            {
+                **SILENCE,
+                **environment,
+                "RAY_TMPDIR": str(folder),
+                "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray listens on loopback only
+            }
+        )
         self._keeper = _start_keeper(folder)
         self._children: list[subprocess.Popen[bytes]] = []
 
@@ -90,9 +94,18 @@ class Flower:
         """Start the SuperLink and wait until it answers. Raises FlowerError."""
         host, port = self.address.split(":")
         superlink = self._start(
-            "flower-superlink", "superlink", "--insecure", "--isolation", "subprocess",
-            "--disable-runtime-dependency-installation", "--host", host, "--port", port, *options,
-        )  # fmt: skip
+            "flower-superlink",
+            "superlink",
+            "--insecure",
+            "--isolation",
+            "subprocess",
+            "--disable-runtime-dependency-installation",
+            "--host",
+            host,
+            "--port",
+            port,
+            *options,
+        )
         end = time.monotonic() + START_SECONDS
         while not _answers(f"http://{self.address}/health"):
             if superlink.poll() is not None or time.monotonic() > end:
@@ -108,10 +121,16 @@ class Flower:
         own = [sys.executable, "-m", "fedrad.client.node.executor"]
         command = ["flower-supernode"] if stock else own
         return self._start(
-            command, name, "--insecure", "--superlink", self.address,
-            "--port", str(free_port()), "--node-config",
+            command,
+            name,
+            "--insecure",
+            "--superlink",
+            self.address,
+            "--port",
+            str(free_port()),
+            "--node-config",
             _toml(node_config, " "),
-        )  # fmt: skip
+        )
 
     def run(
         self,
@@ -133,9 +152,16 @@ class Flower:
         )
         options = ["--federation-config", _toml(simulation, " ")] if simulation else []
         process = self._start(
-            "flwr", "run", "run", str(app), "own", "--stream", "--run-config",
-            str(home / "run.toml"), *options,
-        )  # fmt: skip
+            "flwr",
+            "run",
+            "run",
+            str(app),
+            "own",
+            "--stream",
+            "--run-config",
+            str(home / "run.toml"),
+            *options,
+        )
         with (self.folder / "run.log").open(encoding="utf-8", errors="replace") as log:
             ended, partial = False, ""
             while True:
@@ -168,9 +194,11 @@ class Flower:
             child = subprocess.Popen(
                 [*command, *arguments],
                 env={**self._environment, "FLWR_HOME": str(home)},
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C reaches us alone; we end the others
-            )  # fmt: skip
+            )
         self._children.append(child)
         return child
 
@@ -285,8 +313,9 @@ def _answers(url: str) -> bool:
 def _start_keeper(folder: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", __name__, str(os.getpid()), str(folder)],
-        stdin=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 def _keep(parent: int, folder: Path) -> None:

@@ -65,9 +65,14 @@ def undo_prior(positives: int, negatives: int, why: str) -> Calibration:
     """The correction by the prior alone, for the prevalence of these units (both at least 1)."""
     prevalence = positives / (positives + negatives)
     return Calibration(
-        intercept=float(logit(prevalence) - logit(BALANCED)), slope=1.0, prevalence=prevalence,
-        method="prior", why=why, positives=positives, negatives=negatives,
-    )  # fmt: skip
+        intercept=float(logit(prevalence) - logit(BALANCED)),
+        slope=1.0,
+        prevalence=prevalence,
+        method="prior",
+        why=why,
+        positives=positives,
+        negatives=negatives,
+    )
 
 
 def fit(raw: ArrayLike, positives: ArrayLike, negatives: ArrayLike) -> Calibration:
@@ -98,9 +103,13 @@ def fit(raw: ArrayLike, positives: ArrayLike, negatives: ArrayLike) -> Calibrati
     if slope <= 0:
         return prior(f"the fitted slope is {slope:.2g}, not positive")
     return Calibration(
-        intercept=intercept, slope=slope, prevalence=count_p / (count_p + count_n),
-        method="fitted", positives=count_p, negatives=count_n,
-    )  # fmt: skip
+        intercept=intercept,
+        slope=slope,
+        prevalence=count_p / (count_p + count_n),
+        method="fitted",
+        positives=count_p,
+        negatives=count_n,
+    )
 
 
 def maximum_likelihood(

@@ -11,9 +11,14 @@ Task = Literal["classification", "progression"]
 
 
 def load_start(
-    task: Task, outcomes: list[str], model: ModelSettings, recipe: RecipeSettings,
-    generator: GeneratorSettings, *, seed: int,
-) -> Start:  # fmt: skip
+    task: Task,
+    outcomes: list[str],
+    model: ModelSettings,
+    recipe: RecipeSettings,
+    generator: GeneratorSettings,
+    *,
+    seed: int,
+) -> Start:
     """Base weights with a fresh head, or a generator. Raises WeightsError."""
     if task == "progression":
         return start_generator(generator, model, outcomes, seed=seed)

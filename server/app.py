@@ -38,7 +38,10 @@ def main(grid: Grid, context: Context) -> None:
     wait = float(context.run_config.get("wait-seconds", -1.0))
     members = str(context.run_config.get("members", ""))
     run_experiment(
-        grid, text, out, wait_seconds=None if wait < 0 else wait,
+        grid,
+        text,
+        out,
+        wait_seconds=None if wait < 0 else wait,
         resume=bool(context.run_config.get("resume", False)),
         members=Path(members) if members else None,
-    )  # fmt: skip
+    )

@@ -35,9 +35,14 @@ log = logging.getLogger("fedrad.server")
 
 
 def run_experiment(
-    grid: Grid, text: str, folder: Path, *, wait_seconds: float | None = None,
-    resume: bool = False, members: Path | None = None,
-) -> Summary:  # fmt: skip
+    grid: Grid,
+    text: str,
+    folder: Path,
+    *,
+    wait_seconds: float | None = None,
+    resume: bool = False,
+    members: Path | None = None,
+) -> Summary:
     """Run the experiment of a file's text over the sites of a grid; leave its results in a folder.
 
     `wait_seconds`: how long to wait for sites, at the start and where a quorum is lost; else the
@@ -48,9 +53,13 @@ def run_experiment(
     """
     experiment = parse_experiment(text)
     base = load_start(
-        experiment.task, experiment.outcomes, experiment.model, experiment.recipe,
-        experiment.generator, seed=experiment.seed,
-    )  # fmt: skip
+        experiment.task,
+        experiment.outcomes,
+        experiment.model,
+        experiment.recipe,
+        experiment.generator,
+        seed=experiment.seed,
+    )
     lineage = read_lineage(base.metadata)
     checkpoint = Checkpoint(folder / "checkpoint")
     file = folder / "experiment.toml"
@@ -73,10 +82,14 @@ def run_experiment(
         records = stack.enter_context(closing(Records(folder / "records.sqlite")))
         patience = experiment.federation.patience_hours * 3600
         federation = Federation(
-            grid, experiment, base.digest, records,
+            grid,
+            experiment,
+            base.digest,
+            records,
             patience_seconds=patience if wait_seconds is None else wait_seconds,
-            stop_file=checkpoint.stop_file, members=members,
-        )  # fmt: skip
+            stop_file=checkpoint.stop_file,
+            members=members,
+        )
         run = _Run(federation, GlobalModel(experiment, base), checkpoint, progress, folder)
         try:
             run.all()
@@ -105,9 +118,13 @@ class _Run:
     """One run of an experiment: from the start, or from where an earlier run stood."""
 
     def __init__(
-        self, federation: Federation, model: GlobalModel, checkpoint: Checkpoint,
-        progress: Progress, folder: Path,
-    ) -> None:  # fmt: skip
+        self,
+        federation: Federation,
+        model: GlobalModel,
+        checkpoint: Checkpoint,
+        progress: Progress,
+        folder: Path,
+    ) -> None:
         self.federation = federation
         self.model = model
         self.checkpoint = checkpoint
@@ -136,9 +153,12 @@ class _Run:
     def _evaluate(self) -> None:
         progress, federation = self.progress, self.federation
         evaluation = Evaluation(
-            Questions(federation, self.model), self.best, progress, self.checkpoint.folder,
+            Questions(federation, self.model),
+            self.best,
+            progress,
+            self.checkpoint.folder,
             self._save,
-        )  # fmt: skip
+        )
         if self.experiment.evaluation.local_baseline:
             evaluation.train_alone()
         evaluation.choose()
@@ -222,7 +242,12 @@ def _entry(readiness: Readiness) -> SiteEntry:
     return SiteEntry(
         **readiness.model_dump(
             include={
-                "trains", "does_not_train_because", "device", "threads", "fedrad", "torch",
+                "trains",
+                "does_not_train_because",
+                "device",
+                "threads",
+                "fedrad",
+                "torch",
                 "set_aside",
             }
         ),
@@ -230,7 +255,7 @@ def _entry(readiness: Readiness) -> SiteEntry:
             part: {outcome: (c.positives, c.negatives) for outcome, c in of_part.items()}
             for part, of_part in readiness.units.items()
         },
-    )  # fmt: skip
+    )
 
 
 def _now() -> str:

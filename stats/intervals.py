@@ -77,7 +77,5 @@ def wilson(successes: int, trials: int, confidence: float) -> Interval | None:
         return None
     z, share = z_of(confidence), successes / trials
     centre = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
-    half = z / (1 + z**2 / trials) * np.sqrt(
-        share * (1 - share) / trials + z**2 / (4 * trials**2)
-    )  # fmt: skip
+    half = z / (1 + z**2 / trials) * np.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
     return max(0.0, float(centre - half)), min(1.0, float(centre + half))

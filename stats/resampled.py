@@ -55,9 +55,7 @@ def signed_rank(differences: Sequence[float]) -> SignedRank | None:
     return SignedRank(float(wilcoxon(apart).pvalue), len(apart), min(1.0, 2.0 ** (1 - len(apart))))
 
 
-def unpaired_interval(
-    one: float, of_one: Interval, other: float, of_other: Interval
-) -> Interval:  # fmt: skip
+def unpaired_interval(one: float, of_one: Interval, other: float, of_other: Interval) -> Interval:
     """Interval of a difference from the two figures' own (Zou & Donner 2008, Statistics in Medicine
     27:1693, with correlation 0). On the same patients figures vary together, so it is wider than a
     paired one."""

@@ -22,9 +22,17 @@ def ready(message: Message, context: Context) -> Message:
     """Ready, with the base weights that the node's configuration names."""
     config = context.node_config
     reply = Readiness(
-        site=str(config["name"]), fedrad="0", flwr="0", torch="0", device="cpu", threads=1,
-        base_sha256=str(config["base"]), trains=True, units={}, set_aside=0,
-    )  # fmt: skip
+        site=str(config["name"]),
+        fedrad="0",
+        flwr="0",
+        torch="0",
+        device="cpu",
+        threads=1,
+        base_sha256=str(config["base"]),
+        trains=True,
+        units={},
+        set_aside=0,
+    )
     return Message(to_record(reply), reply_to=message)
 
 
@@ -38,9 +46,14 @@ def train(message: Message, context: Context) -> Message:
         values, sent.names, round_=sent.round, stage=sent.stage, base_sha256=sent.base_sha256
     )
     reply = RoundReply(
-        manifest=manifest, patients=10, images=10, loss=0.5, steps=1, seconds=0.0,
+        manifest=manifest,
+        patients=10,
+        images=10,
+        loss=0.5,
+        steps=1,
+        seconds=0.0,
         monitoring={"label": Monitoring(missing="below minimum")},
-    )  # fmt: skip
+    )
     return Message(to_record(reply, update), reply_to=message)
 
 

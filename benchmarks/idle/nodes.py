@@ -58,13 +58,17 @@ def site(address: str, config: dict[str, str]) -> None:
                 assert isinstance(message, Message)
                 message.metadata.__dict__["_message_id"] = about.message_id
                 context = Context(
-                    run_id=run, node_id=node, node_config=dict(config), state=RecordDict(),
+                    run_id=run,
+                    node_id=node,
+                    node_config=dict(config),
+                    state=RecordDict(),
                     run_config={},
-                )  # fmt: skip
+                )
                 reply = idle_app.app(message, context)
                 reply.metadata.__dict__["_message_id"] = reply.object_id
-                parts = {name: part.deflate() for name, part in
-                         get_all_nested_objects(reply).items()}  # fmt: skip
+                parts = {
+                    name: part.deflate() for name, part in get_all_nested_objects(reply).items()
+                }
                 asked, session = send(reply, get_object_tree(reply), 0.0)
                 push_object_contents_from_iterable(
                     ((name, parts[name]) for name in asked),

@@ -47,9 +47,10 @@ class Folds:
         everybody = patients(units, evaluation)
         if any(patient.part for patient in everybody):
             raise SiteProblem(
-                "cohort", "the cohort table divides its patients itself (column split), and the "
-                "experiment tests each of them in a fold: empty the column"
-            )  # fmt: skip
+                "cohort",
+                "the cohort table divides its patients itself (column split), and the "
+                "experiment tests each of them in a fold: empty the column",
+            )
         kept = self._read()
         found: dict[str, list[int]] = {patient.key: [] for patient in everybody}
         for repeat in range(evaluation.repeats):
@@ -87,14 +88,19 @@ class Folds:
                 raise ValueError("not one fold for each repeat")
         except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
             raise SiteProblem(
-                "cohort", f"{self.path}: cannot be used ({error}); restore it from a backup, or "
-                "delete it to divide all patients anew"
-            ) from error  # fmt: skip
+                "cohort",
+                f"{self.path}: cannot be used ({error}); restore it from a backup, or "
+                "delete it to divide all patients anew",
+            ) from error
         return folds
 
     def _write(self, folds: dict[str, list[int]]) -> None:
-        content = {"format": 1, "plan": self.plan, "salt": self.fingerprint,
-                   "patients": dict(sorted(folds.items()))}  # fmt: skip
+        content = {
+            "format": 1,
+            "plan": self.plan,
+            "salt": self.fingerprint,
+            "patients": dict(sorted(folds.items())),
+        }
         temporary = self.path.with_suffix(f".{os.getpid()}")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -63,9 +63,12 @@ def render(found: Inspection, evidence: Evidence, pictures: Pictures) -> str:
     rng = np.random.default_rng(0)
     drawn = rng.permutation(len(evidence.rows))[:SHOWN]
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     return environment.get_template("check.html.j2").render(
         found=found,
         flagged=flagged,

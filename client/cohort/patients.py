@@ -36,9 +36,10 @@ class Pseudonyms:
             raise SiteProblem("cohort", f"{file}: cannot be kept ({error.strerror})") from error
         if len(salt) != 32:
             raise SiteProblem(
-                "cohort", f"{file}: is damaged; restore it from a backup, for with another salt "
-                "every patient would count as new"
-            )  # fmt: skip
+                "cohort",
+                f"{file}: is damaged; restore it from a backup, for with another salt "
+                "every patient would count as new",
+            )
         return cls(salt)
 
     @classmethod

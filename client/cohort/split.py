@@ -82,10 +82,8 @@ def assign_parts(
         validation = max(0, quota["validation"] - held["validation"])
         for place, patient in enumerate(new):
             sides[patient.key] = (
-                "test" if place < test
-                else "validation" if place < test + validation
-                else "train"
-            )  # fmt: skip
+                "test" if place < test else "validation" if place < test + validation else "train"
+            )
     return sides
 
 
@@ -133,22 +131,25 @@ def _given_part(units: Sequence[Unit], settings: EvaluationSettings) -> Part | N
     first = units[0].name
     if len(named) > 1:
         raise SiteProblem(
-            "cohort", f"the patient of {first} stands on two sides of the split column: "
-            f"{', '.join(sorted(named))}"
-        )  # fmt: skip
+            "cohort",
+            f"the patient of {first} stands on two sides of the split column: "
+            f"{', '.join(sorted(named))}",
+        )
     if settings.test_after is None:
         return named.pop() if named else None
     if named:
         raise SiteProblem(
-            "cohort", "the experiment splits by date (evaluation.test_after) and the cohort table "
-            "has a split column: name another column as `split` in site.toml, or empty it"
-        )  # fmt: skip
+            "cohort",
+            "the experiment splits by date (evaluation.test_after) and the cohort table "
+            "has a split column: name another column as `split` in site.toml, or empty it",
+        )
     undated = [unit.name for unit in units if unit.day is None]
     if undated:
         raise SiteProblem(
-            "cohort", f"{undated[0]}: has no date in the column `date`, and the experiment splits "
-            "by date (evaluation.test_after)"
-        )  # fmt: skip
+            "cohort",
+            f"{undated[0]}: has no date in the column `date`, and the experiment splits "
+            "by date (evaluation.test_after)",
+        )
     later = any(unit.day > settings.test_after for unit in units if unit.day)
     return "test" if later else None
 
@@ -202,10 +203,11 @@ class SplitFile:
             side = kept.get(patient.key)
             if side and patient.part and side != patient.part:
                 raise SiteProblem(
-                    "cohort", f"{unit.name}: its patient is on the {side} side in {self.path}, and "
+                    "cohort",
+                    f"{unit.name}: its patient is on the {side} side in {self.path}, and "
                     f"on the {patient.part} side by the cohort table. No patient changes sides: "
-                    "correct the table, or delete the file to divide all patients anew"
-                )  # fmt: skip
+                    "correct the table, or delete the file to divide all patients anew",
+                )
         rows = split(units, evaluation, seed, kept)
         sides = dict(kept)
         for part, members in rows.items():
@@ -226,20 +228,26 @@ class SplitFile:
                 raise ValueError("unknown part")
         except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
             raise SiteProblem(
-                "cohort", f"{self.path}: is damaged ({error}); restore it from a backup, or delete "
-                "it to divide all patients anew"
-            ) from error  # fmt: skip
+                "cohort",
+                f"{self.path}: is damaged ({error}); restore it from a backup, or delete "
+                "it to divide all patients anew",
+            ) from error
         if salt != self.fingerprint:
             raise SiteProblem(
-                "cohort", f"{self.path}: was made with another salt than the one in the state "
+                "cohort",
+                f"{self.path}: was made with another salt than the one in the state "
                 "folder, so its patients cannot be recognised; restore the salt, or delete this "
-                "file to divide all patients anew"
-            )  # fmt: skip
+                "file to divide all patients anew",
+            )
         return sides
 
     def _write(self, sides: Mapping[str, Part]) -> None:
-        content = {"format": 1, "plan": self.plan, "salt": self.fingerprint,
-                   "patients": dict(sorted(sides.items()))}  # fmt: skip
+        content = {
+            "format": 1,
+            "plan": self.plan,
+            "salt": self.fingerprint,
+            "patients": dict(sorted(sides.items())),
+        }
         temporary = self.path.with_suffix(f".{os.getpid()}")
         try:
             temporary.write_text(json.dumps(content, indent=0), "utf-8")

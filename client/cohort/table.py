@@ -12,10 +12,25 @@ from .patients import Pseudonyms
 from .spreadsheet import Spreadsheet, day, number, read_spreadsheet
 
 ABOUT = {
-    "sex", "female", "male", "age", "gestational_age", "birth_weight", "view", "scanner",
-    "manufacturer", "model", "licence", "license", "source", "source_split", "image", "center",
-    "site", "id",
-}  # fmt: skip
+    "sex",
+    "female",
+    "male",
+    "age",
+    "gestational_age",
+    "birth_weight",
+    "view",
+    "scanner",
+    "manufacturer",
+    "model",
+    "licence",
+    "license",
+    "source",
+    "source_split",
+    "image",
+    "center",
+    "site",
+    "id",
+}
 """Columns that are never taken for outcomes where no experiment names any."""
 
 InstanceUids = Callable[[Sequence[Path]], list[str]]
@@ -94,10 +109,11 @@ def read_table(site: Site, outcomes: Sequence[str] | None, pseudonyms: Pseudonym
             orders=tuple(_order(cells[at], sheet.header[at], what) for at in order_at),
             labels=tuple(_label(cells[at], sheet.header[at], what) for at in where),
             values={
-                known.get(at, key): cells[at] for at, key in enumerate(sheet.header)
+                known.get(at, key): cells[at]
+                for at, key in enumerate(sheet.header)
                 if known.get(at) not in ("patient", "file")
             },
-        )  # fmt: skip
+        )
         if row.name in kept:
             first = kept[row.name][1]
             _same_or_refused(first, row, what)
@@ -120,9 +136,10 @@ def find_by_uid(table: Table, site: Site, instance_uids: InstanceUids) -> Table:
         return table
     state = site.state.resolve()
     files = sorted(
-        path for path in site.folder.resolve().rglob("*")
+        path
+        for path in site.folder.resolve().rglob("*")
         if path.is_file() and path != site.cohort.resolve() and not path.is_relative_to(state)
-    )  # fmt: skip
+    )
     by_uid: dict[str, list[Path]] = {}
     for file, uid in zip(files, instance_uids(files), strict=True):
         by_uid.setdefault(uid, []).append(file)
@@ -133,9 +150,10 @@ def find_by_uid(table: Table, site: Site, instance_uids: InstanceUids) -> Table:
         if len(found) > 1:
             names = ", ".join(str(f.relative_to(site.folder.resolve())) for f in found)
             raise SiteProblem(
-                "cohort", f"{table.path}, line {row.line}: {len(found)} files have this SOP "
-                f"Instance UID: {names}; keep one"
-            )  # fmt: skip
+                "cohort",
+                f"{table.path}, line {row.line}: {len(found)} files have this SOP "
+                f"Instance UID: {names}; keep one",
+            )
         rows.append(replace(row, file=found[0]) if found else row)
     if not any(row.file for row in rows):
         raise SiteProblem("cohort", f"{table.path}: no file has a SOP Instance UID of the table")
@@ -185,9 +203,9 @@ def _outcomes(sheet: Spreadsheet, place: dict[str, int], columns: Columns) -> li
             found.append(name)
     if not found:
         raise SiteProblem(
-            "outcome", f"{sheet.path}: no column holds an outcome (0, 1 or empty); columns are "
-            f"{sheet.header}"
-        )  # fmt: skip
+            "outcome",
+            f"{sheet.path}: no column holds an outcome (0, 1 or empty); columns are {sheet.header}",
+        )
     return found
 
 
@@ -196,9 +214,10 @@ def _inside(folder: Path, reference: str, what: str) -> Path:
     root = folder.resolve()
     if PureWindowsPath(reference).drive:
         raise SiteProblem(
-            "cohort", f"{what}: {reference} is a path of a Windows drive; write it relative to "
-            "the site's folder"
-        )  # fmt: skip
+            "cohort",
+            f"{what}: {reference} is a path of a Windows drive; write it relative to "
+            "the site's folder",
+        )
     if "\\" in reference and not (root / reference).is_file():
         reference = reference.replace("\\", "/")
     file = (root / reference).resolve()
@@ -231,14 +250,17 @@ def _order(text: str, column: str, what: str) -> float:
 def _same_or_refused(first: Row, second: Row, what: str) -> None:
     """A row that says the same again is repeated; one that contradicts is the site's to mend."""
     differing = [
-        name for name, one, two in (
+        name
+        for name, one, two in (
             ("patient", first.patient, second.patient),
             ("outcome", repr(first.labels), repr(second.labels)),
             ("order", repr(first.orders), repr(second.orders)),
-        ) if one != two
-    ]  # fmt: skip
+        )
+        if one != two
+    ]
     if differing:
         raise SiteProblem(
-            "cohort", f"{what}: {second.name} stands already in line {first.line}, with another "
-            f"{' and '.join(differing)}"
-        )  # fmt: skip
+            "cohort",
+            f"{what}: {second.name} stands already in line {first.line}, with another "
+            f"{' and '.join(differing)}",
+        )

@@ -22,9 +22,14 @@ from .table import InstanceUids, Row, find_by_uid, read_table
 IndexRule = Literal["earliest", "latest", "all"]
 
 PART_WORDS: dict[str, Part] = {
-    "train": "train", "training": "train", "validation": "validation", "val": "validation",
-    "valid": "validation", "test": "test", "testing": "test",
-}  # fmt: skip
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "val": "validation",
+    "valid": "validation",
+    "test": "test",
+    "testing": "test",
+}
 
 
 @dataclass(frozen=True)
@@ -86,14 +91,20 @@ def unit(row: Row) -> Unit:
     word = row.values.get("split", "")
     if word and word.casefold() not in PART_WORDS:
         raise SiteProblem(
-            "cohort", f"line {row.line} of the cohort table: split = {word!r}; allowed are train, "
-            "validation, test and empty"
-        )  # fmt: skip
+            "cohort",
+            f"line {row.line} of the cohort table: split = {word!r}; allowed are train, "
+            "validation, test and empty",
+        )
     return Unit(
-        key=row.patient, file=row.file, labels=row.labels, draw=row.draw, name=row.name,
-        part=PART_WORDS[word.casefold()] if word else None, day=day(row.values.get("date", "")),
+        key=row.patient,
+        file=row.file,
+        labels=row.labels,
+        draw=row.draw,
+        name=row.name,
+        part=PART_WORDS[word.casefold()] if word else None,
+        day=day(row.values.get("date", "")),
         values=row.values,
-    )  # fmt: skip
+    )
 
 
 def index_rows(rows: Sequence[Row], rule: IndexRule) -> list[Row]:

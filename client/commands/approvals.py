@@ -25,9 +25,13 @@ def show_all(site: Site, console: Console) -> None:
     for one in asked:
         last = one.decisions[-1] if one.decisions else None
         table.add_row(
-            one.name, one.identity[:12], _minute(one.asked), one.standing,
-            last.by if last else "", _minute(last.time) if last else "",
-        )  # fmt: skip
+            one.name,
+            one.identity[:12],
+            _minute(one.asked),
+            one.standing,
+            last.by if last else "",
+            _minute(last.time) if last else "",
+        )
     console.print(table)
     if any(not one.decisions for one in asked):
         console.print(

@@ -23,8 +23,12 @@ app = typer.Typer(
     help="One hospital in a federation. Research use only; not a medical device.",
 )
 for command in (
-    taking_part.join, taking_part.start, taking_part.stop, officer.approve, officer.ledger,
-):  # fmt: skip
+    taking_part.join,
+    taking_part.start,
+    taking_part.stop,
+    officer.approve,
+    officer.ledger,
+):
     app.command()(command)
 
 
@@ -214,11 +218,17 @@ def progression(
     try:
         settings = ProgressionSettings.model_validate(
             {
-                "images": images, "strength": strength, "steps": steps, "guidance": guidance,
-                "outside": outside, "inside": inside, "seed": seed, "batch": batch,
+                "images": images,
+                "strength": strength,
+                "steps": steps,
+                "guidance": guidance,
+                "outside": outside,
+                "inside": inside,
+                "seed": seed,
+                "batch": batch,
                 "mask": "none" if mask_file else mask,
             }
-        )  # fmt: skip
+        )
         asked = prepare(generator, towards, settings, classifier=model, mask_file=mask_file)
         unusable = simulate(asked, files, out, torch.device(device))
     except ValidationError as error:

@@ -45,9 +45,12 @@ class CrossValidation:
     """
 
     def __init__(
-        self, outcomes: Sequence[str], disclosure: Disclosure, own: ModelName,
+        self,
+        outcomes: Sequence[str],
+        disclosure: Disclosure,
+        own: ModelName,
         subgroups: Mapping[str, Groups] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.outcomes = outcomes
         self.disclosure = disclosure
         self.own = own
@@ -68,21 +71,28 @@ class CrossValidation:
             part="test",
             scores=[
                 self._scores(folds, validation, m, k, why_missing.get(m, "not run"))
-                for m in models for k in outcomes
+                for m in models
+                for k in outcomes
             ],
             comparisons=[
                 self._comparison(folds, other, k)
-                for other in (self.own, "base") if other in models
+                for other in (self.own, "base")
+                if other in models
                 for k in outcomes
             ],
             subgroups=[s for k in outcomes for s in self._of_groups(folds, k)]
-            if "global" in models and not self.disclosure.epsilon else [],
-        )  # fmt: skip
+            if "global" in models and not self.disclosure.epsilon
+            else [],
+        )
 
     def _scores(
-        self, folds: Sequence[Scored], validation: Sequence[Scored], model: ModelName, k: int,
+        self,
+        folds: Sequence[Scored],
+        validation: Sequence[Scored],
+        model: ModelName,
+        k: int,
         why: Missing,
-    ) -> Scores:  # fmt: skip
+    ) -> Scores:
         outcome, own = self.outcomes[k], _folds(folds, [model], k)
         if not own:
             return Scores(model=model, outcome=outcome, missing=why)
@@ -93,15 +103,19 @@ class CrossValidation:
         if missing := self.disclosure.withheld(everybody):
             return Scores(model=model, outcome=outcome, missing=missing)
         counted = Scores(
-            model=model, outcome=outcome,
+            model=model,
+            outcome=outcome,
             positives=everybody.count_patients(everybody.positive),
             negatives=everybody.count_patients(~everybody.positive),
             out_of_fold=out_of_fold(
-                _parts(folds[: len(validation)], model, k), _parts(validation, model, k),
+                _parts(folds[: len(validation)], model, k),
+                _parts(validation, model, k),
                 self.disclosure,
-            ) if validation and not guest and self.disclosure.histograms else None,
+            )
+            if validation and not guest and self.disclosure.histograms
+            else None,
             histogram_missing=None if guest or self.disclosure.histograms else "declined",
-        )  # fmt: skip
+        )
         both = [fold for fold in own if fold.units.both]
         if not both:
             return counted.model_copy(update={"missing": "one class"})

@@ -86,13 +86,14 @@ class Disclosure:
         """
         edges = list(range(0, CELLS + 1, CELLS // NOISY_BINS))
         exact = Histogram(
-            edges=edges, **{
+            edges=edges,
+            **{
                 name: np.add.reduceat(
                     np.bincount(cells_of(logits[chosen]), minlength=CELLS), edges[:-1]
                 ).tolist()
                 for name, chosen in (("positives", units.positive), ("negatives", ~units.positive))
-            }
-        )  # fmt: skip
+            },
+        )
         rng = np.random.default_rng()  # seeded by the system: nobody may draw it again
 
         def noisy(counts: list[int]) -> list[int]:

@@ -113,17 +113,24 @@ class Evaluation:
         histogram = self.disclosure.histogram(raw, some, thresholds)
         if noise:
             return Scores(
-                model=model, outcome=outcome, histogram=histogram, epsilon=noise,
+                model=model,
+                outcome=outcome,
+                histogram=histogram,
+                epsilon=noise,
                 positives=max(0, histogram.total_positives),
                 negatives=max(0, histogram.total_negatives),
-            )  # fmt: skip
+            )
         found = self._exact(model, outcome, raw, some)
         if guest:
             return found
-        own = {
-            "site_threshold": chosen.threshold,
-            "site_brier": figures.brier(chosen.calibration.logits(raw), some),
-        } if chosen else {}  # fmt: skip
+        own = (
+            {
+                "site_threshold": chosen.threshold,
+                "site_brier": figures.brier(chosen.calibration.logits(raw), some),
+            }
+            if chosen
+            else {}
+        )
         probabilities = self.probabilities(raw, some, histogram, common, chosen)
         return found.model_copy(
             update={"histogram": histogram, "probabilities": probabilities, **own}
@@ -131,9 +138,12 @@ class Evaluation:
 
     @staticmethod
     def _exact(
-        model: ModelName, outcome: str, raw: Logits, units: Units,
+        model: ModelName,
+        outcome: str,
+        raw: Logits,
+        units: Units,
         histogram_missing: Missing | None = None,
-    ) -> Scores:  # fmt: skip
+    ) -> Scores:
         positives = int(units.positive.sum())
         return Scores(
             model=model,
@@ -224,9 +234,11 @@ class Evaluation:
                     continue
                 there, some = known(units.labels[:, k], units.patients)
                 groups, raw = units.groups[column][there], units.logits["global"][there, k]
-                told = set() if self.disclosure.withheld(some) else self.disclosure.groups(
-                    some, groups, among
-                )  # fmt: skip
+                told = (
+                    set()
+                    if self.disclosure.withheld(some)
+                    else self.disclosure.groups(some, groups, among)
+                )
                 for group in range(among):
                     empty = Subgroup(outcome=outcome, column=column, group=group)
                     if group not in told:

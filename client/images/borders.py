@@ -64,9 +64,10 @@ def _shutter(shape: tuple[int, ...], dataset: Dataset) -> Mask | None:
             top, bottom, left, right = edges
             shown &= (rows >= top - 1) & (rows <= bottom - 1)
             shown &= (columns >= left - 1) & (columns <= right - 1)
-    centre, radius = values(dataset, "CenterOfCircularShutter"), number(
-        dataset, "RadiusOfCircularShutter"
-    )  # fmt: skip
+    centre, radius = (
+        values(dataset, "CenterOfCircularShutter"),
+        number(dataset, "RadiusOfCircularShutter"),
+    )
     if "CIRCULAR" in shapes and len(centre) == 2 and radius > 0:
         shown &= np.hypot(rows - centre[0] + 1, columns - centre[1] + 1) <= radius
     corners = values(dataset, "VerticesOfThePolygonalShutter")

@@ -68,11 +68,14 @@ def read_radiograph(
             image = geometry.crop(image, lungs.with_margin(box, image.shape))
     picture = geometry.square(image, settings.size, pad=settings.fit == "pad")
     reading = Reading(
-        content=sha256(data).hexdigest(), tags=seen.tags, remarks=tuple(remarks),
-        scheme=seen.scheme, pixels=seen.pixels,
+        content=sha256(data).hexdigest(),
+        tags=seen.tags,
+        remarks=tuple(remarks),
+        scheme=seen.scheme,
+        pixels=seen.pixels,
         brightness=round(float(seen.in_view.mean()), 5),
         contrast=round(float(seen.in_view.std()), 5),
-    )  # fmt: skip
+    )
     return Radiograph(picture, reading)
 
 
@@ -103,10 +106,13 @@ def _open_dicom(data: bytes) -> _Seen:
         ("file repaired", repaired),
     ]
     return _Seen(
-        image=image, in_view=in_view(shown.image, mask), tags=dicom.tags(dataset),
-        scheme=shown.scheme, remarks=[*shown.remarks, *(r for r, true in noted if true)],
+        image=image,
+        in_view=in_view(shown.image, mask),
+        tags=dicom.tags(dataset),
+        scheme=shown.scheme,
+        remarks=[*shown.remarks, *(r for r, true in noted if true)],
         pixels=_identity(stored),
-    )  # fmt: skip
+    )
 
 
 GREY = 8 / 255
@@ -140,10 +146,13 @@ def _open_picture(data: bytes) -> _Seen:
     image = np.clip(np.asarray(values, np.float32) / np.float32(2**bits - 1), 0, 1)
     rows, columns = image.shape
     return _Seen(
-        image=image, in_view=np.asarray(in_view(image, None)),
-        tags=Tags(rows=rows, columns=columns, bits=bits), scheme="as stored", remarks=remarks,
+        image=image,
+        in_view=np.asarray(in_view(image, None)),
+        tags=Tags(rows=rows, columns=columns, bits=bits),
+        scheme="as stored",
+        remarks=remarks,
         pixels=_identity(values),
-    )  # fmt: skip
+    )
 
 
 def _one_channel(data: bytes, file: Image.Image) -> tuple[Image.Image, bool]:

@@ -106,9 +106,10 @@ class Database:
             ) from error
         except (lmdb.CorruptedError, lmdb.InvalidError, lmdb.VersionMismatchError) as error:
             raise SiteProblem(
-                "storage", f"{self.folder}: is damaged ({error}); delete the folder, and images "
-                "are decoded anew"
-            ) from error  # fmt: skip
+                "storage",
+                f"{self.folder}: is damaged ({error}); delete the folder, and images "
+                "are decoded anew",
+            ) from error
         except (lmdb.Error, OSError) as error:
             raise SiteProblem(
                 "storage",
@@ -152,9 +153,14 @@ def _handle(folder: Path, size: int) -> _Handle:
 
 def _open(folder: Path, size: int) -> _Handle:
     environment = lmdb.open(
-        str(folder), map_size=size, max_dbs=len(TABLES), mode=0o600, metasync=False,
-        readahead=False, max_readers=1024,
-    )  # fmt: skip
+        str(folder),
+        map_size=size,
+        max_dbs=len(TABLES),
+        mode=0o600,
+        metasync=False,
+        readahead=False,
+        max_readers=1024,
+    )
     environment.reader_check()  # a killed reader would keep freed pages from being used
     with environment.begin(write=True) as transaction:
         tables = {name: environment.open_db(name.encode(), txn=transaction) for name in TABLES}

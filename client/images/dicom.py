@@ -19,9 +19,14 @@ PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"
 """SOP class Digital X-Ray Image Storage - For Processing."""
 
 _VIEWS = {
-    "antero-posterior": "AP", "anteroposterior": "AP", "postero-anterior": "PA",
-    "posteroanterior": "PA", "left lateral": "LL", "right lateral": "RL", "lateral": "LL",
-}  # fmt: skip
+    "antero-posterior": "AP",
+    "anteroposterior": "AP",
+    "postero-anterior": "PA",
+    "posteroanterior": "PA",
+    "left lateral": "LL",
+    "right lateral": "RL",
+    "lateral": "LL",
+}
 
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 
@@ -115,8 +120,11 @@ def height_to_width(dataset: Dataset) -> float:
     """Of one pixel, from Pixel Aspect Ratio, Pixel Spacing, Imager Pixel Spacing or, for a
     digitised film, Nominal Scanned Pixel Spacing; 1 where nothing plausible is said."""
     for keyword in (
-        "PixelAspectRatio", "PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing",
-    ):  # fmt: skip
+        "PixelAspectRatio",
+        "PixelSpacing",
+        "ImagerPixelSpacing",
+        "NominalScannedPixelSpacing",
+    ):
         pair = values(dataset, keyword)
         if len(pair) == 2 and pair[0] > 0 and pair[1] > 0:
             return pair[0] / pair[1] if 0.2 <= pair[0] / pair[1] <= 5 else 1.0
@@ -137,9 +145,11 @@ def instance_uid(data: bytes) -> str:
         warnings.simplefilter("ignore")
         force = data[128:132] != b"DICM"
         dataset = pydicom.dcmread(
-            io.BytesIO(data), force=force, stop_before_pixels=True,
+            io.BytesIO(data),
+            force=force,
+            stop_before_pixels=True,
             specific_tags=["SOPInstanceUID"],
-        )  # fmt: skip
+        )
         return text(dataset, "SOPInstanceUID")
     return ""
 

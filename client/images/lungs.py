@@ -171,7 +171,8 @@ def weights_for(settings: InputSettings) -> str | None:
     folder = pspnet_folder()
     if folder is None:
         raise SiteProblem(
-            "weights", f'region = "lungs-pspnet", but {PSPNET} is not at hand: put '
+            "weights",
+            f'region = "lungs-pspnet", but {PSPNET} is not at hand: put '
             "torchxrayvision's file into a folder of FEDRAD_WEIGHTS",
-        )  # fmt: skip
+        )
     return str(folder)

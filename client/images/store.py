@@ -96,9 +96,7 @@ class ImageStore:
         with self._database.problems():
             contents = self._contents(files)
             known = self._database.get("uids", contents)
-            missing = {
-                c: f for f, c in zip(files, contents, strict=True) if c and c not in known
-            }  # fmt: skip
+            missing = {c: f for f, c in zip(files, contents, strict=True) if c and c not in known}
             order = list(missing)
             items = [(str(missing[c]),) for c in order]
             found: dict[bytes, bytes] = {}

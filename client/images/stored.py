@@ -48,8 +48,9 @@ class StoredImages:
                     found = transaction.get("pictures", key)
                     if found is None:
                         raise SiteProblem(
-                            "storage", f"{self._database.folder}: a picture was dropped while in "
+                            "storage",
+                            f"{self._database.folder}: a picture was dropped while in "
                             "use; raise images_gib in site.toml",
-                        )  # fmt: skip
+                        )
                     picture[:] = np.frombuffer(found, np.float16).reshape(picture.shape)
         return pictures

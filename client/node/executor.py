@@ -94,9 +94,12 @@ def _run_in_child(address: str, token: str) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
         run_clientapp.run_clientapp(
-            runtime_api_address=address, token=token, insecure=True, parent_pid=parent,
+            runtime_api_address=address,
+            token=token,
+            insecure=True,
+            parent_pid=parent,
             runtime_dependency_install=False,
-        )  # fmt: skip
+        )
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 1
     finally:

@@ -30,14 +30,16 @@ def scrubbed(message: Message, context: Context) -> Message:
     said = sentence(message.error.reason)
     message.error = Error(message.error.code, said)
     if state := context.node_config.get("state"):
-        Ledger(Path(str(state)) / LEDGER).append({
-            "experiment": f"run {message.metadata.run_id}",
-            "asked": {"kind": str(message.metadata.message_type)},
-            "message": {"kind": "error", "sentence": said},
-            "message_bytes": len(said.encode()),
-            "tensor_bytes": 0,
-            "sha256": sha256(said.encode()).hexdigest(),
-        })  # fmt: skip
+        Ledger(Path(str(state)) / LEDGER).append(
+            {
+                "experiment": f"run {message.metadata.run_id}",
+                "asked": {"kind": str(message.metadata.message_type)},
+                "message": {"kind": "error", "sentence": said},
+                "message_bytes": len(said.encode()),
+                "tensor_bytes": 0,
+                "sha256": sha256(said.encode()).hexdigest(),
+            }
+        )
     return message
 
 

@@ -41,17 +41,23 @@ NOT_LET_IN = (
 SAYINGS = (
     (r"SuperNode ID:", logging.INFO, "connected; waiting for the coordinator"),
     (r"\[code: 2004\]|401 Unauthorized|Invalid SuperNode", logging.WARNING, NOT_LET_IN),
-    (r"CERTIFICATE_VERIFY_FAILED|SSL/TLS handshake", logging.ERROR,
-     "the coordinator's certificate is not the one of the invitation: either another machine "
-     "answers in its place, or the coordinator has a new authority and must invite again"),
+    (
+        r"CERTIFICATE_VERIFY_FAILED|SSL/TLS handshake",
+        logging.ERROR,
+        "the coordinator's certificate is not the one of the invitation: either another machine "
+        "answers in its place, or the coordinator has a new authority and must invite again",
+    ),
     (r"Connection successful after", logging.INFO, "the connection is back"),
     (r"Received successfully", logging.INFO, "a message came; working on it"),
     (r"Sent successfully", logging.INFO, "answered"),
     (r"Failed to (send|receive) message", logging.WARNING, "a message was lost on the way"),
     (r"is not in `RUNNING` status", logging.INFO, "the experiment has ended meanwhile"),
-    (r"FlowerMovedError", logging.ERROR,
-     "the installed flwr is not fedrad's: install with fedrad's constraints"),
-)  # fmt: skip
+    (
+        r"FlowerMovedError",
+        logging.ERROR,
+        "the installed flwr is not fedrad's: install with fedrad's constraints",
+    ),
+)
 """What the node says -> what a person is told."""
 
 
@@ -122,21 +128,41 @@ class _Node:
         """Start the node and wait until it ends."""
         member, home = self.membership, self.site.state / "flower"
         home.mkdir(exist_ok=True)
-        here = {"folder": str(self.site.folder.resolve()), "name": self.site.name,
-                "state": str(self.site.state.resolve())}  # fmt: skip
+        here = {
+            "folder": str(self.site.folder.resolve()),
+            "name": self.site.name,
+            "state": str(self.site.state.resolve()),
+        }
         self.process = subprocess.Popen(
             [
-                sys.executable, "-m", "fedrad.client.node.executor",
-                "--superlink", member.address, "--root-certificates", str(member.ca),
-                "--auth-supernode-private-key", str(member.key),
-                "--host", "127.0.0.1", "--port", str(_free_port()),
-                "--node-config", " ".join(f"{k}={json.dumps(v)}" for k, v in here.items()),
+                sys.executable,
+                "-m",
+                "fedrad.client.node.executor",
+                "--superlink",
+                member.address,
+                "--root-certificates",
+                str(member.ca),
+                "--auth-supernode-private-key",
+                str(member.key),
+                "--host",
+                "127.0.0.1",
+                "--port",
+                str(_free_port()),
+                "--node-config",
+                " ".join(f"{k}={json.dumps(v)}" for k, v in here.items()),
             ],
-            env={**os.environ, **SILENCE, "FLWR_HOME": str(home), "PYTHONUNBUFFERED": "1",
-                 **_no_proxy_here()},
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            env={
+                **os.environ,
+                **SILENCE,
+                "FLWR_HOME": str(home),
+                "PYTHONUNBUFFERED": "1",
+                **_no_proxy_here(),
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             start_new_session=True,
-        )  # fmt: skip
+        )
         reader = Thread(target=self._read, daemon=True)
         reader.start()
         self.process.wait()

@@ -28,9 +28,11 @@ from fedrad.flower.bundles import BundleNotApprovedError, approve
 POLL_SECONDS = 0.5
 """How often the coordinator is asked for messages; Flower's own is 3 s."""
 REPLACED = (
-    "time.sleep(3)", "run_id = _pull_and_store_message(\n", "_push_messages(\n",
+    "time.sleep(3)",
+    "run_id = _pull_and_store_message(\n",
+    "_push_messages(\n",
     "register_signal_handlers(\n",
-)  # fmt: skip
+)
 """Lines of Flower's main loop in which something is replaced."""
 SETTINGS_READ = "get_fused_config_from_fab(fab.content, run_info)"
 """The line by which Flower reads a bundle's settings, which is replaced."""
@@ -108,10 +110,12 @@ def main() -> None:
     quick.sleep = lambda seconds: time.sleep(min(seconds, POLL_SECONDS))
     ending = _Ending()
     for name, part in (
-        ("time", quick), ("_pull_and_store_message", ending.pull),
-        ("_push_messages", ending.push), ("register_signal_handlers", ending.register),
+        ("time", quick),
+        ("_pull_and_store_message", ending.pull),
+        ("_push_messages", ending.push),
+        ("register_signal_handlers", ending.register),
         ("get_fused_config_from_fab", settings_of),
-    ):  # fmt: skip
+    ):
         setattr(start_client_internal, name, part)
     sys.argv[1:1] = ["--isolation", "process"]
     try:

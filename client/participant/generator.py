@@ -76,10 +76,11 @@ class GeneratingParticipant(Participant):
     def _permitted(self) -> None:
         if not self.site.settings.policy.share_generator:
             raise SiteProblem(
-                "generator", "the experiment trains a generator, whose weights can hold traces of "
+                "generator",
+                "the experiment trains a generator, whose weights can hold traces of "
                 "images, and site.toml does not let such weights leave: share_generator = true "
                 "under [policy], or stay out",
-            )  # fmt: skip
+            )
 
     def _train(
         self, network: nn.Module, round_: int, moments: Mapping[str, Tensor]
@@ -88,16 +89,23 @@ class GeneratingParticipant(Participant):
         self.trained.record(self.experiment.identity, self.keys("train"))
         try:
             figures = train_generator(
-                network, self.parts["train"], round_, self.schedule.rounds,
-                seed=self._seed(round_), device=self.device, progress=self._report_steps(),
-            )  # fmt: skip
+                network,
+                self.parts["train"],
+                round_,
+                self.schedule.rounds,
+                seed=self._seed(round_),
+                device=self.device,
+                progress=self._report_steps(),
+            )
             found = self._memorisation(network, round_)
         except (TooLittleMemoryError, torch.OutOfMemoryError) as error:
             raise SiteProblem("device", f"too little memory: {error}") from error
         self.log.info(
-            "%s, round %d, before it is sent: %s", self.site.name, round_ + 1,
+            "%s, round %d, before it is sent: %s",
+            self.site.name,
+            round_ + 1,
             found or "no validation patients to say whether the generator memorises",
-        )  # fmt: skip
+        )
         return figures
 
     def _memorisation(self, network: Denoiser, round_: int) -> Memorisation | None:

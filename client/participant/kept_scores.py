@@ -39,9 +39,10 @@ class ScoredUnits:
         with np.load(file, allow_pickle=False) as content:
             if content["keys"].tolist() != list(keys):
                 raise SiteProblem(
-                    "cohort", f"{file}: was made of other {part} units than the cohort has now; "
-                    "the cohort table or its images changed during the experiment"
-                )  # fmt: skip
+                    "cohort",
+                    f"{file}: was made of other {part} units than the cohort has now; "
+                    "the cohort table or its images changed during the experiment",
+                )
             return np.asarray(content["logits"], dtype=np.float64)
 
     def _file(self, part: Part, model: ModelName) -> Path:
@@ -67,9 +68,10 @@ class ReleasedFigures:
         first, _, text = file.read_text("utf-8").partition("\n")
         if first != digest:
             raise SiteProblem(
-                "released", f"{file}: other figures of the {part} units were released for this "
-                "experiment already"
-            )  # fmt: skip
+                "released",
+                f"{file}: other figures of the {part} units were released for this "
+                "experiment already",
+            )
         return Release.model_validate_json(text)
 
     def record(self, digest: str, release: Release) -> None:

@@ -52,10 +52,13 @@ class Link:
         names = stage_tensors(self.base.network, stage, self.experiment.recipe)
         expected = manifest.model_copy(
             update={
-                "round": round_, "stage": stage, "base_sha256": self.base.digest,
-                "names": names, "shapes": [list(self._tensors[name].shape) for name in names],
+                "round": round_,
+                "stage": stage,
+                "base_sha256": self.base.digest,
+                "names": names,
+                "shapes": [list(self._tensors[name].shape) for name in names],
             }
-        )  # fmt: skip
+        )
         reference = None
         if manifest.reference is not None:
             reference = lay_out(self._tensors | self._before(_RECEIVED, round_), names)
@@ -89,9 +92,14 @@ class Link:
             trained = {n: value + lost[n] if n in lost else value for n, value in trained.items()}
         reference = self._received if encoded else None
         manifest, packed = pack(
-            trained, names, round_=round_, stage=stage, base_sha256=self.base.digest,
-            encoding=encoding, reference=reference,
-        )  # fmt: skip
+            trained,
+            names,
+            round_=round_,
+            stage=stage,
+            base_sha256=self.base.digest,
+            encoding=encoding,
+            reference=reference,
+        )
         if encoded:
             try:
                 arrived = tensors_of(manifest, unpack(manifest, packed, reference))

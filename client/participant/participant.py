@@ -76,9 +76,14 @@ class Participant(Prepared):
         if self.does_not_train_because:
             self.link.skip(request.manifest)
             reply = RoundReply(
-                manifest=None, patients=0, images=0, loss=None, steps=0, monitoring=monitoring,
+                manifest=None,
+                patients=0,
+                images=0,
+                loss=None,
+                steps=0,
+                monitoring=monitoring,
                 seconds=time.perf_counter() - started,
-            )  # fmt: skip
+            )
             return reply, None
         figures = self._train(network, request.round, self.kept.before(request.round))
         own = local_tensors(network, stage, self.experiment.recipe)
@@ -86,10 +91,14 @@ class Participant(Prepared):
         self.kept.save(request.round, figures.moments | {name: state[name].cpu() for name in own})
         manifest, update = self.link.send(state, stage, request.round)
         reply = RoundReply(
-            manifest=manifest, patients=len(set(self.keys("train"))),
-            images=len(self.parts["train"]), loss=figures.loss, steps=figures.steps,
-            monitoring=monitoring, seconds=time.perf_counter() - started,
-        )  # fmt: skip
+            manifest=manifest,
+            patients=len(set(self.keys("train"))),
+            images=len(self.parts["train"]),
+            loss=figures.loss,
+            steps=figures.steps,
+            monitoring=monitoring,
+            seconds=time.perf_counter() - started,
+        )
         return reply, update
 
     def baseline(self, request: BaselineRequest) -> tuple[BaselineReply, Packed | None]:
@@ -106,23 +115,30 @@ class Participant(Prepared):
             loss, moments = figures.loss, figures.moments
             self.log.info(
                 "%s: alone, round %d of %d, loss %.3f",
-                self.site.name, round_ + 1, self.schedule.rounds, loss,
-            )  # fmt: skip
+                self.site.name,
+                round_ + 1,
+                self.schedule.rounds,
+                loss,
+            )
         self.folder.mkdir(parents=True, exist_ok=True)
         own = Ancestor(experiment=self.experiment.identity, sites=(self.site.name,))
         save(
-            self.local_file, network.cpu(), outputs=list(self.experiment.outcomes),
+            self.local_file,
+            network.cpu(),
+            outputs=list(self.experiment.outcomes),
             description=f"local-only model of {self.site.name}, {self.experiment.name}",
             **write_lineage((*read_lineage(self.base.metadata), own)),
-        )  # fmt: skip
+        )
         manifest, packed = None, None
         if request.travel and self.site.settings.policy.share_local_model:
             stage = self.schedule.last_stage
             manifest, packed = pack(
                 {k: v.cpu().numpy() for k, v in network.state_dict().items()},
                 stage_tensors(network, stage, self.experiment.recipe),
-                round_=self.schedule.rounds, stage=stage, base_sha256=self.base.digest,
-            )  # fmt: skip
+                round_=self.schedule.rounds,
+                stage=stage,
+                base_sha256=self.base.digest,
+            )
         seconds = time.perf_counter() - started
         return BaselineReply(loss=loss, seconds=seconds, manifest=manifest), packed
 
@@ -143,10 +159,16 @@ class Participant(Prepared):
         self.trained.record(self.experiment.identity, self.keys("train"))
         try:
             figures = train_round(
-                network, self.training, self.schedule, round_, seed=self._seed(round_),
-                device=self.device, moments=moments, store=self.activations,
+                network,
+                self.training,
+                self.schedule,
+                round_,
+                seed=self._seed(round_),
+                device=self.device,
+                moments=moments,
+                store=self.activations,
                 progress=self._report_steps(),
-            )  # fmt: skip
+            )
         except (TooLittleMemoryError, torch.OutOfMemoryError) as error:
             raise SiteProblem("device", f"too little memory: {error}") from error
         for adjustment in figures.adjustments:

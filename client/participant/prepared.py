@@ -42,9 +42,11 @@ class Prepared:
         policy = site.settings.policy
         self.disclosure = Disclosure(
             max(policy.minimum_units, experiment.evaluation.minimum_units),
-            policy.minimum_bin, policy.epsilon,
-            histograms=policy.share_histograms, subgroups=policy.share_subgroups,
-        )  # fmt: skip
+            policy.minimum_bin,
+            policy.epsilon,
+            histograms=policy.share_histograms,
+            subgroups=policy.share_subgroups,
+        )
         self.folder = site.state / "experiments" / f"{experiment.name}-{experiment.identity[:12]}"
         self.kept = Kept(self.folder / "kept")
 
@@ -78,9 +80,11 @@ class Prepared:
         model, recipe = self.experiment.model, self.experiment.recipe
         try:
             return load_base(
-                model, len(self.experiment.outcomes), seed=self.experiment.seed,
+                model,
+                len(self.experiment.outcomes),
+                seed=self.experiment.seed,
                 dropout=recipe.dropout,
-            )  # fmt: skip
+            )
         except WeightsError as error:
             raise SiteProblem("weights", str(error)) from error
 
@@ -187,9 +191,13 @@ class Prepared:
         if self.generator is None:
             return examples
         trajectories = Trajectories(
-            self.experiment.recipe.progression, self.generator, self.experiment.outcomes,
-            self.site.state / "progressions", self.device, self.log,
-        )  # fmt: skip
+            self.experiment.recipe.progression,
+            self.generator,
+            self.experiment.outcomes,
+            self.site.state / "progressions",
+            self.device,
+            self.log,
+        )
         return replace(examples, later=trajectories.of(examples))
 
     def keys(self, part: Part) -> list[str]:

@@ -122,9 +122,13 @@ class Scoring:
         return self._scored(site.rows[part], site.parts[part].patients, part, models, self.scored)
 
     def _scored(
-        self, rows: NDArray[np.int64], patients: Patients | None, part: Part,
-        models: Sequence[ModelName], kept: ScoredUnits,
-    ) -> Scored:  # fmt: skip
+        self,
+        rows: NDArray[np.int64],
+        patients: Patients | None,
+        part: Part,
+        models: Sequence[ModelName],
+        kept: ScoredUnits,
+    ) -> Scored:
         """Labels, groups and scores of some rows of the cohort."""
         units = [self.participant.cohort.units[row] for row in rows]
         labels = np.array([unit.labels for unit in units], dtype=np.float32)

@@ -124,11 +124,13 @@ class Trajectories:
         if there:
             try:
                 steps = progress(
-                    self.generator.generator, pictures[there],
+                    self.generator.generator,
+                    pictures[there],
                     np.stack([self._condition(wanted[rows[i]][0]) for i in there]),
-                    self.settings, device=self.device,
+                    self.settings,
+                    device=self.device,
                     mask=np.stack([mask for mask in masks if mask is not None]),
-                )  # fmt: skip
+                )
             except TooLittleMemoryError as error:
                 raise SiteProblem("device", str(error)) from error
         made = dict(zip(there, steps[:, 1:].astype(np.float16), strict=True))

@@ -62,9 +62,13 @@ class TrainedUnits:
 
 
 def check_lineage(
-    lineage: Lineage, site: str, trained: TrainedUnits, held_out: Mapping[Part, Iterable[str]],
-    *, what: str = "the base weights",
-) -> None:  # fmt: skip
+    lineage: Lineage,
+    site: str,
+    trained: TrainedUnits,
+    held_out: Mapping[Part, Iterable[str]],
+    *,
+    what: str = "the base weights",
+) -> None:
     """Hold the ancestors of weights, called `what`, against the units that are to be held out, by
     part.
 

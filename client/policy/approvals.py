@@ -81,11 +81,14 @@ class Approvals:
     def decide(self, asked: Asked, decision: Literal["approved", "revoked"], by: str) -> Asked:
         """Write a decision down, first in the ledger."""
         made = Decision(decision=decision, by=by, time=_now())
-        self._ledger.append({
-            "experiment": asked.name,
-            "message": {"kind": "decision", "identity": asked.identity, **made.model_dump()},
-            "message_bytes": 0, "tensor_bytes": 0,
-        })  # fmt: skip
+        self._ledger.append(
+            {
+                "experiment": asked.name,
+                "message": {"kind": "decision", "identity": asked.identity, **made.model_dump()},
+                "message_bytes": 0,
+                "tensor_bytes": 0,
+            }
+        )
         decided = asked.model_copy(update={"decisions": [*asked.decisions, made]})
         self._write(self.folder / _name(asked.name, asked.identity), decided)
         return decided
@@ -110,9 +113,10 @@ def _read(file: Path) -> Asked:
         return Asked.model_validate_json(file.read_bytes())
     except (OSError, ValidationError) as error:
         raise SiteProblem(
-            "approval", f"{file}: cannot be read ({error}); restore it, or remove it and approve "
-            "the experiment again"
-        ) from error  # fmt: skip
+            "approval",
+            f"{file}: cannot be read ({error}); restore it, or remove it and approve "
+            "the experiment again",
+        ) from error
 
 
 def _name(name: str, identity: str) -> str:

@@ -65,17 +65,21 @@ class Ledger:
         digest = sha256(text)
         if packed is not None:
             digest.update(packed.data)
-        self.append({
-            "experiment": experiment,
-            "asked": None if asked is None else asked.model_dump(
-                mode="json", exclude={"manifest", "operating"}, exclude_none=True
-            ),
-            "message": message.model_dump(mode="json", exclude_none=True),
-            "message_bytes": len(text),
-            "tensor_bytes": 0 if packed is None else packed.nbytes,
-            "sha256": digest.hexdigest(),
-            "seconds": round(seconds, 3),
-        })  # fmt: skip
+        self.append(
+            {
+                "experiment": experiment,
+                "asked": None
+                if asked is None
+                else asked.model_dump(
+                    mode="json", exclude={"manifest", "operating"}, exclude_none=True
+                ),
+                "message": message.model_dump(mode="json", exclude_none=True),
+                "message_bytes": len(text),
+                "tensor_bytes": 0 if packed is None else packed.nbytes,
+                "sha256": digest.hexdigest(),
+                "seconds": round(seconds, 3),
+            }
+        )
 
     def append(self, entry: Entry) -> None:
         """Append an entry; time and chain are added. What a crash cut off stays where it is, in a

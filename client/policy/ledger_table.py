@@ -43,10 +43,16 @@ def show(record: Record, console: Console) -> None:
     """Print the ledger, what its kinds mean, and that it is whole."""
     rows = [("time (UTC)", "experiment", "message", "bytes", "SHA-256", "what")]
     rows += [
-        (entry["time"].removesuffix("+00:00").replace("T", " "), entry["experiment"],
-         entry["message"]["kind"], f"{_bytes(entry):,}", entry.get("sha256", "")[:12], what(entry))
+        (
+            entry["time"].removesuffix("+00:00").replace("T", " "),
+            entry["experiment"],
+            entry["message"]["kind"],
+            f"{_bytes(entry):,}",
+            entry.get("sha256", "")[:12],
+            what(entry),
+        )
         for entry in record.entries
-    ]  # fmt: skip
+    ]
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     for *row, last in rows:
         cells = (text.ljust(width) for text, width in zip(row, widths, strict=True))
@@ -102,16 +108,35 @@ def as_csv(record: Record) -> str:
     text = io.StringIO()
     table = csv.writer(text)
     table.writerow(
-        ["time", "experiment", "kind", "what", "tensors", "message_bytes", "tensor_bytes",
-         "seconds", "sha256", "hash"]
-    )  # fmt: skip
+        [
+            "time",
+            "experiment",
+            "kind",
+            "what",
+            "tensors",
+            "message_bytes",
+            "tensor_bytes",
+            "seconds",
+            "sha256",
+            "hash",
+        ]
+    )
     for entry in record.entries:
         names = (entry["message"].get("manifest") or {}).get("names", [])
         table.writerow(
-            [entry["time"], entry["experiment"], entry["message"]["kind"], what(entry),
-             " ".join(names), entry.get("message_bytes", 0), entry["tensor_bytes"],
-             entry.get("seconds", 0), entry.get("sha256", ""), entry["hash"]]
-        )  # fmt: skip
+            [
+                entry["time"],
+                entry["experiment"],
+                entry["message"]["kind"],
+                what(entry),
+                " ".join(names),
+                entry.get("message_bytes", 0),
+                entry["tensor_bytes"],
+                entry.get("seconds", 0),
+                entry.get("sha256", ""),
+                entry["hash"],
+            ]
+        )
     return text.getvalue()
 
 

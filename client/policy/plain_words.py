@@ -27,14 +27,21 @@ def describe(experiment: Experiment, policy: Policy) -> list[Section]:
         ("What is trained", list(_what(experiment))),
         ("On which patients", list(_whom(experiment))),
         ("What would leave this hospital", list(_leaves(experiment, policy))),
-        ("What does not leave", [
-            "no image, no score of a single patient, no identifier, no date, no file name; how "
-            "many files were set aside is told, which and why is not",
-        ]),
-        ("What this site's policy does not give", list(beyond(experiment, policy)) or [
-            "nothing: all that is asked for is within it",
-        ]),
-    ]  # fmt: skip
+        (
+            "What does not leave",
+            [
+                "no image, no score of a single patient, no identifier, no date, no file name; how "
+                "many files were set aside is told, which and why is not",
+            ],
+        ),
+        (
+            "What this site's policy does not give",
+            list(beyond(experiment, policy))
+            or [
+                "nothing: all that is asked for is within it",
+            ],
+        ),
+    ]
 
 
 def beyond(experiment: Experiment, policy: Policy) -> Iterator[str]:
@@ -101,19 +108,26 @@ def _whom(experiment: Experiment) -> Iterator[str]:
             f"trains in the others; {evaluation.repeats} repeats; this approval is for all of them"
         )
     else:
-        test = f"about {evaluation.test:.0%}" if evaluation.test_after is None else (
-            f"those with an image after {evaluation.test_after}"
-        )  # fmt: skip
-        train = "" if evaluation.test_after else (
-            f"about {1 - evaluation.test - evaluation.validation:.0%} of "
-        )  # fmt: skip
+        test = (
+            f"about {evaluation.test:.0%}"
+            if evaluation.test_after is None
+            else (f"those with an image after {evaluation.test_after}")
+        )
+        train = (
+            ""
+            if evaluation.test_after
+            else (f"about {1 - evaluation.test - evaluation.validation:.0%} of ")
+        )
         use = "held back" if experiment.task == "progression" else "tested once, at the end"
         yield (
             f"{train}the patients of the cohort table train, about {evaluation.validation:.0%} are "
             f"for choices (validation), {test} are {use}"
         )
-    chosen = {"all": "all images of a patient", "earliest": "each patient's earliest image",
-              "latest": "each patient's latest image"}  # fmt: skip
+    chosen = {
+        "all": "all images of a patient",
+        "earliest": "each patient's earliest image",
+        "latest": "each patient's latest image",
+    }
     yield f"{chosen[evaluation.index_image]}; a {experiment.unit} is what is counted"
 
 

@@ -79,10 +79,11 @@ def open_model(file: Path) -> Model:
         raise SiteProblem("weights", str(error)) from error
     if record.reading_chain != READING_CHAIN:
         raise SiteProblem(
-            "weights", f"{file.name}: was trained with version {record.reading_chain} of the "
+            "weights",
+            f"{file.name}: was trained with version {record.reading_chain} of the "
             f"reading chain, this fedrad has {READING_CHAIN} and would show it other pictures: "
-            f"install fedrad {record.fedrad}"
-        )  # fmt: skip
+            f"install fedrad {record.fedrad}",
+        )
     return Model(network, record, lineage)
 
 
@@ -99,15 +100,17 @@ def at_prevalence(model: Model, given: Sequence[str]) -> Model:
             outcome = model.record.outputs[0]
         if outcome not in calibration:
             raise SiteProblem(
-                "outcome", f"--prevalence {text}: write OUTCOME=P with one of "
-                f"{', '.join(model.record.outputs)}"
-            )  # fmt: skip
+                "outcome",
+                f"--prevalence {text}: write OUTCOME=P with one of "
+                f"{', '.join(model.record.outputs)}",
+            )
         known = calibration[outcome]
         if known is None:
             raise SiteProblem(
-                "outcome", f"--prevalence {text}: {outcome} is not calibrated, so its logits are "
-                "no probabilities at any prevalence: leave it out"
-            )  # fmt: skip
+                "outcome",
+                f"--prevalence {text}: {outcome} is not calibrated, so its logits are "
+                "no probabilities at any prevalence: leave it out",
+            )
         try:
             calibration[outcome] = known.at_prevalence(float(value))
         except ValueError:

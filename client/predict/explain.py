@@ -48,9 +48,11 @@ def explain(
             f"no outcome {outcome!r}; it has {', '.join(participant.experiment.outcomes)}",
         )
     check_lineage(
-        read_lineage(metadata), participant.site.name, participant.trained,
+        read_lineage(metadata),
+        participant.site.name,
+        participant.trained,
         {"test": participant.keys("test")},
-    )  # fmt: skip
+    )
     k = participant.experiment.outcomes.index(outcome)
     units = [participant.cohort.units[row] for row in participant.rows["test"]]
     examples = participant.parts["test"]
@@ -91,9 +93,10 @@ def _rows_of(names: list[str], files: list[Path], participant: Participant) -> l
         file = (participant.site.folder / name).resolve()
         if file not in files:
             raise SiteProblem(
-                "cohort", f"{name} stands for no test patient of this experiment; "
+                "cohort",
+                f"{name} stands for no test patient of this experiment; "
                 f"{len(files)} files do, and no other may be looked at",
-            )  # fmt: skip
+            )
         rows.append(files.index(file))
     return rows
 

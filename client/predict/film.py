@@ -51,9 +51,12 @@ def write_film(film: Film, folder: Path, stem: str) -> None:
     strip.save(folder / f"{stem}-filmstrip.png")
     there_and_back = [frames[0], *frames, frames[-1], *reversed(frames[1:-1])]
     there_and_back[0].save(
-        folder / f"{stem}-animation.gif", save_all=True, append_images=there_and_back[1:],
-        duration=300, loop=0,
-    )  # fmt: skip
+        folder / f"{stem}-animation.gif",
+        save_all=True,
+        append_images=there_and_back[1:],
+        duration=300,
+        loop=0,
+    )
     change, scale = difference_map(film.steps)
     words = f"last step minus image; full colour: {scale:.0f} of 2048\nred denser, blue less dense"
     _frame(change, words).save(folder / f"{stem}-difference.png")
@@ -107,7 +110,10 @@ def _frame(picture: Image.Image, words: str) -> Image.Image:
     frame = Image.new("RGB", (side, side + FOOT), "black")
     frame.paste(large, (0, 0))
     ImageDraw.Draw(frame).multiline_text(
-        (6, side + 3), f"{words}\n{NOTE}" if "\n" not in words else f"{words}; {NOTE}",
-        "white", ImageFont.load_default(11), spacing=2,
-    )  # fmt: skip
+        (6, side + 3),
+        f"{words}\n{NOTE}" if "\n" not in words else f"{words}; {NOTE}",
+        "white",
+        ImageFont.load_default(11),
+        spacing=2,
+    )
     return frame

@@ -53,9 +53,10 @@ def familiar(
     cut = max(known, len(order) // 2)
     if min(cut, len(order) - cut) < FEWEST:
         raise SiteProblem(
-            "cohort", f"{site.cohort}: {len(order)} patients with a usable image, of whom {known} "
-            f"trained the model; a comparison needs {2 * FEWEST}, and {FEWEST} who did not train it"
-        )  # fmt: skip
+            "cohort",
+            f"{site.cohort}: {len(order)} patients with a usable image, of whom {known} "
+            f"trained the model; a comparison needs {2 * FEWEST}, and {FEWEST} who did not train it",
+        )
     found = features(network, images.select(np.array(order, np.int64)), device=device)
     return Familiar(Typicality(found[:cut], found[cut:]), cut, len(order) - cut, known)
 

@@ -53,9 +53,19 @@ def as_csv(model: Model, predictions: Sequence[Prediction]) -> str:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(
-        ["file", "outcome", "logit", "probability", "prevalence", "above_threshold", "as_far",
-         "unlike", "remarks", "problem"]
-    )  # fmt: skip
+        [
+            "file",
+            "outcome",
+            "logit",
+            "probability",
+            "prevalence",
+            "above_threshold",
+            "as_far",
+            "unlike",
+            "remarks",
+            "problem",
+        ]
+    )
     for one in predictions:
         remarks, problem = "; ".join(one.reading.remarks), one.reading.unusable
         if problem is not None:
@@ -63,9 +73,19 @@ def as_csv(model: Model, predictions: Sequence[Prediction]) -> str:
         for outcome, e in one.estimates.items():
             unlike = None if one.as_far is None else int(one.unlike)
             table.writerow(
-                [one.file, outcome, e.logit, e.probability, model.prevalences[outcome],
-                 int(e.above_threshold), one.as_far, unlike, remarks, None]
-            )  # fmt: skip
+                [
+                    one.file,
+                    outcome,
+                    e.logit,
+                    e.probability,
+                    model.prevalences[outcome],
+                    int(e.above_threshold),
+                    one.as_far,
+                    unlike,
+                    remarks,
+                    None,
+                ]
+            )
     return text.getvalue()
 
 
@@ -76,7 +96,8 @@ def as_json_values(
     record = model.record
     return {
         "model": {
-            "name": record.name, "trained_sha256": record.trained_sha256,
+            "name": record.name,
+            "trained_sha256": record.trained_sha256,
             "sites": sorted({site for ancestor in model.lineage for site in ancestor.sites}),
             "batchnorm": LOCAL if record.batchnorm == "local" else record.batchnorm,
         },
@@ -92,14 +113,16 @@ def as_json_values(
         "use": USE,
         "files": [
             {
-                "file": one.file, "problem": one.reading.unusable,
-                "remarks": list(one.reading.remarks), "as_far": one.as_far,
+                "file": one.file,
+                "problem": one.reading.unusable,
+                "remarks": list(one.reading.remarks),
+                "as_far": one.as_far,
                 "unlike": None if one.as_far is None else one.unlike,
                 "estimates": {o: vars(e) for o, e in one.estimates.items()},
             }
             for one in predictions
         ],
-    }  # fmt: skip
+    }
 
 
 def show(model: Model, predictions: Sequence[Prediction], likeness: str, console: Console) -> None:
@@ -109,10 +132,13 @@ def show(model: Model, predictions: Sequence[Prediction], likeness: str, console
         far = "not checked" if one.as_far is None else f"{one.as_far:.3f}"
         for outcome, e in one.estimates.items():
             table.add_row(
-                one.file, outcome, f"{e.logit:.3f}",
+                one.file,
+                outcome,
+                f"{e.logit:.3f}",
                 "not calibrated" if e.probability is None else f"{e.probability:.3f}",
-                "above" if e.above_threshold else "below", far,
-            )  # fmt: skip
+                "above" if e.above_threshold else "below",
+                far,
+            )
     console.print(table)
     for one in predictions:
         if one.reading.unusable is not None:

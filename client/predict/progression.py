@@ -42,9 +42,13 @@ class Simulation:
 
 
 def prepare(
-    generator: Path, towards: str, settings: ProgressionSettings, *,
-    classifier: Path | None = None, mask_file: Path | None = None,
-) -> Simulation:  # fmt: skip
+    generator: Path,
+    towards: str,
+    settings: ProgressionSettings,
+    *,
+    classifier: Path | None = None,
+    mask_file: Path | None = None,
+) -> Simulation:
     """Check all that can be checked before an image is read.
 
     Raises SiteProblem: no generator, an outcome that it was not trained on or in one class only, a
@@ -59,14 +63,15 @@ def prepare(
     if model is not None:
         if model.record.model.input != opened.input:
             raise SiteProblem(
-                "weights", f"--model {classifier}: looks at pictures of "
+                "weights",
+                f"--model {classifier}: looks at pictures of "
                 f"{_words(model.record.model.input)}, the generator makes {_words(opened.input)}",
-            )  # fmt: skip
+            )
         if towards not in model.record.outputs:
             raise SiteProblem(
-                "outcome", f"--model {classifier}: knows {', '.join(model.record.outputs)}, not "
-                f"{towards!r}",
-            )  # fmt: skip
+                "outcome",
+                f"--model {classifier}: knows {', '.join(model.record.outputs)}, not {towards!r}",
+            )
     if settings.mask == "lungs-pspnet":
         weights_for(InputSettings(region="lungs-pspnet"))
     return Simulation(opened, towards, settings, condition, model, mask_file)
@@ -94,10 +99,13 @@ def simulate(
             continue
         try:
             steps = progress(
-                generator.generator, np.stack([pictures[row] for row in rows]),
-                simulation.condition, settings, device=device,
+                generator.generator,
+                np.stack([pictures[row] for row in rows]),
+                simulation.condition,
+                settings,
+                device=device,
                 mask=np.stack([mask for row in rows if (mask := masks[row]) is not None]),
-            )  # fmt: skip
+            )
         except TooLittleMemoryError as error:
             raise SiteProblem("device", str(error)) from error
         for row, of_image in zip(rows, steps, strict=True):
@@ -145,17 +153,20 @@ def read_mask(file: Path, side: int) -> Mask:
         raise SiteProblem("cohort", f"--mask {file}: cannot be read as a picture") from error
     if mask.shape != (side, side):
         raise SiteProblem(
-            "cohort", f"--mask {file}: is {mask.shape[1]}×{mask.shape[0]} pixels, the generator's "
+            "cohort",
+            f"--mask {file}: is {mask.shape[1]}×{mask.shape[0]} pixels, the generator's "
             f"pictures are {side}×{side}; draw it on a step-00.png of --mask none, cut to "
             "the picture and scaled",
-        )  # fmt: skip
+        )
     return mask
 
 
 def _unusable(
-    files: Sequence[str], readings: Sequence[Reading], masks: dict[int, Mask | None],
+    files: Sequence[str],
+    readings: Sequence[Reading],
+    masks: dict[int, Mask | None],
     settings: ProgressionSettings,
-) -> list[tuple[str, str]]:  # fmt: skip
+) -> list[tuple[str, str]]:
     found = [(f, r.unusable) for f, r in zip(files, readings, strict=True) if r.unusable]
     found += [
         (files[row], f'no lungs found by mask = "{settings.mask}": give a mask, or --mask none')
@@ -168,11 +179,13 @@ def _unusable(
 def _write_settings(simulation: Simulation, out: Path) -> None:
     """What made the pictures, for whoever finds them later."""
     about = {
-        "simulated": NOTE, "generator": simulation.generator.name,
-        "towards": simulation.towards, "settings": simulation.settings.model_dump(),
+        "simulated": NOTE,
+        "generator": simulation.generator.name,
+        "towards": simulation.towards,
+        "settings": simulation.settings.model_dump(),
         "mask_file": None if simulation.mask_file is None else file_sha256(simulation.mask_file),
         "lineage": simulation.generator.metadata.get("lineage"),
-    }  # fmt: skip
+    }
     (out / "simulation.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
 

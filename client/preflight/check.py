@@ -21,8 +21,11 @@ from fedrad.exchange.experiment import Experiment
 from .machine import check_machine
 
 MARKS = {"information": "[dim]i[/]", "warning": "[yellow]![/]", "refused": "[bold red]x[/]"}
-WORDS = {"information": "[green]OK[/]      ", "warning": "[yellow]warning[/] ",
-         "refused": "[bold red]failure[/] "}  # fmt: skip
+WORDS = {
+    "information": "[green]OK[/]      ",
+    "warning": "[yellow]warning[/] ",
+    "refused": "[bold red]failure[/] ",
+}
 LISTED = 5
 
 
@@ -51,8 +54,12 @@ def check_site(
     if not as_json:
         show_machine(machine, Console(highlight=False))
     screen = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-               TimeRemainingColumn())  # fmt: skip
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=screen, transient=True) as bar:
         task = bar.add_task("reading the table", total=None)
 

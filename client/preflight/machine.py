@@ -89,10 +89,12 @@ class Versions(Check[Machine]):
         pin = subject.wanted_flwr
         if pin and not subject.versions["flwr"].startswith(f"{pin}."):
             return [Finding(f"{said}; fedrad needs flwr {pin}", severity="refused")]
-        return [Finding(
-            f"{said}; the coordinator's first two numbers of fedrad must be the same",
-            severity="information",
-        )]  # fmt: skip
+        return [
+            Finding(
+                f"{said}; the coordinator's first two numbers of fedrad must be the same",
+                severity="information",
+            )
+        ]
 
 
 class Gpu(Check[Machine]):
@@ -121,9 +123,9 @@ class Gpu(Check[Machine]):
 def _amount(gib: float | None, least: tuple[float, float], what: str) -> Finding:
     if gib is None:
         return Finding("cannot be told on this system", severity="information")
-    severity: Severity = "refused" if gib < least[0] else (
-        "warning" if gib < least[1] else "information"
-    )  # fmt: skip
+    severity: Severity = (
+        "refused" if gib < least[0] else ("warning" if gib < least[1] else "information")
+    )
     return Finding(f"{gib:.1f} GiB {what}", severity=severity)
 
 
@@ -178,8 +180,9 @@ class PolicyCheck(Check[Machine]):
     def findings(self, subject: Machine) -> list[Finding]:
         """What it says, and what would be refused just now."""
         site = subject.site
-        found = [Finding(in_words(site.settings.policy, joined=site.joined),
-                         severity="information")]  # fmt: skip
+        found = [
+            Finding(in_words(site.settings.policy, joined=site.joined), severity="information")
+        ]
         try:
             if site.joined:
                 check_coordinator(site)
@@ -193,8 +196,13 @@ class PolicyCheck(Check[Machine]):
 
 
 MACHINE_CHECKS: tuple[Check[Machine], ...] = (
-    Versions(), Gpu(), Memory(), Disk(), PrivateKey(), PolicyCheck()
-)  # fmt: skip
+    Versions(),
+    Gpu(),
+    Memory(),
+    Disk(),
+    PrivateKey(),
+    PolicyCheck(),
+)
 
 
 def in_words(policy: Policy, *, joined: bool) -> str:
@@ -215,10 +223,11 @@ def in_words(policy: Policy, *, joined: bool) -> str:
     if policy.epsilon:
         said.append(f"noise of ε = {policy.epsilon:g}")
     for shared, what in (
-        (policy.share_histograms, "histograms"), (policy.share_subgroups, "groups of patients"),
+        (policy.share_histograms, "histograms"),
+        (policy.share_subgroups, "groups of patients"),
         (policy.share_local_model, "the local-only model"),
         (policy.share_generator, "weights of a generator"),
-    ):  # fmt: skip
+    ):
         said.append(f"{what} {'shared' if shared else 'not shared'}")
     return "; ".join(said)
 

@@ -91,8 +91,9 @@ def try_way(host: str, port: int, ca: Path, *, patience: float = PATIENCE) -> Wa
 def _shake_hands(
     host: str, port: int, context: ssl.SSLContext, proxy: tuple[str, int] | None, patience: float
 ) -> dict[str, object]:
-    connection = http.client.HTTPSConnection(*(proxy or (host, port)), timeout=patience,
-                                             context=context)  # fmt: skip
+    connection = http.client.HTTPSConnection(
+        *(proxy or (host, port)), timeout=patience, context=context
+    )
     if proxy:
         connection.set_tunnel(host, port)
     with closing(connection):
@@ -189,10 +190,12 @@ class Certificate(Check[Way]):
         if subject.tls_fault or subject.expires is None:
             return [Finding(subject.tls_fault or "no certificate was shown")]
         days = (subject.expires - datetime.now(UTC)).days
-        return [Finding(
-            f"of the invitation's authority, for {subject.host}, valid for {days} days",
-            severity="warning" if days < SOON_DAYS else "information",
-        )]  # fmt: skip
+        return [
+            Finding(
+                f"of the invitation's authority, for {subject.host}, valid for {days} days",
+                severity="warning" if days < SOON_DAYS else "information",
+            )
+        ]
 
 
 class Clock(Check[Way]):
@@ -234,6 +237,4 @@ class Proxy(Check[Way]):
 
 
 NOT_TRIED = Finding("not tried, as there is no way there", severity="information")
-WAY_CHECKS: tuple[Check[Way], ...] = (
-    Proxy(), Resolution(), Connection(), Certificate(), Clock()
-)  # fmt: skip
+WAY_CHECKS: tuple[Check[Way], ...] = (Proxy(), Resolution(), Connection(), Certificate(), Clock())

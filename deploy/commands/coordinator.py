@@ -85,9 +85,11 @@ def serve(
             raise Refused("--certificate, --key and --ca belong together")
         here = Coordinator(coordinator or default_folder())
         served = here.set_up(
-            address, listen=listen, names=name or [],
+            address,
+            listen=listen,
+            names=name or [],
             own=(own[0], own[1], own[2]) if own else None,
-        )  # fmt: skip
+        )
         keep_serving(here, served)
     except Refused as refused:
         fail(str(refused))

@@ -27,9 +27,13 @@ weights_app = typer.Typer(no_args_is_help=True, help="Base weights.")
 app.add_typer(weights_app, name="weights")
 app.add_typer(coordinating.sites_app, name="sites")
 for command in (
-    coordinating.serve, coordinating.invite, coordinating.run, coordinating.status,
-    coordinating.stop, coordinating.resume,
-):  # fmt: skip
+    coordinating.serve,
+    coordinating.invite,
+    coordinating.run,
+    coordinating.status,
+    coordinating.stop,
+    coordinating.resume,
+):
     app.command()(command)
 
 

@@ -71,9 +71,17 @@ class Authority:
         key = ec.generate_private_key(ec.SECP384R1())
         builder = _builder("fedrad coordinator", datetime.now(UTC), AUTHORITY_DAYS)
         usage = dict.fromkeys(
-            ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment",
-             "key_agreement", "encipher_only", "decipher_only"), False,
-        )  # fmt: skip
+            (
+                "digital_signature",
+                "content_commitment",
+                "key_encipherment",
+                "data_encipherment",
+                "key_agreement",
+                "encipher_only",
+                "decipher_only",
+            ),
+            False,
+        )
         certificate = (
             builder.issuer_name(_name("fedrad coordinator"))
             .public_key(key.public_key())

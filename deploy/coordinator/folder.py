@@ -109,11 +109,15 @@ class Coordinator:
         files = own or ((before.certificate, before.key, before.ca) if before else (None,) * 3)
         certificate, key, ca = (file.resolve() if file else None for file in files)
         served = Served(
-            address=address, listen=listen, port=int(port),
+            address=address,
+            listen=listen,
+            port=int(port),
             control_port=before.control_port if before else free_port(),
             names=names or (before.names if before else []),
-            certificate=certificate, key=key, ca=ca,
-        )  # fmt: skip
+            certificate=certificate,
+            key=key,
+            ca=ca,
+        )
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._file.write_text(served.model_dump_json(indent=1) + "\n", encoding="utf-8")
         self.renew(served)
@@ -160,9 +164,12 @@ class Coordinator:
         now = datetime.now(UTC).replace(microsecond=0)
         expires = now + timedelta(days=days)
         invitation = Invitation(
-            id=secrets.token_hex(16), site=site, address=served.address, expires=expires,
+            id=secrets.token_hex(16),
+            site=site,
+            address=served.address,
+            expires=expires,
             ca_certificate=(served.ca or self.authority.certificate_file).read_text("ascii"),
-        )  # fmt: skip
+        )
         with self.changed_members() as members:
             if (before := members.current(site)) and before.status == "admitted":
                 raise Refused(

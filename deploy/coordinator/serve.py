@@ -48,13 +48,14 @@ class Control:
         connection = coordinator.connection()
         assert connection.root_certificates is not None
         self._client = ControlHttpClient.from_server_address(
-            server_address=connection.address, insecure=False,
+            server_address=connection.address,
+            insecure=False,
             root_certificates=connection.root_certificates.read_bytes(),
             interceptors=[
                 CliClientHttpInterceptor(),
                 RuntimeVersionHttpInterceptor(component_name="flwr CLI"),
             ],
-        )  # fmt: skip
+        )
 
     def nodes(self) -> dict[bytes, tuple[int, str]]:
         """Public key of each node that may connect -> its number, and "online" or not."""
@@ -143,8 +144,10 @@ def serve(coordinator: Coordinator, served: Served) -> None:
                 log.warning(
                     "the SuperLink ended (%s; %s has its words); started again in %.0f s. Nodes "
                     "come back by themselves; an experiment that was running needs `fedrad resume`",
-                    process.returncode, coordinator.folder / "logs" / "superlink.log", pause,
-                )  # fmt: skip
+                    process.returncode,
+                    coordinator.folder / "logs" / "superlink.log",
+                    pause,
+                )
                 time.sleep(pause)
                 pause = min(2 * pause, RESTART_SECONDS[1])
                 process, started = _start(coordinator, served, environment), time.monotonic()
@@ -180,20 +183,38 @@ def _start(
     (folder / "flower").mkdir(exist_ok=True)
     process = subprocess.Popen(
         [
-            sys.executable, "-m", "fedrad.deploy.coordinator.superlink",
-            "--listen", served.listen, "--hospital-port", str(served.port),
-            "--hospital-certificate", str(served.certificate or folder / "server.crt"),
-            "--hospital-key", str(served.key or folder / "server.key"),
-            "--ssl-ca-certfile", str(coordinator.authority.certificate_file),
-            "--ssl-certfile", str(folder / "control.crt"),
-            "--ssl-keyfile", str(folder / "control.key"),
-            "--enable-supernode-auth", "--database", str(folder / "superlink.db"),
+            sys.executable,
+            "-m",
+            "fedrad.deploy.coordinator.superlink",
+            "--listen",
+            served.listen,
+            "--hospital-port",
+            str(served.port),
+            "--hospital-certificate",
+            str(served.certificate or folder / "server.crt"),
+            "--hospital-key",
+            str(served.key or folder / "server.key"),
+            "--ssl-ca-certfile",
+            str(coordinator.authority.certificate_file),
+            "--ssl-certfile",
+            str(folder / "control.crt"),
+            "--ssl-keyfile",
+            str(folder / "control.key"),
+            "--enable-supernode-auth",
+            "--database",
+            str(folder / "superlink.db"),
             "--disable-runtime-dependency-installation",
-            "--host", "127.0.0.1", "--port", str(served.control_port),
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(served.control_port),
         ],
-        env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, start_new_session=True,
-    )  # fmt: skip
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
     threading.Thread(target=_keep_log, args=(process, folder / "logs"), daemon=True).start()
     return process
 

@@ -77,10 +77,14 @@ async def _serve(config: SuperLinkLifespanConfig, given: argparse.Namespace) -> 
     )
     hospitals = _Second(
         _config(
-            Gate(app), given.listen, int(given.hospital_port), given.hospital_certificate,
-            given.hospital_key, lifespan="off",
+            Gate(app),
+            given.listen,
+            int(given.hospital_port),
+            given.hospital_certificate,
+            given.hospital_key,
+            lifespan="off",
         )
-    )  # fmt: skip
+    )
     servers = [asyncio.create_task(server.serve()) for server in (here, hospitals)]
     renewals = [
         asyncio.create_task(_take_up_renewed(server.config)) for server in (here, hospitals)
@@ -93,15 +97,27 @@ async def _serve(config: SuperLinkLifespanConfig, given: argparse.Namespace) -> 
 
 
 def _config(
-    app: App, host: str, port: int, certificate: str | None, key: str | None,
-    *, lifespan: str = "on",
-) -> uvicorn.Config:  # fmt: skip
+    app: App,
+    host: str,
+    port: int,
+    certificate: str | None,
+    key: str | None,
+    *,
+    lifespan: str = "on",
+) -> uvicorn.Config:
     return uvicorn.Config(
-        app, host=host, port=port, ssl_certfile=certificate, ssl_keyfile=key,
-        lifespan=lifespan, access_log=False,  # type: ignore[arg-type]
+        app,
+        host=host,
+        port=port,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
+        lifespan=lifespan,
+        access_log=False,  # type: ignore[arg-type]
         log_config=get_uvicorn_log_config(console_handler.level),
-        proxy_headers=False, server_header=False, timeout_graceful_shutdown=5,
-    )  # fmt: skip
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=5,
+    )
 
 
 async def _take_up_renewed(config: uvicorn.Config) -> None:

@@ -118,9 +118,13 @@ def _write_phantoms(folder: Path) -> None:
     else:
         seed = sorted(PATIENTS).index(name) + 1
         write_hospital(
-            folder, DEMO_HOSPITALS[name], PATIENTS[name], seed, follow_up=0.2,
+            folder,
+            DEMO_HOSPITALS[name],
+            PATIENTS[name],
+            seed,
+            follow_up=0.2,
             progress=_report(name),
-        )  # fmt: skip
+        )
 
 
 def _report(name: str) -> Callable[[int, int], None]:

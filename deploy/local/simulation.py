@@ -73,9 +73,11 @@ def simulate(simulation: Simulation) -> Summary:
     """Run the real ServerApp and ClientApp in this process. Returns the summary."""
     note(simulation, "in-process")
     run_config: dict[str, str | float | bool] = {
-        "experiment": simulation.text, "out": str(simulation.folder), "wait-seconds": 0.0,
+        "experiment": simulation.text,
+        "out": str(simulation.folder),
+        "wait-seconds": 0.0,
         "resume": simulation.resume,
-    }  # fmt: skip
+    }
     grid = InProcessGrid(client_app, simulation.nodes, {"experiment": simulation.text})
     context = Context(
         run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=dict(run_config)

@@ -48,20 +48,48 @@ class Style:
 
 DEMO_HOSPITALS: dict[str, Style] = {
     "phantom-a": Style(
-        prevalence=0.50, rows=300, columns=256, bits=12, photometric="MONOCHROME2",
-        transfer_syntax="explicit", tubes=0.8, leads=0.7,
+        prevalence=0.50,
+        rows=300,
+        columns=256,
+        bits=12,
+        photometric="MONOCHROME2",
+        transfer_syntax="explicit",
+        tubes=0.8,
+        leads=0.7,
     ),
     "phantom-b": Style(
-        prevalence=0.35, rows=256, columns=256, bits=10, photometric="MONOCHROME1",
-        transfer_syntax="jpeg2000", window=False, contrast=1.2, exposure=-0.03, dose=0.6,
-        tubes=0.5, leads=0.9, collimation=0.8,
+        prevalence=0.35,
+        rows=256,
+        columns=256,
+        bits=10,
+        photometric="MONOCHROME1",
+        transfer_syntax="jpeg2000",
+        window=False,
+        contrast=1.2,
+        exposure=-0.03,
+        dose=0.6,
+        tubes=0.5,
+        leads=0.9,
+        collimation=0.8,
     ),
     "phantom-c": Style(
-        prevalence=0.30, rows=288, columns=288, bits=16, photometric="MONOCHROME2",
-        transfer_syntax="rle", slope=0.5, intercept=-1024.0, contrast=0.85, exposure=0.04,
-        dose=1.5, tubes=0.3, leads=0.4, marker=0.9, collimation=0.1,
+        prevalence=0.30,
+        rows=288,
+        columns=288,
+        bits=16,
+        photometric="MONOCHROME2",
+        transfer_syntax="rle",
+        slope=0.5,
+        intercept=-1024.0,
+        contrast=0.85,
+        exposure=0.04,
+        dose=1.5,
+        tubes=0.3,
+        leads=0.4,
+        marker=0.9,
+        collimation=0.1,
     ),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -120,9 +148,13 @@ def write_hospital(
             )
             file = writer.image(identity, anatomy, visit.severity, texture, own)
             row = {
-                "file": file, "patient_id": identity.patient_id, outcome: int(positive),
-                "sex": identity.sex, "gestational_age": f"{weeks:.1f}", "day": visit.day,
-            }  # fmt: skip
+                "file": file,
+                "patient_id": identity.patient_id,
+                outcome: int(positive),
+                "sex": identity.sex,
+                "gestational_age": f"{weeks:.1f}",
+                "day": visit.day,
+            }
             writer.row(row, visit.severity)
             anatomy = repose(anatomy, own)
     writer.close()
@@ -235,6 +267,11 @@ def store(film: Plane, style: Style, spacing_mm: float, rng: np.random.Generator
         low, high = (style.slope * v + style.intercept for v in (low, high))
         window = (float(low + high) / 2, float(high - low))
     return dicom.Pixels(
-        stored.astype(np.uint16), style.bits, style.photometric, style.slope, style.intercept,
-        window, spacing_mm,
-    )  # fmt: skip
+        stored.astype(np.uint16),
+        style.bits,
+        style.photometric,
+        style.slope,
+        style.intercept,
+        window,
+        spacing_mm,
+    )

@@ -10,9 +10,15 @@ from .anatomy import random_anatomy
 from .hospital import CohortWriter, Progress, Style, draw_outcomes, draw_severity
 
 PUBLIC_STYLE = Style(
-    prevalence=0.5, rows=192, columns=192, bits=12, photometric="MONOCHROME2",
-    transfer_syntax="explicit", tubes=0.15, leads=0.25,
-)  # fmt: skip
+    prevalence=0.5,
+    rows=192,
+    columns=192,
+    bits=12,
+    photometric="MONOCHROME2",
+    transfer_syntax="explicit",
+    tubes=0.15,
+    leads=0.25,
+)
 
 
 def write_public_cohort(
@@ -55,8 +61,11 @@ def write_public_cohort(
         )
         file = writer.image(identity, anatomy, severity, texture, own)
         row = {
-            "file": file, "patient_id": code, outcome: int(positive),
-            "sex": identity.sex, "age": years,
-        }  # fmt: skip
+            "file": file,
+            "patient_id": code,
+            outcome: int(positive),
+            "sex": identity.sex,
+            "age": years,
+        }
         writer.row(row, severity)
     writer.close()

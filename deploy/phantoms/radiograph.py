@@ -198,9 +198,14 @@ def _gas(plane: Plane, a: Anatomy, frame: Frame) -> None:
     rng = np.random.default_rng([a.details, 3])
     below = a.dome + a.dome_left + 0.13
     add_ellipsoid(
-        plane, frame, (0.5 * a.width, below), (0.17, rng.uniform(0.06, 0.11)), -0.55,
-        angle=-0.25, power=0.45,
-    )  # fmt: skip
+        plane,
+        frame,
+        (0.5 * a.width, below),
+        (0.17, rng.uniform(0.06, 0.11)),
+        -0.55,
+        angle=-0.25,
+        power=0.45,
+    )
     if not a.infant:
         return
     for column in np.arange(-0.8, 0.81, 0.2):

@@ -53,9 +53,11 @@ def _run(text: str, out: Path, connection: Connection, *, resume: bool) -> Summa
     try:
         with own_flower({}, connection) as flower:
             run_config: Settings = {
-                "experiment": text, "out": str(out.resolve()), "resume": resume,
+                "experiment": text,
+                "out": str(out.resolve()),
+                "resume": resume,
                 "members": str(connection.members or ""),
-            }  # fmt: skip
+            }
             return follow(flower, run_config, out)
     except FlowerError as error:
         raise ExperimentFailed(str(error)) from error

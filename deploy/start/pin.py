@@ -40,9 +40,13 @@ def pin_weights(weights: str, experiment_file: Path) -> str:
         experiment, _ = read_experiment(experiment_file)
         look_in(file.parent)
         base = load_start(
-            experiment.task, experiment.outcomes, experiment.model, experiment.recipe,
-            experiment.generator, seed=experiment.seed,
-        )  # fmt: skip
+            experiment.task,
+            experiment.outcomes,
+            experiment.model,
+            experiment.recipe,
+            experiment.generator,
+            seed=experiment.seed,
+        )
         read_lineage(base.metadata)
     except (ExperimentError, WeightsError):
         experiment_file.write_text(before, encoding="utf-8")

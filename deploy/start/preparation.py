@@ -38,9 +38,13 @@ def weights_fault(experiment: Experiment) -> str | None:
     """Why an experiment's base weights cannot be used here; None where they can."""
     try:
         base = load_start(
-            experiment.task, experiment.outcomes, experiment.model, experiment.recipe,
-            experiment.generator, seed=experiment.seed,
-        )  # fmt: skip
+            experiment.task,
+            experiment.outcomes,
+            experiment.model,
+            experiment.recipe,
+            experiment.generator,
+            seed=experiment.seed,
+        )
         read_lineage(base.metadata)
     except (ExperimentError, WeightsError) as error:
         return str(error)

@@ -113,9 +113,9 @@ def _edit(
     steps = [x]
     for number in range(settings.images):
         z = generator.encode(steps[-1]) if number else original
-        noise = torch.stack(
-            [torch.randn(original.shape[1:], generator=draw) for draw in draws]
-        ).to(device)  # fmt: skip
+        noise = torch.stack([torch.randn(original.shape[1:], generator=draw) for draw in draws]).to(
+            device
+        )
         for index, (t, previous) in enumerate(
             generator.noise.levels(settings.steps, settings.edit_steps)
         ):

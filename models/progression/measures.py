@@ -31,8 +31,9 @@ def kernel_distance(one: Floats, other: Floats) -> float:
         return np.asarray((a @ b.T / a.shape[1] + 1) ** 3)
 
     n, m = len(x), len(y)
-    within = [(k.sum() - np.trace(k)) / (c * (c - 1)) for k, c in ((kernel(x, x), n),
-                                                                   (kernel(y, y), m))]  # fmt: skip
+    within = [
+        (k.sum() - np.trace(k)) / (c * (c - 1)) for k, c in ((kernel(x, x), n), (kernel(y, y), m))
+    ]
     return float(sum(within) - 2 * kernel(x, y).mean())
 
 

@@ -51,9 +51,11 @@ def memorisation(
     of_samples = nearest(samples, training)
     of_held_out = nearest(held_out[:], training)
     return Memorisation(
-        float(np.median(of_samples)), float(np.median(of_held_out)), float(of_samples.min()),
+        float(np.median(of_samples)),
+        float(np.median(of_held_out)),
+        float(of_samples.min()),
         float((of_samples < np.quantile(of_held_out, NEAR)).mean()),
-    )  # fmt: skip
+    )
 
 
 def nearest(images: NDArray[np.floating], training: Images) -> NDArray[np.float64]:

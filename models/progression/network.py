@@ -62,12 +62,16 @@ class Denoiser(nn.Module):
         self.prediction: Prediction = settings.prediction
         self.noise = Noise(settings.noise)
         self.unet = DiffusionModelUNet(
-            spatial_dims=2, in_channels=settings.patch**2, out_channels=settings.patch**2,
+            spatial_dims=2,
+            in_channels=settings.patch**2,
+            out_channels=settings.patch**2,
             channels=settings.channels,
-            attention_levels=settings.attention, num_res_blocks=settings.res_blocks,
-            norm_num_groups=settings.groups, num_head_channels=settings.channels,
+            attention_levels=settings.attention,
+            num_res_blocks=settings.res_blocks,
+            norm_num_groups=settings.groups,
+            num_head_channels=settings.channels,
             num_class_embeds=1,
-        )  # fmt: skip
+        )
         self.open = 2 * outcomes
         self.unet.class_embedding = nn.EmbeddingBag(
             self.open + 1, 4 * settings.channels[0], mode="sum", padding_idx=self.open

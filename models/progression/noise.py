@@ -52,9 +52,14 @@ class Noise:
         return signal * noise - spread * x
 
     def step(
-        self, x: Tensor, output: Tensor, t: int, previous: int, prediction: Prediction,
+        self,
+        x: Tensor,
+        output: Tensor,
+        t: int,
+        previous: int,
+        prediction: Prediction,
         clip: float | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """One deterministic DDIM step from level `t` to `previous` < t (Song et al. 2020,
         arXiv 2010.02502, eq. 12 with σ = 0).
 

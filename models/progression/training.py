@@ -108,9 +108,13 @@ def train_generator(
 
 @torch.no_grad()
 def denoising_losses(
-    network: Denoiser, examples: Examples, *, device: torch.device, draws: int = 8,
+    network: Denoiser,
+    examples: Examples,
+    *,
+    device: torch.device,
+    draws: int = 8,
     batch_size: int = 32,
-) -> NDArray[np.float64]:  # fmt: skip
+) -> NDArray[np.float64]:
     """Mean squared error of each image, (N,), over `draws` levels of noise that are the same at
     every call: rounds can be compared."""
     network.to(device).eval()

@@ -33,8 +33,10 @@ FREE = "unconditional"
 """The prompt that guidance starts from: the encoder's answer to an empty sentence."""
 
 _PREDICTIONS: dict[str, Prediction] = {
-    "v_prediction": "v", "epsilon": "epsilon", "sample": "sample",
-}  # fmt: skip
+    "v_prediction": "v",
+    "epsilon": "epsilon",
+    "sample": "sample",
+}
 
 
 class ZooGenerator(nn.Module):
@@ -44,9 +46,13 @@ class ZooGenerator(nn.Module):
     clip: float | None = None
 
     def __init__(
-        self, autoencoder: nn.Module, unet: nn.Module, noise: Noise, prediction: Prediction,
+        self,
+        autoencoder: nn.Module,
+        unet: nn.Module,
+        noise: Noise,
+        prediction: Prediction,
         prompts: Mapping[str, Tensor],
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.autoencoder, self.unet = autoencoder, unet
         self.noise, self.prediction = noise, prediction

@@ -29,9 +29,13 @@ class Evaluation:
     has moved."""
 
     def __init__(
-        self, questions: Questions, best: BestRound, progress: Progress, folder: Path,
+        self,
+        questions: Questions,
+        best: BestRound,
+        progress: Progress,
+        folder: Path,
         save: Callable[[], None],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.questions = questions
         self.best = best
         self.progress = progress
@@ -97,9 +101,13 @@ class Evaluation:
         if not self.experiment.is_last_fold:
             return
         self.questions.release(
-            "test", asked, self.progress.choices.operating, self.progress.tested,
-            self.progress.missing, self._save,
-        )  # fmt: skip
+            "test",
+            asked,
+            self.progress.choices.operating,
+            self.progress.tested,
+            self.progress.missing,
+            self._save,
+        )
 
     def _models(self) -> list[ModelName]:
         """Models that every site scores."""
@@ -139,9 +147,12 @@ def tested(progress: Progress) -> Tested:
         site: "not run" for site in progress.sites if site not in progress.tested
     }
     return Tested(
-        progress.tested, silent | progress.missing, progress.untrained, choices.operating,
+        progress.tested,
+        silent | progress.missing,
+        progress.untrained,
+        choices.operating,
         choices.by_default,
-    )  # fmt: skip
+    )
 
 
 def epsilon(progress: Progress) -> dict[str, float]:

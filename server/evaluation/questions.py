@@ -38,8 +38,13 @@ log = logging.getLogger("fedrad.server")
 
 Answered = Callable[[], None]
 FINAL: tuple[Reason, ...] = (
-    "released", "request", "experiment", "trained on test patients", "diverged", "policy"
-)  # fmt: skip
+    "released",
+    "request",
+    "experiment",
+    "trained on test patients",
+    "diverged",
+    "policy",
+)
 """Refusals that another asking does not change: the same seed diverges again."""
 OF_POLICY: tuple[Reason, ...] = ("policy", "approval", "hours", "limit")
 """Refusals that are the site's decision."""
@@ -79,14 +84,18 @@ class Questions:
                 log.warning("  %s: no local model: %s", site, answer.failure)
                 return failed(answer, answer.failure)
             self.federation.records.add(
-                self.schedule.rounds, site, {"local_seconds": reply.seconds},
+                self.schedule.rounds,
+                site,
+                {"local_seconds": reply.seconds},
                 local_model=reply.missing or "trained",
-            )  # fmt: skip
+            )
             log.info(
-                "  %s: local-only model %s", site,
-                f"not trained ({reply.missing})" if reply.missing
+                "  %s: local-only model %s",
+                site,
+                f"not trained ({reply.missing})"
+                if reply.missing
                 else f"trained, {reply.seconds:.1f} s",
-            )  # fmt: skip
+            )
             if reply.manifest is not None and answer.packed is not None:
                 try:
                     check(reply.manifest, answer.packed, expected)
@@ -97,9 +106,14 @@ class Questions:
             return SETTLED
 
         Visit(
-            self.federation, BASELINE, BaselineReply, lambda _: content, take,
-            settled=set(settled), deadlines=self.schedule.rounds,
-        ).run()  # fmt: skip
+            self.federation,
+            BASELINE,
+            BaselineReply,
+            lambda _: content,
+            take,
+            settled=set(settled),
+            deadlines=self.schedule.rounds,
+        ).run()
 
     def validation(self, alphas: list[float]) -> dict[str, list[dict[str, Monitoring]]]:
         """Each site's figures of the global model mixed with the base, one entry per alpha."""
@@ -153,9 +167,13 @@ class Questions:
         asked = sites if only is None else sites & set(only)
         refused = {s for s, status in self._failed.items() if status in ("refused", "invalid")}
         Visit(
-            self.federation, SCORE, ScoreReply, lambda _: content, take,
+            self.federation,
+            SCORE,
+            ScoreReply,
+            lambda _: content,
+            take,
             settled=(sites - asked) | refused | self._gone(),
-        ).run()  # fmt: skip
+        ).run()
 
     def release(
         self,
@@ -192,9 +210,13 @@ class Questions:
         gone = self._gone() - releases.keys()
         missing |= dict.fromkeys(gone, "timeout")
         Visit(
-            self.federation, RELEASE, Release, lambda _: content, take,
+            self.federation,
+            RELEASE,
+            Release,
+            lambda _: content,
+            take,
             settled={*releases, *gone},
-        ).run()  # fmt: skip
+        ).run()
 
     def _gone(self) -> set[str]:
         """Sites that failed when asked last, and are away."""

@@ -20,17 +20,23 @@ FEW = 20
 def card(summary: Summary, record: ModelRecord) -> str:
     """The card of a completed experiment's model, in Markdown."""
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True, keep_trailing_newline=True, autoescape=False,  # no HTML
-    )  # fmt: skip
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # no HTML
+    )
     environment.filters.update(figure=_figure, counts=_counts, inline=_inline)
     trained = {s for r in summary.rounds for s, of in r.sites.items() if of.status == "ok"}
     small = [
         f"{c.site} ({c.outcome}: {c.positives} with, {c.negatives} without)"
         for c in summary.cells
-        if c.model == "global" and c.positives is not None and c.negatives is not None
+        if c.model == "global"
+        and c.positives is not None
+        and c.negatives is not None
         and min(c.positives, c.negatives) < FEW
-    ]  # fmt: skip
+    ]
     return environment.get_template("model_card.md.j2").render(
         summary=summary,
         record=record,

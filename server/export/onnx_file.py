@@ -32,10 +32,17 @@ def write_onnx(network: ResNet, record: ModelRecord, file: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # advice to those who write exporters
         torch.onnx.export(
-            network, (_noise(2, size),), str(file), input_names=["images"],
-            output_names=["logits"], dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
-            opset_version=OPSET, dynamo=True, external_data=False, verbose=False,
-        )  # fmt: skip
+            network,
+            (_noise(2, size),),
+            str(file),
+            input_names=["images"],
+            output_names=["logits"],
+            dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
     model = onnx.load(file)
     onnx.helper.set_model_props(model, record.to_metadata())
     onnx.checker.check_model(model, full_check=True)

@@ -44,9 +44,16 @@ class Federation:
     """
 
     def __init__(
-        self, grid: Grid, experiment: Experiment, base_sha256: str, records: Records,
-        *, patience_seconds: float, stop_file: Path, members: Path | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        grid: Grid,
+        experiment: Experiment,
+        base_sha256: str,
+        records: Records,
+        *,
+        patience_seconds: float,
+        stop_file: Path,
+        members: Path | None = None,
+    ) -> None:
         self.experiment = experiment
         self.schedule = experiment.schedule
         self.records = records
@@ -146,18 +153,19 @@ class Federation:
         site = answer.reply.site
         if self._members is not None and admitted != site:
             self._refuse(
-                unnamed, f"calls itself {site!r}: it must be `name` in its site.toml as it was "
-                "invited",
-            )  # fmt: skip
+                unnamed,
+                f"calls itself {site!r}: it must be `name` in its site.toml as it was invited",
+            )
             return
         if answer.reply.base_sha256 != self._base_sha256:
             self._refuse(site, "its base network differs from the coordinator's")
             return
         if site in self.here:
             self._refuse(
-                unnamed, f"calls itself {site!r}, and a node of this name is connected: a node "
+                unnamed,
+                f"calls itself {site!r}, and a node of this name is connected: a node "
                 "that was killed is let go after a minute; two sites need two names",
-            )  # fmt: skip
+            )
             return
         self._nodes = {node: s for node, s in self._nodes.items() if s != site}
         self._nodes[answer.node] = site
@@ -190,8 +198,8 @@ def pause(waited: float) -> float:
 
 
 def _how(readiness: Readiness) -> str:
-    trains = "trains" if readiness.trains else (
-        f"only evaluates: {readiness.does_not_train_because}"
-    )  # fmt: skip
+    trains = (
+        "trains" if readiness.trains else (f"only evaluates: {readiness.does_not_train_because}")
+    )
     aside = f", {readiness.set_aside} files set aside" if readiness.set_aside else ""
     return f"{trains}, {readiness.device}, {readiness.threads} threads{aside}"

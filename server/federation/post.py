@@ -69,9 +69,12 @@ def _read(message: Message, request: _Request) -> Answer:
     node, visit = request.node, request.visit
     if message.has_error():
         return Answer(
-            node, visit, "lost", failure=f"no answer (Flower error {message.error.code}): the node "
+            node,
+            visit,
+            "lost",
+            failure=f"no answer (Flower error {message.error.code}): the node "
             "was lost or its client process ended; see the site's log",
-        )  # fmt: skip
+        )
     try:
         reply, packed = reply_from_record(message.content, request.kind)
     except MessageError as error:

@@ -22,12 +22,19 @@ def forest(finding: Finding, key: str) -> Markup:
     ]
     whole = [(f, finding.overall[f]) for f in finding.families]
     rows.append(
-        ("Within-site, all", [
-            (f, o.within if o else None, o.within_ci if o else None,
-             "" if o and known(o.within) else "no figure")
-            for f, o in whole
-        ])
-    )  # fmt: skip
+        (
+            "Within-site, all",
+            [
+                (
+                    f,
+                    o.within if o else None,
+                    o.within_ci if o else None,
+                    "" if o and known(o.within) else "no figure",
+                )
+                for f, o in whole
+            ],
+        )
+    )
     step = len(finding.families) + 1.0
     height = 13.0 * step * len(rows) + 42
     low = min([0.45, *(i[0] for _, points in rows for _, v, i, _ in points if known(v) and i)])
@@ -45,9 +52,13 @@ def forest(finding: Finding, key: str) -> Markup:
             for number, line in enumerate(lines):  # one text each: the browser aligns it
                 y = top + (step - 2) / 2 + (number - (len(lines) - 1) / 2) * 0.95
                 axes.text(
-                    low - 0.02 * (1 - low), y, line, ha="right", va="center_baseline",
+                    low - 0.02 * (1 - low),
+                    y,
+                    line,
+                    ha="right",
+                    va="center_baseline",
                     weight="bold" if total else "normal",
-                )  # fmt: skip
+                )
             if len({why for *_, why in points}) == 1 and points[0][3]:
                 _draw_reason(axes, top + (step - 2) / 2, points[0][3])
                 continue
@@ -95,10 +106,16 @@ def curve(
         for index, of_site in enumerate(values.values()):
             colour, marker, style = site_style(index)
             axes.plot(
-                numbers, [float("nan") if v is None else v for v in of_site], color=colour,
-                marker=marker, linestyle=style, linewidth=1.2, markersize=4,
-                markevery=max(1, len(numbers) // 15), markeredgewidth=0,
-            )  # fmt: skip
+                numbers,
+                [float("nan") if v is None else v for v in of_site],
+                color=colour,
+                marker=marker,
+                linestyle=style,
+                linewidth=1.2,
+                markersize=4,
+                markevery=max(1, len(numbers) // 15),
+                markeredgewidth=0,
+            )
         axes.set_xlabel("Round")
         axes.set_ylabel(quantity)
         axes.locator_params(axis="x", integer=True)
@@ -140,10 +157,16 @@ def _draw_stages(axes: Axes, rounds: Sequence[Round]) -> None:
         narrow = share * (WIDTH - 54) < 5.5 * len(rounds[start].stage)
         raised = narrow and not raised
         axes.annotate(
-            rounds[start].stage, ((low + high) / 2, 1.0), xytext=(0, 13 if raised else 3),
-            xycoords=("data", "axes fraction"), textcoords="offset points", ha="center", size=8.5,
-            color=MUTED, annotation_clip=False,
-        )  # fmt: skip
+            rounds[start].stage,
+            ((low + high) / 2, 1.0),
+            xytext=(0, 13 if raised else 3),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            ha="center",
+            size=8.5,
+            color=MUTED,
+            annotation_clip=False,
+        )
 
 
 def _label(name: str) -> list[str]:

@@ -188,9 +188,11 @@ def _check(one: str, first: Summary, other: str, summary: Summary) -> None:
             continue
         _same(
             f"patients tested at {c.site} with and without {c.outcome}",
-            one, [mine_there.positives, mine_there.negatives],
-            other, [c.positives, c.negatives],
-        )  # fmt: skip
+            one,
+            [mine_there.positives, mine_there.negatives],
+            other,
+            [c.positives, c.negatives],
+        )
 
 
 def _same(key: str, one: str, mine: object, other: str, theirs: object) -> None:
@@ -205,16 +207,15 @@ def _cells(summary: Summary) -> list[Cell]:
 
 
 def _overall(summary: Summary, outcome: str) -> Overall | None:
-    return next(
-        (o for o in summary.overall if (o.model, o.outcome) == (MODEL, outcome)), None
-    )  # fmt: skip
+    return next((o for o in summary.overall if (o.model, o.outcome) == (MODEL, outcome)), None)
 
 
 def _row(name: str, summary: Summary, outcome: str) -> Row:
     sites = {
         c.site: SiteFigure(auroc=c.auroc, ci=c.ci, missing=c.missing)
-        for c in _cells(summary) if c.outcome == outcome
-    }  # fmt: skip
+        for c in _cells(summary)
+        if c.outcome == outcome
+    }
     o = _overall(summary, outcome)
     if o is None:
         return Row(name=name, outcome=outcome, sites=sites)
@@ -225,9 +226,15 @@ def _row(name: str, summary: Summary, outcome: str) -> Row:
         both = o.sensitivity + o.ppv
         f1 = 2 * o.sensitivity * o.ppv / both if both else 0.0
     return Row(
-        name=name, outcome=outcome, within=o.within, within_ci=o.within_ci, folds_sd=o.folds_sd,
-        balanced_accuracy=balanced, f1=f1, sites=sites,
-    )  # fmt: skip
+        name=name,
+        outcome=outcome,
+        within=o.within,
+        within_ci=o.within_ci,
+        folds_sd=o.folds_sd,
+        balanced_accuracy=balanced,
+        f1=f1,
+        sites=sites,
+    )
 
 
 def _contrast(
@@ -243,13 +250,17 @@ def _contrast(
         rank = signed_rank(runs if repeats > 1 else apart)
         return empty.model_copy(
             update={
-                "difference": d.value, "ci": d.interval, "p": d.p, "paired": True, "sites": sites,
+                "difference": d.value,
+                "ci": d.interval,
+                "p": d.p,
+                "paired": True,
+                "sites": sites,
                 "folds": len(apart),
                 "wilcoxon_p": rank.p if rank else None,
                 "wilcoxon_least": rank.least if rank else None,
                 "wilcoxon_over": ("repeats" if repeats > 1 else "folds") if rank else None,
             }
-        )  # fmt: skip
+        )
     mine, theirs = _overall(first, outcome), _overall(second, outcome)
     told = [
         sorted(c.site for c in _cells(s) if c.outcome == outcome and c.auroc is not None)
@@ -273,11 +284,12 @@ def _by_fold(first: Summary, second: Summary, outcome: str) -> tuple[list[float]
     trainings = evaluation["folds"] * evaluation["repeats"]
     mine, theirs = (
         {
-            c.site: c for c in _cells(s)
+            c.site: c
+            for c in _cells(s)
             if c.outcome == outcome and len(c.folds) == trainings and None not in c.folds
         }
         for s in (first, second)
-    )  # fmt: skip
+    )
     away = evaluation["held_out"]
     sites = sorted(site for site in mine.keys() & theirs.keys() if site not in away)
     if not sites or not trainings:

@@ -31,19 +31,23 @@ def write_comparison(folders: Mapping[str, Path], out: Path) -> Path:
 def render(comparison: Comparison, template: str, *, escape: bool) -> str:
     """A comparison by one of our templates."""
     outcomes = list(dict.fromkeys(row.outcome for row in comparison.rows))
-    text = environment(escape=escape).get_template(template).render(
-        comparison=comparison,
-        level=f"{100 * comparison.confidence:.4g} %",
-        outcomes=[
-            (
-                outcome,
-                [row for row in comparison.rows if row.outcome == outcome],
-                [c for c in comparison.contrasts if c.outcome == outcome],
-            )
-            for outcome in outcomes
-        ],
-        answer=answer,
-    )  # fmt: skip
+    text = (
+        environment(escape=escape)
+        .get_template(template)
+        .render(
+            comparison=comparison,
+            level=f"{100 * comparison.confidence:.4g} %",
+            outcomes=[
+                (
+                    outcome,
+                    [row for row in comparison.rows if row.outcome == outcome],
+                    [c for c in comparison.contrasts if c.outcome == outcome],
+                )
+                for outcome in outcomes
+            ],
+            answer=answer,
+        )
+    )
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
@@ -76,15 +80,35 @@ def _write_csv(comparison: Comparison, out: Path) -> None:
     with (out / "compare.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(
-            ["experiment", "outcome", "site", "auroc", "ci_low", "ci_high", "folds_sd",
-             "balanced_accuracy", "f1", "missing"]
-        )  # fmt: skip
+            [
+                "experiment",
+                "outcome",
+                "site",
+                "auroc",
+                "ci_low",
+                "ci_high",
+                "folds_sd",
+                "balanced_accuracy",
+                "f1",
+                "missing",
+            ]
+        )
         for row in comparison.rows:
             low, high = row.within_ci or (None, None)
             table.writerow(
-                [row.name, row.outcome, "within-site", row.within, low, high, row.folds_sd,
-                 row.balanced_accuracy, row.f1, None]
-            )  # fmt: skip
+                [
+                    row.name,
+                    row.outcome,
+                    "within-site",
+                    row.within,
+                    low,
+                    high,
+                    row.folds_sd,
+                    row.balanced_accuracy,
+                    row.f1,
+                    None,
+                ]
+            )
             for site, f in row.sites.items():
                 low, high = f.ci or (None, None)
                 table.writerow(
@@ -93,12 +117,42 @@ def _write_csv(comparison: Comparison, out: Path) -> None:
     with (out / "differences.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(
-            ["outcome", "first", "second", "difference", "ci_low", "ci_high", "p", "p_holm",
-             "tests", "paired", "folds", "wilcoxon_p", "wilcoxon_least", "wilcoxon_over", "why"]
-        )  # fmt: skip
+            [
+                "outcome",
+                "first",
+                "second",
+                "difference",
+                "ci_low",
+                "ci_high",
+                "p",
+                "p_holm",
+                "tests",
+                "paired",
+                "folds",
+                "wilcoxon_p",
+                "wilcoxon_least",
+                "wilcoxon_over",
+                "why",
+            ]
+        )
         for c in comparison.contrasts:
             low, high = c.ci or (None, None)
             table.writerow(
-                [c.outcome, c.first, c.second, c.difference, low, high, c.p, c.p_holm, c.tests,
-                 c.paired, c.folds, c.wilcoxon_p, c.wilcoxon_least, c.wilcoxon_over, c.why]
-            )  # fmt: skip
+                [
+                    c.outcome,
+                    c.first,
+                    c.second,
+                    c.difference,
+                    low,
+                    high,
+                    c.p,
+                    c.p_holm,
+                    c.tests,
+                    c.paired,
+                    c.folds,
+                    c.wilcoxon_p,
+                    c.wilcoxon_least,
+                    c.wilcoxon_over,
+                    c.why,
+                ]
+            )

@@ -53,9 +53,12 @@ def courses(summary: Summary, *, generator: bool) -> list[Course]:
         monitored = "Validation loss" if generator else "Validation AUROC"
         quantity = "Training loss" if outcome is None else monitored
         plot = charts.curve(
-            summary.rounds, values, quantity, f"course-{index}",
+            summary.rounds,
+            values,
+            quantity,
+            f"course-{index}",
             chance=None if outcome is None or generator else 0.5,
-        )  # fmt: skip
+        )
         tables = []
         for first in range(0, len(sites), SITES_PER_TABLE):
             some = sites[first : first + SITES_PER_TABLE]

@@ -29,9 +29,13 @@ def roc(cells: Mapping[str, Cell | None], key: str) -> Markup:
             axes.plot(false, true, color=colour, linestyle=line, linewidth=1.3)
             if cell.sensitivity is not None and cell.specificity is not None:
                 axes.plot(
-                    [1 - cell.specificity], [cell.sensitivity], color=colour, marker=marker,
-                    markersize=7, markeredgewidth=0,
-                )  # fmt: skip
+                    [1 - cell.specificity],
+                    [cell.sensitivity],
+                    color=colour,
+                    marker=marker,
+                    markersize=7,
+                    markeredgewidth=0,
+                )
         return svg(
             figure,
             "ROC curves of the global model, one per site, with a mark at the common threshold. "
@@ -52,9 +56,15 @@ def calibration(cells: Mapping[str, Cell | None], key: str) -> Markup:
             colour, marker, line = site_style(index)
             points = cell.calibration_curve
             axes.plot(
-                [p.probability for p in points], [p.observed for p in points], color=colour,
-                linestyle=line, linewidth=1.2, marker=marker, markersize=5, markeredgewidth=0,
-            )  # fmt: skip
+                [p.probability for p in points],
+                [p.observed for p in points],
+                color=colour,
+                linestyle=line,
+                linewidth=1.2,
+                marker=marker,
+                markersize=5,
+                markeredgewidth=0,
+            )
         return svg(
             figure,
             "Calibration curves of the global model, one per site: share of patients with the "
@@ -70,15 +80,22 @@ def benefit(points: Sequence[NetBenefitPoint], key: str) -> Markup:
     with styled(key):
         figure, axes = plot(200, left=52, bottom=34, top=8)
         axes.fill_between(
-            thresholds, [p.value - p.bound for p in points], [p.value + p.bound for p in points],
-            color="#0072b2", alpha=0.25, linewidth=0,
-        )  # fmt: skip
+            thresholds,
+            [p.value - p.bound for p in points],
+            [p.value + p.bound for p in points],
+            color="#0072b2",
+            alpha=0.25,
+            linewidth=0,
+        )
         axes.plot(thresholds, [p.value for p in points], color="#0072b2", linewidth=1.5)
         shown = [p for p in points if p.treat_all >= min(0, *(q.value for q in points)) - 0.05]
         axes.plot(
-            [p.threshold for p in shown], [p.treat_all for p in shown], color=MUTED,
-            linewidth=1.1, linestyle="--",
-        )  # fmt: skip
+            [p.threshold for p in shown],
+            [p.treat_all for p in shown],
+            color=MUTED,
+            linewidth=1.1,
+            linestyle="--",
+        )
         axes.axhline(0, color=MUTED, linewidth=0.8)
         axes.set_xlabel("Threshold probability")
         axes.set_ylabel("Net benefit")

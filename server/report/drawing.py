@@ -79,9 +79,16 @@ def _swatch(colour: str, marker: str, style: str, key: str) -> Markup:
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set_axis_off()
         axes.plot(
-            [0, 1, 2], [0, 0, 0], color=colour, marker=marker, linestyle=style, linewidth=1.4,
-            markersize=5.5, markevery=[1], markeredgewidth=0,
-        )  # fmt: skip
+            [0, 1, 2],
+            [0, 0, 0],
+            color=colour,
+            marker=marker,
+            linestyle=style,
+            linewidth=1.4,
+            markersize=5.5,
+            markevery=[1],
+            markeredgewidth=0,
+        )
         axes.set_ylim(-1, 1)
         return svg(figure, None)
 
@@ -90,9 +97,13 @@ def plot(height: float, *, left: float, bottom: float, top: float) -> tuple[Figu
     """A figure with one plot; margins in points."""
     figure = Figure(figsize=(WIDTH / 72, height / 72))
     axes = figure.add_axes(
-        (left / WIDTH, bottom / height, (WIDTH - left - 10) / WIDTH,
-         (height - bottom - top) / height)
-    )  # fmt: skip
+        (
+            left / WIDTH,
+            bottom / height,
+            (WIDTH - left - 10) / WIDTH,
+            (height - bottom - top) / height,
+        )
+    )
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(length=2.5)
     return figure, axes

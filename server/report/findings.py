@@ -228,9 +228,10 @@ def _compared(summary: Summary, overall: dict[Family, Overall | None]) -> str:
     """The paired differences over all sites in words; without any, whether intervals overlap."""
     outcome = next((o.outcome for o in overall.values() if o), None)
     paired = [
-        c for c in summary.comparisons
+        c
+        for c in summary.comparisons
         if c.site is None and c.outcome == outcome and known(c.difference)
-    ]  # fmt: skip
+    ]
     if not paired:
         return _overlaps(overall)
     names = {str(family): name for family, name in FAMILIES.items()}

@@ -46,11 +46,12 @@ def write_index(folder: Path) -> Path:
                 sites=len(summary.sites),
                 figures=[
                     (o.outcome, o.within, o.within_ci)
-                    for o in summary.overall if o.model == "global"
+                    for o in summary.overall
+                    if o.model == "global"
                 ],
                 finished=summary.provenance.finished,
             )
-        )  # fmt: skip
+        )
     entries.sort(key=lambda e: e.finished, reverse=True)
     text = environment().get_template("index.html.j2").render(entries=entries, unread=unread)
     temporary = folder / "index.partial"

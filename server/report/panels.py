@@ -75,7 +75,9 @@ def panel(summary: Summary, finding: Finding, key: str) -> Panel:
         cells=cells,
         comparisons=[
             (site, {_family(c.other): c for c in paired if c.site == site}) for site in sites
-        ] if paired else [],
+        ]
+        if paired
+        else [],
         tests={
             name: max((c.tests for c in paired if (c.site is None) == alone), default=0)
             for name, alone in (("sites", False), ("overall", True))
@@ -85,17 +87,22 @@ def panel(summary: Summary, finding: Finding, key: str) -> Panel:
         calibration=curves.calibration(cells, f"calibration-{key}"),
         curves=[(s, p) for s, c in cells.items() if c for p in c.calibration_curve],
         benefit=curves.benefit(whole.net_benefit if whole else [], f"benefit-{key}"),
-        benefits=[
-            p for p in (whole.net_benefit if whole else []) if p.threshold in BENEFIT_SHOWN
-        ],
+        benefits=[p for p in (whole.net_benefit if whole else []) if p.threshold in BENEFIT_SHOWN],
         subgroups=[
-            (c, [s for s in summary.subgroups
-                 if s.outcome == outcome and s.column == c and s.site is None])
+            (
+                c,
+                [
+                    s
+                    for s in summary.subgroups
+                    if s.outcome == outcome and s.column == c and s.site is None
+                ],
+            )
             for c in columns
         ],
         travellers={
             (c.model.removeprefix("local:"), c.site): c
-            for c in summary.cells if c.outcome == outcome and is_guest(c)
+            for c in summary.cells
+            if c.outcome == outcome and is_guest(c)
         },
         gaps=[g for g in summary.gaps if g.outcome == outcome],
         pairs=pairs if 1 < len(among) <= SITES_IN_PAIRS else {},
@@ -106,10 +113,11 @@ def panel(summary: Summary, finding: Finding, key: str) -> Panel:
         ),
         worth={
             site: wilson(round(EXAMPLE * c.positives), c.positives, level)
-            if c is not None and c.positives else None
+            if c is not None and c.positives
+            else None
             for site, c in cells.items()
         },
-    )  # fmt: skip
+    )
 
 
 def _family(model: str) -> str:

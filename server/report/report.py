@@ -27,44 +27,53 @@ TEMPLATES = Path(__file__).parent / "templates"
 def render(summary: Summary) -> str:
     """The report as HTML. The same summary gives the same text."""
     found = findings(summary)
-    text = environment().get_template("report.html.j2").render(
-        summary=summary,
-        experiment=summary.experiment,
-        name=str(summary.experiment.get("name") or "Unnamed experiment"),
-        findings=found,
-        forests=[
-            charts.forest(f, f"forest-{i}") if f.has_figures else "" for i, f in enumerate(found)
-        ],
-        panels=[panel(summary, f, str(i)) for i, f in enumerate(found)],
-        checklists={"TRIPOD+AI": checklists.TRIPOD_AI, "CLAIM": checklists.CLAIM},
-        team=checklists.TEAM,
-        courses=courses(summary, generator=bool(_generator(summary))),
-        interval_name=confidence(summary),
-        families=FAMILIES,
-        generator=_generator(summary),
-        phantom=_is_phantom(summary),
-        one_site=len(summary.sites) == 1,
-        versions=_versions(summary),
-        family_swatch=drawing.family_swatch,
-        site_swatch=drawing.site_swatch,
-        why_empty=why_empty,
-        participation=participation,
-        elapsed=_elapsed(summary),
-    )  # fmt: skip
+    text = (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            summary=summary,
+            experiment=summary.experiment,
+            name=str(summary.experiment.get("name") or "Unnamed experiment"),
+            findings=found,
+            forests=[
+                charts.forest(f, f"forest-{i}") if f.has_figures else ""
+                for i, f in enumerate(found)
+            ],
+            panels=[panel(summary, f, str(i)) for i, f in enumerate(found)],
+            checklists={"TRIPOD+AI": checklists.TRIPOD_AI, "CLAIM": checklists.CLAIM},
+            team=checklists.TEAM,
+            courses=courses(summary, generator=bool(_generator(summary))),
+            interval_name=confidence(summary),
+            families=FAMILIES,
+            generator=_generator(summary),
+            phantom=_is_phantom(summary),
+            one_site=len(summary.sites) == 1,
+            versions=_versions(summary),
+            family_swatch=drawing.family_swatch,
+            site_swatch=drawing.site_swatch,
+            why_empty=why_empty,
+            participation=participation,
+            elapsed=_elapsed(summary),
+        )
+    )
     return "\n".join(line.rstrip() for line in text.splitlines() if line.strip()) + "\n"
 
 
 def render_markdown(summary: Summary) -> str:
     """The answer and the matrix of each outcome as Markdown."""
-    text = environment(escape=False).get_template("report.md.j2").render(
-        summary=summary,
-        name=str(summary.experiment.get("name") or "Unnamed experiment"),
-        findings=findings(summary),
-        generator=_generator(summary),
-        interval_name=confidence(summary),
-        families=FAMILIES,
-        why_empty=why_empty,
-    )  # fmt: skip
+    text = (
+        environment(escape=False)
+        .get_template("report.md.j2")
+        .render(
+            summary=summary,
+            name=str(summary.experiment.get("name") or "Unnamed experiment"),
+            findings=findings(summary),
+            generator=_generator(summary),
+            interval_name=confidence(summary),
+            families=FAMILIES,
+            why_empty=why_empty,
+        )
+    )
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
@@ -104,10 +113,22 @@ def environment(*, escape: bool = True) -> Environment:
         lstrip_blocks=True,
     )
     env.filters.update(
-        figure=figure, interval=interval, percent=percent, percents=percents, seconds=seconds,
-        size=size, signed=signed, pvalue=pvalue, setting=setting, listed=listed, sigmoid=sigmoid,
-        of=of, moment=moment, unbroken=unbroken, md=markdown,
-    )  # fmt: skip
+        figure=figure,
+        interval=interval,
+        percent=percent,
+        percents=percents,
+        seconds=seconds,
+        size=size,
+        signed=signed,
+        pvalue=pvalue,
+        setting=setting,
+        listed=listed,
+        sigmoid=sigmoid,
+        of=of,
+        moment=moment,
+        unbroken=unbroken,
+        md=markdown,
+    )
     env.tests["known"] = known
     return env
 
@@ -227,9 +248,13 @@ def _versions(summary: Summary) -> str | None:
 def _elapsed(summary: Summary) -> str | None:
     """Time from start to finish, where both are times."""
     try:
-        start, end = (datetime.fromisoformat(t) for t in (
-            summary.provenance.started, summary.provenance.finished,
-        ))  # fmt: skip
+        start, end = (
+            datetime.fromisoformat(t)
+            for t in (
+                summary.provenance.started,
+                summary.provenance.finished,
+            )
+        )
         return seconds((end - start).total_seconds())
     except (ValueError, TypeError):
         return None

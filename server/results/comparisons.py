@@ -38,10 +38,14 @@ def comparisons(tested: Tested, experiment: Experiment) -> list[ComparisonFigure
         if (w := weighted_difference(values, variances, weights, confidence)) is not None:
             over_all.append(
                 ComparisonFigures(
-                    model=model, other=other, outcome=outcome, difference=w.value, ci=w.interval,
+                    model=model,
+                    other=other,
+                    outcome=outcome,
+                    difference=w.value,
+                    ci=w.interval,
                     p=w.p,
                 )
-            )  # fmt: skip
+            )
     return [*_with_holm(over_all), *_with_holm(at_sites)]
 
 
@@ -74,12 +78,15 @@ def subgroups(tested: Tested, experiment: Experiment) -> tuple[list[SubgroupFigu
                 if (w := within_site(list(of_sites.values()), confidence)) is not None:
                     figures.append(
                         SubgroupFigures(
-                            outcome=outcome, column=column, group=name, auroc=w.value,
+                            outcome=outcome,
+                            column=column,
+                            group=name,
+                            auroc=w.value,
                             ci=w.interval,
                             positives=sum(s.positives for s in of_sites.values()),
                             negatives=sum(s.negatives for s in of_sites.values()),
                         )
-                    )  # fmt: skip
+                    )
             if (gap := _largest_gap(outcome, column, names, told, confidence)) is not None:
                 gaps.append(gap)
     return figures, gaps
@@ -120,15 +127,25 @@ def _largest_gap(
         ]
         d = weighted_difference(
             [(x.auroc or 0) - (y.auroc or 0) for x, y in both],
-            [(x.variance or 0) + (y.variance or 0) for x, y in both], weights, strict,
-        )  # fmt: skip
+            [(x.variance or 0) + (y.variance or 0) for x, y in both],
+            weights,
+            strict,
+        )
         if d is None:
             continue
-        high, low, ci = (a, b, d.interval) if d.value >= 0 else (
-            b, a, d.interval and (-d.interval[1], -d.interval[0])
-        )  # fmt: skip
+        high, low, ci = (
+            (a, b, d.interval)
+            if d.value >= 0
+            else (b, a, d.interval and (-d.interval[1], -d.interval[0]))
+        )
         found.append(
-            Gap(outcome=outcome, column=column, highest=names[high], lowest=names[low],
-                gap=abs(d.value), ci=ci)
-        )  # fmt: skip
+            Gap(
+                outcome=outcome,
+                column=column,
+                highest=names[high],
+                lowest=names[low],
+                gap=abs(d.value),
+                ci=ci,
+            )
+        )
     return max(found, key=lambda g: g.gap) if found else None

@@ -82,10 +82,14 @@ def cells(tested: Tested, models: Sequence[str], experiment: Experiment) -> list
                     continue
                 found.append(
                     cell_of(
-                        model, site, scores, tested.operating.get(model, {}).get(outcome),
-                        experiment.evaluation.confidence, clustered=experiment.unit == "image",
+                        model,
+                        site,
+                        scores,
+                        tested.operating.get(model, {}).get(outcome),
+                        experiment.evaluation.confidence,
+                        clustered=experiment.unit == "image",
                     )
-                )  # fmt: skip
+                )
     return found
 
 
@@ -147,9 +151,14 @@ def _overall(
         within_share=share.value if share else None,
         within_share_ci=share.interval if share else None,
         new_site=NewSiteFigures(
-            mean=elsewhere.mean, ci=elsewhere.interval, prediction=elsewhere.prediction,
-            tau=elsewhere.tau, sites=sum(s.auroc is not None for s in some),
-        ) if elsewhere else None,
+            mean=elsewhere.mean,
+            ci=elsewhere.interval,
+            prediction=elsewhere.prediction,
+            tau=elsewhere.tau,
+            sites=sum(s.auroc is not None for s in some),
+        )
+        if elsewhere
+        else None,
         pairs=[
             Pair(positives_of=i, negatives_of=j, auroc=entry[0], bound=entry[1])
             for i, row in zip(names, table(list(histograms.values())), strict=True)
@@ -159,7 +168,7 @@ def _overall(
         positives=sum(s.positives for s in some),
         negatives=sum(s.negatives for s in some),
         folds_sd=folds_sd(some),
-    )  # fmt: skip
+    )
     if any(s.out_of_fold for s in some):
         return found.model_copy(update=_out_of_folds(of_sites, experiment))
     if operating is None or not histograms:

@@ -13,15 +13,35 @@ from fedrad.stats.intervals import Interval
 from .parts import Cell, ComparisonFigures, Gap, Overall, Part, SubgroupFigures
 
 __all__ = [
-    "Best", "Candidate", "Cell", "ComparisonFigures", "Ensemble", "Gap", "Interval", "Overall",
-    "Provenance", "Round", "SiteEntry", "SiteRound", "SubgroupFigures", "Summary", "read_summary",
-]  # fmt: skip
+    "Best",
+    "Candidate",
+    "Cell",
+    "ComparisonFigures",
+    "Ensemble",
+    "Gap",
+    "Interval",
+    "Overall",
+    "Provenance",
+    "Round",
+    "SiteEntry",
+    "SiteRound",
+    "SubgroupFigures",
+    "Summary",
+    "read_summary",
+]
 
 
 MORE = (
-    "prevalence", "average_precision", "ppv", "npv", "brier", "site_brier",
-    "calibration_intercept", "calibration_slope", "ece",
-)  # fmt: skip
+    "prevalence",
+    "average_precision",
+    "ppv",
+    "npv",
+    "brier",
+    "site_brier",
+    "calibration_intercept",
+    "calibration_slope",
+    "ece",
+)
 """Figures of a cell that `cells.csv` holds beside those it always had."""
 
 
@@ -147,28 +167,76 @@ class Summary(Part):
         with (folder / "cells.csv").open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
             table.writerow(
-                ["model", "site", "outcome", "auroc", "ci_low", "ci_high", "positives",
-                 "negatives", "sensitivity", "specificity", "missing", *MORE]
-            )  # fmt: skip
+                [
+                    "model",
+                    "site",
+                    "outcome",
+                    "auroc",
+                    "ci_low",
+                    "ci_high",
+                    "positives",
+                    "negatives",
+                    "sensitivity",
+                    "specificity",
+                    "missing",
+                    *MORE,
+                ]
+            )
             for c in self.cells:
                 low, high = c.ci or (None, None)
                 table.writerow(
-                    [c.model, c.site, c.outcome, c.auroc, low, high, c.positives, c.negatives,
-                     c.sensitivity, c.specificity, c.missing, *(getattr(c, name) for name in MORE)]
-                )  # fmt: skip
+                    [
+                        c.model,
+                        c.site,
+                        c.outcome,
+                        c.auroc,
+                        low,
+                        high,
+                        c.positives,
+                        c.negatives,
+                        c.sensitivity,
+                        c.specificity,
+                        c.missing,
+                        *(getattr(c, name) for name in MORE),
+                    ]
+                )
         with (folder / "rounds.csv").open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
             table.writerow(
-                ["round", "stage", "seconds", "bytes_to_sites", "bytes_from_sites", "site",
-                 "status", "site_seconds", "units", "loss", "outcome", "validation_auroc"]
-            )  # fmt: skip
+                [
+                    "round",
+                    "stage",
+                    "seconds",
+                    "bytes_to_sites",
+                    "bytes_from_sites",
+                    "site",
+                    "status",
+                    "site_seconds",
+                    "units",
+                    "loss",
+                    "outcome",
+                    "validation_auroc",
+                ]
+            )
             for r in self.rounds:
                 for site, s in r.sites.items():
                     for outcome, auroc in (s.auroc or {"": None}).items():
                         table.writerow(
-                            [r.round, r.stage, r.seconds, r.bytes_to_sites, r.bytes_from_sites,
-                             site, s.status, s.seconds, s.units, s.loss, outcome, auroc]
-                        )  # fmt: skip
+                            [
+                                r.round,
+                                r.stage,
+                                r.seconds,
+                                r.bytes_to_sites,
+                                r.bytes_from_sites,
+                                site,
+                                s.status,
+                                s.seconds,
+                                s.units,
+                                s.loss,
+                                outcome,
+                                auroc,
+                            ]
+                        )
 
 
 def read_summary(folder: Path) -> Summary:

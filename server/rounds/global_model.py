@@ -69,16 +69,22 @@ class GlobalModel:
         held = self._tensors(self.base.network.state_dict()) | self.sent
         reference = lay_out(held, names)
         difference = pack(
-            self._tensors(self.network.state_dict()), names, round_=round_, stage=stage,
-            base_sha256=self.base.digest, encoding=encoding, reference=reference,
-        )  # fmt: skip
+            self._tensors(self.network.state_dict()),
+            names,
+            round_=round_,
+            stage=stage,
+            base_sha256=self.base.digest,
+            encoding=encoding,
+            reference=reference,
+        )
         start = unpack(*difference, reference)
         sent = tensors_of(difference[0], start)
         self.sent = sent
         return Broadcast(
             lambda: pack(sent, names, round_=round_, stage=stage, base_sha256=self.base.digest),
-            difference, start,
-        )  # fmt: skip
+            difference,
+            start,
+        )
 
     def packed(
         self, stage: Stage, round_: int, state: Mapping[str, torch.Tensor] | None = None

@@ -23,21 +23,27 @@ def write_model(file: Path, model: GlobalModel, results: Progress, lineage: Line
     of_lineage = write_lineage((*lineage, own))
     if isinstance(network, Denoiser):
         record = GeneratorRecord(
-            name=experiment.name, experiment=experiment.identity, input=experiment.model.input,
-            outcomes=tuple(experiment.outcomes), generator=experiment.generator,
+            name=experiment.name,
+            experiment=experiment.identity,
+            input=experiment.model.input,
+            outcomes=tuple(experiment.outcomes),
+            generator=experiment.generator,
             classes=_classes(results, trained, experiment.outcomes),
-        )  # fmt: skip
+        )
         save_generator(file, network, record, base_sha256=model.base.digest, **of_lineage)
         return
     assert isinstance(network, ResNet)
     calibration = (results.choices or Choices()).calibration.get("global", {})
     save(
-        file, network, outputs=list(experiment.outcomes),
-        description=f"global model of {experiment.name}", base_sha256=model.base.digest,
+        file,
+        network,
+        outputs=list(experiment.outcomes),
+        description=f"global model of {experiment.name}",
+        base_sha256=model.base.digest,
         calibration=json.dumps({k: c.model_dump() if c else None for k, c in calibration.items()}),
         ensemble_alpha=repr(results.ensemble.alpha if results.ensemble else 1.0),
         **of_lineage,
-    )  # fmt: skip
+    )
 
 
 def _classes(

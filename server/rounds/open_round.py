@@ -40,9 +40,13 @@ class OpenRound:
     """
 
     def __init__(
-        self, federation: Federation, model: GlobalModel, number: int, folder: Path,
+        self,
+        federation: Federation,
+        model: GlobalModel,
+        number: int,
+        folder: Path,
         current: set[str],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.federation = federation
         self.model = model
         self.number = number
@@ -56,9 +60,14 @@ class OpenRound:
         self._holds: set[str] = set(self.sites)
         self._bytes = [0, 0]
         self._visit = Visit(
-            federation, ROUND, RoundReply, self._request, self._take,
-            settled=set(self.sites), lacking=self._lacking,
-        )  # fmt: skip
+            federation,
+            ROUND,
+            RoundReply,
+            self._request,
+            self._take,
+            settled=set(self.sites),
+            lacking=self._lacking,
+        )
         for site in self.sites:
             log.info("  %s: its update was spooled before", site)
 
@@ -72,21 +81,29 @@ class OpenRound:
         combined = combine(self.spool.updates, self.expected, self.settings)
         state = {name: value.numpy() for name, value in self.model.network.state_dict().items()}
         values, self.model.moments = advance(
-            combined, self.broadcast.start, lay_out(state, self.expected.names), self.expected,
-            self.model.moments, self.settings,
-        )  # fmt: skip
+            combined,
+            self.broadcast.start,
+            lay_out(state, self.expected.names),
+            self.expected,
+            self.model.moments,
+            self.settings,
+        )
         self.model.put(tensors_of(self.expected, values))
         to_sites, from_sites = self._bytes
         result = Round(
-            round=self.number + 1, stage=self.stage, seconds=time.perf_counter() - started,
-            bytes_to_sites=to_sites, bytes_from_sites=from_sites,
+            round=self.number + 1,
+            stage=self.stage,
+            seconds=time.perf_counter() - started,
+            bytes_to_sites=to_sites,
+            bytes_from_sites=from_sites,
             sites=dict(sorted(self.sites.items())),
-        )  # fmt: skip
+        )
         self.federation.records.add(
-            self.number + 1, "",
-            {"seconds": result.seconds, "bytes_to_sites": to_sites,
-             "bytes_from_sites": from_sites}, stage=self.stage,
-        )  # fmt: skip
+            self.number + 1,
+            "",
+            {"seconds": result.seconds, "bytes_to_sites": to_sites, "bytes_from_sites": from_sites},
+            stage=self.stage,
+        )
         return result, self._holds
 
     def received(self) -> dict[str, torch.Tensor]:
@@ -144,9 +161,13 @@ class OpenRound:
         return Verdict(result.why is None, result.why or "")
 
     def _spooled(
-        self, site: str, reply: RoundReply, manifest: Manifest, packed: Packed | None,
+        self,
+        site: str,
+        reply: RoundReply,
+        manifest: Manifest,
+        packed: Packed | None,
         result: SiteRound,
-    ) -> SiteRound:  # fmt: skip
+    ) -> SiteRound:
         try:
             if packed is None:
                 raise UpdateError("the update came without its tensors")

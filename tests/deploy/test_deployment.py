@@ -28,11 +28,14 @@ PORT = 8000
 HOSPITALS = ["hospital-a", "hospital-b", "hospital-c"]
 TEXT = (
     EXPERIMENT.replace('name = "test"', 'name = "deployed"')
-    .replace("rounds = 2", "rounds = 15\nquorum = 2\ndeadline_minutes = 1.5\n"
-             'sites = ["hospital-a", "hospital-b", "hospital-c"]')
+    .replace(
+        "rounds = 2",
+        "rounds = 15\nquorum = 2\ndeadline_minutes = 1.5\n"
+        'sites = ["hospital-a", "hospital-b", "hospital-c"]',
+    )
     .replace("batch_size = 8", "batch_size = 8\nlocal_epochs = 40")
     .replace("minimum_units = 3", "minimum_units = 3\nlocal_baseline = false")
-)  # fmt: skip
+)
 TAP = """
 import os, ssl
 _send = ssl.SSLSocket.send
@@ -79,9 +82,14 @@ class Hosts:
     def do(self, host: str, *command: str, fails: bool = False) -> str:
         """Run a command to its end. Returns what it printed."""
         ended = subprocess.run(
-            self.network.at(host, str(BIN / command[0]), *command[1:]), cwd=self.home(host),
-            env=self.environment(host), capture_output=True, text=True, timeout=300, check=False,
-        )  # fmt: skip
+            self.network.at(host, str(BIN / command[0]), *command[1:]),
+            cwd=self.home(host),
+            env=self.environment(host),
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
         assert (ended.returncode != 0) == fails, ended.stdout + ended.stderr
         return ended.stdout + ended.stderr
 
@@ -89,10 +97,14 @@ class Hosts:
         """Start a command that stays."""
         with (self.home(host) / f"{what}.out").open("ab") as out:
             self.running[what] = subprocess.Popen(
-                self.network.at(host, str(BIN / command[0]), *command[1:]), cwd=self.home(host),
-                env=self.environment(host), stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                self.network.at(host, str(BIN / command[0]), *command[1:]),
+                cwd=self.home(host),
+                env=self.environment(host),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
                 start_new_session=True,
-            )  # fmt: skip
+            )
 
     def said(self, what: str, host: str) -> str:
         return (self.home(host) / f"{what}.out").read_text()
@@ -109,8 +121,15 @@ class Hosts:
         letter = self.home("coordinator") / f"{hospital}.invitation"
         letter.rename(self.home(hospital) / letter.name)
         spoken = Invitation.read(self.home(hospital) / letter.name).fingerprint()
-        self.do(hospital, "fedrad-site", "join", letter.name, str(self.folder(hospital)),
-                "--fingerprint", spoken)  # fmt: skip
+        self.do(
+            hospital,
+            "fedrad-site",
+            "join",
+            letter.name,
+            str(self.folder(hospital)),
+            "--fingerprint",
+            spoken,
+        )
         letter = self.home(hospital) / f"{hospital}.request"
         letter.rename(self.home("coordinator") / letter.name)
         spoken = Request.read(self.home("coordinator") / letter.name).fingerprint()
@@ -121,8 +140,15 @@ class Hosts:
         (self.home("coordinator") / name).write_text(text)
         for hospital in approved_by:
             (self.home(hospital) / name).write_text(text)
-            self.do(hospital, "fedrad-site", "approve", str(self.folder(hospital)),
-                    "--file", name, "--yes")  # fmt: skip
+            self.do(
+                hospital,
+                "fedrad-site",
+                "approve",
+                str(self.folder(hospital)),
+                "--file",
+                name,
+                "--yes",
+            )
 
     def end(self) -> None:
         for process in self.running.values():
@@ -153,8 +179,14 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
                 "run", "coordinator", "fedrad", "run", "experiment.toml", "--out", "results"
             )
             hosts.wait_for("run", "coordinator", "hospital-c does not take part: the site has not")
-            hosts.do("hospital-c", "fedrad-site", "approve", str(hosts.folder("hospital-c")),
-                     "deployed", "--yes")  # fmt: skip
+            hosts.do(
+                "hospital-c",
+                "fedrad-site",
+                "approve",
+                str(hosts.folder("hospital-c")),
+                "deployed",
+                "--yes",
+            )
             hosts.wait_for("run", "coordinator", "Round 2 of 15")
             network.unplug("hospital-c")
             hosts.wait_for("run", "coordinator", "Round 3 of 15", 240)
@@ -252,11 +284,25 @@ def ask(hosts: Hosts, hospital: str, path: str, head: list[str], body: Path | No
     given = [f"-H{line}" for line in head] + (["--data-binary", f"@{body}"] if body else [])
     ended = subprocess.run(
         hosts.network.at(
-            hospital, "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "10",
-            "--cacert", str(authority), "-XPOST", *given, f"https://{HOST}:{PORT}{path}",
+            hospital,
+            "curl",
+            "-s",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code}",
+            "--max-time",
+            "10",
+            "--cacert",
+            str(authority),
+            "-XPOST",
+            *given,
+            f"https://{HOST}:{PORT}{path}",
         ),
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     return ended.stdout
 
 
@@ -264,9 +310,14 @@ def test_a_hospital_cannot_start_runs_admit_nodes_or_read_the_coordinators_mind(
     hosts: Hosts,
 ) -> None:
     for path in (
-        "/v1/control/start-run", "/v1/control/register-node", "/v1/control/list-nodes",
-        "/v1/runtime/acquire-task", "/docs", "/openapi.json", "/v1/control/../fleet/x",
-    ):  # fmt: skip
+        "/v1/control/start-run",
+        "/v1/control/register-node",
+        "/v1/control/list-nodes",
+        "/v1/runtime/acquire-task",
+        "/docs",
+        "/openapi.json",
+        "/v1/control/../fleet/x",
+    ):
         assert ask(hosts, "hospital-a", path, []) == "404", path
 
 
@@ -292,12 +343,24 @@ def rogue(hosts: Hosts, hospital: str, *arguments: str, seconds: float = 40) -> 
         port = probe.getsockname()[1]
     process = subprocess.Popen(
         hosts.network.at(
-            hospital, str(BIN / "flower-supernode"), "--superlink", f"{HOST}:{PORT}",
-            "--host", "127.0.0.1", "--port", str(port), "--isolation", "process", *arguments,
+            hospital,
+            str(BIN / "flower-supernode"),
+            "--superlink",
+            f"{HOST}:{PORT}",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--isolation",
+            "process",
+            *arguments,
         ),
-        env=os.environ | {"FLWR_HOME": str(home)}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-    )  # fmt: skip
+        env=os.environ | {"FLWR_HOME": str(home)},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
     try:
         said = process.communicate(timeout=seconds)[0]
     except subprocess.TimeoutExpired:
@@ -321,8 +384,14 @@ def test_a_node_with_a_key_that_nobody_admitted_is_turned_away(
         ["ssh-keygen", "-q", "-t", "ecdsa", "-b", "384", "-N", "", "-f", str(key)], check=True
     )
     authority = str(hosts.state("hospital-a") / "coordinator-ca.crt")
-    said = rogue(hosts, "hospital-a", "--root-certificates", authority,
-                 "--auth-supernode-private-key", str(key))  # fmt: skip
+    said = rogue(
+        hosts,
+        "hospital-a",
+        "--root-certificates",
+        authority,
+        "--auth-supernode-private-key",
+        str(key),
+    )
     assert "Failed to initialize the connection" in said
 
 
@@ -332,8 +401,16 @@ def test_a_node_does_not_speak_to_a_coordinator_of_another_authority(hosts: Host
     hosts.running["serve"].send_signal(signal.SIGINT)
     hosts.running["serve"].wait(timeout=60)
     before = len(hosts.tap("hospital-a").read_bytes())
-    hosts.start("other", "coordinator", "fedrad", "serve", "--address", f"{HOST}:{PORT}",
-                "--coordinator", str(other))  # fmt: skip
+    hosts.start(
+        "other",
+        "coordinator",
+        "fedrad",
+        "serve",
+        "--address",
+        f"{HOST}:{PORT}",
+        "--coordinator",
+        str(other),
+    )
     hosts.wait_for("other", "coordinator", "hospitals reach this coordinator")
     time.sleep(10)
     assert len(hosts.tap("hospital-a").read_bytes()) == before
@@ -381,16 +458,32 @@ def test_an_expired_or_exchanged_invitation_is_refused(hosts: Hosts) -> None:
     late.write_bytes(letter.read_bytes())
     time.sleep(1)
     said = hosts.do(
-        "hospital-c", "fedrad-site", "join", str(late), "site-d", "--name", "hospital-d",
-        "--fingerprint", Invitation.read(late).fingerprint(), fails=True,
-    )  # fmt: skip
+        "hospital-c",
+        "fedrad-site",
+        "join",
+        str(late),
+        "site-d",
+        "--name",
+        "hospital-d",
+        "--fingerprint",
+        Invitation.read(late).fingerprint(),
+        fails=True,
+    )
     assert "expired" in said
     changed = json.loads(late.read_text()) | {"address": "evil.example:8000"}
     late.write_text(json.dumps(changed))
     said = hosts.do(
-        "hospital-c", "fedrad-site", "join", str(late), "site-d", "--name", "hospital-d",
-        "--fingerprint", Invitation.read(letter).fingerprint(), fails=True,
-    )  # fmt: skip
+        "hospital-c",
+        "fedrad-site",
+        "join",
+        str(late),
+        "site-d",
+        "--name",
+        "hospital-d",
+        "--fingerprint",
+        Invitation.read(letter).fingerprint(),
+        fails=True,
+    )
     assert "not joined" in said
 
 

@@ -44,9 +44,13 @@ def test_the_grid_is_symmetric_and_finest_around_zero():
 
 @pytest.mark.parametrize(
     ("edges", "positives", "negatives"),
-    [([0, 3], [1], [1]), ([0, 5, 5, CELLS], [1] * 3, [1] * 3), ([0, CELLS], [-1], [1]),
-     ([0, CELLS], [1, 2], [1])],
-)  # fmt: skip
+    [
+        ([0, 3], [1], [1]),
+        ([0, 5, 5, CELLS], [1] * 3, [1] * 3),
+        ([0, CELLS], [-1], [1]),
+        ([0, CELLS], [1, 2], [1]),
+    ],
+)
 def test_what_is_no_histogram_is_refused(edges, positives, negatives):
     with pytest.raises(ValidationError):
         Histogram(edges=edges, positives=positives, negatives=negatives)

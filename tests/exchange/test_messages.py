@@ -91,16 +91,24 @@ def test_a_message_survives_the_record():
         RecordDict({"message": ConfigRecord({"text": "x"})}),
         RecordDict({"message": ConfigRecord({"json": "{"})}),
         RecordDict({"message": ConfigRecord({"json": '{"kind": "release", "more": 1}'})}),
-        RecordDict({
-            "message": ConfigRecord({"json": '{"kind": "release", "part": "test", "scores": []}'}),
-            "packed": ArrayRecord({"flat": Array(np.zeros(3)), "x": Array(np.zeros(3))}),
-        }),
-        RecordDict({
-            "message": ConfigRecord({"json": '{"kind": "release", "part": "test", "scores": []}'}),
-            "packed": ArrayRecord({"flat": Array(np.zeros(3))}),
-        }),
+        RecordDict(
+            {
+                "message": ConfigRecord(
+                    {"json": '{"kind": "release", "part": "test", "scores": []}'}
+                ),
+                "packed": ArrayRecord({"flat": Array(np.zeros(3)), "x": Array(np.zeros(3))}),
+            }
+        ),
+        RecordDict(
+            {
+                "message": ConfigRecord(
+                    {"json": '{"kind": "release", "part": "test", "scores": []}'}
+                ),
+                "packed": ArrayRecord({"flat": Array(np.zeros(3))}),
+            }
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_record_that_is_no_message_is_refused_without_its_content(record):
     with pytest.raises(MessageError) as error:
         from_record(record, Release)

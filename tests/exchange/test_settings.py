@@ -50,7 +50,11 @@ def test_the_defaults_are_the_published_recipe() -> None:
         "batch_size": 8,
         "probe_learning_rate": 1e-3,
         "learning_rates": {
-            "head": 1e-3, "layer4": 5e-4, "layer3": 2.5e-4, "layer2": 1e-4, "backbone": 2.5e-4,
+            "head": 1e-3,
+            "layer4": 5e-4,
+            "layer3": 2.5e-4,
+            "layer2": 1e-4,
+            "backbone": 2.5e-4,
         },
         "warmup": 0.3,
         "probe_weight_decay": 1e-4,
@@ -60,15 +64,21 @@ def test_the_defaults_are_the_published_recipe() -> None:
         "cutmix": 0.5,
         "batchnorm": "shared",
         "augmentation": {
-            "rotation": 5.0, "flip": 0.5, "zoom": 0.05, "blur": 0.5, "blur_sigma": (0.05, 2.0),
-            "drop": 0.1, "drop_share": 0.25, "fill": -1024.0,
+            "rotation": 5.0,
+            "flip": 0.5,
+            "zoom": 0.05,
+            "blur": 0.5,
+            "blur_sigma": (0.05, 2.0),
+            "drop": 0.1,
+            "drop_share": 0.25,
+            "fill": -1024.0,
         },
         "momentum": (0.85, 0.95),  # the rest: PyTorch's defaults, and options beyond the paper
         "moments": "reset",
         "proximal": 0.0,
         "views": 0,
         "view_seed": 0,
-    }  # fmt: skip
+    }
     model = ModelSettings()
     assert (model.backbone, model.weights, model.size) == ("resnet50", "resnet50-res512-all", 512)
 
@@ -181,7 +191,9 @@ IMPOSSIBLE = [  # text, then what the person must be told: key, value, what is a
     ("[recipe.thaw]\nlayer4 = 0.5", "recipe.thaw", "layer4 = 0.5", "layer4 <= layer3"),
     (
         "[recipe.augmentation]\nblur_sigma = [3.0, 1.0]",
-        "recipe.augmentation", "[3.0, 1.0]", "[smallest, largest]",
+        "recipe.augmentation",
+        "[3.0, 1.0]",
+        "[smallest, largest]",
     ),
     ("[recipe.augmentation]\nblur_sigma = [3.0]", "recipe.augmentation", "blur_sigma.1", "missing"),
     ("[federation]\nrounds = 0", "federation.rounds", "0", "greater than or equal to 1"),
@@ -193,7 +205,7 @@ IMPOSSIBLE = [  # text, then what the person must be told: key, value, what is a
     ("[evaluation]\ntest = 0.8\nvalidation = 0.15", "evaluation", "test + validation", "a tenth"),
     ("[evaluation]\nconfidence = 95", "evaluation.confidence", "95", "less than 1"),
     ("recipe = 3", "recipe", "3", "dictionary"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("text", "key", "value", "allowed"), IMPOSSIBLE)
@@ -228,8 +240,11 @@ def test_an_experiment_needs_a_name_and_outcomes(text: str, key: str, allowed: s
 def test_all_faults_are_told_at_once() -> None:
     told = refusal('name = "a"\nspeed = 3\n[recipe]\nbatch_size = 0\n[federation]\nquorum = 0')
     assert [line.split(": ")[1].split(" = ")[0] for line in told.splitlines()] == [
-        "outcomes", "recipe.batch_size", "federation.quorum", "speed",
-    ]  # fmt: skip
+        "outcomes",
+        "recipe.batch_size",
+        "federation.quorum",
+        "speed",
+    ]
 
 
 @pytest.mark.parametrize("text", ["name = ", "name: bpd", HEAD + HEAD, "[model\n", "\x00"])
@@ -292,11 +307,20 @@ def test_how_a_model_is_trained_is_no_part_of_what_is_planned_to_be_reported(tex
 
 
 CHANGED: dict[str, Any] = {
-    "test": 0.4, "validation": 0.2, "index_image": "latest", "minimum_units": 20,
-    "confidence": 0.9, "local_baseline": False, "ensemble": [0.5], "test_after": "2024-06-30",
-    "travel": True, "subgroups": {"sex": ["F", "M"]}, "held_out": ["c"],
-    "folds": 5, "repeats": 2,
-}  # fmt: skip
+    "test": 0.4,
+    "validation": 0.2,
+    "index_image": "latest",
+    "minimum_units": 20,
+    "confidence": 0.9,
+    "local_baseline": False,
+    "ensemble": [0.5],
+    "test_after": "2024-06-30",
+    "travel": True,
+    "subgroups": {"sex": ["F", "M"]},
+    "held_out": ["c"],
+    "folds": 5,
+    "repeats": 2,
+}
 
 
 @pytest.mark.parametrize("key", sorted(EvaluationSettings.model_fields.keys() - {"fold_number"}))

@@ -23,9 +23,14 @@ def tensors(shapes_, seed=0):
 def packed(shapes_, seed=0, encoding: Encoding = "float32", reference=None):
     held = tensors(shapes_, seed)
     manifest, flat = pack(
-        held, list(held), round_=2, stage="probe", base_sha256="b", encoding=encoding,
+        held,
+        list(held),
+        round_=2,
+        stage="probe",
+        base_sha256="b",
+        encoding=encoding,
         reference=reference,
-    )  # fmt: skip
+    )
     return held, manifest, flat
 
 
@@ -157,5 +162,12 @@ def test_an_array_that_differs_is_refused():
         with pytest.raises(UpdateError, match="not finite"):
             unpack(manifest, flat)
         with pytest.raises(UpdateError, match="not finite"):
-            pack(held, list(held), round_=2, stage="probe", base_sha256="b", encoding="int8",
-                 reference=np.zeros(7, np.float32))  # fmt: skip
+            pack(
+                held,
+                list(held),
+                round_=2,
+                stage="probe",
+                base_sha256="b",
+                encoding="int8",
+                reference=np.zeros(7, np.float32),
+            )

@@ -217,16 +217,26 @@ def test_a_simulation_that_is_ended_leaves_no_process(
 ) -> None:
     (tmp_path / "e.toml").write_text(text(9999))
     command = [
-        sys.executable, "-c", AS_FROM_A_TERMINAL, "simulate",
-        str(tmp_path / "e.toml"), "--out", str(tmp_path / "out"), "--engine", engine,
+        sys.executable,
+        "-c",
+        AS_FROM_A_TERMINAL,
+        "simulate",
+        str(tmp_path / "e.toml"),
+        "--out",
+        str(tmp_path / "out"),
+        "--engine",
+        engine,
         *(f"--site={name}={folder}" for name, folder in sites.items()),
-    ]  # fmt: skip
+    ]
     log = tmp_path / "log"
     with log.open("w") as file:
         program = subprocess.Popen(
-            command, stdout=file, stderr=file, start_new_session=True,
+            command,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
             env={**os.environ, "OMP_NUM_THREADS": "1", "RAY_TMPDIR": str(short_folder)},
-        )  # fmt: skip
+        )
     try:
         wait_until(lambda: "Round 2 of" in log.read_text() or program.poll() is not None, 300)
         assert program.poll() is None, log.read_text()

@@ -64,9 +64,14 @@ def trained(
     schedule, said = Schedule(settings, ROUNDS), ()
     for round_ in range(ROUNDS):
         figures = train_round(
-            net, examples or cohort(), schedule, round_, seed=100 * seed + round_, device=CPU,
+            net,
+            examples or cohort(),
+            schedule,
+            round_,
+            seed=100 * seed + round_,
+            device=CPU,
             store=store,
-        )  # fmt: skip
+        )
         said += figures.adjustments
     return digest(net.state_dict()), net.passed, said
 
@@ -118,14 +123,18 @@ def test_views_differ_by_number_seed_image_and_augmentation() -> None:
     keys = [
         Views(examples, settings, CPU).view(row, number).key
         for settings in (
-            recipe(), recipe(view_seed=1), recipe(augmentation=Augmentation(rotation=9))
+            recipe(),
+            recipe(view_seed=1),
+            recipe(augmentation=Augmentation(rotation=9)),
         )
         for row in (0, 1)
         for number in (0, 1, 2)
-    ]  # fmt: skip
+    ]
     assert len(set(keys)) == 18
-    first, second = (Views(examples, recipe(), CPU).image(Views(examples, recipe(), CPU).view(0, n))
-                     for n in (0, 1))  # fmt: skip
+    first, second = (
+        Views(examples, recipe(), CPU).image(Views(examples, recipe(), CPU).view(0, n))
+        for n in (0, 1)
+    )
     assert not torch.equal(first, second)
 
 

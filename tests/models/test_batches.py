@@ -95,9 +95,10 @@ def test_with_several_outcomes_a_unit_gathers_its_chances_in_each() -> None:
 tables = st.integers(1, 4).flatmap(
     lambda outcomes: st.lists(
         st.lists(st.sampled_from([0.0, 1.0, NAN]), min_size=outcomes, max_size=outcomes),
-        min_size=1, max_size=30,
+        min_size=1,
+        max_size=30,
     )
-)  # fmt: skip
+)
 
 
 @given(tables)

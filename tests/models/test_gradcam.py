@@ -46,9 +46,13 @@ def test_heat_lies_on_the_finding_that_a_trained_network_goes_by():
     images, labels, _ = blobs(96, seed=1)
     net = network()
     recipe = RecipeSettings.model_validate(
-        {"preset": "full", "batch_size": 16, "learning_rates": {"head": 5e-3, "backbone": 5e-3},
-         "augmentation": Augmentation(rotation=0, zoom=0, blur=0, drop=0)}
-    )  # fmt: skip
+        {
+            "preset": "full",
+            "batch_size": 16,
+            "learning_rates": {"head": 5e-3, "backbone": 5e-3},
+            "augmentation": Augmentation(rotation=0, zoom=0, blur=0, drop=0),
+        }
+    )
     schedule = Schedule(recipe, 6)
     for round_ in range(6):
         train_round(net, Examples(images, labels[:, None]), schedule, round_, seed=7, device=CPU)
@@ -115,8 +119,11 @@ def own_folders(monkeypatch, tmp_path):
 
 
 def explain(hospitals, out, *options):
-    given = {"--experiment": out / "experiment.toml", "--model": out / "model.safetensors",
-             "--state": hospitals.state / "a"}  # fmt: skip
+    given = {
+        "--experiment": out / "experiment.toml",
+        "--model": out / "model.safetensors",
+        "--state": hospitals.state / "a",
+    }
     words = [str(w) for pair in given.items() for w in pair]
     arguments = ["explain", str(hospitals.sites["a"]), *words, *options]
     return CliRunner().invoke(app, arguments)

@@ -172,9 +172,11 @@ def test_rate_and_momentum_of_every_group_and_step_are_pytorchs(
         [{"params": [torch.nn.Parameter(torch.ones(1))]} for _ in published]
     )
     cycle = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, list(published.values()), total_steps=total + 1,
+        optimizer,
+        list(published.values()),
+        total_steps=total + 1,
         pct_start=(0.3 * total + 1) / (total + 1),
-    )  # fmt: skip
+    )
     for step in range(total):
         position = schedule.probe_rounds + step / steps
         for block, group in zip(published, optimizer.param_groups, strict=True):

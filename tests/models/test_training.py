@@ -154,9 +154,14 @@ def test_a_resumed_training_gives_the_same_bits(
         resumed = network(seed=9)
         resumed.load_state_dict(state)
         figures = train_round(
-            resumed, examples, schedule, round_, seed=round_, device=CPU,
+            resumed,
+            examples,
+            schedule,
+            round_,
+            seed=round_,
+            device=CPU,
             moments=load_file(tmp_path / "moments"),
-        )  # fmt: skip
+        )
         save_file(figures.moments, tmp_path / "moments")
         save_file({k: v.contiguous() for k, v in resumed.state_dict().items()}, tmp_path / "w")
         state = load_file(tmp_path / "w")
@@ -198,9 +203,10 @@ def test_the_main_part_starts_with_moments_of_its_own() -> None:
     schedule, examples, net = Schedule(recipe, 30), cohort(8), network()
     moments = train_round(net, examples, schedule, 9, seed=1, device=CPU).moments
     assert set(moments) == {
-        f"probe/fc.{of}/{kind}" for of in ("weight", "bias")
+        f"probe/fc.{of}/{kind}"
+        for of in ("weight", "bias")
         for kind in ("step", "exp_avg", "exp_avg_sq")
-    }  # fmt: skip
+    }
     moments = train_round(net, examples, schedule, 10, seed=1, device=CPU, moments=moments).moments
     assert moments["main/fc.weight/step"] == 1
     moments = train_round(net, examples, schedule, 12, seed=1, device=CPU, moments=moments).moments

@@ -19,10 +19,17 @@ def stored_ramp(bits: int, signed: bool = False) -> np.ndarray:
 
 
 def dicom(
-    stored: np.ndarray, *, bits: int = 12, signed: bool = False, allocated: int | None = None,
-    high_bit: int | None = None, rubbish: bool = False, syntax: str = uid.ExplicitVRLittleEndian,
-    stream: bytes | None = None, **tags: Any,
-) -> bytes:  # fmt: skip
+    stored: np.ndarray,
+    *,
+    bits: int = 12,
+    signed: bool = False,
+    allocated: int | None = None,
+    high_bit: int | None = None,
+    rubbish: bool = False,
+    syntax: str = uid.ExplicitVRLittleEndian,
+    stream: bytes | None = None,
+    **tags: Any,
+) -> bytes:
     """A CR image of stored values. `rubbish` fills the unused bits of each cell; `stream` is what
     is encapsulated for an encoded transfer syntax."""
     allocated = allocated or (8 if bits == 8 else 16)

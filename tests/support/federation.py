@@ -41,9 +41,17 @@ class Hospital:
 
     def ready(self) -> Readiness:
         return Readiness(
-            site=self.name, fedrad="0", flwr="0", torch="0", device="cpu", threads=1,
-            base_sha256=self.base.digest, trains=True, units={}, set_aside=0,
-        )  # fmt: skip
+            site=self.name,
+            fedrad="0",
+            flwr="0",
+            torch="0",
+            device="cpu",
+            threads=1,
+            base_sha256=self.base.digest,
+            trains=True,
+            units={},
+            set_aside=0,
+        )
 
     def answer(self, request: RoundRequest, packed: np.ndarray) -> Message | object:
         self.asked.append(request.round)
@@ -52,13 +60,21 @@ class Hospital:
         manifest = request.manifest
         values = unpack(manifest, packed) + np.float32(self.step)
         sent, update = pack(
-            tensors_of(manifest, values), manifest.names, round_=manifest.round,
-            stage=manifest.stage, base_sha256=manifest.base_sha256,
-        )  # fmt: skip
+            tensors_of(manifest, values),
+            manifest.names,
+            round_=manifest.round,
+            stage=manifest.stage,
+            base_sha256=manifest.base_sha256,
+        )
         reply = RoundReply(
-            manifest=sent, patients=self.units, images=self.units, loss=0.5, steps=1, seconds=1,
+            manifest=sent,
+            patients=self.units,
+            images=self.units,
+            loss=0.5,
+            steps=1,
+            seconds=1,
             monitoring={"label": Monitoring(auroc=0.5)},
-        )  # fmt: skip
+        )
         return to_record(reply, update)
 
 
@@ -128,9 +144,13 @@ class Coordinator:
         self.records = Records(folder / "records.sqlite")
         self.folder = folder
         self.federation = Federation(
-            town, self.experiment, base.digest, self.records, patience_seconds=patience,
+            town,
+            self.experiment,
+            base.digest,
+            self.records,
+            patience_seconds=patience,
             stop_file=folder / "stop",
-        )  # fmt: skip
+        )
         self.model = GlobalModel(self.experiment, base)
         self.current: set[str] = set()
         self.federation.meet()

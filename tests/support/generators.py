@@ -41,9 +41,13 @@ def write_generator(file, *, size=32, classes=(True, True), reading=None):
         for parameter in network.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.05)
     record = GeneratorRecord(
-        name="test", experiment="0" * 64, input=InputSettings(size=size, **(reading or {})),
-        outcomes=("label",), classes={"label": classes}, generator=SMALL,
-    )  # fmt: skip
+        name="test",
+        experiment="0" * 64,
+        input=InputSettings(size=size, **(reading or {})),
+        outcomes=("label",),
+        classes={"label": classes},
+        generator=SMALL,
+    )
     save_generator(file, network, record)
     return file
 

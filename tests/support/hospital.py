@@ -102,9 +102,11 @@ class Hospitals:
             text = text.replace(old, new)
         (folder / "experiment.toml").write_text(text)
         simulation = prepare(
-            folder / "experiment.toml", sites or self.sites, folder / "out",
+            folder / "experiment.toml",
+            sites or self.sites,
+            folder / "out",
             state=state or self.state,
-        )  # fmt: skip
+        )
         simulate(simulation)
         return folder / "out"
 

@@ -10,8 +10,20 @@ from .numbers import FewUnits
 from .shortcuts import EasyTask, Shortcuts
 
 COHORT_CHECKS: tuple[Check[Evidence], ...] = (
-    SetAside(), RepeatedRows(), TwoLabels(), TwoNumbers(), Duplicates(), AfterOutcome(), NoOrder(),
-    Lateral(), NotTheChest(), Outliers(), Remarks(), FewUnits(), Shortcuts(), EasyTask(),
-)  # fmt: skip
+    SetAside(),
+    RepeatedRows(),
+    TwoLabels(),
+    TwoNumbers(),
+    Duplicates(),
+    AfterOutcome(),
+    NoOrder(),
+    Lateral(),
+    NotTheChest(),
+    Outliers(),
+    Remarks(),
+    FewUnits(),
+    Shortcuts(),
+    EasyTask(),
+)
 
 __all__ = ["COHORT_CHECKS", "RANK", "Check", "Evidence", "Finding", "Result", "Severity", "run"]

@@ -28,9 +28,10 @@ class Duplicates(Check[Evidence]):
     def findings(self, subject: Evidence) -> Iterator[Finding]:
         """Equal pixels, and copies that were saved again or resized."""
         own = [
-            copy for copy in subject.copies
+            copy
+            for copy in subject.copies
             if subject.patients[copy.first] == subject.patients[copy.second]
-        ]  # fmt: skip
+        ]
         for exact, what in ((True, "equal pixels"), (False, "the same picture, saved again")):
             pairs = [_names(subject, copy) for copy in own if copy.exact is exact]
             if pairs:
@@ -53,9 +54,10 @@ class TwoNumbers(Check[Evidence]):
     def findings(self, subject: Evidence) -> Iterator[Finding]:
         """Copies across patients."""
         pairs = [
-            copy for copy in subject.copies
+            copy
+            for copy in subject.copies
             if subject.patients[copy.first] != subject.patients[copy.second]
-        ]  # fmt: skip
+        ]
         if pairs:
             exact = sum(copy.exact for copy in pairs)
             yield Finding(

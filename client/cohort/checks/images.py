@@ -132,9 +132,12 @@ class Outliers(Check[Evidence]):
 
 
 GRAVE: tuple[Remark, ...] = (
-    "burned-in annotation", "suspected inverted", "whole body", "no lungs found",
+    "burned-in annotation",
+    "suspected inverted",
+    "whole body",
+    "no lungs found",
     "window not of these pixels",
-)  # fmt: skip
+)
 
 
 class Remarks(Check[Evidence]):

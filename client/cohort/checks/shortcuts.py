@@ -33,9 +33,13 @@ Estimator = Callable[[], Any]
 def tags_classifier() -> Any:
     """Gradient boosting: scanners differ in thresholds and combinations, and tags are missing."""
     return HistGradientBoostingClassifier(
-        max_iter=60, max_leaf_nodes=8, min_samples_leaf=10, l2_regularization=1.0,
-        early_stopping=False, random_state=0,
-    )  # fmt: skip
+        max_iter=60,
+        max_leaf_nodes=8,
+        min_samples_leaf=10,
+        l2_regularization=1.0,
+        early_stopping=False,
+        random_state=0,
+    )
 
 
 def tag_features(subject: Evidence) -> dict[str, NDArray[np.float64]]:
@@ -73,8 +77,9 @@ def tag_features(subject: Evidence) -> dict[str, NDArray[np.float64]]:
     encoder = OneHotEncoder(min_frequency=5, handle_unknown="ignore", sparse_output=False)
     columns = {
         name: np.asarray(encoder.fit_transform(np.array(values, dtype=object)[:, None]))
-        for name, values in words.items() if len(set(values)) > 1
-    }  # fmt: skip
+        for name, values in words.items()
+        if len(set(values)) > 1
+    }
     columns |= {name: values for name, values in numbers.items() if _varies(values)}
     return columns
 
@@ -185,16 +190,24 @@ class EasyTask(Check[Evidence]):
             if known is None:
                 continue
             rows, labels, patients = known
-            small = np.concatenate(
-                [
-                    subject.thumbnails[part].reshape(len(part), side, 2, side, 2).mean(axis=(2, 4))
-                    for part in np.array_split(rows, max(1, len(rows) // 1000))
-                ]
-            ).reshape(len(rows), -1).astype(np.float32)  # fmt: skip
+            small = (
+                np.concatenate(
+                    [
+                        subject.thumbnails[part]
+                        .reshape(len(part), side, 2, side, 2)
+                        .mean(axis=(2, 4))
+                        for part in np.array_split(rows, max(1, len(rows) // 1000))
+                    ]
+                )
+                .reshape(len(rows), -1)
+                .astype(np.float32)
+            )
             auroc, (low, high) = cross_validated(
                 lambda: make_pipeline(StandardScaler(), LogisticRegression(C=1e-3, max_iter=300)),
-                small, labels, patients,
-            )  # fmt: skip
+                small,
+                labels,
+                patients,
+            )
             yield Finding(
                 f"{outcome}: a linear model on {side} x {side} pixels reaches an AUROC of "
                 f"{auroc:.2f} [{low:.2f}, {high:.2f}]"

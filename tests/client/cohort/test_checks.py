@@ -50,9 +50,11 @@ def found(inspection: Inspection, name: str) -> list[str]:
     """Files named by a check, and its words, without mere information."""
     result = next(r for r in inspection.results if r.name == name)
     return [
-        text for f in result.findings if (f.severity or result.severity) != "information"
+        text
+        for f in result.findings
+        if (f.severity or result.severity) != "information"
         for text in (f.text, *(name for group in f.files for name in group))
-    ]  # fmt: skip
+    ]
 
 
 def another(folder: Path, source: str, name: str, side: float = 0.6) -> str:
@@ -75,9 +77,9 @@ def test_planted_faults_are_found_by_name(ward):
     contradiction = dict(rows[7], file="other.dcm", bpd=str(1 - int(rows[7]["bpd"])))
     (folder / "other.dcm").write_bytes((folder / files[7]).read_bytes())
     (folder / files[9]).write_bytes(b"broken")
-    Image.fromarray(np.rot90(np.asarray(Image.open(
-        folder / another(folder, files[11], "turned.png", 1.0)
-    )))).save(folder / "turned.png")  # fmt: skip
+    Image.fromarray(
+        np.rot90(np.asarray(Image.open(folder / another(folder, files[11], "turned.png", 1.0))))
+    ).save(folder / "turned.png")
     turned = dict(rows[11], file="turned.png", patient_id="third")
     write_cohort(folder, [*rows, rows[3], copy, stranger, contradiction, turned])
     inspection = inspected(folder)
@@ -94,9 +96,16 @@ def test_planted_faults_are_found_by_name(ward):
 
 def test_a_sound_cohort_has_no_duplicates_shortcuts_or_turned_images(ward):
     inspection = inspected(ward[0])
-    for name in ("files set aside", "duplicate images", "one patient under two numbers",
-                 "one image with two labels", "not a frontal chest", "shortcuts",
-                 "lateral views", "images after the outcome"):  # fmt: skip
+    for name in (
+        "files set aside",
+        "duplicate images",
+        "one patient under two numbers",
+        "one image with two labels",
+        "not a frontal chest",
+        "shortcuts",
+        "lateral views",
+        "images after the outcome",
+    ):
         assert found(inspection, name) == [], name
 
 
@@ -249,9 +258,10 @@ def test_a_check_interrupted_with_ctrl_c_is_continued_by_the_next(tmp_path):
     assert "Traceback" not in shown
     totals = []
     found, *_ = inspect(
-        open_site(folder), None,
+        open_site(folder),
+        None,
         lambda what, _, of: totals.append(of) if what == "reading images" else None,
-    )  # fmt: skip
+    )
     assert 0 < totals[0] <= 240 - reached + 1
     assert found.units["all"]["label"] == [120, 120, 0]
 
@@ -290,8 +300,10 @@ def test_equal_pixels_with_two_labels_are_set_aside_and_repeats_used_once(tmp_pa
     from fedrad.client.participant.participant import Participant
 
     folder = write_site(tmp_path / "x", 60)
-    rows = [{"file": f"images/{i:04d}.png", "patient_id": f"p{i}", "label": int(i < 30)}
-            for i in range(60)]  # fmt: skip
+    rows = [
+        {"file": f"images/{i:04d}.png", "patient_id": f"p{i}", "label": int(i < 30)}
+        for i in range(60)
+    ]
     for new, old, label in ((60, 0, 1), (61, 40, 1)):
         data = (folder / f"images/{old:04d}.png").read_bytes()
         (folder / f"images/{new:04d}.png").write_bytes(data)

@@ -55,8 +55,9 @@ def test_folds_are_as_even_as_scikit_learns_and_grow_without_moving_anyone(strat
     half = assign_folds(everyone, k, seed, dict(list(folds.items())[: len(folds) // 2]))
     for given_ in (folds, half):
         for stratum in set(strata):
-            sizes = np.bincount([given_[p.key] for p in everyone if p.stratum == stratum],
-                                minlength=k)  # fmt: skip
+            sizes = np.bincount(
+                [given_[p.key] for p in everyone if p.stratum == stratum], minlength=k
+            )
             if given_ is folds:
                 assert sizes.max() - sizes.min() <= 1
     if min(strata.count(s) for s in set(strata)) >= k:

@@ -37,19 +37,25 @@ PLAIN = "file,patient_id,label,day\nimages/0000.png,p,1,1.5\nimages/0001.png,q,0
         (PLAIN.replace(",", ";").replace("1.5", "1,5").encode(), "UTF-8"),
         (PLAIN.replace(",", "\t").replace("\n", "\r\n").encode("utf-16"), "UTF-16"),
         (b"sep=;\r\n" + PLAIN.replace(",", ";").encode(), "UTF-8"),
-        (PLAIN.replace("label,", "label,Größe,").replace(",1,1", ",1,ä,1").replace(",0,2", ",0,,2")
-         .encode("cp1252"), "Windows-1252"),
+        (
+            PLAIN.replace("label,", "label,Größe,")
+            .replace(",1,1", ",1,ä,1")
+            .replace(",0,2", ",0,,2")
+            .encode("cp1252"),
+            "Windows-1252",
+        ),
         (PLAIN.replace("patient_id", " Patient ID ").replace("\n", ",,\n").encode(), "UTF-8"),
         (PLAIN.replace("images/", "images\\").replace(",q", " , q ").encode(), "UTF-8"),
         (PLAIN.replace(",1,", ",1.0,").replace("\n", "\n\n").encode(), "UTF-8"),
     ],
-)  # fmt: skip
+)
 def test_one_table_in_the_spellings_of_real_spreadsheets(site, content, encoding):
     table = table_of(site, content)
     assert table.encoding == encoding
     assert [(r.name, r.labels, r.orders) for r in table.rows] == [
-        ("images/0000.png", (1.0,), (1.5,)), ("images/0001.png", (0.0,), (2.0,))
-    ]  # fmt: skip
+        ("images/0000.png", (1.0,), (1.5,)),
+        ("images/0001.png", (0.0,), (2.0,)),
+    ]
     assert all(row.file is not None for row in table.rows)
 
 

@@ -85,9 +85,7 @@ def test_a_threshold_with_few_patients_on_one_side_is_withheld_and_the_reason_sa
 # Subgroups
 
 
-@given(
-    st.lists(st.tuples(st.integers(-1, 3), st.booleans()), max_size=120), st.integers(1, 8)
-)  # fmt: skip
+@given(st.lists(st.tuples(st.integers(-1, 3), st.booleans()), max_size=120), st.integers(1, 8))
 @settings(max_examples=200, deadline=None)
 def test_groups_that_are_told_and_what_is_left_of_the_whole_hold_enough(units, minimum):
     groups = np.array([g for g, _ in units], dtype=np.int64)
@@ -112,8 +110,14 @@ def test_one_small_group_takes_another_with_it():
 def test_a_value_is_in_the_group_that_names_it_or_in_none():
     assert group_of(["F", "m ", "", "d"], ("F", "M")).tolist() == [0, 1, -1, -1]
     assert group_of(["0.5", "1", "17,9", "18", "", "old", "nan"], (1.0, 18.0)).tolist() == [
-        0, 1, 1, 2, -1, -1, -1
-    ]  # fmt: skip
+        0,
+        1,
+        1,
+        2,
+        -1,
+        -1,
+        -1,
+    ]
 
 
 # Once

@@ -136,9 +136,7 @@ def test_no_local_model_travels_unasked(sites, tmp_path):
     summary = run(EXPERIMENT, sites, tmp_path / "x")
     assert {c.site for c in summary.cells if c.model == "local:a"} == {"a"}
     ledger = Ledger(tmp_path / "x" / "out" / "sites" / "a" / "ledger.jsonl").entries()
-    assert all(
-        e["tensor_bytes"] == 0 for e in ledger if e["message"]["kind"] == "baseline"
-    )  # fmt: skip
+    assert all(e["tensor_bytes"] == 0 for e in ledger if e["message"]["kind"] == "baseline")
 
 
 # Groups
@@ -245,8 +243,10 @@ def test_all_that_is_asked_before_the_test_can_be_answered_without_test_patients
     manifest, flat = pack(
         {k: v.numpy() for k, v in net.state_dict().items()},
         stage_tensors(net, stage, site.experiment.recipe),
-        round_=site.schedule.rounds, stage=stage, base_sha256=site.base.digest,
-    )  # fmt: skip
+        round_=site.schedule.rounds,
+        stage=stage,
+        base_sha256=site.base.digest,
+    )
     Scoring(site).score(ScoreRequest(part="validation", model="global", manifest=manifest), flat)
     sent = Scoring(site).release(ReleaseRequest(part="validation", models=["global"]))
     assert sent.scores[0].histogram is not None

@@ -56,11 +56,13 @@ def test_the_figures_are_those_of_the_mapped_scores_of_all_folds():
     decided = found.decided
     assert decided is not None
     assert (decided.true_positives, decided.false_negatives) == (
-        int(c[y == 1].sum()), int((~c[y == 1]).sum()),
-    )  # fmt: skip
+        int(c[y == 1].sum()),
+        int((~c[y == 1]).sum()),
+    )
     assert (decided.false_positives, decided.true_negatives) == (
-        int(c[y == 0].sum()), int((~c[y == 0]).sum()),
-    )  # fmt: skip
+        int(c[y == 0].sum()),
+        int((~c[y == 0]).sum()),
+    )
     assert (found.histogram.total_positives, found.histogram.total_negatives) == (45, 75)
 
 
@@ -147,9 +149,15 @@ def test_contradictions_in_what_a_site_sends_of_all_folds_are_seen():
 
     def why(positives=45, **changes):
         sent = Scores(
-            model="global", outcome="y", positives=positives, negatives=75, auroc=0.7,
-            variance=0.01, folds=[0.7] * 3, out_of_fold=sound.model_copy(update=changes),
-        )  # fmt: skip
+            model="global",
+            outcome="y",
+            positives=positives,
+            negatives=75,
+            auroc=0.7,
+            variance=0.01,
+            folds=[0.7] * 3,
+            out_of_fold=sound.model_copy(update=changes),
+        )
         return fault(sent)
 
     assert why() is None

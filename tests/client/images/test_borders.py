@@ -21,9 +21,11 @@ def picture(tags, stored=RAMP):
 
 
 RECTANGLE = {
-    "ShutterUpperHorizontalEdge": 9, "ShutterLowerHorizontalEdge": 60,
-    "ShutterLeftVerticalEdge": 5, "ShutterRightVerticalEdge": 50,
-}  # fmt: skip
+    "ShutterUpperHorizontalEdge": 9,
+    "ShutterLowerHorizontalEdge": 60,
+    "ShutterLeftVerticalEdge": 5,
+    "ShutterRightVerticalEdge": 50,
+}
 IN_RECTANGLE = (ROW >= 9) & (ROW <= 60) & (COLUMN >= 5) & (COLUMN <= 50)
 CIRCLE = {"CenterOfCircularShutter": [30, 36], "RadiusOfCircularShutter": 20}
 IN_CIRCLE = (ROW - 30) ** 2 + (COLUMN - 36) ** 2 <= 20**2

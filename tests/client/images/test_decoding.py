@@ -41,9 +41,15 @@ def test_every_depth_sign_and_polarity_in_every_uncompressed_syntax(
     stored = stored_ramp(bits, signed)
     tags = full_window(stored, 0.5, -100)
     data = dicom(
-        stored, bits=bits, signed=signed, syntax=syntax, RescaleSlope=0.5, RescaleIntercept=-100,
-        PhotometricInterpretation=photometric, **tags,
-    )  # fmt: skip
+        stored,
+        bits=bits,
+        signed=signed,
+        syntax=syntax,
+        RescaleSlope=0.5,
+        RescaleIntercept=-100,
+        PhotometricInterpretation=photometric,
+        **tags,
+    )
     sign = -1 if photometric == "MONOCHROME1" else 1
     np.testing.assert_allclose(picture(data), sign * TRUE, atol=bound(bits) + 2048 / 2**bits)
 
@@ -56,9 +62,15 @@ def test_rubbish_in_the_unused_bits_of_a_cell_is_not_seen(syntax, signed, bits, 
         pytest.skip("pydicom's encoder narrows 8 stored of 16 allocated bits, wrongly")
     stored = stored_ramp(bits, signed)
     data = dicom(
-        stored, bits=bits, signed=signed, allocated=16, high_bit=high, rubbish=True,
-        syntax=syntax, **full_window(stored),
-    )  # fmt: skip
+        stored,
+        bits=bits,
+        signed=signed,
+        allocated=16,
+        high_bit=high,
+        rubbish=True,
+        syntax=syntax,
+        **full_window(stored),
+    )
     np.testing.assert_allclose(picture(data), TRUE, atol=bound(bits))
 
 
@@ -126,8 +138,14 @@ def test_signed_values_come_back_from_codecs_that_know_no_sign(name, bits, half)
     if half == "negative":
         stored = (stored - 2 ** (bits - 1)) // 2 + (8 if lossy else 0)
     cells = (stored & (2**bits - 1)).astype(np.uint8 if bits == 8 else np.uint16)
-    data = dicom(stored, bits=bits, signed=True, syntax=syntax,
-                 stream=bytes(encode(cells, bits)), **full_window(stored))  # fmt: skip
+    data = dicom(
+        stored,
+        bits=bits,
+        signed=True,
+        syntax=syntax,
+        stream=bytes(encode(cells, bits)),
+        **full_window(stored),
+    )
     np.testing.assert_allclose(picture(data), TRUE, atol=2 * bound(bits) + 2 * lossy)
 
 
@@ -136,7 +154,11 @@ def test_signed_jpeg_2000(bits):
     stored = stored_ramp(bits, signed=True)
     stream = _j2k(stored.astype(np.int16), bits)
     data = dicom(
-        stored, bits=bits, signed=True, syntax=uid.JPEG2000Lossless, stream=bytes(stream),
+        stored,
+        bits=bits,
+        signed=True,
+        syntax=uid.JPEG2000Lossless,
+        stream=bytes(stream),
         **full_window(stored),
-    )  # fmt: skip
+    )
     np.testing.assert_allclose(picture(data), TRUE, atol=bound(bits))

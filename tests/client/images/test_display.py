@@ -70,8 +70,13 @@ def test_our_picture_is_torchxrayvisions_where_that_is_right(tmp_path, bits, pho
     whole = dicom(stored, bits=bits, PhotometricInterpretation=photometric, **full_window(stored))
     np.testing.assert_allclose(read(whole).picture, theirs(tmp_path, whole), atol=0.6)
     middle, width = float(2 ** (bits - 1)), float(2 ** (bits - 2))
-    windowed = dicom(stored, bits=bits, PhotometricInterpretation=photometric,
-                     WindowCenter=middle, WindowWidth=width)  # fmt: skip
+    windowed = dicom(
+        stored,
+        bits=bits,
+        PhotometricInterpretation=photometric,
+        WindowCenter=middle,
+        WindowWidth=width,
+    )
     np.testing.assert_allclose(
         read(windowed).picture, theirs(tmp_path, windowed, voi_lut=True), atol=0.6
     )
@@ -133,9 +138,10 @@ def dcmtk(folder: Path, data: bytes, *choice: str) -> np.ndarray:
     """Rendered by dcmtk, in [0, 1] with 8 bits."""
     (folder / "a.dcm").write_bytes(data)
     subprocess.run(
-        ["dcmj2pnm", *choice, "+op", folder / "a.dcm", folder / "a.pgm"], check=True,
+        ["dcmj2pnm", *choice, "+op", folder / "a.dcm", folder / "a.pgm"],
+        check=True,
         capture_output=True,
-    )  # fmt: skip
+    )
     return np.asarray(Image.open(folder / "a.pgm"), np.float64) / 255
 
 
@@ -148,10 +154,16 @@ needs_dcmtk = pytest.mark.skipif(not shutil.which("dcmj2pnm"), reason="dcmtk is 
 @pytest.mark.parametrize("function", ["LINEAR", "SIGMOID"])
 def test_windows_sign_and_polarity_are_those_of_dcmtk(tmp_path, function, signed, photometric):
     data = dicom(
-        stored_ramp(12, signed), signed=signed, PhotometricInterpretation=photometric,
-        RescaleSlope=2, RescaleIntercept=-50, RescaleType="US", VOILUTFunction=function,
-        WindowCenter=[900, 5], WindowWidth=[2500, 9],
-    )  # fmt: skip
+        stored_ramp(12, signed),
+        signed=signed,
+        PhotometricInterpretation=photometric,
+        RescaleSlope=2,
+        RescaleIntercept=-50,
+        RescaleType="US",
+        VOILUTFunction=function,
+        WindowCenter=[900, 5],
+        WindowWidth=[2500, 9],
+    )
     np.testing.assert_allclose(shown(data), dcmtk(tmp_path, data, "+Wi", "1"), atol=1.1 / 255)
 
 
@@ -195,12 +207,14 @@ WORDS, BYTES = np.arange(4096), (np.arange(4096) * 255 / 4095).round().astype(np
         (table(WORDS.tolist()), uid.ExplicitVRLittleEndian),
         (table(WORDS.astype("<u2").tobytes(), entries=4096, vr="OW"), uid.ImplicitVRLittleEndian),
         (table(WORDS.astype(">u2").tobytes(), entries=4096, vr="OW"), uid.ExplicitVRBigEndian),
-        (table(BYTES[:4095].tobytes() + b"\0", entries=4095, bits=8, vr="OW"),
-         uid.ExplicitVRLittleEndian),
+        (
+            table(BYTES[:4095].tobytes() + b"\0", entries=4095, bits=8, vr="OW"),
+            uid.ExplicitVRLittleEndian,
+        ),
         (table(BYTES.view("<u2").tolist(), entries=4096, bits=8), uid.ExplicitVRLittleEndian),
     ],
     ids=["US", "OW", "OW big endian", "bytes of odd number", "bytes packed in US"],
-)  # fmt: skip
+)
 def test_tables_of_every_layout(kind, item, syntax):
     largest = 255 if item.LUTDescriptor[2] == 8 else 4095
     tags = {} if kind == "VOILUTSequence" else full_window(np.array([0, largest]))
@@ -219,14 +233,16 @@ def test_tables_of_every_layout(kind, item, syntax):
         ({"WindowCenter": None, "WindowWidth": None}, ("no window",)),
         ({"WindowCenter": 2048, "WindowWidth": 0}, ("no window",)),
         ({"WindowCenter": 60000, "WindowWidth": 100}, ("window not of these pixels",)),
-        ({"WindowCenter": 60000, "WindowWidth": 100, "VOILUTFunction": "SIGMOID"},
-         ("window not of these pixels",)),
+        (
+            {"WindowCenter": 60000, "WindowWidth": 100, "VOILUTFunction": "SIGMOID"},
+            ("window not of these pixels",),
+        ),
         ({"WindowCenter": [2048, 9], "WindowWidth": [4096, 9]}, ("several windows",)),
         ({**WHOLE, "PresentationLUTShape": "INVERSE"}, ("presentation disagrees",)),
         ({**WHOLE, "BurnedInAnnotation": "YES"}, ("burned-in annotation",)),
         ({**WHOLE, "BodyPartExamined": "FOOT"}, ()),
     ],
-)  # fmt: skip
+)
 def test_the_true_picture_and_what_is_said_of_it(tags, remarks):
     radiograph = read(dicom(STORED, **tags))
     np.testing.assert_allclose(radiograph.picture, TRUE, atol=24 if "no window" in remarks else 3)
@@ -253,16 +269,23 @@ def test_padding_is_black_and_no_part_of_the_contrast(vr_and_value):
 def test_a_shutter_is_black_and_no_part_of_the_contrast():
     stored = STORED // 4
     stored[:8] = 4095
-    edges = dict(zip(("UpperHorizontal", "LowerHorizontal", "LeftVertical", "RightVertical"),
-                     (9, 64, 1, 64), strict=True))  # fmt: skip
+    edges = dict(
+        zip(
+            ("UpperHorizontal", "LowerHorizontal", "LeftVertical", "RightVertical"),
+            (9, 64, 1, 64),
+            strict=True,
+        )
+    )
     tags = {f"Shutter{edge}Edge": value for edge, value in edges.items()}
     picture = read(dicom(stored, ShutterShape="RECTANGULAR", **tags)).picture
     assert (picture[:8] == -1024).all()
     np.testing.assert_allclose(picture[8:], TRUE[8:], atol=24)
 
 
-@pytest.mark.parametrize("keyword", ["PixelSpacing", "ImagerPixelSpacing", "PixelAspectRatio",
-                                     "NominalScannedPixelSpacing"])  # fmt: skip
+@pytest.mark.parametrize(
+    "keyword",
+    ["PixelSpacing", "ImagerPixelSpacing", "PixelAspectRatio", "NominalScannedPixelSpacing"],
+)
 def test_pixels_that_are_not_square_are_resampled(keyword):
     radiograph = read(dicom(STORED[:, ::2], **{keyword: [1, 2]}, **WHOLE))
     assert "non-square pixels" in radiograph.reading.remarks

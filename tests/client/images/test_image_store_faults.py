@@ -257,9 +257,11 @@ def test_in_a_folder_with_broken_files_the_good_ones_stay(tmp_path, count):
     told = {n: r.unusable for n, r in enumerate(readings) if r.unusable is not None}
     assert list(told) == list(broken)
     assert {text.split(":")[0] for text in told.values()} == {
-        "empty file", "no DICOM, PNG or JPEG file", "no readable picture",
+        "empty file",
+        "no DICOM, PNG or JPEG file",
+        "no readable picture",
         "holds no pixel data (cut off, or a report, plan or index)",
-    }  # fmt: skip
+    }
     good = np.setdiff1d(np.arange(count), broken)
     assert (pictures[good].astype(np.float32).std(axis=(1, 2)) > 0).all()
     assert load(at, files)[2] == 0

@@ -70,10 +70,15 @@ def test_the_same_picture_whatever_the_bits_sign_and_rescale(tmp_path, bits, sig
     slope, intercept = 0.5, -1024.0
     low, high = (v * slope + intercept for v in (stored.min(), stored.max()))
     file = write_dicom(
-        tmp_path / "a.dcm", stored, bits=bits, signed=signed,
-        RescaleSlope=slope, RescaleIntercept=intercept,
-        WindowCenter=(low + high) / 2 + 0.5, WindowWidth=high - low + 1,
-    )  # fmt: skip
+        tmp_path / "a.dcm",
+        stored,
+        bits=bits,
+        signed=signed,
+        RescaleSlope=slope,
+        RescaleIntercept=intercept,
+        WindowCenter=(low + high) / 2 + 0.5,
+        WindowWidth=high - low + 1,
+    )
     np.testing.assert_allclose(read_image(file, 64), shown * 2048 - 1024, atol=10)
 
 

@@ -25,12 +25,13 @@ def test_a_mutated_file_is_a_picture_or_has_its_reason(tmp_path, monkeypatch):
     for file in files:
         file.write_bytes(fuzz.mutated(rng.choice(originals), rng.choice(originals), rng))
     results = contained.run(
-        fuzz.read_mutated, [(str(file), 32) for file in files], workers=2,
-        seconds=fuzz.SECONDS, memory_mib=fuzz.MEMORY_MIB,
-    )  # fmt: skip
-    counts = Counter(
-        r.reason if isinstance(r, contained.Failure) else r[0] for _, r in results
-    )  # fmt: skip
+        fuzz.read_mutated,
+        [(str(file), 32) for file in files],
+        workers=2,
+        seconds=fuzz.SECONDS,
+        memory_mib=fuzz.MEMORY_MIB,
+    )
+    counts = Counter(r.reason if isinstance(r, contained.Failure) else r[0] for _, r in results)
     contained.end_idle_workers()
     assert sum(counts.values()) == 300
     assert counts["a picture"] > 20

@@ -213,8 +213,10 @@ def test_a_visit_imports_nothing_that_takes_time(tmp_path):
     ended = subprocess.run(
         [sys.executable, "-c", VISIT, str(tmp_path / "a")],
         env={**os.environ, "PYTHONPATH": str(TESTS)},
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     new = set(ended.stdout.splitlines()[-1].split())
     heavy = {"torch", "torchvision", "torchxrayvision", "monai", "sklearn", "scipy", "pydicom"}
     assert "fedrad" in new, "the test's own imports"
@@ -238,7 +240,10 @@ def test_a_node_that_gives_up_ends_so_that_it_is_started_again(end):
     first connection with an exception, later with a line of its log."""
     ended = subprocess.run(
         [sys.executable, "-c", GIVES_UP.replace("END", end)],
-        capture_output=True, text=True, timeout=50, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
     assert ended.returncode == 1
     assert ("ConnectionError" in ended.stderr) == end.startswith("raise")

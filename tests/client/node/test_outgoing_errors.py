@@ -27,9 +27,19 @@ from fedrad.flower.bundles import REFUSALS
 from fedrad.flower.processes import BUNDLE
 
 SECRET = "/hospital/CANARY-0007/chest.dcm: 37 years"
-PARTS = ("install_from_fab", "push_message", "push_task_output", "pull_task_input",
-         "get_load_client_app_fn", "get_project_dir", "HeartbeatSender", "RuntimeHttpClient",
-         "register_signal_handlers", "flwr_exit", "event")  # fmt: skip
+PARTS = (
+    "install_from_fab",
+    "push_message",
+    "push_task_output",
+    "pull_task_input",
+    "get_load_client_app_fn",
+    "get_project_dir",
+    "HeartbeatSender",
+    "RuntimeHttpClient",
+    "register_signal_handlers",
+    "flwr_exit",
+    "event",
+)
 
 
 class Site:
@@ -43,9 +53,12 @@ class Site:
         self._exits: list = []
         folder = str(write_site(tmp_path / "CANARY-site", 8))
         context = Context(
-            run_id=1, node_id=1, node_config={"folder": folder, "state": str(self.state)},
-            state=RecordDict(), run_config={"experiment": EXPERIMENT},
-        )  # fmt: skip
+            run_id=1,
+            node_id=1,
+            node_config={"folder": folder, "state": str(self.state)},
+            state=RecordDict(),
+            run_config={"experiment": EXPERIMENT},
+        )
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, SUPERLINK_NODE_ID, 1
         message = Message(to_record(ReadyRequest(fedrad="0.1.0")), 1, READY)
         message.metadata.__dict__["_message_id"] = "1"
@@ -57,7 +70,10 @@ class Site:
                 details
             ),
             "pull_task_input": lambda client: (
-                message, context, run, SimpleNamespace(content=self.bundle, hash_str="0")
+                message,
+                context,
+                run,
+                SimpleNamespace(content=self.bundle, hash_str="0"),
             ),
             "get_load_client_app_fn": lambda **_: lambda *_: self.app,
             "get_project_dir": lambda *_: tmp_path,
@@ -72,7 +88,7 @@ class Site:
             ),
             "flwr_exit": lambda **_: [end() for end in self._exits],
             "event": lambda *_: None,
-        }  # fmt: skip
+        }
         assert fake.keys() == set(PARTS)
         for name, part in fake.items():
             monkeypatch.setattr(run_clientapp, name, part)

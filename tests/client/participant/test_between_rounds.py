@@ -52,8 +52,9 @@ def test_a_damaged_file_stops_the_site_and_names_the_file(tmp_path: Path) -> Non
 
 def participant(folder: Path) -> Participant:
     text = EXPERIMENT.replace("[recipe]", '[recipe]\nbatchnorm = "local"\nmoments = "keep"')
-    return Participant(open_site(folder, state=folder.parent / f"state-{folder.name}"),
-                       parse_experiment(text))  # fmt: skip
+    return Participant(
+        open_site(folder, state=folder.parent / f"state-{folder.name}"), parse_experiment(text)
+    )
 
 
 def ask(
@@ -65,8 +66,10 @@ def ask(
     manifest, packed = pack(
         {k: v.numpy() for k, v in network.state_dict().items()},
         stage_tensors(network, stage, site.experiment.recipe),
-        round_=round_, stage=stage, base_sha256=site.base.digest,
-    )  # fmt: skip
+        round_=round_,
+        stage=stage,
+        base_sha256=site.base.digest,
+    )
     return RoundRequest(round=round_, manifest=manifest), packed
 
 

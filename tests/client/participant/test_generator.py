@@ -71,8 +71,9 @@ def test_a_site_remembers_whom_the_generator_trained_on(trained):
 def test_a_site_takes_no_part_unless_its_policy_allows_it(tmp_path):
     assert Policy().share_generator is False
     folder = write_site(tmp_path / "a")
-    participant = participant_of(open_site(folder, state=tmp_path / "s"),
-                                 parse_experiment(GENERATOR))  # fmt: skip
+    participant = participant_of(
+        open_site(folder, state=tmp_path / "s"), parse_experiment(GENERATOR)
+    )
     with pytest.raises(SiteProblem, match="share_generator = true") as refusal:
         participant.ready()
     assert refusal.value.reason == "generator"
@@ -120,9 +121,9 @@ def test_one_round_of_one_step_is_the_pooled_gradient_step(tmp_path, permitting)
     from fedrad.models.training import balanced_order
 
     text = GENERATOR.replace("rounds = 2", "rounds = 1").replace(
-        "batch_size = 8\nlearning_rate = 5e-3", 'batch_size = 64\nlearning_rate = 0.2\n'
-        'optimizer = "sgd"',
-    )  # fmt: skip
+        "batch_size = 8\nlearning_rate = 5e-3",
+        'batch_size = 64\nlearning_rate = 0.2\noptimizer = "sgd"',
+    )
     found, _, _ = load_generator(run_generator(tmp_path, permitting, text) / "model.safetensors")
     experiment = parse_experiment(text)
     pooled = start_generator(experiment.generator, experiment.model, ["label"], seed=3).network
@@ -184,8 +185,10 @@ def test_a_site_of_one_class_does_not_train(tmp_path, permitting):
 
 def test_a_generator_of_one_class_only_knows_no_direction(tmp_path):
     text = GENERATOR.replace("rounds = 2", "rounds = 1\ntrain_one_class = true")
-    sites = {n: allow_generator(write_site(tmp_path / n, 20, seed=i, prevalence=1.0))
-             for i, n in enumerate("ab")}  # fmt: skip
+    sites = {
+        n: allow_generator(write_site(tmp_path / n, 20, seed=i, prevalence=1.0))
+        for i, n in enumerate("ab")
+    }
     file = run_generator(tmp_path, sites, text) / "model.safetensors"
     with pytest.raises(WeightsError, match="one class of it only"):
         open_generator(file).condition("label")

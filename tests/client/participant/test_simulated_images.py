@@ -120,8 +120,14 @@ def test_a_recipe_without_it_draws_as_if_it_were_not_there():
 
 def text(folder, file, **changes):
     (folder / "generator.safetensors").write_bytes(file.read_bytes())
-    asked = {"generator": '"generator.safetensors"', "sha256": f'"{file_sha256(file)}"',
-             "probability": 0.5, "images": 2, "steps": 4, "mask": '"none"'} | changes  # fmt: skip
+    asked = {
+        "generator": '"generator.safetensors"',
+        "sha256": f'"{file_sha256(file)}"',
+        "probability": 0.5,
+        "images": 2,
+        "steps": 4,
+        "mask": '"none"',
+    } | changes
     inline = ", ".join(f"{key} = {value}" for key, value in asked.items())
     return SHORT.replace("batch_size = 8", f"batch_size = 8\nprogression = {{ {inline} }}").replace(
         'name = "test"', 'name = "augmented"'
@@ -130,8 +136,9 @@ def text(folder, file, **changes):
 
 def run(tmp_path, sites, experiment):
     (tmp_path / "experiment.toml").write_text(experiment)
-    return simulate(prepare(tmp_path / "experiment.toml", sites, tmp_path / "out",
-                            state=tmp_path / "state"))  # fmt: skip
+    return simulate(
+        prepare(tmp_path / "experiment.toml", sites, tmp_path / "out", state=tmp_path / "state")
+    )
 
 
 def test_a_classifier_trains_with_the_generator_of_the_same_split(tmp_path, trained):
@@ -166,9 +173,11 @@ def test_a_generator_of_other_pictures_or_outcomes_is_refused(file, tmp_path, mo
 
 @pytest.mark.parametrize(
     ("changes", "why"),
-    [({"sha256": '"' + 64 * "0" + '"', "generator": '"x.bin"'}, "needs generator"),
-     ({"probability": 2}, "less than or equal to 1")],
-)  # fmt: skip
+    [
+        ({"sha256": '"' + 64 * "0" + '"', "generator": '"x.bin"'}, "needs generator"),
+        ({"probability": 2}, "less than or equal to 1"),
+    ],
+)
 def test_what_cannot_be_is_refused(file, tmp_path, changes, why):
     with pytest.raises(ExperimentError, match=why):
         parse_experiment(text(tmp_path, file, **changes))

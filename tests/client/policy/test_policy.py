@@ -142,8 +142,9 @@ def test_at_a_joined_site_an_experiment_waits_until_a_person_approves_it(tmp_pat
     assert asked(site) == "approval"
     sayings = [e["message"] for e in Ledger(site.state / "ledger.jsonl").entries()]
     assert [(m["decision"], m["by"]) for m in sayings] == [
-        ("approved", "Dr Data"), ("revoked", "Dr Data")
-    ]  # fmt: skip
+        ("approved", "Dr Data"),
+        ("revoked", "Dr Data"),
+    ]
 
 
 def test_a_changed_experiment_needs_approval_anew_and_a_comment_is_no_change(tmp_path):
@@ -207,8 +208,13 @@ def test_an_experiment_is_told_in_words_with_what_the_policy_declines():
     assert "< 1, ≥ 1" in told
     assert "local-only model for scoring elsewhere: declined" in told
     assert "classes of 3 to 11 patients: declined" in told
-    told = words(text, share_histograms=False, share_subgroups=False, share_local_model=True,
-                 test_other_models=True)  # fmt: skip
+    told = words(
+        text,
+        share_histograms=False,
+        share_subgroups=False,
+        share_local_model=True,
+        test_other_models=True,
+    )
     assert "histograms of scores: declined" in told
     assert "figures of groups of patients: declined" in told
     assert "no bin of fewer than" not in told
@@ -229,8 +235,11 @@ def test_a_generator_is_told_to_be_one_and_what_its_weights_can_give_away():
 
 
 def test_simulated_images_in_training_are_told():
-    text = SHORT.replace("batch_size = 8", "batch_size = 8\nprogression = { probability = 0.3, "
-                         f'generator = "g.safetensors", sha256 = "{64 * "0"}" }}')  # fmt: skip
+    text = SHORT.replace(
+        "batch_size = 8",
+        "batch_size = 8\nprogression = { probability = 0.3, "
+        f'generator = "g.safetensors", sha256 = "{64 * "0"}" }}',
+    )
     assert "with a probability of 0.3 it sees" in words(text)
     assert "g.safetensors makes of it here; these pictures stay" in words(text)
 

@@ -166,9 +166,10 @@ def test_what_is_no_model_for_this_fedrad_is_refused(finished, model, tmp_path):
     (tmp_path / "text.safetensors").write_text("no model")
     older = changed(model, tmp_path / "older.safetensors", reading_chain=1)
     other = changed(
-        model, tmp_path / "other.safetensors",
+        model,
+        tmp_path / "other.safetensors",
         model=json.loads(load_model(model)[1].model.model_dump_json()) | {"backbone": "resnet34"},
-    )  # fmt: skip
+    )
     for given, said in (
         (tmp_path / "gone.safetensors", "gone.safetensors: no such file"),
         (tmp_path / "text.safetensors", "no readable safetensors file"),

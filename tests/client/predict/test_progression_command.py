@@ -41,9 +41,17 @@ def simulated(finished, model, generator, tmp_path_factory):
     out = tmp_path_factory.mktemp("simulated") / "out"
     files = [finished / "a" / "images" / f"{n:04}.png" for n in (0, 1)]
     result = run(
-        *files, "--generator", generator, "--towards", "label", "--model", model, "--out", out,
+        *files,
+        "--generator",
+        generator,
+        "--towards",
+        "label",
+        "--model",
+        model,
+        "--out",
+        out,
         *FAST,
-    )  # fmt: skip
+    )
     assert result.exit_code == 0, result.output
     assert "invented pictures" in result.output
     return out, files
@@ -109,8 +117,18 @@ def test_the_confidence_is_the_classifiers_own(simulated, model):
 def test_the_same_seed_gives_the_same_pictures(simulated, finished, model, generator, tmp_path):
     out, files = simulated
     again = tmp_path / "again"
-    result = run(*files, "--generator", generator, "--towards", "label", "--model", model,
-                 "--out", again, *FAST)  # fmt: skip
+    result = run(
+        *files,
+        "--generator",
+        generator,
+        "--towards",
+        "label",
+        "--model",
+        model,
+        "--out",
+        again,
+        *FAST,
+    )
     assert result.exit_code == 0
     for file in out.iterdir():
         assert (again / file.name).read_bytes() == file.read_bytes(), file.name
@@ -120,8 +138,17 @@ def test_a_file_that_cannot_be_used_is_named_and_the_others_go_on(finished, gene
     broken = tmp_path / "broken.dcm"
     broken.write_bytes(b"no radiograph")
     good = finished / "a" / "images" / "0003.png"
-    result = run(broken, good, "--generator", generator, "--towards", "label",
-                 "--out", tmp_path / "out", *FAST)  # fmt: skip
+    result = run(
+        broken,
+        good,
+        "--generator",
+        generator,
+        "--towards",
+        "label",
+        "--out",
+        tmp_path / "out",
+        *FAST,
+    )
     assert result.exit_code == 1
     assert str(broken) in result.output
     assert (tmp_path / "out" / "002-filmstrip.png").is_file()
@@ -129,8 +156,19 @@ def test_a_file_that_cannot_be_used_is_named_and_the_others_go_on(finished, gene
 
 
 def test_an_image_without_lungs_is_left_out_and_said(finished, generator, tmp_path):
-    result = run(finished / "a" / "images" / "0003.png", "--generator", generator, "--towards",
-                 "label", "--out", tmp_path / "out", "--images", 1, "--steps", 2)  # fmt: skip
+    result = run(
+        finished / "a" / "images" / "0003.png",
+        "--generator",
+        generator,
+        "--towards",
+        "label",
+        "--out",
+        tmp_path / "out",
+        "--images",
+        1,
+        "--steps",
+        2,
+    )
     assert result.exit_code == 1
     assert "no lungs found" in result.output
 
@@ -139,9 +177,23 @@ def test_what_a_mask_file_leaves_out_stays(finished, generator, tmp_path):
     mask = np.zeros((32, 32), np.uint8)
     mask[:, 16:] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
-    result = run(finished / "a" / "images" / "0003.png", "--generator", generator, "--towards",
-                 "label", "--out", tmp_path / "out", "--images", 1, "--steps", 2, "--outside", 0,
-                 "--mask", tmp_path / "mask.png")  # fmt: skip
+    result = run(
+        finished / "a" / "images" / "0003.png",
+        "--generator",
+        generator,
+        "--towards",
+        "label",
+        "--out",
+        tmp_path / "out",
+        "--images",
+        1,
+        "--steps",
+        2,
+        "--outside",
+        0,
+        "--mask",
+        tmp_path / "mask.png",
+    )
     assert result.exit_code == 0, result.output
     with Image.open(tmp_path / "out" / "001-difference.png") as picture:
         change = np.asarray(picture)[60:220]
@@ -162,16 +214,32 @@ def test_what_a_mask_file_leaves_out_stays(finished, generator, tmp_path):
 def test_what_is_impossible_is_refused_before_an_image_is_read(
     finished, generator, tmp_path, arguments, why
 ):
-    result = run(finished / "a" / "images" / "0003.png", "--generator", generator, "--out",
-                 tmp_path / "out", "--towards", "label", *arguments)  # fmt: skip
+    result = run(
+        finished / "a" / "images" / "0003.png",
+        "--generator",
+        generator,
+        "--out",
+        tmp_path / "out",
+        "--towards",
+        "label",
+        *arguments,
+    )
     assert result.exit_code == 2
     assert why in result.output.replace("\n", " ")
     assert not (tmp_path / "out").exists()
 
 
 def refused(finished, generator, out, *more):
-    result = run(finished / "a" / "images" / "0003.png", "--generator", generator, "--towards",
-                 "label", "--out", out, *more)  # fmt: skip
+    result = run(
+        finished / "a" / "images" / "0003.png",
+        "--generator",
+        generator,
+        "--towards",
+        "label",
+        "--out",
+        out,
+        *more,
+    )
     assert result.exit_code == 2
     return result.output
 

@@ -36,9 +36,12 @@ def _no_proxy_of_this_machine(monkeypatch):
 
 @contextlib.contextmanager
 def coordinator(
-    folder: Path, *, names=("localhost", "127.0.0.1"), signed: datetime = NOW,
+    folder: Path,
+    *,
+    names=("localhost", "127.0.0.1"),
+    signed: datetime = NOW,
     clock: timedelta = timedelta(),
-) -> Iterator[tuple[int, Path]]:  # fmt: skip
+) -> Iterator[tuple[int, Path]]:
     """A TLS server; its port and its authority. `signed`: when its certificate was made."""
 
     class Health(BaseHTTPRequestHandler):

@@ -10,8 +10,10 @@ def test_a_sites_local_only_figure_is_that_of_its_own_model(tmp_path, capsys):
     plain = make_summary(sites=("aachen", "bonn", "celle"))
     visitors = [
         Cell(model=f"local:{a}", site=b, outcome="bpd", missing="declined")
-        for a in plain.sites for b in plain.sites if a != b
-    ]  # fmt: skip
+        for a in plain.sites
+        for b in plain.sites
+        if a != b
+    ]
     show(plain, tmp_path)
     alone = capsys.readouterr().out
     show(plain.model_copy(update={"cells": [*plain.cells, *visitors]}), tmp_path)

@@ -34,21 +34,35 @@ def test_of_all_that_flower_serves_hospitals_reach_the_nodes_requests_and_health
     assert reached == {"/health"} | {
         f"/v1/fleet/{name}"
         for name in (
-            "register-node", "activate-node", "deactivate-node", "unregister-node",
-            "send-node-heartbeat", "pull-messages", "push-messages", "get-run", "get-fab",
-            "pull-object", "push-object", "confirm-message-received",
+            "register-node",
+            "activate-node",
+            "deactivate-node",
+            "unregister-node",
+            "send-node-heartbeat",
+            "pull-messages",
+            "push-messages",
+            "get-run",
+            "get-fab",
+            "pull-object",
+            "push-object",
+            "confirm-message-received",
         )
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("POST", "/v1/control/start-run"), ("GET", "/docs"), ("GET", "/openapi.json"),
-        ("POST", "/health"), ("GET", "/v1/fleet/pull-messages"), ("POST", "//v1/fleet/x"),
-        ("POST", "/v1/fleet/%2e%2e/control/start-run"), ("POST", "/v1/fleet/../control/start-run"),
+        ("POST", "/v1/control/start-run"),
+        ("GET", "/docs"),
+        ("GET", "/openapi.json"),
+        ("POST", "/health"),
+        ("GET", "/v1/fleet/pull-messages"),
+        ("POST", "//v1/fleet/x"),
+        ("POST", "/v1/fleet/%2e%2e/control/start-run"),
+        ("POST", "/v1/fleet/../control/start-run"),
     ],
-)  # fmt: skip
+)
 def test_everything_else_is_not_there(flower, method, path):
     assert answers(Gate(flower), method, path) in {404, 415}
     assert answers(flower, "POST", "/v1/control/start-run") != 404, "without the gate it is"

@@ -31,9 +31,12 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def invitation(certificate: str) -> Invitation:
     return Invitation(
-        id="0" * 32, site="hospital-a", address="coordinator.example.org:8000",
-        ca_certificate=certificate, expires=datetime.now(UTC) + timedelta(days=1),
-    )  # fmt: skip
+        id="0" * 32,
+        site="hospital-a",
+        address="coordinator.example.org:8000",
+        ca_certificate=certificate,
+        expires=datetime.now(UTC) + timedelta(days=1),
+    )
 
 
 @pytest.fixture
@@ -60,9 +63,11 @@ def test_an_invitation_is_read_as_it_was_written(invitation, tmp_path):
 
 def test_every_field_of_an_invitation_is_in_its_fingerprint(invitation, certificate):
     other = {
-        "id": "1" * 32, "site": "hospital-b", "address": "evil.example:8000",
+        "id": "1" * 32,
+        "site": "hospital-b",
+        "address": "evil.example:8000",
         "expires": NOW + timedelta(days=900),
-    }  # fmt: skip
+    }
     prints = {invitation.fingerprint()}
     for field, value in other.items():
         prints.add(invitation.model_copy(update={field: value}).fingerprint())

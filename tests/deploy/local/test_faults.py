@@ -135,8 +135,10 @@ def test_a_site_killed_while_training_is_named_and_returns(hospitals, tmp_path):
     assert second.sites["c"].status == "lost"
     assert {second.sites[s].status for s in "ab"} == {"ok"}
     assert {c.site for c in summary.cells if c.model == "global" and c.auroc is not None} >= {
-        "a", "b", *(("c",) if last.sites["c"].status == "ok" else ()),
-    }  # fmt: skip
+        "a",
+        "b",
+        *(("c",) if last.sites["c"].status == "ok" else ()),
+    }
 
 
 def test_two_sites_lost_so_that_the_quorum_fails_come_back(hospitals, tmp_path):

@@ -44,8 +44,15 @@ def done(experiment_file, sites, tmp_path):
 def test_a_federation_ends_with_all_its_files(done):
     summary, out = done
     assert summary.status == "completed"
-    for name in ("experiment.toml", "records.sqlite", "summary.json", "report.html", "cells.csv",
-                 "rounds.csv", "model.safetensors"):  # fmt: skip
+    for name in (
+        "experiment.toml",
+        "records.sqlite",
+        "summary.json",
+        "report.html",
+        "cells.csv",
+        "rounds.csv",
+        "model.safetensors",
+    ):
         assert (out / name).is_file(), name
     assert read_summary(out) == summary
     assert not list((out / "checkpoint" / "spool").iterdir())
@@ -135,8 +142,15 @@ def test_every_message_out_is_in_the_sites_ledger(done):
     models = ["base", "local", "global", *(["best"] if "best" in summary.models else [])]
     scored = ["scored"] * len(models)
     assert kinds == [
-        "readiness", *rounds, "baseline", "validation", *scored, "release", *scored, "release"
-    ]  # fmt: skip
+        "readiness",
+        *rounds,
+        "baseline",
+        "validation",
+        *scored,
+        "release",
+        *scored,
+        "release",
+    ]
     lines = ledger.path.read_text().splitlines()
     ledger.path.write_text("\n".join([lines[0], *lines[2:]]) + "\n")
     with pytest.raises(ValueError, match="line 2: changed, or a line before it removed"):
@@ -168,9 +182,13 @@ def test_the_records_hold_each_sites_figures_per_round(done):
 def test_the_averaged_model_is_the_mean_of_the_updates_weighted_by_units(tmp_path):
     rng = np.random.default_rng(0)
     tensors = [
-        {"x.weight": rng.normal(size=(3, 2)), "bn.running_mean": rng.normal(size=4),
-         "bn.running_var": rng.random(4)} for _ in range(3)
-    ]  # fmt: skip
+        {
+            "x.weight": rng.normal(size=(3, 2)),
+            "bn.running_mean": rng.normal(size=4),
+            "bn.running_var": rng.random(4),
+        }
+        for _ in range(3)
+    ]
     spooled = {}
     weights = [5, 1, 3]
     for i, t in enumerate(tensors):

@@ -11,9 +11,13 @@ from fedrad.deploy import phantoms
 
 PATIENTS = 6
 IDENTITY = (
-    "PatientName", "PatientID", "AccessionNumber", "InstitutionName", "ReferringPhysicianName",
+    "PatientName",
+    "PatientID",
+    "AccessionNumber",
+    "InstitutionName",
+    "ReferringPhysicianName",
     "StudyID",
-)  # fmt: skip
+)
 SYNTAX = {
     "explicit": "Explicit VR Little Endian",
     "rle": "RLE Lossless",

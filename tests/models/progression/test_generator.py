@@ -25,9 +25,13 @@ from fedrad.models.weight_files import WeightsError, file_sha256, look_in
 CPU = torch.device("cpu")
 SMALL = GeneratorSettings(channels=(8, 16), attention=(False, True), groups=4, batch_size=8)
 RECORD = GeneratorRecord(
-    name="test", experiment="0" * 64, input=InputSettings(size=32), outcomes=("bpd",),
-    classes={"bpd": (True, True)}, generator=SMALL,
-)  # fmt: skip
+    name="test",
+    experiment="0" * 64,
+    input=InputSettings(size=32),
+    outcomes=("bpd",),
+    classes={"bpd": (True, True)},
+    generator=SMALL,
+)
 
 
 def blobs(count=48, size=32, seed=0):
@@ -96,8 +100,10 @@ def test_an_outcome_that_is_open_conditions_on_nothing():
     z = torch.randn(1, 1, 32, 32)
     free = network.predict(z, 5, None)
     assert torch.equal(free, network.predict(z, 5, torch.full((1, 2), torch.nan)))
-    found = [network.predict(z, 5, torch.tensor([c])) for c in
-             ([1.0, torch.nan], [0.0, torch.nan], [torch.nan, 1.0], [1.0, 1.0])]  # fmt: skip
+    found = [
+        network.predict(z, 5, torch.tensor([c]))
+        for c in ([1.0, torch.nan], [0.0, torch.nan], [torch.nan, 1.0], [1.0, 1.0])
+    ]
     for i, one in enumerate(found):
         assert not torch.equal(one, free)
         assert all(not torch.equal(one, other) for other in found[i + 1 :])

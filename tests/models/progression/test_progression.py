@@ -89,9 +89,13 @@ def test_an_oracle_recovers_the_image_from_pure_noise(prediction):
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_a_step_is_monais_where_monais_levels_agree(prediction):
     monais = DDIMScheduler(
-        1000, schedule="scaled_linear_beta", clip_sample=False, beta_start=0.0015,
-        beta_end=0.0205, prediction_type="v_prediction" if prediction == "v" else prediction,
-    )  # fmt: skip
+        1000,
+        schedule="scaled_linear_beta",
+        clip_sample=False,
+        beta_start=0.0015,
+        beta_end=0.0205,
+        prediction_type="v_prediction" if prediction == "v" else prediction,
+    )
     monais.set_timesteps(50)
     draw = torch.Generator().manual_seed(1)
     x, output = (torch.randn(2, 1, 8, 8, generator=draw) for _ in range(2))
@@ -166,8 +170,14 @@ def test_an_empty_region_changes_nothing_beyond_beta_1():
 def test_what_is_outside_the_region_stays_put_and_what_is_inside_moves():
     mask = np.zeros((16, 16), np.float32)
     mask[4:12, 4:12] = 1
-    found = progress(Oracle(0.1), IMAGES, ONE, EVERYTHING.model_copy(update={"outside": 0.0}),
-                     device=CPU, mask=mask)  # fmt: skip
+    found = progress(
+        Oracle(0.1),
+        IMAGES,
+        ONE,
+        EVERYTHING.model_copy(update={"outside": 0.0}),
+        device=CPU,
+        mask=mask,
+    )
     moved = np.abs(found - found[:, :1])
     assert (moved[:, :, mask == 0] == 0).all()
     assert moved[:, 1:, mask == 1].min() > 0.07 * 1024
@@ -175,8 +185,9 @@ def test_what_is_outside_the_region_stays_put_and_what_is_inside_moves():
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_the_same_seed_gives_the_same_trajectory_and_another_seed_another(prediction):
-    first, again = (progress(Denoiser(prediction), IMAGES, ONE, EVERYTHING, device=CPU)
-                    for _ in range(2))  # fmt: skip
+    first, again = (
+        progress(Denoiser(prediction), IMAGES, ONE, EVERYTHING, device=CPU) for _ in range(2)
+    )
     other = progress(
         Denoiser(prediction), IMAGES, ONE, EVERYTHING.model_copy(update={"seed": 1}), device=CPU
     )
@@ -225,8 +236,11 @@ def test_guidance_goes_beyond_the_condition():
 def test_the_defaults_are_the_published_ones():
     published = ProgressionSettings()
     assert (published.images, published.strength, published.steps, published.edit_steps) == (
-        10, 0.5, 50, 25
-    )  # fmt: skip
+        10,
+        0.5,
+        50,
+        25,
+    )
     assert (published.guidance, published.outside, published.inside) == (7.5, 0.01, 0.75)
 
 

@@ -16,21 +16,39 @@ from fedrad.models.weight_files import WeightsError
 
 CPU = torch.device("cpu")
 AUTOENCODER = {
-    "spatial_dims": 2, "in_channels": 1, "out_channels": 1, "latent_channels": 3,
-    "channels": [8, 16, 16, 16], "num_res_blocks": 2, "norm_num_groups": 8, "norm_eps": 1e-6,
-    "attention_levels": [False] * 4, "with_encoder_nonlocal_attn": False,
+    "spatial_dims": 2,
+    "in_channels": 1,
+    "out_channels": 1,
+    "latent_channels": 3,
+    "channels": [8, 16, 16, 16],
+    "num_res_blocks": 2,
+    "norm_num_groups": 8,
+    "norm_eps": 1e-6,
+    "attention_levels": [False] * 4,
+    "with_encoder_nonlocal_attn": False,
     "with_decoder_nonlocal_attn": False,
-}  # fmt: skip
+}
 UNET = {
-    "spatial_dims": 2, "in_channels": 3, "out_channels": 3, "channels": [16, 32, 48],
-    "num_res_blocks": 2, "attention_levels": [False, True, True], "norm_num_groups": 8,
-    "num_head_channels": [0, 32, 48], "with_conditioning": True, "transformer_num_layers": 1,
+    "spatial_dims": 2,
+    "in_channels": 3,
+    "out_channels": 3,
+    "channels": [16, 32, 48],
+    "num_res_blocks": 2,
+    "attention_levels": [False, True, True],
+    "norm_num_groups": 8,
+    "num_head_channels": [0, 32, 48],
+    "with_conditioning": True,
+    "transformer_num_layers": 1,
     "cross_attention_dim": 24,
-}  # fmt: skip
+}
 SCHEDULER = {
-    "num_train_timesteps": 1000, "schedule": "scaled_linear_beta", "beta_start": 0.0015,
-    "beta_end": 0.0205, "prediction_type": "v_prediction", "clip_sample": False,
-}  # fmt: skip
+    "num_train_timesteps": 1000,
+    "schedule": "scaled_linear_beta",
+    "beta_start": 0.0015,
+    "beta_end": 0.0205,
+    "prediction_type": "v_prediction",
+    "clip_sample": False,
+}
 
 
 def as_published_by_generative_models(state):
@@ -46,8 +64,9 @@ def write_bundle(folder, *, old_names=True, ending="pt", unet=None, **config):
     (folder / "models").mkdir()
     torch.manual_seed(0)
     nets = {
-        "autoencoder": AutoencoderKL(**AUTOENCODER), "diffusion_model": DiffusionModelUNet(**UNET),
-    }  # fmt: skip
+        "autoencoder": AutoencoderKL(**AUTOENCODER),
+        "diffusion_model": DiffusionModelUNet(**UNET),
+    }
     for name, net in nets.items():
         with torch.no_grad():  # convolutions that start at zero hide the prompts
             for parameter in net.parameters():
@@ -56,16 +75,20 @@ def write_bundle(folder, *, old_names=True, ending="pt", unet=None, **config):
         state = as_published_by_generative_models(state) if old_names else state
         torch.save(state, folder / "models" / f"{name}.{ending}")
     whole = {
-        "imports": ["$import torch"], "bundle_root": ".", "latent": 3,
+        "imports": ["$import torch"],
+        "bundle_root": ".",
+        "latent": 3,
         "autoencoder_def": {"_target_": "monai.networks.nets.AutoencoderKL", **AUTOENCODER},
         "network_def": {
-            "_target_": "monai.networks.nets.DiffusionModelUNet", **UNET, "in_channels": "@latent",
+            "_target_": "monai.networks.nets.DiffusionModelUNet",
+            **UNET,
+            "in_channels": "@latent",
             **(unet or {}),
         },
         "autoencoder": "$@autoencoder_def.to(@device)",
         "scheduler": {"_target_": "monai.networks.schedulers.DDIMScheduler", **SCHEDULER},
         **config,
-    }  # fmt: skip
+    }
     (folder / "configs" / "inference.json").write_text(json.dumps(whole))
     pred = {"spatial_shape": [64, 64]}
     about = {"network_data_format": {"outputs": {"pred": pred}}}
@@ -88,8 +111,10 @@ def test_the_networks_are_those_of_the_checkpoint(tmp_path, old_names, ending):
         torch.testing.assert_close(z, 0.3 * mean)
         assert z.shape == (2, 3, 8, 8)
         for name, condition in (
-            ("unconditional", None), ("edema", [1.0, torch.nan]), ("no effusion", [torch.nan, 0.0]),
-        ):  # fmt: skip
+            ("unconditional", None),
+            ("edema", [1.0, torch.nan]),
+            ("no effusion", [torch.nan, 0.0]),
+        ):
             asked = None if condition is None else torch.tensor([condition, condition])
             context = generator.prompts[name].expand(2, 7, 24)
             expected = nets["diffusion_model"].eval()(z, torch.tensor([9, 9]), context=context)
@@ -121,8 +146,10 @@ def truncated(path):
 
 
 def other_prompts(folder):
-    save_file({"unconditional": torch.zeros(7, 9), "edema": torch.zeros(7, 9)},
-              folder / "prompts.safetensors")  # fmt: skip
+    save_file(
+        {"unconditional": torch.zeros(7, 9), "edema": torch.zeros(7, 9)},
+        folder / "prompts.safetensors",
+    )
 
 
 @pytest.mark.parametrize(

@@ -158,8 +158,9 @@ def test_the_chosen_mixture_is_the_best_on_validation_patients_and_is_what_is_te
         assert float(file.metadata()["ensemble_alpha"]) == alpha
     cell = next(c for c in summary.cells if (c.model, c.site) == ("global", "a"))
     test = own["a"].parts["test"]
-    tested = score(interpolate(own["a"].base.network, tuned, alpha), test.images,
-                   device=torch.device("cpu"))  # fmt: skip
+    tested = score(
+        interpolate(own["a"].base.network, tuned, alpha), test.images, device=torch.device("cpu")
+    )
     assert cell.auroc == roc_auc_score(test.labels[:, 0], tested[:, 0])
 
 
@@ -178,9 +179,12 @@ def test_no_test_patient_is_touched_by_the_choice(hospitals):
     net, stage = participant.base.network, participant.schedule.last_stage
     names = stage_tensors(net, stage, participant.experiment.recipe)
     manifest, flat = pack(
-        {k: v.numpy() for k, v in net.state_dict().items()}, names,
-        round_=participant.schedule.rounds, stage=stage, base_sha256=participant.base.digest,
-    )  # fmt: skip
+        {k: v.numpy() for k, v in net.state_dict().items()},
+        names,
+        round_=participant.schedule.rounds,
+        stage=stage,
+        base_sha256=participant.base.digest,
+    )
     request = ValidationRequest(manifest=manifest, alphas=[0.5, 1.0])
     assert len(participant.validation(request, flat).figures) == 2
 
@@ -191,9 +195,10 @@ def test_only_figures_within_the_disclosure_rule_leave_for_the_choice(hospitals)
     hospitals.run(2, base=hospitals.run(1), grid=("minimum_units = 3", GRID.format("[0.5]")))
     for site, withheld in (("a", False), ("b", True)):
         sent = next(
-            e["message"] for e in Ledger(hospitals.state / site / "ledger.jsonl").entries()
+            e["message"]
+            for e in Ledger(hospitals.state / site / "ledger.jsonl").entries()
             if e["message"]["kind"] == "validation"
-        )  # fmt: skip
+        )
         for figures in sent["figures"]:
             if withheld:
                 assert figures == {"label": {"missing": "below minimum"}}
@@ -203,9 +208,12 @@ def test_only_figures_within_the_disclosure_rule_leave_for_the_choice(hospitals)
 
 @pytest.mark.parametrize(
     ("grid", "words"),
-    [("[0.5]", "the base weights, which are random"), ("[1.5]", "less than or equal to 1"),
-     (str([0.1] * 12), "at most 11")],
-)  # fmt: skip
+    [
+        ("[0.5]", "the base weights, which are random"),
+        ("[1.5]", "less than or equal to 1"),
+        (str([0.1] * 12), "at most 11"),
+    ],
+)
 def test_a_grid_that_means_nothing_is_refused(grid, words, experiment_file):
     text = experiment_file.read_text().replace("minimum_units = 3", GRID.format(grid))
     with pytest.raises(ExperimentError, match=words):

@@ -75,9 +75,12 @@ def test_the_weights_are_those_of_the_experiment_and_say_how_to_use_them(finishe
 def test_an_exported_model_can_be_the_base_of_a_next_experiment(finished, exported, monkeypatch):
     monkeypatch.setenv("FEDRAD_WEIGHTS", str(exported))
     settings = ModelSettings(
-        backbone="resnet18", width=0.125, size=32, weights="model.safetensors",
+        backbone="resnet18",
+        width=0.125,
+        size=32,
+        weights="model.safetensors",
         sha256=file_sha256(exported / "model.safetensors"),
-    )  # fmt: skip
+    )
     base = load_base(settings, 1, seed=0)
     assert base.outputs == ("label",)
     assert read_lineage(base.metadata)
@@ -109,15 +112,20 @@ def test_the_bundle_has_all_that_monai_asks_of_one(exported):
     metadata = json.loads((configs / "metadata.json").read_text())
     assert DEFAULT_METADATA.keys() <= metadata.keys()
     workflow = ConfigWorkflow(
-        config_file=str(configs / "inference.json"), meta_file=str(configs / "metadata.json"),
-        workflow_type="infer", bundle_root=str(exported / "bundle"), dataset_dir=str(configs),
-    )  # fmt: skip
+        config_file=str(configs / "inference.json"),
+        meta_file=str(configs / "metadata.json"),
+        workflow_type="infer",
+        bundle_root=str(exported / "bundle"),
+        dataset_dir=str(configs),
+    )
     workflow.initialize()
     assert workflow.check_properties() == []
     monai.bundle.verify_net_in_out(
-        net_id="network_def", meta_file=str(configs / "metadata.json"),
-        config_file=str(configs / "inference.json"), device="cpu",
-    )  # fmt: skip
+        net_id="network_def",
+        meta_file=str(configs / "metadata.json"),
+        config_file=str(configs / "inference.json"),
+        device="cpu",
+    )
 
 
 def test_monai_runs_the_bundle_over_files_and_gets_the_logits_of_the_site(
@@ -129,10 +137,13 @@ def test_monai_runs_the_bundle_over_files_and_gets_the_logits_of_the_site(
         (tmp_path / "images" / file.name).write_bytes(file.read_bytes())
     configs = exported / "bundle" / "configs"
     monai.bundle.run(
-        config_file=str(configs / "inference.json"), meta_file=str(configs / "metadata.json"),
-        bundle_root=str(exported / "bundle"), dataset_dir=str(tmp_path / "images"),
-        output_dir=str(tmp_path), device="$torch.device('cpu')",
-    )  # fmt: skip
+        config_file=str(configs / "inference.json"),
+        meta_file=str(configs / "metadata.json"),
+        bundle_root=str(exported / "bundle"),
+        dataset_dir=str(tmp_path / "images"),
+        output_dir=str(tmp_path),
+        device="$torch.device('cpu')",
+    )
     found = dict(
         line.rsplit(",", 1) for line in (tmp_path / "predictions.csv").read_text().splitlines()
     )
@@ -169,15 +180,28 @@ def test_the_card_says_what_the_summary_says_and_what_the_model_is_not(finished,
 def test_missing_figures_are_named_in_the_card_and_never_made_up(finished):
     summary = read_summary(finished / "out")
     cells = [
-        c.model_copy(update={"auroc": None, "ci": None, "positives": None, "negatives": None,
-                             "missing": "below minimum"})
+        c.model_copy(
+            update={
+                "auroc": None,
+                "ci": None,
+                "positives": None,
+                "negatives": None,
+                "missing": "below minimum",
+            }
+        )
         for c in summary.cells
-    ]  # fmt: skip
+    ]
     overall = [
-        o.model_copy(update={"within": None, "within_ci": None, "threshold": 0.0,
-                             "threshold_from": "default"})
+        o.model_copy(
+            update={
+                "within": None,
+                "within_ci": None,
+                "threshold": 0.0,
+                "threshold_from": "default",
+            }
+        )
         for o in summary.overall
-    ]  # fmt: skip
+    ]
     bare = summary.model_copy(
         update={"cells": cells, "overall": overall, "calibration": {"label": None}}
     )
@@ -318,16 +342,26 @@ def test_a_garbled_record_is_refused(exported, change, said):
 def test_a_record_survives_the_file(logits, prevalence, slope):
     names = tuple(f"o{k}" for k in range(len(logits)))
     calibration = Calibration(
-        intercept=logits[0], slope=slope, prevalence=prevalence, method="fitted", positives=10,
+        intercept=logits[0],
+        slope=slope,
+        prevalence=prevalence,
+        method="fitted",
+        positives=10,
         negatives=20,
-    )  # fmt: skip
+    )
     record = ModelRecord(
-        name="n", experiment="0" * 64, model=ModelSettings(weights="random"), outputs=names,
+        name="n",
+        experiment="0" * 64,
+        model=ModelSettings(weights="random"),
+        outputs=names,
         thresholds={
             o: Threshold(logit=z, chosen_on="validation")
             for o, z in zip(names, logits, strict=True)
         },
-        calibration=dict.fromkeys(names, calibration), batchnorm="shared", base_sha256="1" * 64,
-        trained_sha256="2" * 64, fedrad="0",
-    )  # fmt: skip
+        calibration=dict.fromkeys(names, calibration),
+        batchnorm="shared",
+        base_sha256="1" * 64,
+        trained_sha256="2" * 64,
+        fedrad="0",
+    )
     assert read_record(record.to_metadata(), "m") == record

@@ -28,9 +28,14 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 def member(site: str, node: int, status: str = "admitted") -> Member:
     return Member(
-        site=site, invitation=f"{node:032x}", invited=NOW, expires=NOW, since=NOW, status=status,
+        site=site,
+        invitation=f"{node:032x}",
+        invited=NOW,
+        expires=NOW,
+        since=NOW,
+        status=status,
         node=node,
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture

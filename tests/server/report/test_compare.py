@@ -33,23 +33,44 @@ def summary(aurocs: dict[str, list[float | None]], name: str = "x", **settings) 
         mean = float(np.mean(told))
         positives = 20 + 10 * i
         cells.append(
-            Cell(model="global", site=site, outcome="y", auroc=mean, ci=(mean - 0.1, mean + 0.1),
-                 positives=positives, negatives=40,
-                 folds=folds if evaluation.get("folds") else [])
-        )  # fmt: skip
+            Cell(
+                model="global",
+                site=site,
+                outcome="y",
+                auroc=mean,
+                ci=(mean - 0.1, mean + 0.1),
+                positives=positives,
+                negatives=40,
+                folds=folds if evaluation.get("folds") else [],
+            )
+        )
         of_sites.append((positives * 40, mean))
     weights, means = np.array(of_sites).T
     within = float(weights @ means / weights.sum())
     return Summary(
-        experiment=plan.model_dump(mode="json"), evaluation_sha256=plan.evaluation_sha256,
-        status="completed", models=["global"], sites=list(aurocs), cells=cells, rounds=[],
-        overall=[Overall(model="global", outcome="y", within=within,
-                         within_ci=(within - 0.05, within + 0.05))],
+        experiment=plan.model_dump(mode="json"),
+        evaluation_sha256=plan.evaluation_sha256,
+        status="completed",
+        models=["global"],
+        sites=list(aurocs),
+        cells=cells,
+        rounds=[],
+        overall=[
+            Overall(
+                model="global", outcome="y", within=within, within_ci=(within - 0.05, within + 0.05)
+            )
+        ],
         provenance=Provenance(
-            fedrad="0", flwr="0", torch="0", base_sha256="", base_description="",
-            model_sha256=None, started="", finished="",
+            fedrad="0",
+            flwr="0",
+            torch="0",
+            base_sha256="",
+            base_description="",
+            model_sha256=None,
+            started="",
+            finished="",
         ),
-    )  # fmt: skip
+    )
 
 
 def folds(rng: np.random.Generator, mean: float, spread: float = 0.02, number: int = FOLDS):
@@ -133,8 +154,10 @@ def test_p_holds_for_all_differences_together():
     rows = {n: summary({"a": folds(rng, m)}) for n, m in (("x", 0.6), ("y", 0.7), ("z", 0.8))}
     found = compare(rows).contrasts
     assert [(c.first, c.second, c.tests) for c in found] == [
-        ("x", "y", 3), ("x", "z", 3), ("y", "z", 3),
-    ]  # fmt: skip
+        ("x", "y", 3),
+        ("x", "z", 3),
+        ("y", "z", 3),
+    ]
     least = min(found, key=lambda c: c.p)
     assert least.p_holm == pytest.approx(min(1, 3 * least.p))
     assert all(c.p_holm >= c.p for c in found)
@@ -183,9 +206,7 @@ def test_experiments_on_other_patients_are_refused_and_the_setting_named():
             compare({"one": first, "other": summary(figures, **settings)})
     with pytest.raises(Incomparable, match="sites"):
         compare({"one": first, "other": summary({"b": folds(rng, 0.8)})})
-    halves = [
-        summary(figures, folds=False, evaluation={"test": test}) for test in (0.3, 0.5)
-    ]  # fmt: skip
+    halves = [summary(figures, folds=False, evaluation={"test": test}) for test in (0.3, 0.5)]
     with pytest.raises(Incomparable, match=r"evaluation\.test: 0\.3 in one, 0\.5 in other"):
         compare({"one": halves[0], "other": halves[1]})
     failed = first.model_copy(update={"status": "failed"})
@@ -216,9 +237,14 @@ def test_the_files_say_what_the_comparison_holds(tmp_path: Path):
         dirs[name].mkdir()
         found = summary({"a": folds(rng, mean), "b": folds(rng, mean)})
         found = found.model_copy(
-            update={"overall": [found.overall[0].model_copy(
-                update={"sensitivity": 0.8, "specificity": 0.6, "ppv": 0.5})]}
-        )  # fmt: skip
+            update={
+                "overall": [
+                    found.overall[0].model_copy(
+                        update={"sensitivity": 0.8, "specificity": 0.6, "ppv": 0.5}
+                    )
+                ]
+            }
+        )
         (dirs[name] / "summary.json").write_text(found.model_dump_json())
     page = write_comparison(dirs, tmp_path / "out")
     written = json.loads((tmp_path / "out" / "compare.json").read_text())

@@ -66,16 +66,29 @@ def test_models_scored_at_different_sites_are_said_to_be() -> None:
 @pytest.mark.parametrize(
     "said",
     [
-        "0.871 ± 0.004", "0.821–0.911", "0.723", "27.5 %",  # pooled, its interval, site-only, share
+        "0.871 ± 0.004",
+        "0.821–0.911",
+        "0.723",
+        "27.5 %",  # pooled, its interval, site-only, share
         "one class: every patient of this site has the same outcome, so there is no AUROC",
-        "75.0 % 18 of 24", "no patient with the outcome", "a logit of −0.420",
-        "summed validation histograms", "fixed before round 1", "e" * 64,
-        "2 trained, 1 evaluated only", "1 trained, 1 evaluated only",
+        "75.0 % 18 of 24",
+        "no patient with the outcome",
+        "a logit of −0.420",
+        "summed validation histograms",
+        "fixed before round 1",
+        "e" * 64,
+        "2 trained, 1 evaluated only",
+        "1 trained, 1 evaluated only",
         "celle: lost (the site's node is not connected)",
-        "94.0 MB", "evaluates only: one class", "node 77", "lacks an outcome",
-        "resnet50-res512-all of torchxrayvision", "1 h 12 min", "learning rates",
+        "94.0 MB",
+        "evaluates only: one class",
+        "node 77",
+        "lacks an outcome",
+        "resnet50-res512-all of torchxrayvision",
+        "1 h 12 min",
+        "learning rates",
     ],
-)  # fmt: skip
+)
 def test_what_the_summary_holds_is_there(said: str) -> None:
     assert said in words(render(make_summary()))
 
@@ -98,9 +111,11 @@ def test_a_missing_base_output_is_the_reason() -> None:
         for c in plain.cells
     ]
     overall = [o for o in plain.overall if o.model != "base"]
-    text = words(render(plain.model_copy(
-        update={"experiment": experiment, "cells": cells, "overall": overall}
-    )))  # fmt: skip
+    text = words(
+        render(
+            plain.model_copy(update={"experiment": experiment, "cells": cells, "overall": overall})
+        )
+    )
     assert "the base model without a figure (its weights have no output for this outcome)" in text
 
 
@@ -137,10 +152,17 @@ def test_every_page_is_whole_and_asks_nothing_of_the_network(case: str) -> None:
 def test_markup_in_names_is_text() -> None:
     evil = '<script>alert(1)</script>"&'
     plain = make_summary(sites=(evil, "b"), outcomes=("<b>bpd</b>",))
-    html = render(plain.model_copy(update={
-        "experiment": {"name": evil, "outcomes": ["<b>bpd</b>"], evil: {evil: [evil]}},
-        "absent": {evil: evil}, "why": evil, "status": "failed", "evaluation_sha256": evil,
-    }))  # fmt: skip
+    html = render(
+        plain.model_copy(
+            update={
+                "experiment": {"name": evil, "outcomes": ["<b>bpd</b>"], evil: {evil: [evil]}},
+                "absent": {evil: evil},
+                "why": evil,
+                "status": "failed",
+                "evaluation_sha256": evil,
+            }
+        )
+    )
     assert "<script" not in html
     assert "<b>bpd" not in html
     assert "&lt;script&gt;alert(1)" in html
@@ -150,8 +172,10 @@ def test_plots_are_images_with_a_description_and_text() -> None:
     html = render(make_summary())
     plots = re.findall(r'<svg [^>]*role="img" aria-label="([^"]+)"', html)
     assert [p.split(":")[0].split(" per")[0] for p in plots] == [
-        "Forest plot", "Validation AUROC", "Training loss",
-    ]  # fmt: skip
+        "Forest plot",
+        "Validation AUROC",
+        "Training loss",
+    ]
     assert re.search(r"<text[^>]*>celle</text>", html)
     assert not re.search(r"<text[^>]*>[^<]*no figure", html)
     assert re.search(r"<text[^>]*>layer4</text>", html)

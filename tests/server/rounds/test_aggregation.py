@@ -44,19 +44,23 @@ def of_flower(strategy, models, weights, current=None, round_=1):
     if current is not None:
         strategy.current_arrays = (
             ArrayRecord({k: Array(v) for k, v in current.items()})
-            if isinstance(strategy, flower.FedAvgM) else current
-        )  # fmt: skip
+            if isinstance(strategy, flower.FedAvgM)
+            else current
+        )
     TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1
     replies = [
         Message(
             RecordDict(
-                {"arrays": ArrayRecord({k: Array(v) for k, v in model.items()}),
-                 "metrics": MetricRecord({"num-examples": weight})}
+                {
+                    "arrays": ArrayRecord({k: Array(v) for k, v in model.items()}),
+                    "metrics": MetricRecord({"num-examples": weight}),
+                }
             ),
-            dst_node_id=number + 1, message_type="train",
+            dst_node_id=number + 1,
+            message_type="train",
         )
         for number, (model, weight) in enumerate(zip(models, weights, strict=True))
-    ]  # fmt: skip
+    ]
     arrays, _ = strategy.aggregate_train(round_, replies)
     return {name: array.numpy() for name, array in arrays.items()}
 
