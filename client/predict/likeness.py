@@ -55,7 +55,8 @@ def familiar(
         raise SiteProblem(
             "cohort",
             f"{site.cohort}: {len(order)} patients with a usable image, of whom {known} "
-            f"trained the model; a comparison needs {2 * FEWEST}, and {FEWEST} who did not train it",
+            f"trained the model; a comparison needs {2 * FEWEST}, and {FEWEST} who did not train "
+            "it",
         )
     found = features(network, images.select(np.array(order, np.int64)), device=device)
     return Familiar(Typicality(found[:cut], found[cut:]), cut, len(order) - cut, known)

@@ -22,6 +22,7 @@ import ssl
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import uvicorn
 from flwr.supercore.app_utils import start_parent_process_monitor
@@ -103,7 +104,7 @@ def _config(
     certificate: str | None,
     key: str | None,
     *,
-    lifespan: str = "on",
+    lifespan: Literal["on", "off"] = "on",
 ) -> uvicorn.Config:
     return uvicorn.Config(
         app,
@@ -112,7 +113,7 @@ def _config(
         ssl_certfile=certificate,
         ssl_keyfile=key,
         lifespan=lifespan,
-        access_log=False,  # type: ignore[arg-type]
+        access_log=False,
         log_config=get_uvicorn_log_config(console_handler.level),
         proxy_headers=False,
         server_header=False,

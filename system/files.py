@@ -1,0 +1,128 @@
+"""Files that are written whole or not at all, and JSON files that several processes change."""
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
+"""Permissions of what only the user who runs fedrad may read."""
+
+
+class UnreadableFileError(Exception):
+    """A file that is there and does not hold what it should. The text names the file and the
+    fault, and no value from within it."""
+
+
+@contextmanager
+def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
+    """Write a file in one step: other processes see the old content, or all of the new.
+
+    Yields an empty temporary file in the same folder, made with the permissions of the new one.
+    When the block ends it is flushed to disk and takes the place of `path`; if the block raises,
+    it is removed and `path` is as it was.
+
+    Parameters
+    ----------
+    path
+        File to write; its folder must exist.
+    private
+        Whether only this user may read it (mode 600).
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written, for example because the disk is full.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary.unlink(missing_ok=True)
+    mode = PRIVATE_FILE if private else 0o666
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_whole(path: Path, content: str | bytes, *, private: bool = False) -> None:
+    """Write a file in one step, text as UTF-8. Parameters and errors are those of `replacing`."""
+    with replacing(path, private=private) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Let one process at a time work on a file. The lock lies beside it, as `.NAME.lock`.
+
+    The system takes the lock from a process that ends, however it ends. Raises OSError if the
+    folder cannot be written.
+    """
+    descriptor = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class JsonFile(Generic[M]):
+    """A JSON file that holds one pydantic model.
+
+    Parameters
+    ----------
+    path
+        The file; its folder must exist before it is written.
+    kind
+        Class of the content.
+    private
+        Whether only this user may read it (mode 600).
+    """
+
+    def __init__(self, path: Path, kind: type[M], *, private: bool = False) -> None:
+        self.path = path
+        self._kind = kind
+        self._private = private
+
+    def read(self) -> M | None:
+        """The content; None if there is no file. Raises UnreadableFileError."""
+        try:
+            return self._kind.model_validate_json(self.path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            why = error.strerror or type(error).__name__
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            why = f"{place}: {first['type']}" if place else first["type"]
+        raise UnreadableFileError(f"{self.path}: cannot be read ({why})")
+
+    def write(self, content: M) -> None:
+        """Write the content in one step. Raises OSError."""
+        text = content.model_dump_json(indent=1) + "\n"
+        write_whole(self.path, text, private=self._private)
+
+    @contextmanager
+    def changed(self, default: Callable[[], M]) -> Iterator[M]:
+        """The content, to be changed: one process at a time, written when the block ends.
+
+        `default` makes the content of a file that does not exist yet. Nothing is written if the
+        block raises or changes nothing. Raises UnreadableFileError and OSError.
+        """
+        with locked(self.path):
+            before = self.read()
+            content = default() if before is None else before.model_copy(deep=True)
+            yield content
+            if content != before:
+                self.write(content)
