@@ -23,6 +23,16 @@ def _no_weights_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def sites(tmp_path: Path) -> dict[str, Path]:
+    """Two sites with both classes and one whose patients all have the outcome."""
+    return {
+        "a": write_site(tmp_path / "sites" / "a", 40, seed=1),
+        "b": write_site(tmp_path / "sites" / "b", 30, seed=2, prevalence=0.4),
+        "one": write_site(tmp_path / "sites" / "one", 15, seed=3, prevalence=1.0),
+    }
+
+
+@pytest.fixture
 def experiment_file(tmp_path: Path) -> Path:
     """A small experiment: narrow ResNet-18, random weights, two rounds."""
     file = tmp_path / "experiment.toml"

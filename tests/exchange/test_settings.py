@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
+from support.paths import ROOT
 
-import fedrad.deploy
 from fedrad.exchange.experiment import (
     EvaluationSettings,
     Experiment,
@@ -22,7 +22,7 @@ from fedrad.exchange.experiment import (
 from fedrad.models.settings import PRESETS, ModelSettings, RecipeSettings, Settings
 
 HEAD = 'name = "bpd-day1"\noutcomes = ["bpd"]\n'
-TEMPLATE = Path(next(iter(fedrad.deploy.__path__))) / "templates" / "experiment.toml"
+TEMPLATE = ROOT / "deploy" / "commands" / "templates" / "experiment.toml"
 
 
 def refusal(text: str) -> str:

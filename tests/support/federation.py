@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pytest
 from flwr.app import Error, Message
 from support.hospital import EXPERIMENT, Clock
 
@@ -20,7 +19,6 @@ from fedrad.exchange.messages import (
 )
 from fedrad.exchange.update import lay_out, pack, tensors_of, unpack
 from fedrad.flower.grid import InProcessGrid
-from fedrad.models.weights import load_base
 from fedrad.server.federation.federation import Federation
 from fedrad.server.federation.records import Records
 from fedrad.server.rounds.global_model import GlobalModel
@@ -128,12 +126,6 @@ class Town(InProcessGrid):
             del self.due[number]
             replies.append(Message(content, reply_to=message))
         return replies
-
-
-@pytest.fixture(scope="module")
-def base():
-    experiment = parse_experiment(TEXT)
-    return load_base(experiment.model, 1, seed=0)
 
 
 class Coordinator:

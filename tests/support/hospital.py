@@ -4,7 +4,6 @@ import csv
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from fedrad.deploy.local.simulation import prepare, simulate
@@ -65,16 +64,6 @@ def write_cohort(folder: Path, rows: list[dict[str, object]]) -> None:
         table = csv.DictWriter(file, fieldnames=list(rows[0]))
         table.writeheader()
         table.writerows(rows)
-
-
-@pytest.fixture
-def sites(tmp_path: Path) -> dict[str, Path]:
-    """Two sites with both classes and one whose patients all have the outcome."""
-    return {
-        "a": write_site(tmp_path / "sites" / "a", 40, seed=1),
-        "b": write_site(tmp_path / "sites" / "b", 30, seed=2, prevalence=0.4),
-        "one": write_site(tmp_path / "sites" / "one", 15, seed=3, prevalence=1.0),
-    }
 
 
 class Hospitals:

@@ -187,8 +187,8 @@ def test_a_node_does_not_start_where_a_part_has_moved(monkeypatch):
 VISIT = """
 import sys
 from pathlib import Path
-from fedrad.client import node, supernode
-node.import_what_visits_need()
+from fedrad.client.node import executor
+executor.import_what_visits_need()
 before = set(sys.modules)
 from support.hospital import EXPERIMENT
 from fedrad.client.participant.participant import Participant
@@ -225,7 +225,7 @@ def test_a_visit_imports_nothing_that_takes_time(tmp_path):
 
 GIVES_UP = """
 import threading, time
-from fedrad.client import supernode
+from fedrad.client.node import supernode
 def give_up():
     threading.Thread(target=time.sleep, args=(60,)).start()
     END
