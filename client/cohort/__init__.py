@@ -1,28 +1,24 @@
-"""A site's cohort: from its spreadsheet to units on either side of a split."""
+"""A site's cohort: from its spreadsheet to units, each patient's in one part of a division."""
 
-from .folds import Folds
+from .division import Division, divide
+from .groups import group_of
 from .patients import Pseudonyms, numbered
-from .split import PARTS, Patient, SplitFile, assign_folds, assign_parts, split
 from .table import Row, Table, find_by_uid, read_table
 from .units import Cohort, Unit, index_rows, read_cohort, sift
 
 __all__ = [
-    "PARTS",
     "Cohort",
-    "Folds",
-    "Patient",
+    "Division",
     "Pseudonyms",
     "Row",
-    "SplitFile",
     "Table",
     "Unit",
-    "assign_folds",
-    "assign_parts",
+    "divide",
     "find_by_uid",
+    "group_of",
     "index_rows",
     "numbered",
     "read_cohort",
     "read_table",
     "sift",
-    "split",
 ]

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from fedrad.client.images import Reading
-from fedrad.exchange.figures import Part
 
 from .copies import Copy, find_copies
+from .division import Division
 from .patients import numbered
 from .table import Row, Table
 
@@ -38,8 +38,9 @@ class Evidence:
 
     `rows`, `readings` and `thumbnails` (n, SIDE, SIDE) uint8: the images that can be used. `units`:
     which of them are scored, by the index rule. `parts`: of the units (rows of `units`), where an
-    experiment divides them. `set_aside`: file -> reason, of `files` files in all. `minimum`:
-    fewest units of a class about which figures are released.
+    experiment divides them; with `cross_validated` they are those of one of several trainings.
+    `set_aside`: file -> reason, of `files` files in all. `minimum`: fewest units of a class about
+    which figures are released.
     """
 
     table: Table
@@ -51,7 +52,8 @@ class Evidence:
     files: int
     tolerance: float
     minimum: int
-    parts: dict[Part, NDArray[np.int64]] = field(default_factory=dict)
+    parts: Division = field(default_factory=dict)
+    cross_validated: bool = False
 
     @cached_property
     def labels(self) -> NDArray[np.float64]:

@@ -10,13 +10,12 @@ import numpy as np
 from fedrad.client.images import ImageStore, StoredImages
 from fedrad.client.settings import Site
 from fedrad.exchange.experiment import Experiment
-from fedrad.exchange.figures import Part
 from fedrad.models.settings import InputSettings
 
 from .checks import COHORT_CHECKS, RANK, Result, run
+from .division import Division, describe, divide, is_held_out
 from .evidence import Evidence, thumbnails
 from .patients import Pseudonyms
-from .split import SplitFile
 from .table import find_by_uid, read_table
 from .units import Cohort, index_rows, sift, unit
 
@@ -30,7 +29,8 @@ Progress = Callable[[str, int, int], None]
 @dataclass(frozen=True)
 class Inspection:
     """What was found. `units`: part (or "all") -> outcome -> [positives, negatives, unknown].
-    `readiness`: word for word what the coordinator would learn, with an experiment."""
+    `division`: what these parts are, where they are not those of one split (a fold, a site held
+    out). `readiness`: word for word what the coordinator would learn, with an experiment."""
 
     site: str
     experiment: str | None
@@ -41,6 +41,7 @@ class Inspection:
     results: list[Result]
     set_aside: dict[str, str]
     repeated: dict[str, str]
+    division: str | None = None
     readiness: dict[str, Any] | None = None
 
     @property
@@ -58,6 +59,13 @@ def inspect(
 ) -> tuple[Inspection, Evidence, StoredImages]:
     """Read a site's cohort and run every check. What was decoded is kept, so that an interrupted
     inspection continues where it stopped.
+
+    With an experiment the patients are divided as a training that starts now would divide them, of
+    a cross-validation for its fold (`evaluation.fold_number`). The division is not recorded: the
+    file in `splits/` is read where there is one, and written by taking part alone. So a mistake in
+    the table that the inspection finds can be mended before it has given a patient a side, and
+    nothing is left of experiments that the site only looked at. Without an experiment nobody is
+    divided.
 
     Returns what was found, what it was found in, and the pictures of `Evidence.rows`. Raises
     SiteProblem where the table or the store cannot be used at all.
@@ -94,9 +102,10 @@ def inspect(
         [readings[usable[place[row.name]]] for row in chosen],
     )
     units = np.array([place[chosen[i].name] for i in kept], dtype=np.int64)
-    parts: dict[Part, Any] = {}
+    parts: Division = {}
     if experiment:
-        parts = SplitFile(site.state, experiment, pseudonyms.fingerprint).divide(cohort.units)
+        fold = experiment.evaluation.fold_number
+        parts = divide(site, experiment, cohort.units, fold, record=False)
     pictures = images.select(usable)
     evidence = Evidence(
         table=table,
@@ -111,6 +120,9 @@ def inspect(
             settings.policy.minimum_units, experiment.evaluation.minimum_units if experiment else 0
         ),
         parts=parts,
+        cross_validated=bool(
+            experiment and experiment.evaluation.folds and not is_held_out(site, experiment)
+        ),
     )
     results = []
     for done, check in enumerate(COHORT_CHECKS):
@@ -131,6 +143,7 @@ def inspect(
         results=results,
         set_aside=evidence.set_aside,
         repeated={**table.repeated, **cohort.repeated},
+        division=describe(site, experiment) if experiment else None,
     )
     return found, evidence, pictures
 

@@ -2,13 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isnan
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from fedrad.client.cohort.spreadsheet import number
 from fedrad.exchange.experiment import Experiment, Groups
 from fedrad.exchange.figures import (
     Comparison,
@@ -254,19 +252,3 @@ class Evaluation:
                     }
                     found.append(empty.model_copy(update=of_group))
         return found
-
-
-def group_of(values: Sequence[str], named: Groups) -> NDArray[np.int64]:
-    """Group of each value of a column, -1 for one that is in none: an empty cell, no number where
-    the groups are ranges, or a value that is not named (upper and lower case are the same)."""
-    if isinstance(named[0], str):
-        place = {str(name).casefold(): i for i, name in enumerate(named)}
-        return np.array([place.get(v.strip().casefold(), -1) for v in values], dtype=np.int64)
-    numbers = [number(v) if v.strip() else None for v in values]
-    return np.array(
-        [
-            -1 if v is None or isnan(v) else int(np.searchsorted(named, v, side="right"))
-            for v in numbers
-        ],
-        dtype=np.int64,
-    )

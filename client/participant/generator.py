@@ -129,7 +129,9 @@ class GeneratingParticipant(Participant):
         return found
 
 
-def participant_of(site: Site, experiment: Experiment) -> Participant:
-    """A site taking part in an experiment of whichever task."""
+def participant_of(
+    site: Site, experiment: Experiment, *, record_division: bool = True
+) -> Participant:
+    """A site taking part in an experiment of whichever task; arguments as of `Prepared`."""
     kind = GeneratingParticipant if experiment.task == "progression" else Participant
-    return kind(site, experiment)
+    return kind(site, experiment, record_division=record_division)

@@ -7,7 +7,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedrad.client.cohort import Cohort, Folds, Pseudonyms, SplitFile, numbered, read_cohort, sift
+from fedrad.client.cohort import (
+    Cohort,
+    Division,
+    Pseudonyms,
+    divide,
+    numbered,
+    read_cohort,
+    sift,
+)
+from fedrad.client.cohort.division import is_held_out
 from fedrad.client.figures.disclosure import Disclosure
 from fedrad.client.images import ImageStore, StoredImages
 from fedrad.client.log import site_log
@@ -32,11 +41,23 @@ ALL_THREADS = torch.get_num_threads()
 
 
 class Prepared:
-    """A site with what it has for an experiment. Everything is read when first needed."""
+    """A site with what it has for an experiment. Everything is read when first needed.
 
-    def __init__(self, site: Site, experiment: Experiment) -> None:
+    Parameters
+    ----------
+    site
+        The site.
+    experiment
+        The experiment.
+    record_division
+        Whether patients who are divided for the first time keep their sides (see `divide`). False
+        for a look at what the site would have.
+    """
+
+    def __init__(self, site: Site, experiment: Experiment, *, record_division: bool = True) -> None:
         self.site = site
         self.experiment = experiment
+        self._record_division = record_division
         self.log = site_log(site.name, site.state)
         self.schedule = experiment.schedule
         policy = site.settings.policy
@@ -136,23 +157,17 @@ class Prepared:
     @property
     def held_out(self) -> bool:
         """Whether this site takes no part in training or choices."""
-        return self.site.name in self.experiment.evaluation.held_out
+        return is_held_out(self.site, self.experiment)
 
     @cached_property
-    def rows(self) -> dict[Part, NDArray[np.int64]]:
+    def rows(self) -> Division:
         """Rows of the cohort's units by part of the split."""
         return self.rows_of(self.experiment.evaluation.fold_number)
 
-    def rows_of(self, fold: int) -> dict[Part, NDArray[np.int64]]:
-        """Rows by part in one fold of a cross-validation; without folds there is one split. All are
-        for testing where the experiment holds this site out."""
-        if self.held_out:
-            none, everybody = np.array([], np.int64), np.arange(len(self.cohort.units))
-            return {"train": none, "validation": none, "test": everybody}
-        where = self.site.state, self.experiment, self.pseudonyms.fingerprint
-        if self.experiment.evaluation.folds:
-            return Folds(*where).divide(self.cohort.units, fold)
-        return SplitFile(*where).divide(self.cohort.units)
+    def rows_of(self, fold: int) -> Division:
+        """Rows by part in one fold of a cross-validation; without folds there is one split."""
+        units = self.cohort.units
+        return divide(self.site, self.experiment, units, fold, record=self._record_division)
 
     @cached_property
     def parts(self) -> dict[Part, Examples]:

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedrad.client.cohort import numbered
+from fedrad.client.cohort import group_of, numbered
 from fedrad.client.figures.cross_validation import CrossValidation
-from fedrad.client.figures.evaluation import Evaluation, Scored, group_of
+from fedrad.client.figures.evaluation import Evaluation, Scored
 from fedrad.client.problems import SiteProblem
 from fedrad.exchange.encoding import Packed
 from fedrad.exchange.figures import Missing, ModelName, Part, Release

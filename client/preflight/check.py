@@ -104,7 +104,9 @@ def _with_readiness(found: Inspection, site: Site, experiment: Experiment) -> In
     readiness: dict[str, Any] | None = None
     try:
         readiness = (
-            participant_of(site, experiment).ready().model_dump(mode="json", exclude={"kind"})
+            participant_of(site, experiment, record_division=False)
+            .ready()
+            .model_dump(mode="json", exclude={"kind"})
         )
     except SiteProblem as error:
         problem = error
@@ -120,6 +122,8 @@ def show(found: Inspection, page: Path, least: int, console: Console) -> None:
         f"({about['encoding']}); outcomes {', '.join(found.outcomes)}; index image: "
         f"{found.index_image}"
     )
+    if found.division:
+        console.print(f"{found.division}.", markup=False)
     table = Table("units", "outcome", "with", "without", "unknown", box=None)
     for part, outcomes in found.units.items():
         for outcome, counts in outcomes.items():

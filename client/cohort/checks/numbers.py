@@ -52,8 +52,9 @@ class FewUnits(Check[Evidence]):
         parts = dict(subject.parts.items()) or everyone
         labels = subject.labels[subject.units]
         for at, outcome in enumerate(subject.table.outcomes):
+            of_training = " of this training" if subject.cross_validated else ""
             for part, members in parts.items():
-                where = f" in the {part} part" if part else ""
+                where = f" in the {part} part{of_training}" if part else ""
                 counts = {c: int((labels[members, at] == c).sum()) for c in (1, 0)}
                 if not part and min(counts.values()) == 0:
                     word = "with" if counts[0] == 0 else "without"
@@ -74,8 +75,13 @@ class FewUnits(Check[Evidence]):
     def _precision(
         self, subject: Evidence, at: int, outcome: str, labels: NDArray[np.float64]
     ) -> Iterator[Finding]:
-        members = subject.parts.get("test", np.arange(len(subject.units)))
-        where = " in the test part" if "test" in subject.parts else ""
+        """The narrowest interval. A cross-validation tests all units, and the mean over folds with
+        P positives in all has the variance of one test on P."""
+        members, where = np.arange(len(subject.units)), ""
+        if subject.cross_validated:
+            where = " over all folds"
+        elif "test" in subject.parts:
+            members, where = subject.parts["test"], " in the test part"
         positives, negatives = (int((labels[members, at] == c).sum()) for c in (1, 0))
         rarer, positive = min((positives, True), (negatives, False))
         if not 0 < rarer < FEW:

@@ -2,16 +2,13 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from support.hospital import EXPERIMENT, write_cohort, write_site
 
-from fedrad.client.cohort import Unit, read_cohort, split
+from fedrad.client.cohort import read_cohort
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import open_site
-from fedrad.exchange.experiment import EvaluationSettings, parse_experiment
+from fedrad.exchange.experiment import parse_experiment
 
 EXPERIMENT_ = parse_experiment(EXPERIMENT)
 
@@ -112,21 +109,3 @@ def test_site_toml_refuses_what_it_does_not_know(site):
     (site / "site.toml").write_text('name = "x y"\n')
     with pytest.raises(SiteProblem, match="name = 'x y'"):
         open_site(site)
-
-
-labels = st.lists(st.sampled_from([(0.0,), (1.0,), (float("nan"),)]), min_size=1, max_size=120)
-
-
-@given(labels, st.floats(0.1, 0.5), st.floats(0, 0.3), st.integers(0, 99))
-def test_a_split_is_whole_stratified_and_blind_to_the_tables_order(values, test, validation, seed):
-    settings = EvaluationSettings(test=test, validation=validation)
-    units = [Unit(f"key{i}", Path(f"{i}.png"), v) for i, v in enumerate(values)]
-    parts = split(units, settings, seed)
-    assert sorted(np.concatenate(list(parts.values()))) == list(range(len(units)))
-    for value in {str(v) for v in values}:
-        stratum = [i for i, v in enumerate(values) if str(v) == value]
-        in_test = len(set(stratum) & set(parts["test"].tolist()))
-        assert abs(in_test - test * len(stratum)) <= 0.5 + 1e-9
-    turned = split(units[::-1], settings, seed)
-    for part, rows in parts.items():
-        assert {units[r].key for r in rows} == {units[::-1][r].key for r in turned[part]}

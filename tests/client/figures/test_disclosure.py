@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from random_federations import OPERATING, SiteScores, federation, figures, release
 
 from fedrad.client.figures.disclosure import Disclosure
-from fedrad.client.figures.evaluation import group_of
 from fedrad.client.participant.kept_scores import ReleasedFigures, ScoredUnits, digest_of
 from fedrad.client.problems import SiteProblem
 from fedrad.exchange.figures import Release
@@ -105,19 +104,6 @@ def test_one_small_group_takes_another_with_it():
     assert RULE.groups(Units(labels), groups, 3) == {0}, "else 6 = all - 60 - 40"
     assert RULE.groups(Units(labels), np.repeat([0, 1, -1], [60, 40, 6]), 2) == {0}
     assert RULE.groups(Units(labels[:100]), groups[:100], 3) == {0, 1}
-
-
-def test_a_value_is_in_the_group_that_names_it_or_in_none():
-    assert group_of(["F", "m ", "", "d"], ("F", "M")).tolist() == [0, 1, -1, -1]
-    assert group_of(["0.5", "1", "17,9", "18", "", "old", "nan"], (1.0, 18.0)).tolist() == [
-        0,
-        1,
-        1,
-        2,
-        -1,
-        -1,
-        -1,
-    ]
 
 
 # Once
