@@ -1,6 +1,7 @@
 """What is wrong with a cohort is found and named; what is right is not."""
 
 import contextlib
+import csv
 import json
 import os
 import pty
@@ -10,11 +11,12 @@ import subprocess
 import sys
 import termios
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from support.hospital import EXPERIMENT, write_cohort, write_site
+from support.hospital import EXPERIMENT, with_, write_cohort, write_site
 from typer.testing import CliRunner
 
 from fedrad.client.cohort.checks.numbers import logit_interval, narrowest_interval
@@ -266,15 +268,112 @@ def test_a_check_interrupted_with_ctrl_c_is_continued_by_the_next(tmp_path):
     assert found.units["all"]["label"] == [120, 120, 0]
 
 
-def test_the_check_divides_patients_as_the_experiment_will(ward):
+PARTS = ("train", "validation", "test")
+
+
+@pytest.fixture
+def thirty(tmp_path):
+    """A site of 30 patients, 15 with the outcome."""
+    folder = write_site(tmp_path / "x", 30)
+    settings = folder / "site.toml"
+    settings.write_text('state = "state"\n' + settings.read_text())
+    return folder
+
+
+def show(folder: Path, experiment: str) -> tuple[dict[str, int], str, dict[str, Any]]:
+    """Units of each part by `check --experiment`, its words, and all of it."""
+    file = folder / "experiment.toml"
+    file.write_text(experiment)
+    result = check(folder, "--experiment", str(file), "--json")
+    told = json.loads(result.stdout)
+    words = " ".join(check(folder, "--experiment", str(file)).stdout.split())
+    return {part: sum(told["units"][part]["label"]) for part in PARTS}, words, told
+
+
+@pytest.mark.parametrize(
+    ("experiment", "units", "words"),
+    [
+        (EXPERIMENT, (12, 6, 12), None),
+        (
+            with_(EXPERIMENT, folds="3"),
+            (16, 4, 10),
+            "Cross-validation, each patient is tested once: these are the parts of training 1 of 3 "
+            "(fold_number = 0).",
+        ),
+        (
+            with_(EXPERIMENT, folds="3", repeats="2", fold_number="4"),
+            (16, 4, 10),
+            "Cross-validation, each patient is tested once in each of 2 repeats: these are the "
+            "parts of training 5 of 6 (fold_number = 4).",
+        ),
+        (
+            with_(EXPERIMENT, held_out='["x"]'),
+            (0, 0, 30),
+            "The experiment holds this site out: all its patients are for testing.",
+        ),
+    ],
+    ids=["one split", "folds", "folds and repeats", "held out"],
+)
+def test_the_check_shows_what_the_experiment_will_do_and_leaves_no_division(
+    thirty, experiment, units, words
+):
     from fedrad.client.participant.participant import Participant
 
-    experiment = parse_experiment(EXPERIMENT.replace('"label"', '"bpd"'))
-    inspection = inspected(ward[0], experiment)
-    participant = Participant(open_site(ward[0]), experiment)
+    shown, text, told = show(thirty, experiment)
+    assert tuple(shown[part] for part in PARTS) == units
+    assert told["division"] == (words and words.removesuffix("."))
+    assert words is None or words in text
+    assert words is None or words in (thirty / "state" / "check.html").read_text()
+    assert not (thirty / "state" / "splits").exists()
+    participant = Participant(open_site(thirty), parse_experiment(experiment))
+    assert tuple(len(participant.rows[part]) for part in PARTS) == units
     for part, examples in participant.parts.items():
         labels = examples.labels[:, 0]
-        assert inspection.units[part]["bpd"][:2] == [(labels == 1).sum(), (labels == 0).sum()]
+        assert told["units"][part]["label"][:2] == [(labels == 1).sum(), (labels == 0).sum()]
+    files = list((thirty / "state").glob("splits/*.json"))
+    assert len(files) == (0 if units == (0, 0, 30) else 1)
+    assert show(thirty, experiment)[0] == shown
+
+
+def test_a_check_after_taking_part_shows_the_sides_that_were_given(thirty):
+    from fedrad.client.participant.participant import Participant
+
+    rows = list(csv.DictReader((thirty / "cohort.csv").open()))
+    write_cohort(thirty, rows[:20])
+    Participant(open_site(thirty), parse_experiment(EXPERIMENT)).ready()
+    (file,) = (thirty / "state" / "splits").glob("*.json")
+    given = file.read_bytes()
+    turned = [
+        dict(row, label=1 - int(row["label"])) if i < 9 else row for i, row in enumerate(rows)
+    ]
+    write_cohort(thirty, turned)
+    shown, _, told = show(thirty, EXPERIMENT)
+    assert file.read_bytes() == given
+    participant = Participant(open_site(thirty), parse_experiment(EXPERIMENT))
+    for part, examples in participant.parts.items():
+        labels = examples.labels[:, 0]
+        assert told["units"][part]["label"][:2] == [(labels == 1).sum(), (labels == 0).sum()]
+    assert sum(shown.values()) == 30
+
+
+def test_a_check_without_an_experiment_divides_nobody(thirty):
+    told = json.loads(check(thirty, "--json").stdout)
+    assert list(told["units"]) == ["all"]
+    assert told["division"] is None
+    assert not (thirty / "state" / "splits").exists()
+
+
+def test_what_folds_can_show_rests_on_all_patients(thirty):
+    narrowest = narrowest_interval(15, positive=False)
+    words = found(
+        inspected(thirty, parse_experiment(with_(EXPERIMENT, folds="3"))), "too few units per class"
+    )
+    assert any(
+        f"with 15 negatives over all folds no interval can be narrower than {narrowest[0]:.2f}" in w
+        for w in words
+    )
+    words = found(inspected(thirty, parse_experiment(EXPERIMENT)), "too few units per class")
+    assert any("with 6 negatives in the test part no interval" in w for w in words)
 
 
 def test_all_images_count_with_the_unit_image(ward):
