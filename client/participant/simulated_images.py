@@ -19,6 +19,7 @@ from fedrad.models.progression.iteration import progress
 from fedrad.models.progression.opened import Opened, open_generator
 from fedrad.models.settings import InputSettings, ProgressionAugmentation
 from fedrad.models.weight_files import WeightsError, find_file
+from fedrad.system.files import replacing
 
 CHUNK = 32
 """Images edited between two looks at the disk."""
@@ -156,11 +157,9 @@ class Trajectories:
 
 def _save(file: Path, steps: NDArray[np.float16]) -> None:
     """In one step, so that what is there is whole."""
-    partial = file.with_suffix(".partial")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as handle:
+        with replacing(file) as temporary, temporary.open("wb") as handle:
             np.save(handle, steps)
-        partial.replace(file)
     except OSError as error:
         raise SiteProblem("storage", f"{file}: cannot be written ({error.strerror})") from error

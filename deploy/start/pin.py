@@ -9,7 +9,8 @@ from fedrad.exchange.experiment import ExperimentError, read_experiment
 from fedrad.exchange.lineage import read_lineage
 from fedrad.models.settings import ModelSettings
 from fedrad.models.start import load_start
-from fedrad.models.weight_files import PUBLISHED, WeightsError, fetch, file_sha256, look_in
+from fedrad.models.weight_files import PUBLISHED, WeightsError, fetch, file_sha256
+from fedrad.models.weight_folders import look_in
 
 
 def pin_weights(weights: str, experiment_file: Path) -> str:
