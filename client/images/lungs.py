@@ -1,5 +1,6 @@
 """Where the lungs are: a simple method of our own, or torchxrayvision's segmentation network."""
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -152,6 +153,12 @@ class LungNetwork:
             slice(int(rows.start * down), int(np.ceil(rows.stop * down))),
             slice(int(columns.start * across), int(np.ceil(columns.stop * across))),
         )
+
+
+@cache
+def open_lung_network(folder: str) -> LungNetwork:
+    """The network with the weights of a folder, read once in a process."""
+    return LungNetwork(Path(folder))
 
 
 def pspnet_folder() -> Path | None:

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedrad.client.images.lung_mask import Mask, lung_mask
-from fedrad.client.images.lungs import LungNetwork, weights_for
+from fedrad.client.images.lung_mask import region_mask
 from fedrad.client.problems import SiteProblem
 from fedrad.models.examples import Examples, Later
 from fedrad.models.optimizer import TooLittleMemoryError
@@ -119,7 +118,7 @@ class Trajectories:
     def _make(self, examples: Examples, wanted: Mapping[int, tuple[_Wanted, Path]]) -> None:
         rows = list(wanted)
         pictures = examples.images[np.array(rows, np.int64)]
-        masks = [self._mask(picture) for picture in pictures]
+        masks = [region_mask(picture, self.settings.mask) for picture in pictures]
         there = [i for i, mask in enumerate(masks) if mask is not None]
         steps: NDArray[np.float32] = np.zeros((0, self.settings.images + 1, 0, 0), np.float32)
         if there:
@@ -145,14 +144,6 @@ class Trajectories:
         for outcome, value in zip(self.outcomes, wanted.towards, strict=True):
             found[known.index(outcome)] = value
         return found
-
-    def _mask(self, picture: NDArray[np.float16]) -> Mask | None:
-        if self.settings.mask == "none":
-            return np.ones(picture.shape, np.float32)
-        weights = None
-        if self.settings.mask == "lungs-pspnet":
-            weights = weights_for(InputSettings(region="lungs-pspnet"))
-        return lung_mask(picture, LungNetwork(Path(weights)) if weights else None)
 
 
 def _save(file: Path, steps: NDArray[np.float16]) -> None:
