@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fedrad.deploy.phantoms import Anatomy, draw, lung_mask, random_anatomy
+from fedrad.deploy.phantoms import Anatomy, draw, random_anatomy, true_lung_mask
 from fedrad.deploy.phantoms.hospital import draw_severity
 
 SIDE, DRAWN = 64, 128
@@ -31,11 +31,11 @@ class Patient:
 
     def mask(self) -> NDArray[np.float16]:
         """Where severity acts, (64, 64) in [0, 1]."""
-        return _cut(lung_mask(self.anatomy, DRAWN).astype(np.float32), self.box())
+        return _cut(true_lung_mask(self.anatomy, DRAWN).astype(np.float32), self.box())
 
     def box(self) -> tuple[int, int, int, int]:
         """Left, top, right, bottom of a square about the lungs."""
-        rows, columns = np.nonzero(lung_mask(self.anatomy, DRAWN))
+        rows, columns = np.nonzero(true_lung_mask(self.anatomy, DRAWN))
         half = 0.55 * max(np.ptp(rows), np.ptp(columns))
         y, x = (rows.min() + rows.max()) / 2, (columns.min() + columns.max()) / 2
         return round(x - half), round(y - half), round(x + half), round(y + half)

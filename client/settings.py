@@ -1,6 +1,5 @@
 """`site.toml`: one hospital's own settings and policy. The file is optional."""
 
-import os
 import tomllib
 from dataclasses import dataclass
 from datetime import time
@@ -11,6 +10,7 @@ from pydantic import Field, ValidationError
 
 from fedrad.exchange.experiment import Name, explain
 from fedrad.models.settings import Settings, Share
+from fedrad.system.folders import state_home
 
 from .problems import SiteProblem
 
@@ -162,9 +162,3 @@ def open_site(folder: Path, *, name: str | None = None, state: Path | None = Non
     if state is None:
         state = folder / settings.state if settings.state else state_home() / settings.name
     return Site(folder, settings, state)
-
-
-def state_home() -> Path:
-    """Where programs of this user keep what is theirs, for fedrad."""
-    root = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(root) / "fedrad"

@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -23,6 +22,7 @@ from tempfile import TemporaryDirectory
 from types import FrameType
 
 from fedrad.system.no_telemetry import SILENCE
+from fedrad.system.ports import free_port
 
 START_SECONDS = 120.0
 END_SECONDS = 5.0
@@ -292,14 +292,6 @@ def _toml(values: Settings, separator: str = "\n") -> str:
     return separator.join(
         f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items()
     )
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _answers(url: str) -> bool:

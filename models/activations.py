@@ -1,6 +1,5 @@
 """What frozen blocks make of a fixed view is constant: computed once, then read from disk."""
 
-import contextlib
 import os
 import shutil
 from collections.abc import Iterable
@@ -11,6 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from fedrad.system.files import replacing
 
 from .examples import Drawn, View, Views, channels_last
 from .network import ResNet, block_of, digest
@@ -61,16 +62,12 @@ class Store:
             self.full = True
             return
         file = self._file(shelf, key)
-        temporary = file.with_suffix(f".{os.getpid()}.partial")
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as stream:
+            with replacing(file, durable=False) as temporary, temporary.open("wb") as stream:
                 np.save(stream, array)
-            temporary.replace(file)
         except OSError:  # the disk is full before the limit is: training goes on without
             self.full = True
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
             return
         self._sizes[shelf] += file.stat().st_size
 

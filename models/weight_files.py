@@ -6,7 +6,6 @@ in the cache as safetensors, which holds no code; the file itself stays what is 
 """
 
 import logging
-import os
 from hashlib import sha256
 from pathlib import Path
 
@@ -16,7 +15,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from fedrad.system.files import replacing, write_whole
+
 from .settings import ModelSettings
+from .weight_folders import cache_folder, torchxrayvision_folder, weight_folders
 
 log = logging.getLogger("fedrad.models")
 
@@ -30,28 +32,9 @@ class WeightsError(Exception):
     """Base weights are missing, are not those that were pinned, or do not fit the network."""
 
 
-def folders() -> list[Path]:
-    """Folders in which weights are looked for: those of $FEDRAD_WEIGHTS (separated as in PATH),
-    then the user's cache."""
-    named = [Path(p) for p in os.environ.get("FEDRAD_WEIGHTS", "").split(os.pathsep) if p]
-    return [*named, cache_folder()]
-
-
-def look_in(folder: Path) -> None:
-    """Look for weights in a folder too, before all others, in this process and its children."""
-    named = [str(folder.resolve()), os.environ.get("FEDRAD_WEIGHTS", "")]
-    os.environ["FEDRAD_WEIGHTS"] = os.pathsep.join(filter(None, named))
-
-
-def cache_folder() -> Path:
-    """Where fetched weights are kept: `$XDG_CACHE_HOME/fedrad/weights`."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "fedrad" / "weights"
-
-
 def find_file(name: str, sha256_: str, what: str) -> Path:
     """A file of this name and SHA-256 in the folders that are looked in. Raises WeightsError."""
-    places = [folder / name for folder in folders()]
+    places = [folder / name for folder in weight_folders()]
     there = [place for place in places if place.is_file()]
     if found := next((place for place in there if file_sha256(place) == sha256_), None):
         return found
@@ -65,9 +48,9 @@ def find_file(name: str, sha256_: str, what: str) -> Path:
 def find(settings: ModelSettings) -> Path:
     """The file of the named weights, its SHA-256 checked. Raises WeightsError."""
     name = file_name(settings)
-    places = [folder / name for folder in folders()]
-    if settings.weights == "resnet50-res512-all":  # torchxrayvision's own cache
-        places.append(Path.home() / ".torchxrayvision" / "models_data" / name)
+    places = [folder / name for folder in weight_folders()]
+    if settings.weights == "resnet50-res512-all":
+        places.append(torchxrayvision_folder() / name)
     if settings.sha256 is None:
         raise WeightsError(
             f'weights "{settings.weights}" are not pinned: run `fedrad weights pin '
@@ -143,12 +126,11 @@ def read_pickle(path: Path, source_sha256: str) -> dict[str, Tensor]:
             pass
         log.warning("%s is damaged: made again from %s", target, path)
     tensors = {k: v.detach().clone().contiguous() for k, v in unpickle(path).items()}
-    temporary = target.with_suffix(f".{os.getpid()}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, temporary, {"source": path.name, "source_sha256": source_sha256})
-        own_hash.write_text(file_sha256(temporary) + "\n")
-        temporary.replace(target)
+        with replacing(target) as temporary:
+            save_file(tensors, temporary, {"source": path.name, "source_sha256": source_sha256})
+            write_whole(own_hash, file_sha256(temporary) + "\n")
     except (OSError, SafetensorError) as error:
         log.warning("%s cannot be kept as safetensors (%s): unpickled at every start", path, error)
     return tensors

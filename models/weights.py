@@ -15,6 +15,8 @@ from safetensors.torch import load_file
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
+from fedrad.system.files import write_whole
+
 from .network import ResNet, digest
 from .settings import ModelSettings
 from .weight_files import GET_AGAIN, WeightsError, find, read_pickle, read_safetensors
@@ -119,10 +121,8 @@ def save(path: Path, network: ResNet, *, outputs: list[str], description: str, *
         "use": "research use only; not a medical device",
         **more,
     }
-    temporary = path.with_suffix(".partial")
     tensors = {name: value.contiguous() for name, value in network.state_dict().items()}
-    temporary.write_bytes(serialize(tensors, metadata))  # save_file makes it its owner's alone
-    temporary.replace(path)
+    write_whole(path, serialize(tensors, metadata))  # save_file makes it its owner's alone
 
 
 def read_model(path: Path, like: ResNet) -> ResNet:

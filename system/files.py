@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -19,12 +19,12 @@ class UnreadableFileError(Exception):
 
 
 @contextmanager
-def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
+def replacing(path: Path, *, private: bool = False, durable: bool = True) -> Iterator[Path]:
     """Write a file in one step: other processes see the old content, or all of the new.
 
     Yields an empty temporary file in the same folder, made with the permissions of the new one.
-    When the block ends it is flushed to disk and takes the place of `path`; if the block raises,
-    it is removed and `path` is as it was.
+    When the block ends it takes the place of `path`; if the block raises, it is removed and `path`
+    is as it was.
 
     Parameters
     ----------
@@ -32,6 +32,9 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
         File to write; its folder must exist.
     private
         Whether only this user may read it (mode 600).
+    durable
+        Whether it must outlast a power failure. A cache of many small files need not, and does not
+        wait for the disk.
 
     Raises
     ------
@@ -39,16 +42,20 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
         If the file cannot be written, for example because the disk is full.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    temporary.unlink(missing_ok=True)
-    mode = PRIVATE_FILE if private else 0o666
-    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
     try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
         temporary.unlink(missing_ok=True)
+        mode = PRIVATE_FILE if private else 0o666
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
+        yield temporary
+        if durable:
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError) and error.filename in (str(temporary), temporary):
+            error.filename = str(path)  # the name that the user knows
         raise
 
 
@@ -59,18 +66,47 @@ def write_whole(path: Path, content: str | bytes, *, private: bool = False) -> N
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Let one process at a time work on a file. The lock lies beside it, as `.NAME.lock`.
 
-    The system takes the lock from a process that ends, however it ends. Raises OSError if the
-    folder cannot be written.
+    The system takes the lock from a process that ends, however it ends.
+
+    Parameters
+    ----------
+    path
+        File, which need not exist; its folder must.
+    wait
+        Whether to wait for another process that holds the lock.
+
+    Raises
+    ------
+    BlockingIOError
+        If another process holds the lock and `wait` is false.
+    OSError
+        If the folder cannot be written.
     """
-    descriptor = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
+    descriptor = os.open(_lock_of(path), os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield
     finally:
         os.close(descriptor)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock of a file. Raises OSError if the lock cannot be read."""
+    try:
+        with _lock_of(path).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
 
 
 M = TypeVar("M", bound=BaseModel)
@@ -104,7 +140,7 @@ class JsonFile(Generic[M]):
             why = error.strerror or type(error).__name__
         except ValidationError as error:
             first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
+            place = str(first["loc"][0]) if first["loc"] else ""  # further in there may be keys
             why = f"{place}: {first['type']}" if place else first["type"]
         raise UnreadableFileError(f"{self.path}: cannot be read ({why})")
 

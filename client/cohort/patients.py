@@ -1,8 +1,6 @@
 """Pseudonyms of patients: the same in every experiment of a site, without meaning elsewhere."""
 
-import contextlib
 import hmac
-import os
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrad.client.problems import SiteProblem
+from fedrad.system.files import locked, write_whole
 
 
 @dataclass(frozen=True)
@@ -65,14 +64,8 @@ def numbered(pseudonyms: Iterable[str]) -> NDArray[np.int64]:
 
 
 def _create(file: Path, content: bytes) -> None:
-    """Write whole or not at all; where another process was first, its file stays."""
+    """Write a file; where another process was first, its file stays."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        with os.fdopen(handle, "wb") as opened:
-            opened.write(content)
-        with contextlib.suppress(FileExistsError):
-            os.link(temporary, file)
-    finally:
-        temporary.unlink()
+    with locked(file):
+        if not file.exists():
+            write_whole(file, content, private=True)

@@ -65,7 +65,7 @@ def check(
     from fedrad.client.problems import SiteProblem
     from fedrad.client.settings import open_site
     from fedrad.exchange.experiment import ExperimentError, read_experiment
-    from fedrad.models.weight_files import look_in
+    from fedrad.models.weight_folders import look_in
 
     try:
         wanted = None
@@ -102,7 +102,7 @@ def explain(
     from fedrad.client.problems import SiteProblem
     from fedrad.client.settings import open_site
     from fedrad.exchange.experiment import ExperimentError, read_experiment
-    from fedrad.models.weight_files import look_in
+    from fedrad.models.weight_folders import look_in
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:

@@ -1,12 +1,16 @@
 """The lung fields of a picture as a mask: by a simple method, or by torchxrayvision's network."""
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
-from .lungs import LungNetwork, lung_box
+from fedrad.models.settings import InputSettings
+
+from .lungs import LungNetwork, lung_box, open_lung_network, weights_for
 
 Mask = NDArray[np.float32]
 
@@ -39,6 +43,36 @@ def lung_mask(picture: NDArray[np.floating], network: LungNetwork | None = None)
             return None
         mask[rows, side] = half
     return np.asarray(ndimage.gaussian_filter(mask, len(image) / 128), np.float32)
+
+
+def region_mask(
+    picture: NDArray[np.floating], region: Literal["none", "lungs", "lungs-pspnet"]
+) -> Mask | None:
+    """The part of a picture that a simulated progression may change.
+
+    Parameters
+    ----------
+    picture
+        (S, S) in [-1024, 1024].
+    region
+        `none`: all of it; `lungs`: as `lung_mask` finds them; `lungs-pspnet`: by
+        torchxrayvision's network.
+
+    Returns
+    -------
+    1 inside and 0 outside, (S, S); None where no lungs are found.
+
+    Raises
+    ------
+    SiteProblem
+        "weights", where the network's are needed and not at hand.
+    """
+    if region == "none":
+        return np.ones(picture.shape, np.float32)
+    if region == "lungs":
+        return lung_mask(picture)
+    folder = weights_for(InputSettings(region=region))
+    return lung_mask(picture, open_lung_network(folder) if folder else None)
 
 
 def _largest(region: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -1,6 +1,6 @@
 """Where the lungs are: a simple method of our own, or torchxrayvision's segmentation network."""
 
-import os
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from fedrad.client.problems import SiteProblem
 from fedrad.models.settings import InputSettings
+from fedrad.models.weight_folders import torchxrayvision_folder, weight_folders
 
 from .borders import Box
 
@@ -154,12 +155,16 @@ class LungNetwork:
         )
 
 
+@cache
+def open_lung_network(folder: str) -> LungNetwork:
+    """The network with the weights of a folder, read once in a process."""
+    return LungNetwork(Path(folder))
+
+
 def pspnet_folder() -> Path | None:
     """The folder that holds the weights of PSPNet: one of $FEDRAD_WEIGHTS, fedrad's cache, or
     torchxrayvision's own; None where none does."""
-    named = [Path(p) for p in os.environ.get("FEDRAD_WEIGHTS", "").split(os.pathsep) if p]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fedrad" / "weights"
-    places = [*named, cache, Path.home() / ".torchxrayvision" / "models_data"]
+    places = [*weight_folders(), torchxrayvision_folder()]
     return next((place for place in places if (place / PSPNET).is_file()), None)
 
 

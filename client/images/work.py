@@ -1,6 +1,5 @@
 """What is done with one file, in this process or in a worker."""
 
-from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -8,7 +7,7 @@ from fedrad.models.settings import InputSettings
 
 from .chain import read_radiograph
 from .dicom import instance_uid
-from .lungs import LungNetwork
+from .lungs import open_lung_network
 from .reading import Reading, UnusableImage
 
 
@@ -24,15 +23,10 @@ def read_file(
     except OSError as error:
         return Reading("", unusable=f"cannot be opened ({error.strerror})"), None
     try:
-        radiograph = read_radiograph(data, settings, _network(pspnet) if pspnet else None)
+        radiograph = read_radiograph(data, settings, open_lung_network(pspnet) if pspnet else None)
     except UnusableImage as problem:
         return Reading(sha256(data).hexdigest(), unusable=str(problem)), None
     return radiograph.reading, radiograph.picture.tobytes()
-
-
-@cache
-def _network(folder: str) -> LungNetwork:
-    return LungNetwork(Path(folder))
 
 
 def file_uid(path: str) -> str:

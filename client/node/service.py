@@ -5,32 +5,34 @@ back in that was killed, and says in plain words how it stands. What the node it
 `node.log` in the state folder.
 """
 
-import fcntl
 import json
 import logging
 import logging.handlers
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from threading import Thread
 from types import FrameType
-from typing import IO
 
 from fedrad.client.policy.membership import Membership
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site
+from fedrad.system.files import PRIVATE_FOLDER, is_locked, locked, write_whole
 from fedrad.system.no_telemetry import SILENCE
+from fedrad.system.ports import free_port
 
 LOG_BYTES, LOG_FILES = 5 * 2**20, 5
 AGAIN_SECONDS = (5.0, 60.0)
 """How long to wait before a node that ended is started again: at first, and at most."""
 STEADY_SECONDS = 120.0
+RUNNING = "node.pid"
+"""In the state folder: number of the process, which holds the file's lock while it runs."""
 log = logging.getLogger("fedrad.site")
 
 NOT_LET_IN = (
@@ -66,11 +68,10 @@ def start(site: Site, membership: Membership) -> None:
 
     Raises SiteProblem where a node of this site runs already.
     """
-    with _only_one(site) as lock:
+    with _only_one(site) as running:
         node = _Node(site, membership)
         stop = _Stop(node)
-        lock.write(json.dumps({"pid": os.getpid()}))
-        lock.flush()
+        write_whole(running, str(os.getpid()))
         log.info("%s: connecting to %s", site.name, membership.address)
         pause = AGAIN_SECONDS[0]
         while True:
@@ -93,21 +94,16 @@ def stop(site: Site, *, now: bool) -> None:
 
     `now`: abandon the round in hand. Raises SiteProblem where none runs.
     """
-    file = site.state / "node.lock"
+    running = site.state / RUNNING
     try:
-        pid = int(json.loads(file.read_text(encoding="utf-8"))["pid"])
-        with file.open("r+") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.kill(pid, signal.SIGINT if now else signal.SIGTERM)
-    except (OSError, ValueError, KeyError):
-        raise SiteProblem("internal", f"{site.name}: no node of this site runs here") from None
-    else:
+        pid = int(running.read_text(encoding="ascii"))
+        here = is_locked(running)
+    except (OSError, ValueError):
+        here = False
+    if not here:
         raise SiteProblem("internal", f"{site.name}: no node of this site runs here")
-    while True:
-        with file.open("r+") as lock, suppress(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
+    os.kill(pid, signal.SIGINT if now else signal.SIGTERM)
+    while is_locked(running):
         time.sleep(0.2)
 
 
@@ -147,7 +143,7 @@ class _Node:
                 "--host",
                 "127.0.0.1",
                 "--port",
-                str(_free_port()),
+                str(free_port()),
                 "--node-config",
                 " ".join(f"{k}={json.dumps(v)}" for k, v in here.items()),
             ],
@@ -216,17 +212,19 @@ class _Stop:
 
 
 @contextmanager
-def _only_one(site: Site) -> Iterator[IO[str]]:
-    site.state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (site.state / "node.lock").open("a+", encoding="utf-8") as lock:
+def _only_one(site: Site) -> Iterator[Path]:
+    """Hold the site's node for this process. Yields the file that its number belongs in."""
+    site.state.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
+    running = site.state / RUNNING
+    with ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(locked(running, wait=False))
         except BlockingIOError:
             raise SiteProblem(
                 "internal", f"{site.name}: a node of this site runs already"
             ) from None
-        lock.truncate(0)
-        yield lock
+        running.unlink(missing_ok=True)  # of a node that was killed
+        yield running
 
 
 def _no_proxy_here() -> dict[str, str]:
@@ -234,10 +232,3 @@ def _no_proxy_here() -> dict[str, str]:
     given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     hosts = ",".join(filter(None, [given, "127.0.0.1", "localhost"]))
     return {"no_proxy": hosts, "NO_PROXY": hosts}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

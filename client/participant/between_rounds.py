@@ -7,6 +7,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fedrad.client.problems import SiteProblem
+from fedrad.system.files import replacing
 
 ROUNDS = 2
 """Rounds of which tensors are kept: the last, and the one before it, from which a round that the
@@ -41,9 +42,8 @@ class Kept:
         if not tensors:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self._file(round_).with_suffix(".partial")
-        save_file({name: value.contiguous() for name, value in tensors.items()}, temporary)
-        temporary.replace(self._file(round_))
+        with replacing(self._file(round_), private=True) as temporary:
+            save_file({name: value.contiguous() for name, value in tensors.items()}, temporary)
         past = [number for number in self._rounds() if number <= round_]
         for number in set(self._rounds()) - set(past[-ROUNDS:]):
             self._file(number).unlink(missing_ok=True)

@@ -10,6 +10,7 @@ from fedrad.client.problems import SiteProblem
 from fedrad.exchange.figures import ModelName, Part, Release
 from fedrad.exchange.messages import ReleaseRequest
 from fedrad.stats.exact import Logits
+from fedrad.system.files import replacing, write_whole
 
 
 class ScoredUnits:
@@ -23,10 +24,8 @@ class ScoredUnits:
         """Keep the logits of a model; those of an earlier asking are replaced."""
         file = self._file(part, model)
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_suffix(".partial")
-        with temporary.open("wb") as stream:
+        with replacing(file) as temporary, temporary.open("wb") as stream:
             np.savez(stream, logits=logits, keys=np.array(keys, dtype=str))
-        temporary.replace(file)
 
     def read(self, part: Part, model: ModelName, keys: Sequence[str]) -> Logits | None:
         """The logits of a model on exactly these units, in this order; None where it has none.
@@ -78,9 +77,7 @@ class ReleasedFigures:
         """Write a release down, before it is sent."""
         self.folder.mkdir(parents=True, exist_ok=True)
         file = self.folder / f"{release.part}.json"
-        temporary = file.with_suffix(".partial")
-        temporary.write_text(f"{digest}\n{release.model_dump_json()}\n", encoding="utf-8")
-        temporary.replace(file)
+        write_whole(file, f"{digest}\n{release.model_dump_json()}\n")
 
 
 def digest_of(request: ReleaseRequest, scores: Sequence[Mapping[ModelName, Logits]]) -> str:

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedrad.client.images.lung_mask import Mask, lung_mask
-from fedrad.client.images.lungs import LungNetwork, weights_for
+from fedrad.client.images.lung_mask import region_mask
 from fedrad.client.problems import SiteProblem
 from fedrad.models.examples import Examples, Later
 from fedrad.models.optimizer import TooLittleMemoryError
@@ -19,6 +18,7 @@ from fedrad.models.progression.iteration import progress
 from fedrad.models.progression.opened import Opened, open_generator
 from fedrad.models.settings import InputSettings, ProgressionAugmentation
 from fedrad.models.weight_files import WeightsError, find_file
+from fedrad.system.files import replacing
 
 CHUNK = 32
 """Images edited between two looks at the disk."""
@@ -118,7 +118,7 @@ class Trajectories:
     def _make(self, examples: Examples, wanted: Mapping[int, tuple[_Wanted, Path]]) -> None:
         rows = list(wanted)
         pictures = examples.images[np.array(rows, np.int64)]
-        masks = [self._mask(picture) for picture in pictures]
+        masks = [region_mask(picture, self.settings.mask) for picture in pictures]
         there = [i for i, mask in enumerate(masks) if mask is not None]
         steps: NDArray[np.float32] = np.zeros((0, self.settings.images + 1, 0, 0), np.float32)
         if there:
@@ -145,22 +145,12 @@ class Trajectories:
             found[known.index(outcome)] = value
         return found
 
-    def _mask(self, picture: NDArray[np.float16]) -> Mask | None:
-        if self.settings.mask == "none":
-            return np.ones(picture.shape, np.float32)
-        weights = None
-        if self.settings.mask == "lungs-pspnet":
-            weights = weights_for(InputSettings(region="lungs-pspnet"))
-        return lung_mask(picture, LungNetwork(Path(weights)) if weights else None)
-
 
 def _save(file: Path, steps: NDArray[np.float16]) -> None:
     """In one step, so that what is there is whole."""
-    partial = file.with_suffix(".partial")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as handle:
+        with replacing(file) as temporary, temporary.open("wb") as handle:
             np.save(handle, steps)
-        partial.replace(file)
     except OSError as error:
         raise SiteProblem("storage", f"{file}: cannot be written ({error.strerror})") from error

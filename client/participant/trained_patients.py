@@ -1,13 +1,24 @@
 """Which of the site's units trained a model: the site's own memory, so that no earlier experiment's
 training patients are tested as if they were new."""
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel
 
 from fedrad.client.problems import SiteProblem
 from fedrad.exchange.figures import Part
 from fedrad.exchange.lineage import Lineage
+from fedrad.system.files import JsonFile, UnreadableFileError
+
+
+class _Record(BaseModel):
+    format: Literal[1] = 1
+    pseudonyms: str
+    keys: list[str] = []
+    """Sorted."""
 
 
 class TrainedUnits:
@@ -24,15 +35,14 @@ class TrainedUnits:
 
     def record(self, experiment: str, keys: Iterable[str]) -> None:
         """Remember units, before they are trained on; what was remembered stays."""
-        known = self.keys(experiment) or frozenset()
-        all_keys = known | set(keys)
-        if all_keys == known:
+        more = set(keys)
+        if not more:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self._file(experiment).with_suffix(".partial")
-        content = {"format": 1, "pseudonyms": self.pseudonyms, "keys": sorted(all_keys)}
-        temporary.write_text(json.dumps(content, indent=0), encoding="utf-8")
-        temporary.replace(self._file(experiment))
+        file = self._file(experiment)
+        with _readable(), file.changed(lambda: _Record(pseudonyms=self.pseudonyms)) as record:
+            self._check(file.path, record)
+            record.keys = sorted(more.union(record.keys))
 
     def keys(self, experiment: str) -> frozenset[str] | None:
         """Units that an experiment trained on here; None where there is no record of it.
@@ -40,25 +50,32 @@ class TrainedUnits:
         Raises SiteProblem for a record that cannot be read: it is then as good as lost.
         """
         file = self._file(experiment)
-        if not file.is_file():
+        with _readable():
+            record = file.read()
+        if record is None:
             return None
-        try:
-            content = json.loads(file.read_text("utf-8"))
-            pseudonyms, keys = content["pseudonyms"], frozenset(map(str, content["keys"]))
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise SiteProblem(
-                "trained on test patients", f"{file}: cannot be read ({error}); restore it"
-            ) from error
-        if pseudonyms != self.pseudonyms:
+        self._check(file.path, record)
+        return frozenset(record.keys)
+
+    def _check(self, file: Path, record: _Record) -> None:
+        if record.pseudonyms != self.pseudonyms:
             raise SiteProblem(
                 "trained on test patients",
                 f"{file}: was made with other pseudonyms than this site makes now, so its patients "
                 "cannot be recognised; restore the state folder it belongs to",
             )
-        return keys
 
-    def _file(self, experiment: str) -> Path:
-        return self.folder / f"{experiment}.json"
+    def _file(self, experiment: str) -> JsonFile[_Record]:
+        return JsonFile(self.folder / f"{experiment}.json", _Record)
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Turns a record that cannot be read into a SiteProblem that says what to do."""
+    try:
+        yield
+    except UnreadableFileError as error:
+        raise SiteProblem("trained on test patients", f"{error}; restore it") from error
 
 
 def check_lineage(

@@ -4,15 +4,17 @@ An experiment is known by all its settings: a changed one needs approval anew. T
 cross-validation are one experiment.
 """
 
-import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from fedrad.client.problems import SiteProblem
 from fedrad.exchange.experiment import Experiment, Name
+from fedrad.system.files import PRIVATE_FOLDER, JsonFile, UnreadableFileError
 
 from .ledger import LEDGER, Ledger
 
@@ -59,63 +61,71 @@ class Approvals:
 
     def admits(self, experiment: Experiment, text: str) -> bool:
         """Whether an experiment is approved; one not seen before is kept, and waits."""
-        file = self._file(experiment)
-        if not file.is_file():
-            if sum(not asked.decisions for asked in self.all()) >= MOST_WAITING:
+        asked = _read(self.folder / _name(experiment.name, experiment.family))
+        if asked is None:
+            if sum(not other.decisions for other in self.all()) >= MOST_WAITING:
                 raise SiteProblem(
                     "approval", f"{self.folder}: {MOST_WAITING} experiments wait already"
                 )
             self.keep(experiment, text)
             return False
-        return _read(file).approved
+        return asked.approved
 
     def keep(self, experiment: Experiment, text: str) -> Asked:
         """Keep an experiment that is asked for; what was decided on it before stays."""
-        file = self._file(experiment)
-        if file.is_file():
-            return _read(file)
-        asked = Asked(name=experiment.name, identity=experiment.family, text=text, asked=_now())
-        self._write(file, asked)
-        return asked
+        new = Asked(name=experiment.name, identity=experiment.family, text=text, asked=_now())
+        with self._changed(new) as asked:
+            return asked
 
     def decide(self, asked: Asked, decision: Literal["approved", "revoked"], by: str) -> Asked:
-        """Write a decision down, first in the ledger."""
+        """Write a decision down, first in the ledger; a decision that another process wrote
+        meanwhile stays."""
         made = Decision(decision=decision, by=by, time=_now())
-        self._ledger.append(
-            {
-                "experiment": asked.name,
-                "message": {"kind": "decision", "identity": asked.identity, **made.model_dump()},
-                "message_bytes": 0,
-                "tensor_bytes": 0,
-            }
-        )
-        decided = asked.model_copy(update={"decisions": [*asked.decisions, made]})
-        self._write(self.folder / _name(asked.name, asked.identity), decided)
+        with self._changed(asked) as decided:
+            self._ledger.append(
+                {
+                    "experiment": asked.name,
+                    "message": {
+                        "kind": "decision",
+                        "identity": asked.identity,
+                        **made.model_dump(),
+                    },
+                    "message_bytes": 0,
+                    "tensor_bytes": 0,
+                }
+            )
+            decided.decisions.append(made)
         return decided
 
     def all(self) -> list[Asked]:
         """All that was asked for, oldest first."""
         files = self.folder.glob("*.json") if self.folder.is_dir() else []
-        return sorted((_read(file) for file in files), key=lambda asked: (asked.asked, asked.name))
+        every = [asked for file in files if (asked := _read(file)) is not None]
+        return sorted(every, key=lambda asked: (asked.asked, asked.name))
 
-    def _file(self, experiment: Experiment) -> Path:
-        return self.folder / _name(experiment.name, experiment.family)
+    @contextmanager
+    def _changed(self, asked: Asked) -> Iterator[Asked]:
+        """What the file has of an experiment, to be changed; `asked` where there is no file."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
+        file = self.folder / _name(asked.name, asked.identity)
+        with _readable(), JsonFile(file, Asked).changed(lambda: asked) as content:
+            yield content
 
-    def _write(self, file: Path, asked: Asked) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary = file.with_suffix(f".{os.getpid()}.partial")
-        temporary.write_text(asked.model_dump_json(indent=1), encoding="utf-8")
-        temporary.replace(file)
+
+def _read(file: Path) -> Asked | None:
+    with _readable():
+        return JsonFile(file, Asked).read()
 
 
-def _read(file: Path) -> Asked:
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Turns a file that cannot be read into a SiteProblem that says what to do."""
     try:
-        return Asked.model_validate_json(file.read_bytes())
-    except (OSError, ValidationError) as error:
+        yield
+    except UnreadableFileError as error:
         raise SiteProblem(
             "approval",
-            f"{file}: cannot be read ({error}); restore it, or remove it and approve "
-            "the experiment again",
+            f"{error}; restore it, or remove it and approve the experiment again",
         ) from error
 
 

@@ -5,7 +5,6 @@ coordinator-ca.crt   the authority that vouches for the coordinator
 node.key             this node's private key; it is made here and never travels
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site
 from fedrad.exchange.experiment import Name
 from fedrad.exchange.invitation import Address, Id, Invitation, InvitationError, Request
+from fedrad.system.files import write_whole
 
 
 class _Kept(BaseModel):
@@ -93,16 +93,15 @@ def join(site: Site, invitation: Invitation, request_file: Path) -> Request:
         else:
             key = ec.generate_private_key(ec.SECP384R1())
             (state / "membership.json").unlink(missing_ok=True)
-            _write_private(
-                key_file, key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
-            )
+            pem = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+            write_whole(key_file, pem, private=True)
         request = Request.answer(invitation, key)
         request.write(request_file)
-        (state / "coordinator-ca.crt").write_text(invitation.ca_certificate, encoding="ascii")
+        write_whole(state / "coordinator-ca.crt", invitation.ca_certificate)
         membership = _Kept(
             site=invitation.site, address=invitation.address, invitation=invitation.id
         )
-        (state / "membership.json").write_text(membership.model_dump_json(), encoding="utf-8")
+        write_whole(state / "membership.json", membership.model_dump_json())
     except OSError as error:
         raise SiteProblem(
             "internal", f"{error.filename}: cannot be written: {error.strerror}"
@@ -122,9 +121,3 @@ def _load(file: Path) -> ec.EllipticCurvePrivateKey:
     key = load_ssh_private_key(file.read_bytes(), None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     return key
-
-
-def _write_private(path: Path, content: bytes) -> None:
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)

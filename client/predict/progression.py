@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from fedrad.client.images import Reading
-from fedrad.client.images.lung_mask import Mask, lung_mask
-from fedrad.client.images.lungs import LungNetwork, weights_for
+from fedrad.client.images.lung_mask import Mask, region_mask
+from fedrad.client.images.lungs import weights_for
 from fedrad.client.images.pictures import read_pictures
 from fedrad.client.problems import SiteProblem
 from fedrad.models.optimizer import TooLittleMemoryError
@@ -134,13 +134,7 @@ def _mask(simulation: Simulation, picture: NDArray[np.float16]) -> Mask | None:
     """The region of a picture, (S, S); None where it cannot be found."""
     if simulation.mask_file is not None:
         return read_mask(simulation.mask_file, len(picture))
-    kind = simulation.settings.mask
-    if kind == "none":
-        return np.ones(picture.shape, np.float32)
-    folder = None
-    if kind == "lungs-pspnet":
-        folder = weights_for(InputSettings(region="lungs-pspnet"))
-    return lung_mask(picture, LungNetwork(Path(folder)) if folder else None)
+    return region_mask(picture, simulation.settings.mask)
 
 
 def read_mask(file: Path, side: int) -> Mask:

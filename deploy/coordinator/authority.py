@@ -5,7 +5,6 @@ certificate: that can be renewed, and get other names, without inviting anybody 
 """
 
 import ipaddress
-import os
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +19,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from fedrad.system.files import write_whole
 
 AUTHORITY_DAYS = 3650
 SERVER_DAYS = 397
@@ -63,8 +64,8 @@ class Authority:
             )
             .sign(self._key(), hashes.SHA384())
         )
-        write_private(key, _pem(own))
-        replace(certificate, signed.public_bytes(Encoding.PEM))
+        write_whole(key, _pem(own), private=True)
+        write_whole(certificate, signed.public_bytes(Encoding.PEM))
         return True
 
     def _make(self) -> None:
@@ -92,8 +93,8 @@ class Authority:
             )
             .sign(key, hashes.SHA384())
         )
-        write_private(self._key_file, _pem(key))
-        replace(self.certificate_file, certificate.public_bytes(Encoding.PEM))
+        write_whole(self._key_file, _pem(key), private=True)
+        write_whole(self.certificate_file, certificate.public_bytes(Encoding.PEM))
 
     def _certificate(self) -> x509.Certificate:
         return x509.load_pem_x509_certificate(self.certificate_file.read_bytes())
@@ -113,22 +114,6 @@ def names_of(certificate: Path) -> set[str]:
         return set()
     addresses = map(str, names.get_values_for_type(x509.IPAddress))
     return {*names.get_values_for_type(x509.DNSName), *addresses}
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Write a file that only its owner can read, whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.unlink(missing_ok=True)
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)
-    part.replace(path)
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    part.replace(path)
 
 
 def _serves(certificate: Path, names: Sequence[str], now: datetime) -> bool:

@@ -16,12 +16,14 @@ from pathlib import Path
 from cryptography import x509
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from fedrad.client.settings import state_home
 from fedrad.deploy.start.preparation import Refused
 from fedrad.exchange.experiment import Name
 from fedrad.exchange.invitation import Address, Invitation, InvitationError, Request
-from fedrad.flower.processes import Connection, free_port
+from fedrad.flower.processes import Connection
 from fedrad.server.federation.members import Member, Members, MembersError
+from fedrad.system.files import JsonFile, UnreadableFileError
+from fedrad.system.folders import state_home
+from fedrad.system.ports import free_port
 
 from .authority import Authority, names_of
 
@@ -56,7 +58,7 @@ class Coordinator:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._file = folder / "coordinator.json"
+        self._file = JsonFile(folder / "coordinator.json", Served)
         self.members_file = folder / "members.json"
 
     def members(self) -> Members:
@@ -119,7 +121,7 @@ class Coordinator:
             ca=ca,
         )
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._file.write_text(served.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        self._file.write(served)
         self.renew(served)
         return served
 
@@ -233,11 +235,9 @@ class Coordinator:
 
     def _read(self) -> Served | None:
         try:
-            return Served.model_validate_json(self._file.read_bytes())
-        except FileNotFoundError:
-            return None
-        except (ValidationError, OSError) as error:
-            raise Refused(f"{self._file}: cannot be read: {error}") from error
+            return self._file.read()
+        except UnreadableFileError as error:
+            raise Refused(str(error)) from error
 
 
 def _check_own(host: str, own: tuple[Path, Path, Path]) -> None:

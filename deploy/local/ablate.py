@@ -9,7 +9,7 @@ import tomlkit
 from fedrad.deploy.start.preparation import Refused, weights_fault
 from fedrad.exchange.experiment import ExperimentError, parse_experiment, read_experiment
 from fedrad.models.settings import PRESETS
-from fedrad.models.weight_files import look_in
+from fedrad.models.weight_folders import look_in
 from fedrad.server.report.compare_page import write_comparison
 
 from .cross_validate import run_folds

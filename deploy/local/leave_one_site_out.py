@@ -13,6 +13,7 @@ from fedrad.exchange.experiment import read_experiment
 from fedrad.server.results.summary import Cell
 from fedrad.stats.intervals import z_of
 from fedrad.stats.new_site import FEWEST_SITES, NewSite, meta_analysis
+from fedrad.system.files import write_whole
 
 from .series import run
 
@@ -48,9 +49,7 @@ def leave_one_site_out(
             for outcome in experiment.outcomes
         },
     }
-    temporary = out / "leave-one-site-out.partial"
-    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    temporary.replace(out / "leave-one-site-out.json")
+    write_whole(out / "leave-one-site-out.json", json.dumps(content, indent=1))
     return found
 
 

@@ -13,7 +13,7 @@ from fedrad.client.settings import Site, open_site
 from fedrad.deploy.start.preparation import Refused, given_experiment, make_folder
 from fedrad.exchange.experiment import Experiment, ExperimentError, read_experiment
 from fedrad.flower.grid import InProcessGrid, NodeConfig
-from fedrad.models.weight_files import look_in
+from fedrad.models.weight_folders import look_in
 from fedrad.server.app import app as server_app
 from fedrad.server.results.summary import Summary, read_summary
 

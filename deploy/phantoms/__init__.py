@@ -13,7 +13,7 @@ medicine, and an AUROC on them says that the machinery works and nothing about a
 from .anatomy import AgeGroup, Anatomy, random_anatomy, repose
 from .hospital import DEMO_HOSPITALS, Style, write_hospital
 from .public import PUBLIC_STYLE, write_public_cohort
-from .radiograph import draw, lung_mask
+from .radiograph import draw, true_lung_mask
 
 __all__ = [
     "DEMO_HOSPITALS",
@@ -22,9 +22,9 @@ __all__ = [
     "Anatomy",
     "Style",
     "draw",
-    "lung_mask",
     "random_anatomy",
     "repose",
+    "true_lung_mask",
     "write_hospital",
     "write_public_cohort",
 ]

@@ -82,7 +82,7 @@ def _in_lung(t: _Thorax) -> Plane:
     )
 
 
-def lung_mask(anatomy: Anatomy, size: int) -> NDArray[np.bool_]:
+def true_lung_mask(anatomy: Anatomy, size: int) -> NDArray[np.bool_]:
     """Where the lungs lie, (size, size): nothing outside depends on severity."""
     return np.asarray(_in_lung(_thorax(anatomy, Frame.of(anatomy.pose, size))) > 0)
 
@@ -235,7 +235,7 @@ def draw(
     Returns a (size, size) plane in [0, 1], bright where dense. `severity` in [0, 1]; `size` in
     pixels; `dose` 1 is a usual exposure, less is noisier. The same anatomy and
     texture seed with another severity is a follow-up image of the same patient: pixels differ
-    inside `lung_mask` only.
+    inside `true_lung_mask` only.
     """
     a, frame = anatomy, Frame.of(anatomy.pose, size)
     t = _thorax(a, frame)

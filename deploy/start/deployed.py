@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fedrad.deploy.local.flower_engine import follow
 from fedrad.flower.processes import Connection, FlowerError, Settings, own_flower
-from fedrad.models.weight_files import look_in
+from fedrad.models.weight_folders import look_in
 from fedrad.server.federation.federation import ExperimentFailed
 from fedrad.server.results.summary import Summary
 

@@ -6,10 +6,11 @@ import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
 from fedrad.exchange.experiment import ExperimentError, read_experiment
-from fedrad.exchange.lineage import read_lineage
 from fedrad.models.settings import ModelSettings
-from fedrad.models.start import load_start
-from fedrad.models.weight_files import PUBLISHED, WeightsError, fetch, file_sha256, look_in
+from fedrad.models.weight_files import PUBLISHED, WeightsError, fetch, file_sha256
+from fedrad.models.weight_folders import look_in
+
+from .preparation import weights_fault
 
 
 def pin_weights(weights: str, experiment_file: Path) -> str:
@@ -39,15 +40,8 @@ def pin_weights(weights: str, experiment_file: Path) -> str:
     try:
         experiment, _ = read_experiment(experiment_file)
         look_in(file.parent)
-        base = load_start(
-            experiment.task,
-            experiment.outcomes,
-            experiment.model,
-            experiment.recipe,
-            experiment.generator,
-            seed=experiment.seed,
-        )
-        read_lineage(base.metadata)
+        if (fault := weights_fault(experiment)) is not None:
+            raise WeightsError(fault)
     except (ExperimentError, WeightsError):
         experiment_file.write_text(before, encoding="utf-8")
         raise

@@ -5,7 +5,8 @@ from pathlib import Path
 from fedrad.exchange.experiment import Experiment, ExperimentError, read_experiment
 from fedrad.exchange.lineage import read_lineage
 from fedrad.models.start import load_start
-from fedrad.models.weight_files import WeightsError, look_in
+from fedrad.models.weight_files import WeightsError
+from fedrad.models.weight_folders import look_in
 
 
 class Refused(Exception):

@@ -14,6 +14,7 @@ from fedrad.models.network import digest
 from fedrad.models.settings import READING_CHAIN, InputSettings, ModelSettings, Settings
 from fedrad.models.weight_files import WeightsError, find, read_safetensors
 from fedrad.models.weights import Start, differences
+from fedrad.system.files import write_whole
 
 from .noise import Noise
 from .settings import GeneratorSettings, Prediction
@@ -137,10 +138,8 @@ def fits(record: GeneratorRecord, input_: InputSettings, file: str) -> None:
 def save_generator(path: Path, network: Denoiser, record: GeneratorRecord, **more: str) -> None:
     """Write a generator as safetensors, with its record and lineage as metadata."""
     metadata = {RECORD: record.model_dump_json(), "use": record.use, **more}
-    temporary = path.with_suffix(".partial")
     tensors = {name: value.contiguous() for name, value in network.state_dict().items()}
-    temporary.write_bytes(serialize(tensors, metadata))
-    temporary.replace(path)
+    write_whole(path, serialize(tensors, metadata))
 
 
 def load_generator(path: Path) -> tuple[Denoiser, GeneratorRecord, dict[str, str]]:

@@ -1,16 +1,16 @@
 """Who may take part: the sites that the coordinator invited, admitted and revoked."""
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from pydantic import AwareDatetime, BaseModel, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, Field
 
 from fedrad.exchange.experiment import Name
 from fedrad.exchange.invitation import Id
+from fedrad.system.files import JsonFile, UnreadableFileError
 
 
 class MembersError(Exception):
@@ -46,26 +46,16 @@ class Members(BaseModel):
     @classmethod
     def read(cls, path: Path) -> "Members":
         """The list of a file; empty where there is none. Raises MembersError."""
-        try:
-            return cls.model_validate_json(path.read_bytes())
-        except FileNotFoundError:
-            return cls()
-        except (ValidationError, OSError) as error:
-            raise MembersError(
-                f"{path}: cannot be read ({type(error).__name__}); restore it from a backup"
-            ) from None
+        with _readable():
+            return JsonFile(path, cls).read() or cls()
 
     @classmethod
     @contextmanager
     def changed(cls, path: Path) -> "Iterator[Members]":
-        """The list, to be changed: one process at a time, written whole when the block ends."""
-        with path.with_name(path.name + ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            members = cls.read(path)
+        """The list, to be changed: one process at a time, written whole when the block ends.
+        Raises MembersError."""
+        with _readable(), JsonFile(path, cls).changed(cls) as members:
             yield members
-            part = path.with_name(path.name + ".part")
-            part.write_text(members.model_dump_json(indent=1) + "\n", encoding="utf-8")
-            part.replace(path)
 
     def current(self, site: str) -> Member | None:
         """The latest entry of a site that is not revoked."""
@@ -79,3 +69,12 @@ class Members(BaseModel):
     def site_of(self, node: int) -> str | None:
         """The name under which a node was admitted."""
         return next((member.site for member in self.admitted() if member.node == node), None)
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Turns a file that cannot be read into a MembersError that says what to do."""
+    try:
+        yield
+    except UnreadableFileError as error:
+        raise MembersError(f"{error}; restore it from a backup") from None

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fedrad.server.results.summary import read_summary
+from fedrad.system.files import write_whole
 
 from .compare import Comparison, Contrast, compare
 from .report import environment, pvalue, signed
@@ -21,9 +22,7 @@ def write_comparison(folders: Mapping[str, Path], out: Path) -> Path:
         ("compare.md", render(found, "compare.md.j2", escape=False)),
         ("compare.html", render(found, "compare.html.j2", escape=True)),
     ):
-        temporary = out / "compare.partial"
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(out / name)
+        write_whole(out / name, text)
     _write_csv(found, out)
     return out / "compare.html"
 

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from fedrad.server.results.summary import read_summary
 from fedrad.stats.intervals import Interval
+from fedrad.system.files import write_whole
 
 from .report import environment
 
@@ -54,6 +55,6 @@ def write_index(folder: Path) -> Path:
         )
     entries.sort(key=lambda e: e.finished, reverse=True)
     text = environment().get_template("index.html.j2").render(entries=entries, unread=unread)
-    temporary = folder / "index.partial"
-    temporary.write_text(text, encoding="utf-8")
-    return temporary.replace(folder / "index.html")
+    page = folder / "index.html"
+    write_whole(page, text)
+    return page

@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from fedrad.server.results.summary import Interval, Summary, read_summary
+from fedrad.system.files import write_whole
 
 from . import charts, checklists, drawing
 from .courses import courses, participation
@@ -96,9 +97,7 @@ def write_report(folder: Path) -> Path:
     """
     summary = read_summary(folder)
     for name, text in (("report.md", render_markdown(summary)), ("report.html", render(summary))):
-        temporary = folder / "report.partial"
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(folder / name)
+        write_whole(folder / name, text)
     return folder / "report.html"
 
 

@@ -9,6 +9,7 @@ from pydantic import Field
 from fedrad.exchange.figures import Missing
 from fedrad.models.calibration import Calibration
 from fedrad.stats.intervals import Interval
+from fedrad.system.files import write_whole
 
 from .parts import Cell, ComparisonFigures, Gap, Overall, Part, SubgroupFigures
 
@@ -161,9 +162,7 @@ class Summary(Part):
 
     def write(self, folder: Path) -> None:
         """Write `summary.json`, `cells.csv`, `rounds.csv` into the experiment's folder."""
-        temporary = folder / "summary.partial"
-        temporary.write_text(self.model_dump_json(indent=1), encoding="utf-8")
-        temporary.replace(folder / "summary.json")
+        write_whole(folder / "summary.json", self.model_dump_json(indent=1))
         with (folder / "cells.csv").open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
             table.writerow(

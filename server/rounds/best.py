@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from fedrad.exchange.messages import Counts
 from fedrad.server.federation.federation import Federation
 from fedrad.server.results.summary import Best, Round
+from fedrad.system.files import replacing
 
 from .open_round import OpenRound
 
@@ -35,10 +36,9 @@ class BestRound:
         if auroc is None or (best is not None and auroc < best.auroc):
             return
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.file.with_suffix(".partial")
         about = {"round": str(round_.number), "auroc": repr(auroc)}
-        save_file(round_.received(), temporary, about)
-        temporary.replace(self.file)
+        with replacing(self.file) as temporary:
+            save_file(round_.received(), temporary, about)
 
     def read(self) -> Best | None:
         """Round and AUROC of the best model so far."""

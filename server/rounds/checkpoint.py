@@ -4,8 +4,6 @@
 a crash is always of one piece.
 """
 
-import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +16,7 @@ from fedrad.exchange.figures import Missing, Release
 from fedrad.exchange.messages import Readiness
 from fedrad.server.results.choices import Choices
 from fedrad.server.results.summary import Best, Ensemble, Round
+from fedrad.system.files import is_locked, locked, replacing, write_whole
 
 from .global_model import GlobalModel
 
@@ -66,21 +65,13 @@ class Checkpoint:
     def held(self) -> Iterator[None]:
         """Keep others off while this run lasts. Raises BlockingIOError where one is at work."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with locked(self._file, wait=False):
             self.stop_file.unlink(missing_ok=True)
             yield
 
     def is_held(self) -> bool:
         """Whether a run is at work."""
-        try:
-            with (self.folder / "lock").open("r") as lock:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
-        except BlockingIOError:
-            return True
-        return False
+        return is_locked(self._file)
 
     def load(self) -> Progress | None:
         """Where the experiment stood; None before its first checkpoint."""
@@ -116,28 +107,10 @@ class Checkpoint:
                 for name, value in held.items()
             }
             file = self.folder / f"round-{len(progress.rounds):05}.safetensors"
-            partial = file.with_suffix(".partial")
-            try:
-                save_file(tensors, partial)
-                _sync(partial)
-                partial.replace(file)
-            except Exception:
-                partial.unlink(missing_ok=True)
-                raise
+            with replacing(file) as temporary:
+                save_file(tensors, temporary)
             progress.tensors = file.name
-        partial = self._file.with_suffix(".partial")
-        try:
-            partial.write_text(progress.model_dump_json(indent=1), encoding="utf-8")
-            _sync(partial)
-            partial.replace(self._file)
-        except OSError:
-            partial.unlink(missing_ok=True)
-            raise
+        write_whole(self._file, progress.model_dump_json(indent=1))
         for old in self.folder.glob("round-*.safetensors"):
             if old.name != progress.tensors:
                 old.unlink()
-
-
-def _sync(file: Path) -> None:
-    with file.open("rb") as opened:
-        os.fsync(opened.fileno())

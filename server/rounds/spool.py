@@ -9,6 +9,7 @@ import numpy as np
 
 from fedrad.exchange.encoding import Flat
 from fedrad.server.results.summary import SiteRound
+from fedrad.system.files import replacing, write_whole
 
 
 class OnDisk:
@@ -67,12 +68,10 @@ class Spool:
         """Write an update; its note comes last and makes it count."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{name}.npy"
-        with path.open("wb") as file:
+        with replacing(path) as temporary, temporary.open("wb") as file:
             np.save(file, values)
         note = {"start": self.start, "weight": weight, "site": site.model_dump(mode="json")}
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(note), encoding="utf-8")
-        partial.replace(path.with_suffix(".json"))
+        write_whole(path.with_suffix(".json"), json.dumps(note))
         self.updates[name] = Spooled(path, weight, site)
 
     def drop(self, name: str) -> None:

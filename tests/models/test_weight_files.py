@@ -25,6 +25,7 @@ from torch import nn
 from fedrad.models import weight_files
 from fedrad.models.settings import ModelSettings
 from fedrad.models.weight_files import WeightsError, fetch, file_sha256
+from fedrad.models.weight_folders import cache_folder
 from fedrad.models.weights import load_base, save
 
 
@@ -163,9 +164,7 @@ def test_without_a_network_fetching_says_where_to_put_the_file() -> None:
     with pytest.raises(WeightsError) as caught:
         fetch(ModelSettings())
     text = str(caught.value)
-    assert all(
-        part in text for part in (XRV_FILE, str(weight_files.cache_folder()), "no route to host")
-    )
+    assert all(part in text for part in (XRV_FILE, str(cache_folder()), "no route to host"))
 
 
 def test_a_file_is_fetched_once_and_found_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +194,7 @@ def test_a_published_pickle_is_unpickled_once_and_kept_as_safetensors(
     torch.save(theirs.state_dict(), folder / IMAGENET_FILE)
     settings = of_file(folder / IMAGENET_FILE)
     first = load_base(settings, 1, seed=0)
-    kept = weight_files.cache_folder() / "converted" / f"{settings.sha256}.safetensors"
+    kept = cache_folder() / "converted" / f"{settings.sha256}.safetensors"
     with safe_open(kept, "pt") as file:
         assert file.metadata() == {"source": IMAGENET_FILE, "source_sha256": settings.sha256}
         for key, value in theirs.state_dict().items():
@@ -209,7 +208,7 @@ def test_a_conversion_that_was_changed_is_made_again_from_the_original(folder: P
     torch.save(torchvision.models.resnet18(weights=None).state_dict(), folder / IMAGENET_FILE)
     settings = of_file(folder / IMAGENET_FILE)
     first = load_base(settings, 1, seed=0)
-    kept = weight_files.cache_folder() / "converted" / f"{settings.sha256}.safetensors"
+    kept = cache_folder() / "converted" / f"{settings.sha256}.safetensors"
     whole = kept.read_bytes()
     for damaged in (whole[:-8] + b"\0\0\0\1\0\0\0\1", whole[:1000], b""):
         kept.write_bytes(damaged)

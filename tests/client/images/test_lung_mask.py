@@ -4,15 +4,14 @@ import numpy as np
 import pytest
 
 from fedrad.client.images.lung_mask import lung_mask
-from fedrad.deploy.phantoms import draw, random_anatomy
-from fedrad.deploy.phantoms import lung_mask as true_mask
+from fedrad.deploy.phantoms import draw, random_anatomy, true_lung_mask
 
 SIZE = 128
 
 
 def chest(seed, severity):
     anatomy = random_anatomy("adult", np.random.default_rng(seed))
-    return draw(anatomy, severity, seed, SIZE) * 2048 - 1024, true_mask(anatomy, SIZE)
+    return draw(anatomy, severity, seed, SIZE) * 2048 - 1024, true_lung_mask(anatomy, SIZE)
 
 
 @pytest.mark.parametrize("severity", [0.0, 0.5, 1.0])

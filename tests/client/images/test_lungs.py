@@ -37,7 +37,7 @@ def test_most_babygrams_are_flagged():
 def test_the_box_with_its_margin_holds_the_lungs_of_adults():
     held = []
     for number, body in enumerate(bodies("adult")):
-        image, truth = radiograph.draw(body, 0.2, number, 256), radiograph.lung_mask(body, 256)
+        image, truth = radiograph.draw(body, 0.2, number, 256), radiograph.true_lung_mask(body, 256)
         box = lungs.lung_box(image)
         inside = 0 if box is None else truth[lungs.with_margin(box, image.shape)].sum()
         held.append(inside > 0.9 * truth.sum())

@@ -20,7 +20,8 @@ from fedrad.models.progression.opened import open_generator
 from fedrad.models.progression.settings import GeneratorSettings
 from fedrad.models.progression.training import denoising_losses, draw, train_generator
 from fedrad.models.settings import InputSettings, ModelSettings, ProgressionSettings
-from fedrad.models.weight_files import WeightsError, file_sha256, look_in
+from fedrad.models.weight_files import WeightsError, file_sha256
+from fedrad.models.weight_folders import look_in
 
 CPU = torch.device("cpu")
 SMALL = GeneratorSettings(channels=(8, 16), attention=(False, True), groups=4, batch_size=8)

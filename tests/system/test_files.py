@@ -1,0 +1,226 @@
+"""Files are written whole or not at all, and no change of a JSON file is lost."""
+
+import errno
+import os
+import resource
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from fedrad.system.files import (
+    JsonFile,
+    UnreadableFileError,
+    is_locked,
+    locked,
+    replacing,
+    write_whole,
+)
+
+
+class Counts(BaseModel):
+    """Content of a file that several processes change."""
+
+    values: list[int] = []
+
+
+def run(text: str, *arguments: object) -> subprocess.Popen[str]:
+    """Another process, which runs a program text with what this module imports."""
+    imports = f"import os, sys, time; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+    imports += "from pathlib import Path; from test_files import *\n"
+    command = [sys.executable, "-c", imports + text, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir())
+
+
+def mode(file: Path) -> int:
+    return stat.S_IMODE(file.stat().st_mode)
+
+
+def test_a_file_is_written_as_text_or_bytes_and_nothing_lies_beside_it(tmp_path):
+    write_whole(tmp_path / "text", "µ\n")
+    write_whole(tmp_path / "bytes", b"\xff")
+    assert (tmp_path / "text").read_bytes() == "µ\n".encode()
+    assert (tmp_path / "bytes").read_bytes() == b"\xff"
+    assert names(tmp_path) == ["bytes", "text"]
+
+
+def test_others_see_the_old_content_until_the_new_is_complete(tmp_path):
+    file = tmp_path / "a"
+    write_whole(file, "old")
+    with replacing(file) as temporary:
+        temporary.write_text("ne")
+        assert file.read_text() == "old"
+        temporary.write_text("new")
+    assert file.read_text() == "new"
+
+
+@pytest.mark.parametrize("fault", [ValueError, KeyboardInterrupt])
+def test_a_fault_while_writing_leaves_the_file_as_it_was(tmp_path, fault):
+    file = tmp_path / "a"
+    write_whole(file, "old")
+
+    def write_half() -> None:
+        with replacing(file) as temporary:
+            temporary.write_text("half")
+            raise fault
+
+    with pytest.raises(fault):
+        write_half()
+    assert file.read_text() == "old"
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_process_that_is_killed_while_writing_leaves_the_file_as_it_was(tmp_path):
+    file = tmp_path / "a.json"
+    write_whole(file, "old")
+    text = (
+        "with replacing(Path(sys.argv[1])) as temporary:\n"
+        "    temporary.write_text('half')\n"
+        "    print('written', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    process = run(text, file)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "written\n"
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert file.read_text() == "old"
+    assert list(tmp_path.glob("*.json")) == [file]  # the rest takes nobody for a file of the kind
+    write_whole(file, "new")
+    assert file.read_text() == "new"
+
+
+@pytest.mark.parametrize(("private", "wanted"), [(True, 0o600), (False, 0o640)])
+def test_permissions_are_those_of_the_user_or_for_the_user_alone(tmp_path, private, wanted):
+    file = tmp_path / "a"
+    before = os.umask(0o027)
+    try:
+        for content in ("first", "second"):
+            with replacing(file, private=private) as temporary:
+                assert mode(temporary) == wanted  # from the start, not only at the end
+                temporary.write_text(content)
+            assert mode(file) == wanted
+    finally:
+        os.umask(before)
+
+
+def test_a_file_that_everybody_could_read_becomes_private(tmp_path):
+    file = tmp_path / "key"
+    file.touch(mode=0o644)
+    write_whole(file, "secret", private=True)
+    assert mode(file) == 0o600
+
+
+def test_a_file_too_large_for_the_disk_leaves_the_old_one_and_no_rest(tmp_path):
+    file = tmp_path / "a"
+    write_whole(file, "old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_whole(file, b"x" * 2000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert file.read_text() == "old"
+    assert names(tmp_path) == ["a"]
+
+
+def test_an_error_names_the_file_and_not_the_temporary_one(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        write_whole(tmp_path / "nowhere" / "a", "x")
+    assert caught.value.filename == str(tmp_path / "nowhere" / "a")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        write_whole(tmp_path / "folder", "x")
+    assert caught.value.filename == str(tmp_path / "folder")
+    assert names(tmp_path) == ["folder"]
+
+
+def test_a_lock_keeps_others_off_and_goes_with_a_process_that_is_killed(tmp_path):
+    file = tmp_path / "a"
+    assert not is_locked(file)
+    text = "with locked(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
+    process = run(text, file)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    assert is_locked(file)
+    with pytest.raises(BlockingIOError) as caught, locked(file, wait=False):
+        pass
+    assert caught.value.errno in (errno.EAGAIN, errno.EWOULDBLOCK)
+    process.kill()
+    process.wait()
+    assert not is_locked(file)
+    with locked(file, wait=False):
+        assert is_locked(file)
+    assert names(tmp_path) == [".a.lock"]
+
+
+def test_processes_that_change_one_json_file_lose_nothing(tmp_path):
+    file = tmp_path / "counts.json"
+    text = (
+        "file = JsonFile(Path(sys.argv[1]), Counts)\n"
+        "for i in range(20):\n"
+        "    with file.changed(Counts) as counts:\n"
+        "        before = list(counts.values)\n"
+        "        time.sleep(0.002)\n"
+        "        counts.values = [*before, int(sys.argv[2]) + i]\n"
+    )
+    processes = [run(text, file, start) for start in (0, 100)]
+    assert [process.wait() for process in processes] == [0, 0]
+    counts = JsonFile(file, Counts).read()
+    assert counts is not None
+    assert sorted(counts.values) == [*range(20), *range(100, 120)]
+
+
+def test_a_json_file_is_made_at_its_first_change_and_is_none_before(tmp_path):
+    file = JsonFile(tmp_path / "counts.json", Counts, private=True)
+    assert file.read() is None
+    with file.changed(Counts) as counts:
+        counts.values.append(1)
+    assert file.read() == Counts(values=[1])
+    assert mode(file.path) == 0o600
+
+
+def test_a_change_that_fails_or_changes_nothing_writes_nothing(tmp_path):
+    file = JsonFile(tmp_path / "counts.json", Counts)
+    file.write(Counts(values=[1]))
+    os.utime(file.path, (0, 0))
+
+    def change_and_fail() -> None:
+        with file.changed(Counts) as counts:
+            counts.values.append(2)
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        change_and_fail()
+    with file.changed(Counts):
+        pass
+    assert file.read() == Counts(values=[1])
+    assert file.path.stat().st_mtime == 0
+
+
+@pytest.mark.parametrize("content", ['{"values": ["secret"]}', '{"values', "\x00", "[]"])
+def test_a_damaged_json_file_is_refused_and_stays_and_no_value_is_told(tmp_path, content):
+    file = JsonFile(tmp_path / "counts.json", Counts)
+    file.path.write_text(content)
+    with pytest.raises(UnreadableFileError, match=r"counts\.json: cannot be read") as caught:
+        file.read()
+    assert "secret" not in str(caught.value)
+    with pytest.raises(UnreadableFileError), file.changed(Counts):
+        pass
+    assert file.path.read_text() == content
+
+
+def test_a_json_file_that_is_a_folder_is_refused(tmp_path):
+    with pytest.raises(UnreadableFileError, match="Is a directory"):
+        JsonFile(tmp_path, Counts).read()
