@@ -16,6 +16,7 @@ from fedrad.models.schedule import Schedule
 from fedrad.models.settings import ModelSettings, RecipeSettings, Settings, Share
 
 from .encoding import Encoding
+from .strategies import ServerSettings, StrategyName, check_strategy
 
 NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 Name = Annotated[str, StringConstraints(pattern=f"^{NAME}$")]
@@ -35,22 +36,6 @@ class ExperimentError(Exception):
     """An experiment file that cannot be used: which key, which value, what is allowed."""
 
 
-class ServerSettings(Settings):
-    """`[federation.server]`: figures of the strategy; each strategy reads its own."""
-
-    learning_rate: float | None = Field(default=None, gt=0.0)
-    """Of fedavgm (1 unless set), fedadam and fedyogi (0.001 unless set)."""
-    momentum: float = Field(default=0.9, ge=0.0, lt=1.0)
-    """Of fedavgm; β₁ of fedadam and fedyogi."""
-    beta_2: float = Field(default=0.99, ge=0.0, lt=1.0)
-    tau: float = Field(default=1e-3, gt=0.0)
-    """Adaptivity of fedadam and fedyogi: what is added to the root of the second moment."""
-    trim: float = Field(default=0.2, gt=0.0, lt=0.5)
-    """Share of the sites' values that trimmed-mean leaves out at either end."""
-    byzantine: int = Field(default=1, ge=1)
-    """Sites that krum reckons with as hostile."""
-
-
 class FederationSettings(Settings):
     """`[federation]`: rounds and who must take part."""
 
@@ -66,9 +51,7 @@ class FederationSettings(Settings):
     it can be resumed."""
     encoding: Encoding = "float32"
     """How weights travel, both ways; all but float32 as differences to the last global model."""
-    strategy: Literal[
-        "fedavg", "fedavgm", "fedadam", "fedyogi", "median", "trimmed-mean", "krum"
-    ] = "fedavg"
+    strategy: StrategyName = "fedavg"
     server: ServerSettings = ServerSettings()
     weighting: Literal["patients", "images", "equal"] = "patients"
     """What a site counts by; the robust rules (median, trimmed-mean, krum) give each one voice."""
@@ -79,19 +62,7 @@ class FederationSettings(Settings):
 
     @model_validator(mode="after")
     def _strategy_has_its_sites(self) -> "FederationSettings":
-        """Krum's proof needs n ≥ 2f + 3 (Blanchard et al. 2017); a trim of less than one site
-        leaves the plain mean."""
-        server = self.server
-        if self.strategy == "krum" and self.quorum < 2 * server.byzantine + 3:
-            raise ValueError(
-                f'strategy = "krum" with byzantine = {server.byzantine} needs a quorum of at least '
-                f"{2 * server.byzantine + 3}"
-            )
-        if self.strategy == "trimmed-mean" and self.quorum * server.trim < 1:
-            raise ValueError(
-                f'strategy = "trimmed-mean" with trim = {server.trim:g} leaves out nobody at a '
-                f"quorum of {self.quorum}: raise the quorum or federation.server.trim"
-            )
+        check_strategy(self.strategy, self.server, self.quorum)
         return self
 
 

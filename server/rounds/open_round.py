@@ -24,10 +24,10 @@ from fedrad.server.federation.post import Answer
 from fedrad.server.federation.visit import Verdict, Visit
 from fedrad.server.results.summary import Round, SiteRound
 
-from .aggregation import combine, norms, outliers
+from .aggregation import norms, outliers
 from .global_model import GlobalModel
 from .spool import Spool
-from .strategies import advance
+from .strategies import strategy_of
 
 log = logging.getLogger("fedrad.server")
 
@@ -78,15 +78,15 @@ class OpenRound:
         started = time.perf_counter()
         self.federation.records.add(self.number + 1, "", {}, began=self.stage)
         self._visit.run()
-        combined = combine(self.spool.updates, self.expected, self.settings)
+        strategy = strategy_of(self.settings)
+        combined = strategy.combine(self.spool.updates, self.expected)
         state = {name: value.numpy() for name, value in self.model.network.state_dict().items()}
-        values, self.model.moments = advance(
+        values, self.model.moments = strategy.move(
             combined,
             self.broadcast.start,
             lay_out(state, self.expected.names),
             self.expected,
             self.model.moments,
-            self.settings,
         )
         self.model.put(tensors_of(self.expected, values))
         to_sites, from_sites = self._bytes

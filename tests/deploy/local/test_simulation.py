@@ -27,8 +27,8 @@ from fedrad.server.experiment import run_experiment
 from fedrad.server.federation.federation import ExperimentFailed
 from fedrad.server.federation.records import Records
 from fedrad.server.results.summary import SiteRound, read_summary
-from fedrad.server.rounds.aggregation import combine
 from fedrad.server.rounds.spool import Spooled
+from fedrad.server.rounds.strategies import strategy_of
 
 GOLDEN = {"a": [1.5159, 0.8087], "b": [0.9149, 0.7052], "within": 0.4646}
 """Training losses per round and the global model's within-site AUROC, torch 2.15 on x86-64."""
@@ -195,7 +195,8 @@ def test_the_averaged_model_is_the_mean_of_the_updates_weighted_by_units(tmp_pat
         manifest, packed = pack(t, list(t), round_=0, stage="probe", base_sha256="b")
         np.save(tmp_path / f"{i}.npy", unpack(manifest, packed))
         spooled[str(i)] = Spooled(tmp_path / f"{i}.npy", weights[i], SiteRound(status="ok"))
-    averaged = tensors_of(manifest, combine(spooled, manifest, FederationSettings()))
+    combined = strategy_of(FederationSettings()).combine(spooled, manifest)
+    averaged = tensors_of(manifest, combined)
     share = np.array(weights) / 9
     for name in ("x.weight", "bn.running_mean"):
         expected = sum(w * t[name] for w, t in zip(share, tensors, strict=True))

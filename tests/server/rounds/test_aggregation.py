@@ -1,5 +1,7 @@
 """Aggregation is that of the papers, held against Flower's strategies; wild updates are found."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
@@ -8,13 +10,14 @@ from flwr.supercore.task_identity import TaskIdentity
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedrad.exchange.experiment import FederationSettings, ServerSettings
+from fedrad.exchange.experiment import FederationSettings
+from fedrad.exchange.strategies import ServerSettings, StrategyName
 from fedrad.exchange.update import lay_out, pack, tensors_of, unpack
 from fedrad.server.results.summary import SiteRound
 from fedrad.server.rounds import aggregation
-from fedrad.server.rounds.aggregation import combine, norms, outliers
-from fedrad.server.rounds.spool import Spooled
-from fedrad.server.rounds.strategies import advance
+from fedrad.server.rounds.aggregation import norms, outliers
+from fedrad.server.rounds.spool import OnDisk, Spooled
+from fedrad.server.rounds.strategies import STRATEGIES, strategy_of
 
 NAMES = ["conv.weight", "bn.weight", "fc.weight"]
 
@@ -85,7 +88,9 @@ def at_once(request, monkeypatch):
 def test_updates_are_combined_as_flower_does(tmp_path, ours, theirs):
     models, weights = [drawn(seed) for seed in range(6)], [5, 1, 3, 2, 2, 9]
     updates, manifest = spooled(tmp_path, models, weights)
-    combined = tensors_of(manifest, combine(updates, manifest, FederationSettings(**ours)))
+    combined = tensors_of(
+        manifest, strategy_of(FederationSettings(**ours)).combine(updates, manifest)
+    )
     expected = of_flower(theirs, models, weights)
     for name, value in combined.items():
         np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-6)
@@ -102,14 +107,14 @@ def test_server_optimisers_take_the_steps_of_flowers(tmp_path, strategy):
         "fedadam": flower.FedAdam(eta=0.05, beta_1=0.9, beta_2=0.99, tau=1e-5),
         "fedyogi": flower.FedYogi(eta=0.05, beta_1=0.9, beta_2=0.99, tau=1e-5),
     }[strategy]
-    settings = FederationSettings(strategy=strategy, server=SERVER)
+    ours = strategy_of(FederationSettings(strategy=strategy, server=SERVER))
     current, other, moments = drawn(100), drawn(100), {}
     for round_ in range(1, 4):
         models, weights = [drawn(10 * round_ + seed) for seed in range(3)], [1, 2, 3]
         updates, manifest = spooled(tmp_path, models, weights)
         values = lay_out(current, NAMES)
-        combined = combine(updates, manifest, settings)
-        after, moments = advance(combined, values, values, manifest, moments, settings)
+        combined = ours.combine(updates, manifest)
+        after, moments = ours.move(combined, values, values, manifest, moments)
         current = {k: v.copy() for k, v in tensors_of(manifest, after).items()}
         if strategy == "fedadam":
             theirs.eta = 0.05 * (1 - 0.9 ** (round_ + 1)) / np.sqrt(1 - 0.99 ** (round_ + 1))
@@ -118,15 +123,15 @@ def test_server_optimisers_take_the_steps_of_flowers(tmp_path, strategy):
             np.testing.assert_allclose(current[name], other[name], rtol=2e-4, atol=2e-5)
 
 
-def test_what_thaws_later_starts_with_fresh_moments_and_statistics_have_none(tmp_path):
-    settings = FederationSettings(strategy="fedavgm", server=SERVER)
+def test_what_thaws_later_starts_with_fresh_moments_and_statistics_have_none():
+    strategy = strategy_of(FederationSettings(strategy="fedavgm", server=SERVER))
     head = {"fc.weight": drawn(1)["fc.weight"]}
     full = head | {"bn.running_mean": np.zeros(3, np.float32), "conv.weight": drawn(1)[NAMES[0]]}
     moments = {}
     for tensors in (head, head, full):
         manifest, flat = packed(tensors)
         start = unpack(manifest, flat)
-        moved, moments = advance(start + 1, start, start, manifest, moments, settings)
+        moved, moments = strategy.move(start + 1, start, start, manifest, moments)
     moved = tensors_of(manifest, moved)
     np.testing.assert_allclose(moved["bn.running_mean"], 1)
     np.testing.assert_allclose(moved["conv.weight"] - full["conv.weight"], 0.05, rtol=1e-5)
@@ -138,8 +143,39 @@ def test_what_encoding_lost_is_in_the_next_global_model():
     manifest, flat = packed(drawn(1))
     start = unpack(manifest, flat)
     lost = np.float32(0.25)
-    moved, _ = advance(start + 1, start, start + lost, manifest, {}, FederationSettings())
+    moved, _ = strategy_of(FederationSettings()).move(start + 1, start, start + lost, manifest, {})
     np.testing.assert_allclose(moved, start + 1 + lost, rtol=1e-6)
+
+
+def test_every_strategy_that_an_experiment_may_name_is_there():
+    assert set(STRATEGIES) == set(get_args(StrategyName))
+    assert all(name == strategy.name for name, strategy in STRATEGIES.items())
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_sites_count_by_their_weight_or_all_the_same(tmp_path, name):
+    models = [drawn(seed) for seed in range(5)]
+    strategy = strategy_of(FederationSettings(strategy=name, quorum=5))
+    one, two = (
+        strategy.combine(*spooled(tmp_path, models, weights))
+        for weights in ([5, 1, 3, 2, 2], [1, 4, 1, 7, 1])
+    )
+    assert strategy.weighted != np.array_equal(one, two)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_updates_are_in_memory_a_part_at_a_time(tmp_path, monkeypatch, name):
+    """Of five sites with 21 values each, 15 values are read at once; krum's own result is whole."""
+    monkeypatch.setattr(aggregation, "VALUES_AT_ONCE", 15)
+    read = []
+    whole = OnDisk.__getitem__
+    monkeypatch.setattr(
+        OnDisk, "__getitem__", lambda self, part: read.append(part) or whole(self, part)
+    )
+    updates, manifest = spooled(tmp_path, [drawn(seed) for seed in range(5)], [1] * 5)
+    strategy_of(FederationSettings(strategy=name, quorum=5)).combine(updates, manifest)
+    assert read.count(slice(None)) == (name == "krum")
+    assert {part.stop - part.start for part in read if part != slice(None)} == {3}
 
 
 # Updates far out

@@ -1,0 +1,37 @@
+"""FedAdam: Adam at the server.
+
+Source: Reddi et al. 2021, Adaptive Federated Optimization, ICLR, Algorithm 2; arXiv 2003.00295.
+"""
+
+import numpy as np
+
+from fedrad.exchange.encoding import Flat
+
+from .server_optimizer import ServerOptimizer
+
+
+class FedAdam(ServerOptimizer):
+    """m ← β₁m + (1-β₁)Δ, v ← β₂v + (1-β₂)Δ², a step of ηm/(√v + τ); v starts at τ².
+
+    Without a correction of the bias, as in the paper.
+    """
+
+    name = "fedadam"
+    default_rate = 1e-3  # the recipe's own rates are of this order
+
+    def fresh_moments(self) -> dict[str, float]:
+        """m from 0, v from τ²."""
+        return {"m": 0.0, "v": self.server.tau**2}
+
+    def step(
+        self, delta: Flat, rate: np.float32, moments: dict[str, Flat]
+    ) -> tuple[Flat, dict[str, Flat]]:
+        """One step; see `ServerOptimizer.step`."""
+        m = self.server.momentum * moments["m"]
+        m += (1 - self.server.momentum) * delta
+        v = self.second_moment(moments["v"], delta**2)
+        return rate * m / (np.sqrt(v) + np.float32(self.server.tau)), {"m": m, "v": v}
+
+    def second_moment(self, v: Flat, square: Flat) -> Flat:
+        """The next v, (size,), from v and Δ²."""
+        return self.server.beta_2 * v + (1 - self.server.beta_2) * square
