@@ -19,8 +19,13 @@ from .strategy import Strategy
 from .trimmed_mean import TrimmedMean
 
 STRATEGIES: dict[StrategyName, type[Strategy]] = {
-    strategy.name: strategy
-    for strategy in (FedAvg, FedAvgM, FedAdam, FedYogi, Median, TrimmedMean, Krum)
+    "fedavg": FedAvg,
+    "fedavgm": FedAvgM,
+    "fedadam": FedAdam,
+    "fedyogi": FedYogi,
+    "median": Median,
+    "trimmed-mean": TrimmedMean,
+    "krum": Krum,
 }
 
 

@@ -16,7 +16,6 @@ class FedAdam(ServerOptimizer):
     Without a correction of the bias, as in the paper.
     """
 
-    name = "fedadam"
     default_rate = 1e-3  # the recipe's own rates are of this order
 
     def fresh_moments(self) -> dict[str, float]:
@@ -30,7 +29,8 @@ class FedAdam(ServerOptimizer):
         m = self.server.momentum * moments["m"]
         m += (1 - self.server.momentum) * delta
         v = self.second_moment(moments["v"], delta**2)
-        return rate * m / (np.sqrt(v) + np.float32(self.server.tau)), {"m": m, "v": v}
+        root = np.sqrt(v) + np.float32(self.server.tau)
+        return np.divide(rate * m, root, dtype=np.float32), {"m": m, "v": v}
 
     def second_moment(self, v: Flat, square: Flat) -> Flat:
         """The next v, (size,), from v and Δ²."""

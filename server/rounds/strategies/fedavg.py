@@ -19,8 +19,6 @@ from .strategy import Strategy
 class FedAvg(Strategy):
     """The weighted mean. Running variances are pooled with the means they belong to."""
 
-    name = "fedavg"
-
     def combined(self, arrays: Sequence[OnDisk], shares: Values, manifest: Manifest) -> Flat:
         """Σ wₖxₖ, summed in float64 and in the order of the sites."""
         result = np.empty(manifest.size, np.float32)

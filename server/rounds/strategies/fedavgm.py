@@ -14,7 +14,6 @@ from .server_optimizer import ServerOptimizer
 class FedAvgM(ServerOptimizer):
     """m ← βm + Δ, a step of ηm."""
 
-    name = "fedavgm"
     default_rate = 1.0
 
     def step(

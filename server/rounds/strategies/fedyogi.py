@@ -13,8 +13,6 @@ from .fedadam import FedAdam
 class FedYogi(FedAdam):
     """FedAdam, but v changes additively: v ← v - (1-β₂)Δ² sign(v - Δ²)."""
 
-    name = "fedyogi"
-
     def second_moment(self, v: Flat, square: Flat) -> Flat:
         """The next v, (size,), from v and Δ²."""
         moved: Flat = v - (1 - self.server.beta_2) * square * np.sign(v - square)

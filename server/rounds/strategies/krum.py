@@ -21,7 +21,6 @@ class Krum(Strategy):
     """Of n updates the one with the smallest sum of squared distances to its n - f - 2 nearest
     neighbours, where f sites (`byzantine`) may be hostile."""
 
-    name = "krum"
     weighted = False
 
     def combined(self, arrays: Sequence[OnDisk], shares: Values, manifest: Manifest) -> Flat:

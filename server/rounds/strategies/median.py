@@ -19,7 +19,6 @@ from .strategy import Strategy
 class Median(Strategy):
     """Each value is the median of the sites' values, running statistics included."""
 
-    name = "median"
     weighted = False
 
     def combined(self, arrays: Sequence[OnDisk], shares: Values, manifest: Manifest) -> Flat:

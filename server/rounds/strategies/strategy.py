@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from fedrad.exchange.encoding import Flat
-from fedrad.exchange.strategies import ServerSettings, StrategyName
+from fedrad.exchange.strategies import ServerSettings
 from fedrad.exchange.update import Manifest
 from fedrad.server.rounds.aggregation import Values
 from fedrad.server.rounds.global_model import Tensors
@@ -17,14 +17,12 @@ from fedrad.server.rounds.spool import OnDisk, Spooled
 class Strategy(ABC):
     """One rule for a round: the sites' updates become one, which moves the global model.
 
-    A strategy of one's own defines `name` and `combined`, and `move` where the global model is
+    A strategy of one's own defines `combined`, and `move` where the global model is
     not simply set to what the sites came to. What it asks of the experiment's settings is checked
     in `exchange.strategies`, for a site must refuse a wrong experiment too.
 
     Attributes
     ----------
-    name
-        `federation.strategy` in `experiment.toml`.
     weighted
         Whether a site counts by its patients or images (`federation.weighting`). Where it does
         not, all sites count the same.
@@ -32,7 +30,6 @@ class Strategy(ABC):
         `[federation.server]`; each strategy reads its own figures of it.
     """
 
-    name: ClassVar[StrategyName]
     weighted: ClassVar[bool] = True
 
     def __init__(self, server: ServerSettings) -> None:

@@ -20,7 +20,6 @@ from .strategy import Strategy
 class TrimmedMean(Strategy):
     """Each value is the mean of the sites' values without a share of `trim` at either end."""
 
-    name = "trimmed-mean"
     weighted = False
 
     def combined(self, arrays: Sequence[OnDisk], shares: Values, manifest: Manifest) -> Flat:
