@@ -38,7 +38,7 @@ weights = "{base}"
 sha256 = "{base_sha256}"
 size = 96
 [recipe]
-augmentation = {{ rotation = 0, zoom = 0, blur = 0, drop = 0 }}
+augmentation = {{ {augmentation} }}
 probe_learning_rate = 1e-2
 learning_rates = {{ head = 3e-3, layer4 = 2e-3, layer3 = 1e-3, layer2 = 5e-4, backbone = 1e-3 }}
 views = 2
@@ -80,6 +80,7 @@ def main() -> None:
     experiment = out / "experiment.toml"
     experiment.write_text(
         EXPERIMENT.format(
+            augmentation=demo.AUGMENTATION,
             base=demo.BASE,
             base_sha256=file_sha256(out / demo.BASE),
             control=CONTROL,

@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 from progression_phantoms import Cohort, cohort
 
+from fedrad.models.augment import switched_off
 from fedrad.models.examples import Examples
 from fedrad.models.network import ResNet
 from fedrad.models.progression.iteration import progress
@@ -33,7 +34,7 @@ from fedrad.models.progression.network import Denoiser
 from fedrad.models.progression.settings import GeneratorSettings
 from fedrad.models.progression.training import denoising_losses, train_generator
 from fedrad.models.schedule import Schedule
-from fedrad.models.settings import Augmentation, ModelSettings, ProgressionSettings, RecipeSettings
+from fedrad.models.settings import ModelSettings, ProgressionSettings, RecipeSettings
 from fedrad.models.training import features, score, train_round
 
 CPU = torch.device("cpu")
@@ -43,7 +44,7 @@ RECIPE = RecipeSettings(
     preset="full",
     batch_size=32,
     learning_rates={"head": 3e-3, "backbone": 3e-3},
-    augmentation=Augmentation(flip=0, blur=0, drop=0, rotation=5, zoom=0.05),
+    augmentation=switched_off("rotation", "zoom"),
 )
 CYCLE = 40
 """Rounds of one learning-rate cycle; training goes on with another."""

@@ -69,7 +69,7 @@ sha256 = "{base_sha256}"
 {input}
 [recipe]
 preset = "progressive"
-augmentation = {{ rotation = 0, zoom = 0, blur = 0, drop = 0 }}
+augmentation = {{ {augmentation} }}
 learning_rates = {{ head = 3e-3, layer4 = 2e-3, layer3 = 1e-3, layer2 = 5e-4 }}
 [federation]
 rounds = 12
@@ -159,6 +159,7 @@ def run(arguments: argparse.Namespace, seed: int) -> dict[str, float]:
     experiment.write_text(
         EXPERIMENT.format(
             seed=seed,
+            augmentation=demo.AUGMENTATION,
             input=INPUT,
             base=BASE,
             base_sha256=file_sha256(out / BASE),

@@ -31,12 +31,14 @@ import torch
 
 from fedrad.client.images import InputSettings, read_radiograph
 from fedrad.models.activations import Store
-from fedrad.models.augment import augment, cutmix
+from fedrad.models.augment import augment
+from fedrad.models.augment.cutmix import cutmix
 from fedrad.models.examples import Examples
 from fedrad.models.network import ResNet
 from fedrad.models.optimizer import masked_loss
 from fedrad.models.schedule import Schedule, trainable_blocks
 from fedrad.models.settings import ModelSettings, RecipeSettings
+from fedrad.models.streams import Streams
 from fedrad.models.training import balanced_order, train_round
 
 ROUND_OF = {"probe": 0, "layer4": 12, "layer3": 16, "layer2": 22}
@@ -137,7 +139,7 @@ def measure(arguments: argparse.Namespace, way: str, stage: str) -> dict[str, fl
     )
     schedule, round_ = Schedule(recipe, 30), ROUND_OF[stage]
     read_image(files[0], 64)  # imports
-    augment(torch.zeros(1, 1, 64, 64), recipe.augmentation, torch.Generator())
+    augment(torch.zeros(1, 1, 64, 64), recipe.augmentation, Streams(0))
     wall, started = time.perf_counter(), time.process_time()
     decoding = 0.0
     if way in ("straightforward", "requires_grad"):
@@ -179,19 +181,21 @@ def straightforward(
     optimizer = torch.optim.AdamW(
         [p for block in blocks for m in network.block_modules(block) for p in m.parameters()]
     )
-    generator = torch.Generator().manual_seed(1)
+    streams = Streams(1)
     steps = -(-len(files) // recipe.batch_size)
-    order = balanced_order(labels, steps * recipe.batch_size, generator)
+    order = balanced_order(labels, steps * recipe.batch_size, torch.Generator().manual_seed(1))
     for step in range(steps):
         rows = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
         pictures = np.stack([read_image(files[row], network.settings.size) for row in rows])
         images = torch.from_numpy(pictures.astype(np.float32))[:, None]
         images, target = (
-            augment(images, recipe.augmentation, generator),
+            augment(images, recipe.augmentation, streams),
             torch.from_numpy(labels[rows]),
         )
-        if torch.rand((), generator=generator) < recipe.cutmix * (not schedule.in_probe(round_)):
-            mixed = cutmix(images, target, generator)
+        if torch.rand((), generator=streams.of("cutmix")) < recipe.cutmix * (
+            not schedule.in_probe(round_)
+        ):
+            mixed = cutmix(images, target, streams.of("cutmix"))
             logits = network(mixed.images)
             loss = mixed.share * masked_loss(logits, mixed.labels)
             loss = loss + (1 - mixed.share) * masked_loss(logits, mixed.other_labels)

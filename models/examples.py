@@ -13,9 +13,14 @@ from torch import Tensor
 
 from .augment import augment
 from .settings import RecipeSettings
+from .streams import Streams
 
 SHARE_OF_DEVICE = 0.25
 """Images are held on a GPU where they take no more than this share of its free memory."""
+
+DRAWS = 2
+"""Version of the way from a seed to the pixels of a fixed view. Raised whenever it changes, so that
+activations which a site stored of an earlier view are not taken for those of a new one."""
 
 
 class Images(Protocol):
@@ -86,7 +91,8 @@ class Views:
 
     A fixed view is a function of the image, the augmentation, `recipe.view_seed` and its number
     below `recipe.views`, drawn and computed for each image alone: it is the same to the bit in
-    whichever batch, fold or experiment it turns up.
+    whichever batch, fold or experiment it turns up. Which augmentations are on does not change
+    what the others draw.
     """
 
     def __init__(self, examples: Examples, recipe: RecipeSettings, device: torch.device) -> None:
@@ -111,15 +117,30 @@ class Views:
             images = torch.from_numpy(self.examples.images[rows].astype(np.float32)).unsqueeze(1)
         return images.to(self.device, memory_format=torch.channels_last)
 
-    def draw(self, rows: NDArray[np.int64], generator: torch.Generator) -> tuple[Drawn, Tensor]:
-        """A view of each row's image, fresh or one of its fixed ones, or of one of its simulated
-        later steps; and the outcomes (n, K) on the device."""
+    def draw(self, rows: NDArray[np.int64], streams: Streams) -> tuple[Drawn, Tensor]:
+        """Draw a view for each row of a batch.
+
+        Parameters
+        ----------
+        rows
+            Which images, (n,).
+        streams
+            What is drawn from, a stream for each of: number of the fixed view, simulated later
+            step, every augmentation.
+
+        Returns
+        -------
+        tuple[Drawn, Tensor]
+            The views, fresh or fixed, of the images or of their simulated later steps, and the
+            outcomes (n, K) on the device.
+        """
         labels = self.examples.labels[rows]
         if self.recipe.views:
-            numbers = torch.randint(self.recipe.views, (len(rows),), generator=generator)
+            numbers = torch.randint(self.recipe.views, (len(rows),), generator=streams.of("view"))
             views = [self.view(int(r), int(n)) for r, n in zip(rows, numbers, strict=True)]
             return views, torch.from_numpy(labels).to(self.device)
         images = self.raw(rows)
+        generator = streams.of("progression")
         for position, row in enumerate(rows.tolist() if self.examples.later else []):
             chance = torch.rand((), generator=generator)
             later = self.examples.later.get(row)
@@ -128,20 +149,21 @@ class Views:
             step = int(torch.randint(len(later.steps), (), generator=generator))
             images[position, 0] = torch.from_numpy(later.steps[step].astype(np.float32))
             labels[position] = later.labels[step]
-        drawn = augment(images, self.recipe.augmentation, generator)
+        drawn = augment(images, self.recipe.augmentation, streams)
         return drawn, torch.from_numpy(labels).to(self.device)
 
     def view(self, row: int, number: int) -> View:
         """Fixed view `number` of an image."""
+        own = f"{self.recipe.view_seed}:{number}:{self.examples.keys[row]}"
+        seed = int.from_bytes(sha256(own.encode()).digest()[:7])
         amount = self.recipe.augmentation.model_dump_json()
-        text = f"{self.recipe.view_seed}:{number}:{amount}:{self.examples.keys[row]}"
-        key = sha256(text.encode())
-        return View(row, int.from_bytes(key.digest()[:7]), key.hexdigest())
+        key = sha256(f"{DRAWS}:{amount}:{own}".encode())
+        return View(row, seed, key.hexdigest())
 
     def image(self, view: View) -> Tensor:
         """The pixels of a fixed view, (1, 1, S, S)."""
-        generator = torch.Generator().manual_seed(view.seed)
-        return augment(self.raw(np.array([view.row])), self.recipe.augmentation, generator)
+        image = self.raw(np.array([view.row]))
+        return augment(image, self.recipe.augmentation, Streams(view.seed))
 
     def images(self, drawn: Drawn) -> Tensor:
         """The pixels of drawn views, (n, 1, S, S)."""

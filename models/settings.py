@@ -116,8 +116,12 @@ class Thaw(Settings):
         return self
 
 
-class Augmentation(Settings):
-    """Random changes of a training image; a probability or range of 0 turns one off."""
+class AugmentationSettings(Settings):
+    """`recipe.augmentation`: random changes of a training image, one class each in `augment/`.
+
+    A probability or range of 0 turns one off. The keys of one begin with its name; `fill` is for
+    all.
+    """
 
     rotation: float = Field(default=5.0, ge=0.0, le=180.0)
     """Largest rotation either way, degrees."""
@@ -246,7 +250,7 @@ class RecipeSettings(Settings):
     statistics stay those of the base weights. `local`: statistics, scales and shifts are the
     site's own and never leave it (FedBN, Li et al. 2021, arXiv 2102.07623); a site that has none,
     as it never trained, uses the base's."""
-    augmentation: Augmentation = Augmentation()
+    augmentation: AugmentationSettings = AugmentationSettings()
     views: int = Field(default=0, ge=0, le=1000)
     """Augmented views per image. 0: each use of an image is a fresh draw, as published. N: each
     use is one of N fixed views, so what frozen blocks make of a view is computed once."""
@@ -283,7 +287,7 @@ class RecipeSettings(Settings):
 
     @field_validator("augmentation")
     @classmethod
-    def _blur_range(cls, value: Augmentation) -> Augmentation:
+    def _blur_range(cls, value: AugmentationSettings) -> AugmentationSettings:
         if value.blur_sigma[0] > value.blur_sigma[1]:
             raise ValueError(
                 f"blur_sigma = {list(value.blur_sigma)}: allowed is [smallest, largest]"

@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .activations import FrozenPart, Store
-from .augment import cutmix
+from .augment.cutmix import cutmix
 from .examples import Drawn, Examples, Images, Views
 from .network import ResNet
 from .optimizer import Gradients, Targets, adamw, moments_of
 from .schedule import Schedule, frozen_blocks, trainable_blocks
 from .settings import BLOCKS, Block
+from .streams import Streams
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def train_round(
     """
     recipe, stage = schedule.recipe, schedule.stage(round_)
     mixing = 0.0 if schedule.in_probe(round_) else recipe.cutmix
-    generator = torch.Generator().manual_seed(seed)
+    streams = Streams(seed)
     network.to(device, memory_format=torch.channels_last)  # a third faster on CPU
     network.train_blocks(trainable_blocks(stage), batchnorm_moves=recipe.batchnorm != "frozen")
     optimizer = adamw(network, schedule, round_, moments or {})
@@ -63,16 +64,18 @@ def train_round(
     total = 0.0
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)  # dropout draws from the global generator
-        order = balanced_order(examples.labels, steps * recipe.batch_size, generator)
+        order = balanced_order(
+            examples.labels, steps * recipe.batch_size, torch.Generator().manual_seed(seed)
+        )
         for step in range(steps):
             position = round_ + step / steps
             for group in optimizer.param_groups:
                 group["lr"] = schedule.learning_rate(group["block"], position)
                 group["betas"] = (schedule.momentum(position), group["betas"][1])
             rows = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
-            drawn, labels = views.draw(rows, generator)
+            drawn, labels = views.draw(rows, streams)
             with gradients.precision():
-                inputs, targets = _mix(drawn, labels, views, frozen, mixing, generator)
+                inputs, targets = _mix(drawn, labels, views, frozen, mixing, streams.of("cutmix"))
             total += gradients.compute(inputs, targets)
             gradients.apply(optimizer)
             if progress:

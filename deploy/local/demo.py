@@ -11,6 +11,7 @@ from fedrad.deploy.phantoms import DEMO_HOSPITALS, write_hospital, write_public_
 from fedrad.deploy.start.pin import pin_weights
 from fedrad.exchange.experiment import parse_experiment
 from fedrad.exchange.messages import BaselineRequest
+from fedrad.models.augment import switched_off
 from fedrad.models.weights import read_model, save
 from fedrad.server.results.summary import Summary
 
@@ -26,7 +27,10 @@ BASE_DESCRIPTION = (
 PUBLIC_PATIENTS = 800
 PATIENTS = {"phantom-a": 240, "phantom-b": 180, "phantom-c": 170}
 
-PRETRAINING = """
+AUGMENTATION = ", ".join(f"{name} = 0" for name in switched_off("flip"))
+"""`recipe.augmentation` of phantoms: of all augmentations the flip alone."""
+
+PRETRAINING = f"""
 name = "phantom-adults"
 outcomes = ["lung_disease"]
 seed = 1
@@ -39,8 +43,8 @@ size = 96
 preset = "full"
 batch_size = 32
 dropout = 0.0
-learning_rates = { head = 3e-3, backbone = 3e-3 }
-augmentation = { rotation = 0, zoom = 0, blur = 0, drop = 0 }
+learning_rates = {{ head = 3e-3, backbone = 3e-3 }}
+augmentation = {{ {AUGMENTATION} }}
 [federation]
 rounds = 16
 quorum = 1
@@ -49,7 +53,7 @@ test = 0.01
 validation = 0.0
 """
 
-EXPERIMENT = """\
+EXPERIMENT = f"""\
 # The demonstration: `fedrad demo` writes this file and runs it.
 name = "phantom-demo"
 outcomes = ["bpd"]
@@ -60,14 +64,14 @@ backbone = "resnet18"
 width = 0.25
 weights = "phantom-adults.safetensors"
 size = 96
-base_outputs = { bpd = "lung_disease" }
+base_outputs = {{ bpd = "lung_disease" }}
 
 [recipe]                        # as published, but for what suits a small network and small images
 preset = "probe+progressive+cutmix"
-augmentation = { rotation = 0, zoom = 0, blur = 0, drop = 0 }
+augmentation = {{ {AUGMENTATION} }}
 local_epochs = 2
 probe_learning_rate = 1e-2
-learning_rates = { head = 3e-3, layer4 = 2e-3, layer3 = 1e-3, layer2 = 5e-4 }
+learning_rates = {{ head = 3e-3, layer4 = 2e-3, layer3 = 1e-3, layer2 = 5e-4 }}
 
 [federation]
 rounds = 12

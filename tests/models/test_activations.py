@@ -12,7 +12,8 @@ from fedrad.models.activations import FrozenPart, Store
 from fedrad.models.examples import Examples, Views
 from fedrad.models.network import ResNet, digest
 from fedrad.models.schedule import Schedule, frozen_blocks
-from fedrad.models.settings import Augmentation, ModelSettings, RecipeSettings
+from fedrad.models.settings import AugmentationSettings, ModelSettings, RecipeSettings
+from fedrad.models.streams import Streams
 from fedrad.models.training import train_round
 
 CPU = torch.device("cpu")
@@ -125,7 +126,7 @@ def test_views_differ_by_number_seed_image_and_augmentation() -> None:
         for settings in (
             recipe(),
             recipe(view_seed=1),
-            recipe(augmentation=Augmentation(rotation=9)),
+            recipe(augmentation=AugmentationSettings(rotation=9)),
         )
         for row in (0, 1)
         for number in (0, 1, 2)
@@ -140,7 +141,7 @@ def test_views_differ_by_number_seed_image_and_augmentation() -> None:
 
 def test_every_view_of_the_pool_is_drawn() -> None:
     views = Views(cohort(2), recipe(), CPU)
-    drawn, _ = views.draw(np.array([0, 1] * 50), torch.Generator().manual_seed(1))
+    drawn, _ = views.draw(np.array([0, 1] * 50), Streams(1))
     assert {v.key for v in drawn} == {views.view(r, n).key for r in (0, 1) for n in range(3)}  # type: ignore[union-attr]
 
 

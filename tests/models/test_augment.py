@@ -13,8 +13,10 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import CutMix
 from torchvision.transforms.v2.functional import affine, gaussian_blur, rotate
 
-from fedrad.models.augment import augment, cutmix
-from fedrad.models.settings import Augmentation
+from fedrad.models.augment import AUGMENTATIONS, augment, switched_off
+from fedrad.models.augment.cutmix import cutmix
+from fedrad.models.settings import AugmentationSettings
+from fedrad.models.streams import Streams
 
 seeds = st.integers(0, 2**31 - 1)
 
@@ -23,10 +25,9 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def only(**given: Any) -> Augmentation:
-    """An augmentation of which everything not given is turned off."""
-    off = {"rotation": 0.0, "flip": 0.0, "zoom": 0.0, "blur": 0.0, "drop": 0.0, "fill": -1024.0}
-    return Augmentation.model_validate({**off, **given})
+def only(**given: Any) -> AugmentationSettings:
+    """Settings of which everything not given is turned off."""
+    return AugmentationSettings.model_validate({**switched_off(), **given})
 
 
 def smooth_images(count: int, size: int = 48) -> Tensor:
@@ -44,9 +45,9 @@ def test_values_stay_within_the_range_of_a_radiograph(seed: int, kind: str) -> N
         "noise": 2048 * torch.rand(4, 1, 24, 24, generator=seeded(seed)) - 1024,
         "halves": 1024.0 * (1 - 2 * (torch.arange(24) < 12).float()).expand(4, 1, 24, 24),
     }[kind]
-    strong = Augmentation(rotation=180, zoom=0.5, flip=0.5, blur=0.8, drop=0.5)
-    for amount in (Augmentation(), strong):
-        changed = augment(images, amount, seeded(seed))
+    strong = AugmentationSettings(rotation=180, zoom=0.5, flip=0.5, blur=0.8, drop=0.5)
+    for amount in (AugmentationSettings(), strong):
+        changed = augment(images, amount, Streams(seed))
         assert changed.shape == images.shape
         assert changed.min() >= -1024
         assert changed.max() <= 1024
@@ -54,7 +55,7 @@ def test_values_stay_within_the_range_of_a_radiograph(seed: int, kind: str) -> N
 
 def test_the_same_seed_changes_an_image_in_the_same_way() -> None:
     images = smooth_images(8)
-    first, again, other = (augment(images, Augmentation(), seeded(s)) for s in (1, 1, 2))
+    first, again, other = (augment(images, AugmentationSettings(), Streams(s)) for s in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -62,7 +63,7 @@ def test_the_same_seed_changes_an_image_in_the_same_way() -> None:
 def test_the_images_given_are_left_as_they_were() -> None:
     images = smooth_images(4)
     before = images.clone()
-    augment(images, Augmentation(blur=1, drop=1), seeded(1))
+    augment(images, AugmentationSettings(blur=1, drop=1), Streams(1))
     cutmix(images, torch.zeros(4, 1), seeded(1))
     assert torch.equal(images, before)
 
@@ -71,25 +72,25 @@ def test_the_images_given_are_left_as_they_were() -> None:
 @settings(max_examples=20, deadline=None)
 def test_with_everything_off_an_image_stays_as_it_is(seed: int) -> None:
     images = 2048 * torch.rand(2, 1, 33, 33, generator=seeded(seed)) - 1024
-    assert torch.equal(augment(images, only(), seeded(seed)), images)
+    assert torch.equal(augment(images, only(), Streams(seed)), images)
 
 
 def test_a_flip_mirrors_left_and_right() -> None:
     images = smooth_images(3)
-    flipped = augment(images, only(flip=1), seeded(1))
+    flipped = augment(images, only(flip=1), Streams(1))
     assert torch.equal(flipped, torch.flip(images, [-1]))
 
 
 def test_an_image_is_flipped_after_it_was_turned() -> None:
     images = smooth_images(4)
-    turned = augment(images, only(rotation=10), seeded(1))
-    both = augment(images, only(rotation=10, flip=1), seeded(1))
+    turned = augment(images, only(rotation=10), Streams(1))
+    both = augment(images, only(rotation=10, flip=1), Streams(1))
     assert torch.equal(both, torch.flip(turned, [-1]))
 
 
 def test_half_of_the_images_are_flipped() -> None:
     images = smooth_images(1, 12).expand(400, -1, -1, -1)
-    changed = augment(images, only(flip=0.5), seeded(1))
+    changed = augment(images, only(flip=0.5), Streams(1))
     flipped = (changed - torch.flip(images, [-1])).abs().amax((1, 2, 3)) < 1e-3
     upright = (changed - images).abs().amax((1, 2, 3)) < 1e-3
     assert (flipped ^ upright).all()
@@ -105,7 +106,7 @@ def torchvision_rotations(image: Tensor, angles: Tensor) -> Tensor:
 def test_a_rotation_is_torchvisions_about_the_centre_by_at_most_the_given_angle() -> None:
     """Each image is compared with torchvision's rotation by every angle of a fine grid."""
     images, largest = smooth_images(12), 20.0
-    rotated = augment(images, only(rotation=largest), seeded(3))
+    rotated = augment(images, only(rotation=largest), Streams(3))
     grid = torch.arange(-30, 30.01, 0.25)
     found = []
     for before, after in zip(images, rotated, strict=True):
@@ -119,7 +120,7 @@ def test_a_rotation_is_torchvisions_about_the_centre_by_at_most_the_given_angle(
 def test_a_zoom_keeps_the_aspect_and_changes_the_area_by_at_most_its_share() -> None:
     """`zoom = 0.2` shows between 0.8 and 1.2 of the image's area."""
     images = smooth_images(12)
-    zoomed = augment(images, only(zoom=0.2), seeded(3))
+    zoomed = augment(images, only(zoom=0.2), Streams(3))
     grid = torch.arange(0.7, 1.301, 0.005)
     found = []
     for before, after in zip(images, zoomed, strict=True):
@@ -147,17 +148,17 @@ def test_a_zoom_keeps_the_aspect_and_changes_the_area_by_at_most_its_share() -> 
 
 def test_what_is_uncovered_or_dropped_takes_the_fill_black_by_default() -> None:
     images = torch.full((60, 1, 40, 40), 1000.0)
-    rotated = augment(images, only(rotation=60, fill=0.0), seeded(1))
+    rotated = augment(images, only(rotation=60, fill=0.0), Streams(1))
     assert (rotated[..., 0, 0] == 0).any()
     assert rotated.min() >= 0
-    dropped = augment(images, only(drop=1, fill=0.0), seeded(1))
+    dropped = augment(images, only(drop=1, fill=0.0), Streams(1))
     assert set(dropped.unique().tolist()) == {0.0, 1000.0}
-    assert Augmentation().fill == -1024
+    assert AugmentationSettings().fill == -1024
 
 
 def test_what_a_rotation_uncovers_is_black() -> None:
     white = torch.full((1, 1, 40, 40), 1000.0)
-    corners = [augment(white, only(rotation=180), seeded(s))[0, 0] for s in range(40)]
+    corners = [augment(white, only(rotation=180), Streams(s))[0, 0] for s in range(40)]
     tilted = [image for image in corners if image[20, 20] > 999 and image[0, 0] < 900]
     assert tilted
     assert all(image[0, 0] == -1024 for image in tilted if image[1, 1] < 900)
@@ -166,7 +167,7 @@ def test_what_a_rotation_uncovers_is_black() -> None:
 
 def test_a_view_of_more_than_the_image_has_a_black_border() -> None:
     white = torch.full((20, 1, 40, 40), 1000.0)
-    shrunk = augment(white, only(zoom=0.6), seeded(1))
+    shrunk = augment(white, only(zoom=0.6), Streams(1))
     border = torch.cat([shrunk[..., 0, :], shrunk[..., -1, :]], dim=-1)
     beyond = (border < 0).flatten(1).all(1)
     assert 0 < beyond.sum() < 20
@@ -177,18 +178,82 @@ def test_a_view_of_more_than_the_image_has_a_black_border() -> None:
 def test_a_blur_is_torchvisions_of_a_sigma_in_the_range() -> None:
     images = smooth_images(2, 24) + 300 * torch.randn(2, 1, 24, 24, generator=seeded(5))
     images = images.clamp(-1024, 1024)
-    blurred = augment(images, only(blur=1, blur_sigma=(1.3, 1.3)), seeded(1))
+    blurred = augment(images, only(blur=1, blur_sigma=(1.3, 1.3)), Streams(1))
     assert torch.allclose(blurred, gaussian_blur(images, [9, 9], [1.3, 1.3]), rtol=0, atol=1e-2)
 
 
 def test_a_share_of_the_pixels_turns_black() -> None:
     images = torch.zeros(200, 1, 32, 32)
-    changed = augment(images, only(drop=0.3, drop_share=0.25), seeded(2))
+    changed = augment(images, only(drop=0.3, drop_share=0.25), Streams(2))
     assert set(changed.unique().tolist()) == {-1024.0, 0.0}
     dropped = (changed == -1024).float().mean((1, 2, 3))
     hit = dropped > 0
     assert 34 < hit.sum() < 86  # four standard deviations around 60
     assert dropped[hit].mean().item() == pytest.approx(0.25, abs=0.01)
+
+
+# Each from its own stream
+
+subsets = st.sets(st.sampled_from([each.name for each in AUGMENTATIONS]))
+
+
+def generators_after(settings: AugmentationSettings, seed: int) -> dict[str, Tensor]:
+    """Where the stream of each augmentation stands after two batches: what was drawn moved it."""
+    streams, images = Streams(seed), smooth_images(5, 16)
+    for _ in range(2):
+        augment(images, settings, streams)
+    return {each.name: streams.of(each.name).get_state() for each in AUGMENTATIONS}
+
+
+@settings(max_examples=60, deadline=None)
+@given(subsets, subsets, seeds)
+def test_which_others_are_on_does_not_move_what_an_augmentation_draws(
+    one: set[str], other: set[str], seed: int
+) -> None:
+    on = [AugmentationSettings.model_validate(switched_off(*names)) for names in (one, other)]
+    first, second = (generators_after(each, seed) for each in on)
+    for name in one & other:
+        assert torch.equal(first[name], second[name]), name
+    for name, untouched in generators_after(only(), seed).items():
+        assert torch.equal(first[name], untouched) == (name not in one)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seeds)
+def test_the_same_pixels_are_dropped_and_the_same_images_flipped_whatever_else_is_on(
+    seed: int,
+) -> None:
+    white, strong = torch.full((8, 1, 24, 24), 1000.0), {"drop": 0.5, "drop_share": 0.3}
+    alone = augment(white, only(**strong), Streams(seed)) == -1024
+    everything = AugmentationSettings.model_validate({**strong, "fill": -1024, "zoom": 0.0})
+    inner = (..., slice(8, 16), slice(8, 16))  # a rotation uncovers none of these
+    together = augment(white, everything, Streams(seed)) == -1024
+    assert torch.equal(alone[inner], together[inner])
+    sided = torch.where(torch.arange(24) < 12, 1000.0, -1000.0).expand(8, 1, 24, 24)
+    flipped = augment(sided, only(flip=0.5), Streams(seed))[..., 12, 2] < 0
+    among_others = augment(sided, only(flip=0.5, blur=0.9, rotation=5), Streams(seed))
+    assert torch.equal(flipped, among_others[..., 12, 2] < 0)
+
+
+@settings(max_examples=20, deadline=None)
+@given(subsets)
+def test_switched_off_is_all_but_those_named(on: set[str]) -> None:
+    chosen = AugmentationSettings.model_validate(switched_off(*on))
+    assert {each.name for each in AUGMENTATIONS if each.is_on(chosen)} == on
+
+
+def test_every_setting_belongs_to_one_augmentation_or_to_all() -> None:
+    names = [each.name for each in AUGMENTATIONS]
+    owners = {
+        key: [name for name in names if key == name or key.startswith(f"{name}_")]
+        for key in AugmentationSettings.model_fields
+    }
+    assert owners.pop("fill") == []
+    assert all(len(of) == 1 for of in owners.values()), owners
+    assert set(names) <= owners.keys()
+
+
+# CutMix
 
 
 @st.composite

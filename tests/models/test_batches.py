@@ -10,7 +10,7 @@ from support.training import CPU, NAN, cohort, network
 from torch.nn import functional
 
 from fedrad.models import training
-from fedrad.models.augment import cutmix
+from fedrad.models.augment.cutmix import cutmix
 from fedrad.models.examples import Views
 from fedrad.models.optimizer import Gradients, Targets, masked_loss
 from fedrad.models.schedule import Schedule

@@ -12,11 +12,12 @@ from torch.nn import functional
 from typer.testing import CliRunner
 
 from fedrad.client.commands.main import app
+from fedrad.models.augment import switched_off
 from fedrad.models.examples import Examples
 from fedrad.models.gradcam import heat_maps
 from fedrad.models.network import ResNet
 from fedrad.models.schedule import Schedule
-from fedrad.models.settings import Augmentation, ModelSettings, RecipeSettings
+from fedrad.models.settings import ModelSettings, RecipeSettings
 from fedrad.models.training import score, train_round
 from fedrad.models.weights import load_base
 
@@ -50,7 +51,7 @@ def test_heat_lies_on_the_finding_that_a_trained_network_goes_by():
             "preset": "full",
             "batch_size": 16,
             "learning_rates": {"head": 5e-3, "backbone": 5e-3},
-            "augmentation": Augmentation(rotation=0, zoom=0, blur=0, drop=0),
+            "augmentation": switched_off("flip"),
         }
     )
     schedule = Schedule(recipe, 6)

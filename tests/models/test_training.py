@@ -16,6 +16,7 @@ from fedrad.models.network import ResNet, digest
 from fedrad.models.optimizer import Gradients, TooLittleMemoryError, masked_loss
 from fedrad.models.schedule import Schedule, trainable_blocks
 from fedrad.models.settings import RecipeSettings
+from fedrad.models.streams import Streams
 from fedrad.models.training import balanced_order, score, train_round
 
 # The round
@@ -104,10 +105,9 @@ def test_the_first_step_is_that_of_a_loop_written_by_hand() -> None:
         net.fc.dropout = 0.0
     train_round(ours, examples, Schedule(recipe, 30), 0, seed=4, device=CPU)
 
-    generator = torch.Generator().manual_seed(4)
-    rows = balanced_order(examples.labels, 8, generator)
+    rows = balanced_order(examples.labels, 8, torch.Generator().manual_seed(4))
     images = torch.from_numpy(examples.images[rows]).float()[:, None]
-    logits = theirs.eval()(augment(images, recipe.augmentation, generator))
+    logits = theirs.eval()(augment(images, recipe.augmentation, Streams(4)))
     loss = functional.binary_cross_entropy_with_logits(
         logits, torch.from_numpy(examples.labels[rows])
     )
@@ -184,10 +184,9 @@ def test_kept_moments_are_those_of_one_optimiser_over_both_rounds() -> None:
     optimizer = torch.optim.AdamW(theirs.fc.parameters(), lr=1e-3, weight_decay=1e-4)
     views = Views(examples, recipe, CPU)
     for seed in (0, 1):
-        generator = torch.Generator().manual_seed(seed)
-        rows = balanced_order(examples.labels, 8, generator)
+        rows = balanced_order(examples.labels, 8, torch.Generator().manual_seed(seed))
         with torch.no_grad():
-            drawn, labels = views.draw(rows, generator)
+            drawn, labels = views.draw(rows, Streams(seed))
             features = theirs.features(drawn)  # type: ignore[arg-type]
         optimizer.zero_grad()
         masked_loss(

@@ -14,10 +14,12 @@ from fedrad.client.participant.simulated_images import Trajectories, generator_o
 from fedrad.client.problems import SiteProblem
 from fedrad.deploy.local.simulation import prepare, simulate
 from fedrad.exchange.experiment import ExperimentError, parse_experiment
+from fedrad.models.augment import switched_off
 from fedrad.models.examples import Examples, Views
 from fedrad.models.progression import measures
 from fedrad.models.progression.opened import open_generator
 from fedrad.models.settings import InputSettings, ProgressionAugmentation, RecipeSettings
+from fedrad.models.streams import Streams
 from fedrad.models.weight_files import file_sha256
 
 CPU = torch.device("cpu")
@@ -90,14 +92,12 @@ def test_an_image_in_which_no_lungs_are_found_is_used_as_it_is(file, tmp_path, c
 def drawn(probability, later, rows=400):
     labels = np.ones((1, 1), np.float32)
     of = Examples(np.zeros((1, 32, 32), np.float16), labels, later=later)
-    recipe = RecipeSettings(
-        augmentation={"rotation": 0, "flip": 0, "zoom": 0, "blur": 0, "drop": 0}
-    )
+    recipe = RecipeSettings(augmentation=switched_off())
     recipe = recipe.model_copy(
         update={"progression": recipe.progression.model_copy(update={"probability": probability})}
     )
     views = Views(of, recipe, CPU)
-    return views.draw(np.zeros(rows, np.int64), torch.Generator().manual_seed(0))
+    return views.draw(np.zeros(rows, np.int64), Streams(0))
 
 
 def test_a_draw_is_a_later_step_with_the_stated_probability(file, tmp_path):

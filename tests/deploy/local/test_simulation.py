@@ -30,7 +30,7 @@ from fedrad.server.results.summary import SiteRound, read_summary
 from fedrad.server.rounds.spool import Spooled
 from fedrad.server.rounds.strategies import strategy_of
 
-GOLDEN = {"a": [1.5159, 0.8087], "b": [0.9149, 0.7052], "within": 0.4646}
+GOLDEN = {"a": [1.2213, 0.9623], "b": [1.1316, 0.6476], "within": 0.4848}
 """Training losses per round and the global model's within-site AUROC, torch 2.15 on x86-64."""
 
 

@@ -1,0 +1,61 @@
+"""CutMix: a box of one image is pasted into another, and their labels count by their areas.
+
+Source: Yun et al. 2019, CutMix, ICCV; arXiv 1905.04899.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """A batch after CutMix.
+
+    `images` (N, 1, S, S); `labels` (N, K) of the images, `other_labels` (N, K) of those pasted into
+    them; `share` λ in [0, 1] of the first in the loss, 1 - λ that of the second.
+    """
+
+    images: Tensor
+    labels: Tensor
+    other_labels: Tensor
+    share: float
+
+
+def cutmix(images: Tensor, labels: Tensor, generator: torch.Generator) -> Mixed:
+    """Paste one box of a shuffled copy into a batch.
+
+    λ ~ Beta(1, 1) is uniform; one box for the whole batch, clipped at the border; the returned
+    share is 1 - (clipped box area) / (image area), as measured, not as drawn.
+
+    Parameters
+    ----------
+    images
+        (N, 1, S, S); left as they are.
+    labels
+        (N, K).
+    generator
+        CutMix's own stream, on the CPU.
+
+    Returns
+    -------
+    Mixed
+        Images, both labels, and the share of the first.
+    """
+    height, width = images.shape[-2:]
+    share, centre_y, centre_x = torch.rand(3, generator=generator).tolist()
+    order = torch.randperm(len(images), generator=generator).to(images.device)
+    cut = math.sqrt(1 - share)
+    top, bottom = _clipped(centre_y * height, cut * height, height)
+    left, right = _clipped(centre_x * width, cut * width, width)
+    mixed = images.clone()
+    mixed[..., top:bottom, left:right] = images[order][..., top:bottom, left:right]
+    area = (bottom - top) * (right - left)
+    return Mixed(mixed, labels, labels[order], 1 - area / (height * width))
+
+
+def _clipped(centre: float, length: float, limit: int) -> tuple[int, int]:
+    start, end = int(centre - length / 2), int(centre + length / 2)
+    return max(0, start), min(limit, max(0, end))
