@@ -1,6 +1,7 @@
 """ResNets with torchvision's layout, one input channel and a head with dropout."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from hashlib import sha256
 
 import torch
@@ -10,14 +11,38 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.models.resnet import ResNet as TorchvisionResNet
 
 from .schedule import trainable_blocks
-from .settings import BLOCKS, Block, ModelSettings, RecipeSettings, Stage
+from .settings import BLOCKS, Backbone, Block, ModelSettings, RecipeSettings, Stage
 
-_LAYOUTS = {
-    "resnet18": (BasicBlock, [2, 2, 2, 2]),
-    "resnet34": (BasicBlock, [3, 4, 6, 3]),
-    "resnet50": (Bottleneck, [3, 4, 6, 3]),
-    "resnet101": (Bottleneck, [3, 4, 23, 3]),
+
+@dataclass(frozen=True)
+class Layout:
+    """A network of the ResNet family, as torchvision's own constructors build it.
+
+    Attributes
+    ----------
+    block
+        Kind of the residual blocks.
+    depths
+        Number of residual blocks in layer1 to layer4.
+    groups
+        Groups of the 3x3 convolutions (ResNeXt).
+    width_per_group
+        Channels of such a group where a residual block has 64 (Wide ResNet, ResNeXt).
+    """
+
+    block: type[BasicBlock | Bottleneck]
+    depths: tuple[int, int, int, int]
+    groups: int = 1
+    width_per_group: int = 64
+
+
+LAYOUTS: dict[Backbone, Layout] = {
+    "resnet18": Layout(BasicBlock, (2, 2, 2, 2)),
+    "resnet34": Layout(BasicBlock, (3, 4, 6, 3)),
+    "resnet50": Layout(Bottleneck, (3, 4, 6, 3)),
+    "resnet101": Layout(Bottleneck, (3, 4, 23, 3)),
 }
+"""He et al. 2016, Deep Residual Learning for Image Recognition, CVPR, Table 1; arXiv 1512.03385."""
 
 _STATISTICS = ("running_mean", "running_var")
 
@@ -44,16 +69,32 @@ class ResNet(TorchvisionResNet):  # type: ignore[misc]
 
     Input: (N, 1, size, size) float in [-1024, 1024]. Output: logits (N, outputs).
     Its state dict has torchvision's keys and, at width 1, torchvision's shapes.
+
+    Parameters
+    ----------
+    settings
+        Which backbone, and its width in (0, 1].
+    outputs
+        Number of outcomes, K.
+    dropout
+        Share of the features that the head drops in training, in [0, 1).
     """
 
     def __init__(self, settings: ModelSettings, outputs: int, dropout: float = 0.1) -> None:
-        block, layers = _LAYOUTS[settings.backbone]
+        self.layout = LAYOUTS[settings.backbone]
         self.settings = settings
-        super().__init__(block, layers)
-        self.fc = Head(self._channels(512) * block.expansion, outputs, dropout)
+        super().__init__(
+            self.layout.block,
+            self.layout.depths,
+            groups=self.layout.groups,
+            width_per_group=self.layout.width_per_group,
+        )
+        self.fc = Head(self._channels(512) * self.layout.block.expansion, outputs, dropout)
 
     def _channels(self, planes: int) -> int:
-        return max(1, round(planes * self.settings.width))
+        """`width` times as many, and enough for a channel in every group."""
+        fewest = -(-64 // self.layout.width_per_group)
+        return max(fewest, round(planes * self.settings.width))
 
     def _make_layer(
         self,

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
+Backbone = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
+"""`model.backbone`: networks of the ResNet family, by torchvision's names."""
 Block = Literal["stem", "layer1", "layer2", "layer3", "layer4", "head"]
 Stage = Literal["probe", "layer4", "layer3", "layer2", "all"]
 
@@ -49,7 +51,7 @@ class InputSettings(Settings):
 class ModelSettings(InputSettings):
     """`[model]`: which network, the weights it starts from, and its input."""
 
-    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101"] = "resnet50"
+    backbone: Backbone = "resnet50"
     width: float = Field(default=1.0, gt=0.0, le=1.0)
     """Share of the usual number of channels; below 1 for narrow networks."""
     weights: str = "resnet50-res512-all"

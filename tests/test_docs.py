@@ -2,6 +2,7 @@
 
 import importlib
 import re
+from typing import Literal, get_args, get_origin
 
 import click
 import pytest
@@ -26,11 +27,32 @@ def keys(model: type[BaseModel], prefix: str = "") -> set[str]:
     return found
 
 
-def test_the_table_of_settings_is_complete():
+def table_of_settings() -> dict[str, str]:
+    """Key -> its row of the coordinator's table."""
     table = (ROOT / "docs" / "coordinator.md").read_text().split("### Every setting")[1]
-    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
-    listed = {key for row in rows for key in re.findall(r"`([a-z0-9_.]+)`", row)}
-    assert listed == keys(Experiment)
+    rows = [line for line in table.splitlines() if line.startswith("| `")]
+    return {key: row for row in rows for key in re.findall(r"`([a-z0-9_.]+)`", row.split("|")[1])}
+
+
+def test_the_table_of_settings_is_complete():
+    assert table_of_settings().keys() == keys(Experiment)
+
+
+def choices(model: type[BaseModel], prefix: str = "") -> dict[str, list[str]]:
+    """Key -> the words that may stand there, where that is one of a few."""
+    found = {}
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found |= choices(field.annotation, f"{prefix}{name}.")
+        elif get_origin(field.annotation) is Literal and prefix + name in table_of_settings():
+            found[prefix + name] = [v for v in get_args(field.annotation) if isinstance(v, str)]
+    return found
+
+
+@pytest.mark.parametrize(("key", "allowed"), choices(Experiment).items())
+def test_the_table_of_settings_names_every_choice(key, allowed):
+    row = table_of_settings()[key].replace('"', "")
+    assert [word for word in allowed if f"`{word}`" not in row] == []
 
 
 def test_links_between_documents_lead_somewhere():

@@ -1,6 +1,8 @@
 """The network: torchvision's ResNet for grey images, in blocks that learn or stand still."""
 
 import itertools
+import math
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,12 +11,12 @@ import torchvision
 from torch import Tensor, nn
 
 from fedrad.models.examples import Examples
-from fedrad.models.network import ResNet, block_of, digest, local_tensors, stage_tensors
+from fedrad.models.network import LAYOUTS, ResNet, block_of, digest, local_tensors, stage_tensors
 from fedrad.models.schedule import Schedule, trainable_blocks
-from fedrad.models.settings import BLOCKS, STAGES, ModelSettings, RecipeSettings, Stage
+from fedrad.models.settings import BLOCKS, STAGES, Backbone, ModelSettings, RecipeSettings, Stage
 from fedrad.models.training import train_round
 
-BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101")
+BACKBONES = get_args(Backbone)
 CPU = torch.device("cpu")
 
 
@@ -45,6 +47,10 @@ def grey_images(count: int = 2, size: int = 32) -> Tensor:
 def examples(count: int = 8) -> Examples:
     images = grey_images(count).squeeze(1).numpy().astype(np.float16)
     return Examples(images, (np.arange(count) % 2).astype(np.float32)[:, None])
+
+
+def test_every_backbone_that_an_experiment_may_name_is_there() -> None:
+    assert set(LAYOUTS) == set(BACKBONES)
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
@@ -88,9 +94,10 @@ def test_the_head_drops_features_in_training_only() -> None:
 @pytest.mark.parametrize("width", [0.01, 0.1, 0.37])
 def test_a_narrow_network_works(backbone: str, width: float) -> None:
     narrow = network(backbone, width, 2)
-    expansion = 4 if backbone in ("resnet50", "resnet101") else 1
-    assert narrow.conv1.out_channels == max(1, round(64 * width))
-    assert narrow.fc.in_features == max(1, round(512 * width)) * expansion
+    expansion = 4 if "layer1.0.conv3.weight" in narrow.state_dict() else 1
+    fewest = math.ceil(64 / LAYOUTS[backbone].width_per_group)  # a channel in every group
+    assert narrow.conv1.out_channels == max(fewest, round(64 * width))
+    assert narrow.fc.in_features == max(fewest, round(512 * width)) * expansion
     assert narrow.state_dict().keys() == network(backbone, 1.0, 2).state_dict().keys()
     logits = narrow.eval()(grey_images())
     assert logits.shape == (2, 2)
