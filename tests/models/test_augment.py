@@ -197,6 +197,11 @@ def test_a_share_of_the_pixels_turns_black() -> None:
 subsets = st.sets(st.sampled_from([each.name for each in AUGMENTATIONS]))
 
 
+def some(names: set[str]) -> AugmentationSettings:
+    """Settings with these on and all others off."""
+    return only(**dict.fromkeys(names, 0.4))
+
+
 def generators_after(settings: AugmentationSettings, seed: int) -> dict[str, Tensor]:
     """Where the stream of each augmentation stands after two batches: what was drawn moved it."""
     streams, images = Streams(seed), smooth_images(5, 16)
@@ -210,8 +215,7 @@ def generators_after(settings: AugmentationSettings, seed: int) -> dict[str, Ten
 def test_which_others_are_on_does_not_move_what_an_augmentation_draws(
     one: set[str], other: set[str], seed: int
 ) -> None:
-    on = [AugmentationSettings.model_validate(switched_off(*names)) for names in (one, other)]
-    first, second = (generators_after(each, seed) for each in on)
+    first, second = (generators_after(some(names), seed) for names in (one, other))
     for name in one & other:
         assert torch.equal(first[name], second[name]), name
     for name, untouched in generators_after(only(), seed).items():
@@ -235,11 +239,31 @@ def test_the_same_pixels_are_dropped_and_the_same_images_flipped_whatever_else_i
     assert torch.equal(flipped, among_others[..., 12, 2] < 0)
 
 
-@settings(max_examples=20, deadline=None)
-@given(subsets)
-def test_switched_off_is_all_but_those_named(on: set[str]) -> None:
-    chosen = AugmentationSettings.model_validate(switched_off(*on))
-    assert {each.name for each in AUGMENTATIONS if each.is_on(chosen)} == on
+PUBLISHED = {
+    "rotation": 5.0,
+    "flip": 0.5,
+    "zoom": 0.05,
+    "blur": 0.5,
+    "blur_sigma": (0.05, 2.0),
+    "drop": 0.1,
+    "drop_share": 0.25,
+    "fill": -1024.0,
+}
+
+
+def test_the_defaults_are_the_published_ones_and_every_other_augmentation_is_off() -> None:
+    """recipe.md; black instead of the published mid-grey is what `fill` says."""
+    defaults = AugmentationSettings()
+    assert defaults.model_dump(include=set(PUBLISHED)) == PUBLISHED
+    on = {each.name for each in AUGMENTATIONS if each.is_on(defaults)}
+    assert on == {"rotation", "flip", "zoom", "blur", "drop"}
+
+
+def test_what_is_switched_off_is_all_but_those_named() -> None:
+    names = {each.name for each in AUGMENTATIONS}
+    assert switched_off() == dict.fromkeys(names, 0.0)
+    assert switched_off("flip", "drop").keys() == names - {"flip", "drop"}
+    assert not [each for each in AUGMENTATIONS if each.is_on(only())]
 
 
 def test_every_setting_belongs_to_one_augmentation_or_to_all() -> None:
