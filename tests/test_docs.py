@@ -56,9 +56,22 @@ def test_the_table_of_settings_names_every_choice(key, allowed):
 
 
 def test_links_between_documents_lead_somewhere():
-    for file in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+    for file in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#]+)\)", file.read_text()):
             assert (file.parent / target).exists(), (file.name, target)
+
+
+def test_contributing_names_files_that_are_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    rooms = "|".join(link.name for link in (ROOT / "src" / "fedrad").iterdir() if link.is_dir())
+    named = set(re.findall(rf"`((?:{rooms}|tests|docs)/[\w./-]*)`", text))
+    assert len(named) > 20
+    made_up = {  # those that the additions would write
+        "server/rounds/strategies/fedadagrad.py",
+        "models/augment/brightness.py",
+        "client/cohort/checks/people.py",
+    }
+    assert {name for name in named if not (ROOT / name).exists()} == made_up
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in (ROOT / "benchmarks").glob("*.py")))
