@@ -57,7 +57,17 @@ class Store:
         return array
 
     def put(self, shelf: str, key: str, array: NDArray[np.float32]) -> None:
-        """Store an array if there is room."""
+        """Store an array if there is room.
+
+        Parameters
+        ----------
+        shelf
+            One of those in use.
+        key
+            Hexadecimal.
+        array
+            Any shape.
+        """
         if not self._make_room(array.nbytes + 128):
             self.full = True
             return
@@ -93,9 +103,21 @@ class Store:
 class FrozenPart:
     """The frozen blocks of a stage, run without a graph and, for fixed views, once.
 
-    `later` names blocks whose outputs this or a later stage starts from; they are stored in the
-    same pass. A fixed view goes through alone, stored or not: how a batch is put together changes
-    the last bits of a convolution, and so both ways give the same bits.
+    A fixed view goes through alone, stored or not: how a batch is put together changes the last
+    bits of a convolution, and so both ways give the same bits.
+
+    Parameters
+    ----------
+    network
+        Its frozen blocks are in evaluation mode.
+    blocks
+        The frozen ones, from the image side.
+    views
+        What training sees of the examples.
+    store
+        Where outputs are kept; None: they are computed at every use.
+    later
+        Blocks whose outputs this or a later stage starts from; they are stored in the same pass.
     """
 
     def __init__(

@@ -16,11 +16,25 @@ N = TypeVar("N", bound=nn.Module)
 
 
 def interpolate(base: nn.Module, tuned: N, alpha: float) -> N:
-    """A new network, `alpha` in [0, 1] of the way from the base's backbone to the tuned one's.
+    """Mix the backbones of two networks.
 
     Normalisation statistics are mixed like weights. The head is the tuned one's: that of the base
     is a random draw, so there is nothing to go back to. What training left as it was, and all of
     it at alpha 1, stays bitwise as it is.
+
+    Parameters
+    ----------
+    base
+        What training started from.
+    tuned
+        The trained network, of the same shape.
+    alpha
+        Share of the trained backbone, in [0, 1].
+
+    Returns
+    -------
+    N
+        A new network.
     """
     result = copy.deepcopy(tuned)
     if alpha == 1.0:

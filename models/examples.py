@@ -48,10 +48,16 @@ class Later:
 class Examples:
     """Images with outcomes, one row per unit.
 
-    `images`: (N, S, S) float16 in [-1024, 1024], may be on disk.
-    `labels`: (N, K) float32 in {0, 1}, NaN where an outcome is missing.
-    `patients`: (N,) whose unit each is, where patients have several; None: each a patient.
-    `later`: row -> its simulated later steps, where training is to see some.
+    Attributes
+    ----------
+    images
+        (N, S, S) float16 in [-1024, 1024], may be on disk.
+    labels
+        (N, K) float32 in {0, 1}, NaN where an outcome is missing.
+    patients
+        Whose unit each is, (N,), where patients have several; None: each unit is a patient.
+    later
+        Row -> its simulated later steps, where training is to see some.
     """
 
     images: Images

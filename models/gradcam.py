@@ -23,10 +23,26 @@ def heat_maps(
 ) -> NDArray[np.float32]:
     """Evidence for an outcome in each place of each image.
 
-    `images`: (N, S, S) in [-1024, 1024]; `outcome`: index of the output. Returns (N, S, S) in
-    [0, 1], the largest value of each map scaled to 1; all zero where nothing spoke for the
-    outcome. A map has the grid of layer4 (S/32) and is interpolated from it: it shows a region, no
-    outline.
+    A map has the grid of layer4 (S/32) and is interpolated from it: it shows a region, no outline.
+
+    Parameters
+    ----------
+    network
+        Left as it is.
+    images
+        (N, S, S) in [-1024, 1024].
+    outcome
+        Index of the output.
+    device
+        Where to compute.
+    batch_size
+        Images at once.
+
+    Returns
+    -------
+    NDArray[np.float32]
+        (N, S, S) in [0, 1], the largest value of each map scaled to 1; all zero where nothing
+        spoke for the outcome.
     """
     from monai.visualize import GradCAM  # takes seconds, which only an explanation need wait for
 

@@ -122,8 +122,21 @@ class ResNet(TorchvisionResNet):  # type: ignore[misc]
         return self.run(BLOCKS, images)
 
     def run(self, blocks: Iterable[Block], x: Tensor) -> Tensor:
-        """Run successive blocks. What comes before layer4 is (N, channels, side, side), what
-        comes before the head (N, features)."""
+        """Run successive blocks.
+
+        Parameters
+        ----------
+        blocks
+            One behind the other, from the image side.
+        x
+            Input of the first: images (N, 1, size, size) of the stem, (N, channels, side, side)
+            of layer1 to layer4, (N, features) of the head.
+
+        Returns
+        -------
+        Tensor
+            Output of the last; `x` where there is none.
+        """
         for block in blocks:
             if block == "stem":
                 x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
@@ -170,10 +183,24 @@ def block_of(name: str) -> Block:
 
 
 def stage_tensors(network: nn.Module, stage: Stage, recipe: RecipeSettings) -> list[str]:
-    """State-dict keys of what a stage moves and sites share, in state-dict order: weights and,
-    with `batchnorm = "shared"`, running means and variances. With "local" nothing of a
-    normalisation is shared. `num_batches_tracked` is never among them: nothing depends on it. A
-    network that has no stages, a generator, is shared whole."""
+    """What a stage moves and sites share.
+
+    Parameters
+    ----------
+    network
+        A `ResNet`, or a generator, which has no stages and is shared whole.
+    stage
+        Which blocks are trainable.
+    recipe
+        With `batchnorm = "shared"` running means and variances are shared too; with "local"
+        nothing of a normalisation is.
+
+    Returns
+    -------
+    list[str]
+        Keys of the state dict, in its order. `num_batches_tracked` is never among them: nothing
+        depends on it.
+    """
     if not isinstance(network, ResNet):
         return list(network.state_dict())
     kept_back: Iterable[str] = ()
@@ -185,8 +212,23 @@ def stage_tensors(network: nn.Module, stage: Stage, recipe: RecipeSettings) -> l
 
 
 def local_tensors(network: nn.Module, stage: Stage, recipe: RecipeSettings) -> list[str]:
-    """State-dict keys of what a stage moves and a site keeps to itself: with `batchnorm =
-    "local"` the normalisation of trainable blocks, scales and shifts included (FedBN)."""
+    """What a stage moves and a site keeps to itself.
+
+    Parameters
+    ----------
+    network
+        The network that is trained.
+    stage
+        Which blocks are trainable.
+    recipe
+        With `batchnorm = "local"` the normalisation of trainable blocks, scales and shifts
+        included, stays at the site (FedBN, Li et al. 2021, arXiv 2102.07623); else nothing does.
+
+    Returns
+    -------
+    list[str]
+        Keys of the state dict, in its order.
+    """
     if recipe.batchnorm != "local":
         return []
     norms = tuple(f"{n}." for n, m in network.named_modules() if isinstance(m, nn.BatchNorm2d))

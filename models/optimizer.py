@@ -22,9 +22,24 @@ class TooLittleMemoryError(RuntimeError):
 def adamw(
     network: ResNet, schedule: Schedule, round_: int, moments: Mapping[str, Tensor]
 ) -> torch.optim.AdamW:
-    """AdamW with one group per trainable block, and kept moments where there are any.
+    """AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) with one group per trainable block.
 
-    A block that has none, as it has just thawed, starts with fresh ones.
+    Parameters
+    ----------
+    network
+        Whose blocks are trained.
+    schedule
+        The recipe over all rounds; weight decay is that of the part of the round.
+    round_
+        Which round, from 0.
+    moments
+        Those of an earlier round, as `moments_of` returns them. A block that has none, as it has
+        just thawed, starts with fresh ones.
+
+    Returns
+    -------
+    torch.optim.AdamW
+        Each group has its `block`; learning rates are set at every step.
     """
     recipe, in_probe = schedule.recipe, schedule.in_probe(round_)
 
@@ -57,7 +72,24 @@ def adamw(
 def moments_of(
     optimizer: torch.optim.AdamW, network: ResNet, schedule: Schedule, round_: int
 ) -> dict[str, Tensor]:
-    """AdamW's state by parameter, on the CPU; empty unless the recipe keeps it."""
+    """The state of AdamW after a round.
+
+    Parameters
+    ----------
+    optimizer
+        As `adamw` made it.
+    network
+        Whose parameters it moved.
+    schedule
+        The recipe over all rounds.
+    round_
+        Which round, from 0.
+
+    Returns
+    -------
+    dict[str, Tensor]
+        `part/parameter/kind` -> value, on the CPU; empty unless the recipe keeps moments.
+    """
     if schedule.recipe.moments == "reset":
         return {}
     return {
@@ -73,9 +105,21 @@ def _prefix(schedule: Schedule, round_: int, name: str) -> str:
 
 
 def masked_loss(logits: Tensor, labels: Tensor, known: Tensor | None = None) -> Tensor:
-    """Binary cross-entropy with logits over the known labels; (N, K) both, NaN is unknown.
+    """Binary cross-entropy with logits, the mean over the known labels.
 
-    The mean is over `known` labels: those of the whole batch where this is a part of one.
+    Parameters
+    ----------
+    logits
+        (N, K).
+    labels
+        (N, K) in [0, 1], NaN where an outcome is unknown.
+    known
+        By how many labels the sum is divided, where this is a part of a batch: those of the whole.
+
+    Returns
+    -------
+    Tensor
+        A scalar; 0 where no label is known.
     """
     mask = ~labels.isnan()
     losses = functional.binary_cross_entropy_with_logits(
@@ -90,6 +134,16 @@ class Gradients:
     On a GPU the forward pass is in bfloat16, or where the card has none in float16 with scaled
     gradients. Where a batch does not fit it is halved until it does and the gradients are added
     up: the same mean over the batch, but each part is normalised by its own batch statistics.
+
+    Parameters
+    ----------
+    network
+        In training mode as the stage asks for, on its device.
+    blocks
+        Trainable blocks, from the image side to the head.
+    recipe
+        Its `proximal` term (Li et al. 2020, arXiv 1812.06127) pulls towards the weights that the
+        network has now.
     """
 
     def __init__(self, network: ResNet, blocks: Iterable[Block], recipe: RecipeSettings) -> None:
@@ -115,9 +169,24 @@ class Gradients:
         return torch.autocast(self.device.type, self.type, enabled=self.on_gpu)
 
     def compute(self, inputs: Tensor, targets: Targets) -> float:
-        """Set the gradients of the loss; `inputs` (N, …) are those of the first block.
+        """Set the gradients of the loss of one batch.
 
-        Returns the loss. Raises TooLittleMemoryError.
+        Parameters
+        ----------
+        inputs
+            Of the first trainable block, (N, …).
+        targets
+            Labels (N, K) with their share in the loss.
+
+        Returns
+        -------
+        float
+            The loss.
+
+        Raises
+        ------
+        TooLittleMemoryError
+            The device cannot hold the smallest part of a batch.
         """
         while True:
             before = [buffer.clone() for buffer in self.buffers]

@@ -129,9 +129,20 @@ class Schedule:
     def learning_rate(self, block: Block, position: float) -> float:
         """Learning rate of a block.
 
-        `position` in [0, rounds] is round + step / this site's steps. In the main part every
-        block follows the same cycle from its start, so a block that thaws later enters at the
-        cycle's current point.
+        In the main part every block follows the same cycle from its start, so a block that thaws
+        later enters at the cycle's current point.
+
+        Parameters
+        ----------
+        block
+            A trainable block.
+        position
+            round + step / this site's steps, in [0, rounds].
+
+        Returns
+        -------
+        float
+            The learning rate.
         """
         recipe = self.recipe
         main = position - self.probe_rounds
@@ -159,10 +170,23 @@ class Schedule:
 
 
 def one_cycle(progress: float, peak: float, warmup: float) -> float:
-    """One-cycle learning rate (Smith & Topin 2018) with cosine annealing.
+    """One-cycle learning rate (Smith & Topin 2018, arXiv 1708.07120) with cosine annealing.
 
-    Rises from peak/25 to peak over the first `warmup` share, then falls to peak/25/10⁴;
-    `progress` in [0, 1].
+    Rises from peak/25 to the peak, then falls to peak/25/10⁴.
+
+    Parameters
+    ----------
+    progress
+        Where in the cycle, in [0, 1].
+    peak
+        Highest learning rate.
+    warmup
+        Share of the cycle in which it rises, in (0, 1).
+
+    Returns
+    -------
+    float
+        The learning rate.
     """
     start, end = peak / START_DIVISOR, peak / START_DIVISOR / FINAL_DIVISOR
     if progress < warmup:

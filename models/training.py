@@ -20,10 +20,18 @@ from .streams import Streams
 
 @dataclass(frozen=True)
 class TrainingFigures:
-    """What a round of training amounted to.
+    """The outcome of a round of training.
 
-    `loss` is the mean over its `steps`; `moments` AdamW's state by parameter, empty unless the
-    recipe keeps it; `adjustments` what was done otherwise than asked for, and why.
+    Attributes
+    ----------
+    loss
+        Mean over the steps.
+    steps
+        Number of batches.
+    moments
+        AdamW's state by parameter; empty unless the recipe keeps it.
+    adjustments
+        What was done otherwise than asked for, and why.
     """
 
     loss: float
@@ -44,12 +52,39 @@ def train_round(
     store: Store | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> TrainingFigures:
-    """Train `network` in place through round `round_` (from 0) of the schedule.
+    """Train `network` in place through one round of the schedule.
 
-    `moments` are those of an earlier round, used where the recipe keeps them. `store` keeps what
-    frozen blocks make of fixed views; without it the same is computed anew. `progress` is called
-    with (step, steps). Raises ValueError for a cohort without a single known label, and
-    TooLittleMemoryError.
+    Parameters
+    ----------
+    network
+        What is trained; afterwards it is on `device`.
+    examples
+        The site's own images and outcomes.
+    schedule
+        The recipe over all rounds.
+    round_
+        Which round, from 0.
+    seed
+        Of the order of the units, of dropout, and of all streams of augmentation.
+    device
+        Where to train. Random draws are the same on every device.
+    moments
+        AdamW's of an earlier round, used where the recipe keeps them.
+    store
+        Keeps what frozen blocks make of fixed views; without it the same is computed anew.
+    progress
+        Called with (step, steps) after each step.
+
+    Returns
+    -------
+    TrainingFigures
+
+    Raises
+    ------
+    ValueError
+        No unit has a known outcome.
+    TooLittleMemoryError
+        Not even two images fit into the device's memory.
     """
     recipe, stage = schedule.recipe, schedule.stage(round_)
     mixing = 0.0 if schedule.in_probe(round_) else recipe.cutmix
@@ -123,7 +158,26 @@ def balanced_order(
     A draw is that of an outcome, then of one of its classes, then of a unit of that class, each
     with equal chances. So each of the C classes of each of the K outcomes has at least 1/(K·C) of
     the draws, however rare it is and however many labels are missing. With one outcome this is
-    sampling by inverse class frequency. Returns (draws,).
+    sampling by inverse class frequency.
+
+    Parameters
+    ----------
+    labels
+        (N, K) in {0, 1}, NaN where an outcome is unknown.
+    draws
+        How many rows to draw.
+    generator
+        On the CPU.
+
+    Returns
+    -------
+    NDArray[np.int64]
+        Rows in [0, N), (draws,).
+
+    Raises
+    ------
+    ValueError
+        No label is known.
     """
     weights = np.zeros(len(labels))
     for outcome in labels.T:
@@ -141,14 +195,31 @@ def balanced_order(
 def score(
     network: ResNet, images: Images, *, device: torch.device, batch_size: int = 32
 ) -> NDArray[np.float64]:
-    """Logits (N, K) of images (N, S, S), in float32 arithmetic on every device."""
+    """Score images, in float32 arithmetic on every device.
+
+    Parameters
+    ----------
+    network
+        In evaluation mode afterwards, and on `device`.
+    images
+        (N, S, S) in [-1024, 1024], perhaps on disk.
+    device
+        Where to compute.
+    batch_size
+        Images at once.
+
+    Returns
+    -------
+    NDArray[np.float64]
+        Raw logits, (N, K).
+    """
     return _run(network, BLOCKS, network.fc.out_features, images, device, batch_size).astype(float)
 
 
 def features(
     network: ResNet, images: Images, *, device: torch.device, batch_size: int = 32
 ) -> NDArray[np.float32]:
-    """What the head is given (N, F) of images (N, S, S), in float32 arithmetic."""
+    """What the head is given of images, (N, F), in float32 arithmetic; arguments as of `score`."""
     return _run(network, BLOCKS[:-1], network.fc.in_features, images, device, batch_size)
 
 

@@ -33,7 +33,27 @@ class WeightsError(Exception):
 
 
 def find_file(name: str, sha256_: str, what: str) -> Path:
-    """A file of this name and SHA-256 in the folders that are looked in. Raises WeightsError."""
+    """Find a file in the folders that are looked in.
+
+    Parameters
+    ----------
+    name
+        Of the file, without a folder.
+    sha256_
+        Its SHA-256, hexadecimal.
+    what
+        What asks for it, for the error: a key of the experiment.
+
+    Returns
+    -------
+    Path
+        A file with that content.
+
+    Raises
+    ------
+    WeightsError
+        None is there, or only one of other content.
+    """
     places = [folder / name for folder in weight_folders()]
     there = [place for place in places if place.is_file()]
     if found := next((place for place in there if file_sha256(place) == sha256_), None):

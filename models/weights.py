@@ -80,7 +80,26 @@ class Base(Start):
 def load_base(settings: ModelSettings, outcomes: int, *, seed: int, dropout: float = 0.1) -> Base:
     """Build the network and put the named base weights into it.
 
-    Raises WeightsError: file missing or of another hash, or tensors that do not fit.
+    Parameters
+    ----------
+    settings
+        Network, and the weights it starts from.
+    outcomes
+        Number of outputs, K.
+    seed
+        Of the fresh head, and of all weights where they are random.
+    dropout
+        Share of the features that the head drops in training, in [0, 1).
+
+    Returns
+    -------
+    Base
+        The network with a fresh head, and what the weights' file says of itself.
+
+    Raises
+    ------
+    WeightsError
+        The file is missing, has another hash, or holds tensors that do not fit.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -110,7 +129,21 @@ def _expect_radiographs(network: ResNet) -> None:
 
 
 def save(path: Path, network: ResNet, *, outputs: list[str], description: str, **more: str) -> None:
-    """Write a network as safetensors, with what a reader needs to rebuild it as metadata."""
+    """Write a network as safetensors, with what a reader needs to rebuild it as metadata.
+
+    Parameters
+    ----------
+    path
+        The file; it is there whole or not at all.
+    network
+        What is written, the head too.
+    outputs
+        Names of its outputs, in their order.
+    description
+        What the weights are, for people.
+    more
+        Further metadata.
+    """
     metadata = {
         "backbone": network.settings.backbone,
         "width": repr(network.settings.width),

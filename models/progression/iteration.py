@@ -53,19 +53,39 @@ def progress(
     device: torch.device,
     mask: NDArray[np.floating] | None = None,
 ) -> NDArray[np.float32]:
-    """Edit images step by step towards a condition.
-
-    `images` (M, S, S) in [-1024, 1024]; `condition` (K,) for all or (M, K), as `predict` takes it;
-    `mask` (M, S, S) or (S, S) in [0, 1], 1 inside the region, None: everywhere. Returns
-    (M, N + 1, S, S) float32 in [-1024, 1024]: the images, then N edits of each.
+    """Edit images step by step towards a condition (Liang et al. 2023, arXiv 2309.11745).
 
     Each edit starts from the edit before: it adds noise, denoises with guidance, and is blended
     into the original's latents, z⁰ + β·(z - z⁰) with β₁ outside the region and β₂ inside; from the
     second edit on, what lies outside is the noised original at every denoising step. The noise of
     an image is drawn from the seed and its own pixels, so it does not depend on its batch.
 
-    Raises ValueError where shapes do not fit, TooLittleMemoryError where there is no memory for
-    one image.
+    Parameters
+    ----------
+    generator
+        Denoises, and knows its levels of noise.
+    images
+        (M, S, S) in [-1024, 1024].
+    condition
+        (K,) for all images or (M, K), as `Generator.predict` takes it.
+    settings
+        Number N of edits, strength, guidance and the rest.
+    device
+        Where to compute.
+    mask
+        (M, S, S) or (S, S) in [0, 1], 1 inside the region; None: everywhere.
+
+    Returns
+    -------
+    NDArray[np.float32]
+        (M, N + 1, S, S) in [-1024, 1024]: the images, then N edits of each.
+
+    Raises
+    ------
+    ValueError
+        The mask does not fit the images.
+    TooLittleMemoryError
+        There is no memory for one image.
     """
     count, side = len(images), images.shape[-1]
     conditions = np.broadcast_to(condition, (count, np.shape(condition)[-1]))

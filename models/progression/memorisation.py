@@ -45,7 +45,22 @@ class Memorisation:
 def memorisation(
     samples: NDArray[np.floating], training: Images, held_out: Images
 ) -> Memorisation | None:
-    """Compare samples (n, S, S) with training and held-out images. None without a held-out one."""
+    """Compare samples with training and held-out images.
+
+    Parameters
+    ----------
+    samples
+        Images that the generator drew, (n, S, S) in [-1024, 1024].
+    training
+        Images that it was trained on, (N, S, S).
+    held_out
+        Images of the same kind that it was not trained on, (H, S, S).
+
+    Returns
+    -------
+    Memorisation | None
+        None without a sample or a held-out image.
+    """
     if not len(held_out) or not len(samples):
         return None
     of_samples = nearest(samples, training)
@@ -84,8 +99,30 @@ def sample(
     guidance: float = 1.0,
     steps: int = SAMPLING_STEPS,
 ) -> NDArray[np.float32]:
-    """Images drawn from pure noise, (count, S, S) in [-1024, 1024]; `condition` (K,) or (count, K),
-    none: free."""
+    """Draw images from pure noise.
+
+    Parameters
+    ----------
+    network
+        The generator.
+    count
+        How many images.
+    seed
+        Of the noise.
+    device
+        Where to compute.
+    condition
+        (K,) for all or (count, K), in {0, 1}, NaN for an outcome left open; None: no condition.
+    guidance
+        Of classifier-free guidance; 1: the condition as it is.
+    steps
+        Denoising steps.
+
+    Returns
+    -------
+    NDArray[np.float32]
+        (count, S, S) in [-1024, 1024].
+    """
     network.to(device).eval()
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.randn(count, 1, network.size, network.size, generator=generator)

@@ -106,8 +106,28 @@ class Denoiser(nn.Module):
 def start_generator(
     settings: GeneratorSettings, model: ModelSettings, outcomes: list[str], *, seed: int
 ) -> Start:
-    """The generator that training starts from: random, or an earlier one's file. Raises
-    WeightsError: file missing, of another hash, shape or outcomes."""
+    """The generator that training starts from: random, or an earlier one's file.
+
+    Parameters
+    ----------
+    settings
+        Its network.
+    model
+        Its input, and the file of an earlier one.
+    outcomes
+        What it can be asked for.
+    seed
+        Of random weights.
+
+    Returns
+    -------
+    Start
+
+    Raises
+    ------
+    WeightsError
+        The file is missing, or has another hash, shape or other outcomes.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = Denoiser(settings, len(outcomes), model.size)

@@ -43,7 +43,24 @@ class Noise:
         return signal * x + spread * noise
 
     def target(self, x: Tensor, noise: Tensor, t: Tensor | int, prediction: Prediction) -> Tensor:
-        """What a network that knew both would say of the noised image."""
+        """What a network that knew both would say of the noised image.
+
+        Parameters
+        ----------
+        x
+            The image x₀, (N, C, h, w).
+        noise
+            ε, (N, C, h, w).
+        t
+            One level, or (N,).
+        prediction
+            Whether the network says the noise, the image, or the velocity.
+
+        Returns
+        -------
+        Tensor
+            (N, C, h, w).
+        """
         if prediction == "epsilon":
             return noise
         if prediction == "sample":
@@ -60,12 +77,27 @@ class Noise:
         prediction: Prediction,
         clip: float | None = None,
     ) -> Tensor:
-        """One deterministic DDIM step from level `t` to `previous` < t (Song et al. 2020,
-        arXiv 2010.02502, eq. 12 with σ = 0).
+        """One deterministic DDIM step (Song et al. 2020, arXiv 2010.02502, eq. 12 with σ = 0).
 
-        Both levels are given, for what they are is the caller's: no schedule of steps is assumed.
-        `output`: what the network said of x (N, C, h, w). `clip`: bound of the image, by which the
-        noise is then reckoned too.
+        Parameters
+        ----------
+        x
+            Noised images, (N, C, h, w).
+        output
+            What the network said of them, (N, C, h, w).
+        t
+            Their level of noise.
+        previous
+            The level that the step leads to, below `t`.
+        prediction
+            Whether the network says the noise, the image, or the velocity.
+        clip
+            Bound of the image, by which the noise is then reckoned too; None: none.
+
+        Returns
+        -------
+        Tensor
+            Images at level `previous`, (N, C, h, w).
         """
         signal, spread = self.factors(t, x)
         if prediction == "epsilon":

@@ -44,8 +44,27 @@ def draw(
     *,
     hide: float,
 ) -> Batch:
-    """Images of some rows at random levels of noise; all outcomes of an image are hidden with
-    probability `hide`. `generator` is on the CPU: the draws are the same on every device."""
+    """Draw images of some rows at random levels of noise.
+
+    Parameters
+    ----------
+    network
+        The generator, for its latents and levels.
+    examples
+        The site's own images and outcomes.
+    rows
+        Which of them, (n,).
+    generator
+        On the CPU, so that the draws are the same on every device.
+    device
+        Where the batch goes.
+    hide
+        Probability that all outcomes of an image are hidden, for guidance.
+
+    Returns
+    -------
+    Batch
+    """
     images = torch.from_numpy(examples.images[rows].astype(np.float32)).unsqueeze(1)
     condition = torch.from_numpy(examples.labels[rows])
     levels = torch.randint(network.noise.steps, (len(rows),), generator=generator)
@@ -70,10 +89,35 @@ def train_generator(
     device: torch.device,
     progress: Callable[[int, int], None] | None = None,
 ) -> TrainingFigures:
-    """Train `network` in place through round `round_` (from 0) of `rounds`.
+    """Train a generator in place through one round.
 
     Every class of every outcome has its share of the draws, as in the classifier's training.
-    `progress` is called with (step, steps). Raises ValueError for a cohort without a known label.
+
+    Parameters
+    ----------
+    network
+        What is trained.
+    examples
+        The site's own images and outcomes.
+    round_
+        Which round, from 0.
+    rounds
+        Of how many: the learning rate follows one cycle over all.
+    seed
+        Of all draws.
+    device
+        Where to train.
+    progress
+        Called with (step, steps) after each step.
+
+    Returns
+    -------
+    TrainingFigures
+
+    Raises
+    ------
+    ValueError
+        No unit has a known outcome.
     """
     settings = network.settings
     draws = torch.Generator().manual_seed(seed)
@@ -115,8 +159,27 @@ def denoising_losses(
     draws: int = 8,
     batch_size: int = 32,
 ) -> NDArray[np.float64]:
-    """Mean squared error of each image, (N,), over `draws` levels of noise that are the same at
-    every call: rounds can be compared."""
+    """How well a generator denoises each image, at levels of noise that are the same at every
+    call: rounds can be compared.
+
+    Parameters
+    ----------
+    network
+        The generator.
+    examples
+        N images with outcomes.
+    device
+        Where to compute.
+    draws
+        Levels of noise of each image.
+    batch_size
+        Images at once.
+
+    Returns
+    -------
+    NDArray[np.float64]
+        Mean squared error, (N,).
+    """
     network.to(device).eval()
     generator = torch.Generator().manual_seed(0)
     total = np.zeros(len(examples))

@@ -10,7 +10,8 @@ from support.training import CPU, NAN, cohort, network
 from torch.nn import functional
 
 from fedrad.models import training
-from fedrad.models.augment.cutmix import cutmix
+from fedrad.models.augment import switched_off
+from fedrad.models.augment.cutmix import Mixed, cutmix
 from fedrad.models.examples import Views
 from fedrad.models.optimizer import Gradients, Targets, masked_loss
 from fedrad.models.schedule import Schedule
@@ -204,6 +205,29 @@ def test_the_probe_is_trained_without_cutmix(monkeypatch: pytest.MonkeyPatch) ->
     assert not mixed
     train_round(network(), cohort(16), schedule, 10, seed=1, device=CPU)
     assert len(mixed) == 2
+
+
+def test_what_cutmix_draws_does_not_depend_on_augmentation_or_fixed_views(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whether a batch is mixed, and how much of it: over two rounds of eight batches each."""
+    shares: list[float] = []
+
+    def watched(*given: object) -> Mixed:
+        mixed = cutmix(*given)  # type: ignore[arg-type]
+        shares.append(mixed.share)
+        return mixed
+
+    monkeypatch.setattr(training, "cutmix", watched)
+    drawn = []
+    for changed in ({}, {"augmentation": switched_off("flip")}, {"views": 2}):
+        schedule = Schedule(RecipeSettings.model_validate({"batch_size": 2, **changed}), 30)
+        for seed in (1, 2):
+            train_round(network(), cohort(16), schedule, 10, seed=seed, device=CPU)
+        drawn.append(shares.copy())
+        shares.clear()
+    assert drawn[0] == drawn[1] == drawn[2]
+    assert 0 < len(drawn[0]) < 16
 
 
 # FedProx
