@@ -26,7 +26,7 @@ from pydicom import uid
 from pydicom.encaps import encapsulate
 
 from fedrad.client.images import InputSettings, UnusableImage, read_radiograph
-from fedrad.client.images.contained import Failure, run
+from fedrad.client.images.worker_processes import Failure, run
 
 LARGEST = 400_000
 SECONDS, MEMORY_MIB = 5, 1024

@@ -35,9 +35,9 @@ from fedrad.client.images.pictures import read_pictures
 from fedrad.deploy.commands.terminal import show_progress
 from fedrad.deploy.local.simulation import noted, prepare, simulate
 from fedrad.models.network import ResNet
+from fedrad.models.progression.generators import Opened, open_generator
 from fedrad.models.progression.iteration import progress
 from fedrad.models.progression.measures import kernel_distance, monotone_share, nearer_than, trend
-from fedrad.models.progression.opened import Opened, open_generator
 from fedrad.models.settings import InputSettings, ModelSettings, ProgressionSettings
 from fedrad.models.training import features, score
 from fedrad.models.weights import read_model

@@ -26,9 +26,9 @@ class Settings(BaseModel):
 
 
 READING_CHAIN = 2
-"""Version of the way from a file to the network's input (`client.images.chain`). Raised whenever
-its pictures change, so that none made the old way is taken for a new one, and no model is given
-pictures that it was not trained on."""
+"""Version of the reading chain, from a file to the network's input (`client.images.reading_chain`).
+Raised whenever its pictures change, so that none made the old way is taken for a new one, and no
+model is given pictures that it was not trained on."""
 
 VALUE_RANGE = (-1024.0, 1024.0)
 """Black and white of the network's input."""

@@ -1,14 +1,14 @@
-"""From a hospital's file to the right picture: `chain.read_radiograph` states the whole way.
+"""From a hospital's file to the right picture: see `reading_chain.read_radiograph`.
 
-`store.ImageStore` keeps what it made; `contained` runs it where a crash harms one file only.
+`image_store` stores what it produced; `worker_processes` confines a crash to one file.
 """
 
 from fedrad.models.settings import InputSettings
 
-from .chain import read_radiograph
+from .image_store import ImageStore
 from .reading import REMARKS, Radiograph, Reading, Remark, Tags, UnusableImage
-from .store import ImageStore
-from .stored import StoredImages
+from .reading_chain import read_radiograph
+from .stored_images import StoredImages
 
 __all__ = [
     "REMARKS",

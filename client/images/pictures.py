@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from fedrad.models.settings import InputSettings
 
-from .contained import Failure, run
 from .lungs import weights_for
 from .reading import Reading
-from .work import read_file
+from .single_file import read_file
+from .worker_processes import Failure, run
 
 
 def read_pictures(

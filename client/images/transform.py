@@ -12,7 +12,7 @@ from fedrad.models.settings import READING_CHAIN, InputSettings
 
 from .lungs import weights_for
 from .reading import UnusableImage
-from .work import read_file
+from .single_file import read_file
 
 
 class ReadRadiographd(MapTransform):  # type: ignore[misc]

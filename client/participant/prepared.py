@@ -27,7 +27,7 @@ from fedrad.exchange.figures import Missing, Part
 from fedrad.exchange.lineage import read_lineage
 from fedrad.models.activations import Store
 from fedrad.models.examples import Examples
-from fedrad.models.progression.opened import Opened
+from fedrad.models.progression.generators import Opened
 from fedrad.models.weight_files import WeightsError
 from fedrad.models.weights import Base, Start, load_base
 

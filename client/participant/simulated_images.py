@@ -14,8 +14,8 @@ from fedrad.client.images.lung_mask import region_mask
 from fedrad.client.problems import SiteProblem
 from fedrad.models.examples import Examples, Later
 from fedrad.models.optimizer import TooLittleMemoryError
+from fedrad.models.progression.generators import Opened, open_generator
 from fedrad.models.progression.iteration import progress
-from fedrad.models.progression.opened import Opened, open_generator
 from fedrad.models.settings import InputSettings, ProgressionAugmentation
 from fedrad.models.weight_files import WeightsError, find_file
 from fedrad.system.files import replacing

@@ -21,7 +21,7 @@ from fedrad.models.training import features
 from fedrad.models.typicality import LEVEL, Typicality
 from fedrad.models.weight_files import WeightsError
 
-from .likeness import Familiar, familiar
+from .cohort_reference import Familiar, familiar
 
 CHUNK = 256
 """Files whose pictures are in memory at once."""

@@ -11,8 +11,8 @@ from rich.table import Table
 from fedrad.client.images import REMARKS
 from fedrad.models.typicality import LEVEL
 
+from .cohort_reference import Familiar
 from .estimate import Model, Prediction
-from .likeness import Familiar
 
 PROBABILITY = (
     "probability: of many patients with this value, at a hospital with the prevalence named, about "

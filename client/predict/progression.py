@@ -16,14 +16,14 @@ from fedrad.client.images.lungs import weights_for
 from fedrad.client.images.pictures import read_pictures
 from fedrad.client.problems import SiteProblem
 from fedrad.models.optimizer import TooLittleMemoryError
+from fedrad.models.progression.generators import Opened, open_generator
 from fedrad.models.progression.iteration import progress
-from fedrad.models.progression.opened import Opened, open_generator
 from fedrad.models.settings import InputSettings, ProgressionSettings
 from fedrad.models.training import score
 from fedrad.models.weight_files import WeightsError, file_sha256
 
 from .estimate import Model, open_model
-from .film import NOTE, Film, write_confidence, write_film
+from .filmstrip import NOTE, Film, write_confidence, write_film
 
 CHUNK = 64
 """Images whose steps are in memory at once."""

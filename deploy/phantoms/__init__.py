@@ -12,7 +12,7 @@ medicine, and an AUROC on them says that the machinery works and nothing about a
 
 from .anatomy import AgeGroup, Anatomy, random_anatomy, repose
 from .hospital import DEMO_HOSPITALS, Style, write_hospital
-from .public import PUBLIC_STYLE, write_public_cohort
+from .public_cohort import PUBLIC_STYLE, write_public_cohort
 from .radiograph import draw, true_lung_mask
 
 __all__ = [

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from . import lungs
+from . import lung_texture
 from .anatomy import Anatomy
 from .shapes import (
     Frame,
@@ -244,7 +244,9 @@ def draw(
     hila = [(a.turn - side, a.apex + 0.43, -1.0), (a.turn + side, a.apex + 0.40, 1.0)]
     weight = _in_lung(t)
     healthy = body - np.float32(a.depth * a.aeration) * t.air
-    healthy += np.float32(a.markings) * t.air * lungs.vessels(frame, hila, a.width, a.details)
+    healthy += (
+        np.float32(a.markings) * t.air * lung_texture.vessels(frame, hila, a.width, a.details)
+    )
     healthy += _ribs(a, frame, t)
     _spine(healthy, a, frame)
     _shoulder_bones(healthy, a, frame)
@@ -253,7 +255,7 @@ def draw(
     primary = np.exp(-healthy)
     # Scatter and noise are those of the healthy body: disease must not change pixels elsewhere.
     scatter = np.float32(0.30) * wide_blur(primary, 0.10 * size)
-    change = weight * lungs.disease(severity, texture_seed, size)
+    change = weight * lung_texture.disease(severity, texture_seed, size)
     exposure = primary * np.exp(-change) + scatter
     grain = np.random.default_rng([texture_seed, noise_seed, 4]).standard_normal(
         (size, size), dtype=np.float32

@@ -23,7 +23,7 @@ from fedrad.models.weight_files import WeightsError, file_sha256, read_safetenso
 from fedrad.server.results.choices import DEFAULT_THRESHOLD
 from fedrad.server.results.summary import Summary, read_summary
 
-from .card import card
+from .model_card import card
 from .monai_bundle import write_bundle
 
 

@@ -7,7 +7,7 @@ import signal
 import time
 from pathlib import Path
 
-from fedrad.client.images.work import read_file
+from fedrad.client.images.single_file import read_file
 
 
 def work(task: str, value: int = 0) -> int:

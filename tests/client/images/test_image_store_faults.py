@@ -17,7 +17,7 @@ from support.odd_workers import odd
 from support.paths import TESTS
 from support.pictures import load, write_pictures
 
-from fedrad.client.images import ImageStore, InputSettings, contained, store
+from fedrad.client.images import ImageStore, InputSettings, image_store, worker_processes
 from fedrad.client.images.database import RESERVE, Transaction
 from fedrad.client.problems import SiteProblem
 
@@ -30,12 +30,12 @@ DAY = 86400
 @pytest.fixture(scope="module", autouse=True)
 def oddly():
     """Workers that decode with `odd`."""
-    contained.end_idle_workers()
+    worker_processes.end_idle_workers()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(TESTS))
-        patch.setattr(store, "read_file", odd)
+        patch.setattr(image_store, "read_file", odd)
         yield
-    contained.end_idle_workers()
+    worker_processes.end_idle_workers()
 
 
 def elsewhere(work, *arguments):
@@ -223,7 +223,7 @@ def test_a_file_on_which_the_decoder_crashed_is_tried_again_a_day_later(tmp_path
     assert readings[2].unusable == "the decoder crashed (SIGSEGV)"
     note.unlink()
     assert load(at, files)[2] == 0
-    days_later(monkeypatch, store.RETRY_HOURS / 24 + 0.01)
+    days_later(monkeypatch, image_store.RETRY_HOURS / 24 + 0.01)
     _, readings, decoded = load(at, files)
     assert (readings[2].unusable, decoded) == (None, 1)
 
@@ -301,7 +301,7 @@ def test_an_interrupted_load_goes_on_where_it_stopped(tmp_path):
 
 
 def test_an_interrupted_look_through_new_files_goes_on_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "CHUNK", 4)
+    monkeypatch.setattr(image_store, "CHUNK", 4)
     files = write_pictures(tmp_path / "a", 10)
     at = ImageStore(tmp_path / "store", workers=1)
 

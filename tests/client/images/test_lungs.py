@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedrad.client.images import lungs, signs
+from fedrad.client.images import lungs, warning_signs
 from fedrad.deploy.phantoms import anatomy, radiograph
 from fedrad.deploy.phantoms.shapes import Pose
 
@@ -22,16 +22,18 @@ def bodies(age_group):
 def test_a_negative_is_suspected_and_a_chest_is_not(age_group):
     for number, body in enumerate(bodies(age_group)):
         image = radiograph.draw(body, 0.2, number, 256)
-        assert not signs.suspected_inverted(image)
-        assert signs.suspected_inverted(1 - image)
-        assert not signs.whole_body(image)
+        assert not warning_signs.suspected_inverted(image)
+        assert warning_signs.suspected_inverted(1 - image)
+        assert not warning_signs.whole_body(image)
 
 
 def test_most_babygrams_are_flagged():
     """A tall picture, most of it below the chest."""
     small = [replace(body, pose=Pose(scale=0.45, shift_y=-0.35)) for body in bodies("infant")]
     images = [radiograph.draw(body, 0.2, n, 320)[:, 64:256] for n, body in enumerate(small)]
-    assert sum(signs.whole_body(np.ascontiguousarray(image)) for image in images) >= BODIES - 1
+    assert (
+        sum(warning_signs.whole_body(np.ascontiguousarray(image)) for image in images) >= BODIES - 1
+    )
 
 
 def test_the_box_with_its_margin_holds_the_lungs_of_adults():

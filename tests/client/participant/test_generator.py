@@ -14,8 +14,8 @@ from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Policy, open_site
 from fedrad.exchange.experiment import ExperimentError, parse_experiment
 from fedrad.exchange.lineage import read_lineage
+from fedrad.models.progression.generators import open_generator
 from fedrad.models.progression.network import load_generator
-from fedrad.models.progression.opened import open_generator
 from fedrad.models.progression.training import denoising_losses
 from fedrad.models.weight_files import WeightsError, file_sha256
 

@@ -17,7 +17,7 @@ from fedrad.exchange.experiment import ExperimentError, parse_experiment
 from fedrad.models.augment import switched_off
 from fedrad.models.examples import Examples, Views
 from fedrad.models.progression import measures
-from fedrad.models.progression.opened import open_generator
+from fedrad.models.progression.generators import open_generator
 from fedrad.models.settings import InputSettings, ProgressionAugmentation, RecipeSettings
 from fedrad.models.streams import Streams
 from fedrad.models.weight_files import file_sha256

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from fedrad.client.commands.main import app
 from fedrad.client.images import read_radiograph
-from fedrad.client.predict.film import SIMULATED, Film, _frame, difference_map
+from fedrad.client.predict.filmstrip import SIMULATED, Film, _frame, difference_map
 from fedrad.models.record import load_model
 from fedrad.models.training import score
 from fedrad.server.export.export import export

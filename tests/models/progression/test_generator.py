@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fedrad.models.examples import Examples
+from fedrad.models.progression.generators import open_generator
 from fedrad.models.progression.iteration import progress
 from fedrad.models.progression.memorisation import memorisation, nearest, sample
 from fedrad.models.progression.network import (
@@ -16,7 +17,6 @@ from fedrad.models.progression.network import (
     save_generator,
     start_generator,
 )
-from fedrad.models.progression.opened import open_generator
 from fedrad.models.progression.settings import GeneratorSettings
 from fedrad.models.progression.training import denoising_losses, draw, train_generator
 from fedrad.models.settings import InputSettings, ModelSettings, ProgressionSettings

@@ -8,9 +8,9 @@ import torch
 from monai.networks.nets import AutoencoderKL, DiffusionModelUNet
 from safetensors.torch import save_file
 
+from fedrad.models.progression.generators import open_generator
 from fedrad.models.progression.iteration import progress
-from fedrad.models.progression.opened import open_generator
-from fedrad.models.progression.zoo import load_zoo
+from fedrad.models.progression.monai_zoo import load_zoo
 from fedrad.models.settings import ProgressionSettings
 from fedrad.models.weight_files import WeightsError
 

@@ -29,8 +29,8 @@ from fedrad.models.training import score
 from fedrad.models.weight_files import WeightsError, file_sha256, read_safetensors
 from fedrad.models.weights import load_base
 from fedrad.server.export import onnx_file
-from fedrad.server.export.card import card
 from fedrad.server.export.export import ExportFailed, export, record_of
+from fedrad.server.export.model_card import card
 from fedrad.server.results.summary import read_summary
 
 

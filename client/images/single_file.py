@@ -5,10 +5,10 @@ from pathlib import Path
 
 from fedrad.models.settings import InputSettings
 
-from .chain import read_radiograph
 from .dicom import instance_uid
 from .lungs import open_lung_network
 from .reading import Reading, UnusableImage
+from .reading_chain import read_radiograph
 
 
 def read_file(

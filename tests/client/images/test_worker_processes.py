@@ -10,7 +10,7 @@ import pytest
 from support.odd_workers import work
 from support.paths import TESTS
 
-from fedrad.client.images.contained import Failure, run
+from fedrad.client.images.worker_processes import Failure, run
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,7 @@ def test_an_iterator_left_early_leaves_no_process():
 
 
 def test_time_taken_by_who_iterates_makes_no_worker_late(monkeypatch):
-    monkeypatch.setattr("fedrad.client.images.contained.GRACE", 0)
+    monkeypatch.setattr("fedrad.client.images.worker_processes.GRACE", 0)
     results = {}
     for item, result in run(work, [("square", n) for n in range(4)], workers=2, seconds=2):
         results[item] = result
@@ -64,7 +64,8 @@ def test_works_from_a_thread():
 
 def test_no_worker_outlives_a_killed_parent():
     code = (
-        "from support.odd_workers import work; from fedrad.client.images.contained import run; "
+        "from support.odd_workers import work; "
+        "from fedrad.client.images.worker_processes import run; "
         "r = run(work, [('pid', 0)] + [('hang in C', 0)] * 3, workers=1, seconds=2); "
         "print(next(r)[1], flush=True); next(r)"
     )

@@ -11,8 +11,8 @@ from fedrad.models.settings import InputSettings
 from fedrad.models.weight_files import WeightsError
 
 from .iteration import Generator
+from .monai_zoo import load_zoo
 from .network import load_generator
-from .zoo import load_zoo
 
 
 @dataclass(frozen=True)

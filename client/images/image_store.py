@@ -19,12 +19,12 @@ import lmdb
 from fedrad.client.problems import SiteProblem
 from fedrad.models.settings import READING_CHAIN, InputSettings
 
-from .contained import Failure, run
 from .database import Database, Table, pages
 from .lungs import weights_for
 from .reading import Reading
-from .stored import StoredImages
-from .work import file_digest, file_uid, read_file
+from .single_file import file_digest, file_uid, read_file
+from .stored_images import StoredImages
+from .worker_processes import Failure, run
 
 Progress = Callable[[int, int], None]
 """Called with the number of files done and of all."""

@@ -163,7 +163,7 @@ def _why(status: int, seconds: int) -> str:
 def _start(seconds: int, memory_mib: int) -> _Worker:
     here, there = socket.socketpair()
     code = (
-        "from fedrad.client.images.contained import serve; "
+        "from fedrad.client.images.worker_processes import serve; "
         f"serve({there.fileno()}, {seconds}, {memory_mib})"
     )
     with there:

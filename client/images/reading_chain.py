@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from fedrad.models.settings import InputSettings
 
-from . import dicom, geometry, lungs, signs
+from . import dicom, geometry, lungs, warning_signs
 from .borders import exposed_field, hidden, in_view
 from .decoding import LARGEST, stored_values
 from .display import show
@@ -41,7 +41,7 @@ def read_radiograph(
     6. **Invert MONOCHROME1**: it turns what is shown, so it follows the contrast (a window of a
        MONOCHROME1 image is in its own values).
     7. **True proportions**, before anything is measured or cut by shape.
-    8. **Look** for signs of a wrong photometric interpretation and of a whole body.
+    8. **Look** for warning_signs of a wrong photometric interpretation and of a whole body.
     9. **Crop** to the lungs where the experiment asks for it, on full resolution.
     10. **Square** by padding or centre crop, resize with antialiasing, scale to [-1024, 1024]:
         last, so that the picture is interpolated once.
@@ -56,9 +56,9 @@ def read_radiograph(
     image, remarks = seen.image, [*seen.remarks]
     if seen.tags.may_be_chest:
         field = image[exposed_field(image, None)]
-        if signs.suspected_inverted(field):
+        if warning_signs.suspected_inverted(field):
             remarks.append("suspected inverted")
-        if signs.whole_body(field):
+        if warning_signs.whole_body(field):
             remarks.append("whole body")
     if settings.region != "whole":
         box = lungs.lung_box(image) if lung_network is None else lung_network.box(image)
