@@ -26,7 +26,7 @@ from pydicom import uid
 from pydicom.encaps import encapsulate
 
 from fedrad.client.images import InputSettings, UnusableImage, read_radiograph
-from fedrad.client.images.worker_processes import Failure, run
+from fedrad.client.images.worker_processes import Failure, run_isolated
 
 LARGEST = 400_000
 SECONDS, MEMORY_MIB = 5, 1024
@@ -254,7 +254,9 @@ def main() -> None:
             for file in files:
                 file.write_bytes(mutated(rng.choice(originals), rng.choice(originals), rng))
             items = [(str(file), 64) for file in files]
-            for item, result in run(read_mutated, items, seconds=SECONDS, memory_mib=MEMORY_MIB):
+            for item, result in run_isolated(
+                read_mutated, items, seconds=SECONDS, memory_mib=MEMORY_MIB
+            ):
                 failed = isinstance(result, Failure)
                 kind, seconds, memory = (f"FAILURE {result.reason}", 0.0, 0) if failed else result
                 counts[kind] += 1

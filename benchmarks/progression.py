@@ -27,9 +27,14 @@ from progression_phantoms import Cohort, cohort
 from fedrad.models.augment import switched_off
 from fedrad.models.examples import Examples
 from fedrad.models.network import ResNet
-from fedrad.models.progression.iteration import progress
-from fedrad.models.progression.measures import kernel_distance, monotone_share, nearer_than, trend
-from fedrad.models.progression.memorisation import memorisation, sample
+from fedrad.models.progression.iteration import simulate_progression
+from fedrad.models.progression.measures import (
+    gain_towards_later,
+    kendall_trends,
+    kernel_inception_distance,
+    monotone_share,
+)
+from fedrad.models.progression.memorisation import memorisation, sample_images
 from fedrad.models.progression.network import Denoiser
 from fedrad.models.progression.settings import GeneratorSettings
 from fedrad.models.progression.training import denoising_losses, train_generator
@@ -188,7 +193,7 @@ def choose(arguments: argparse.Namespace) -> None:
                     steps=max(20, round(2 / strength)),
                     guidance=guidance,
                 )
-                steps = progress(
+                steps = simulate_progression(
                     network, some.images, np.array([to]), settings, device=CPU, mask=masks
                 )
                 ends.append(read(regressor, steps).mean(axis=0))
@@ -205,18 +210,20 @@ def ways(
     )
     started = time.process_time()
     found = {
-        "PIE": progress(network, some.images, np.array([1.0]), settings, device=CPU, mask=masks)
+        "PIE": simulate_progression(
+            network, some.images, np.array([1.0]), settings, device=CPU, mask=masks
+        )
     }
     cost = (time.process_time() - started) / len(some.images)
     print(
         f"PIE: {cost:.1f} s of processor an image, {settings.images} edits of "
         f"{settings.edit_steps} steps"
     )
-    found["to the opposite class"] = progress(
+    found["to the opposite class"] = simulate_progression(
         network, some.images, np.array([0.0]), settings, device=CPU, mask=masks
     )
     unguided = settings.model_copy(update={"guidance": 0.0})
-    found["unguided"] = progress(
+    found["unguided"] = simulate_progression(
         network, some.images, np.array([1.0]), unguided, device=CPU, mask=masks
     )
     size = np.sqrt((((found["PIE"] - found["PIE"][:, :1]) * masks[:, None]) ** 2).mean((2, 3)))
@@ -260,7 +267,7 @@ def measure(arguments: argparse.Namespace) -> None:
         "(others = 1) | recognised | KID to real positives | outside | nearer to later image |"
     )
     print("|" + " --- |" * 11)
-    kid = kernel_distance(own, of_real)
+    kid = kernel_inception_distance(own, of_real)
     print(
         f"| no edit | | | | | | 0 | {recognised(some.images[:, None], some, masks):.0%} | "
         f"{kid:.3f} | 0 | 0 |"
@@ -269,18 +276,18 @@ def measure(arguments: argparse.Namespace) -> None:
         logits, severity = read(classifier, steps), read(regressor, steps)
         last = features(classifier, steps[:, -1].astype(np.float16), device=CPU)
         outside = np.abs((steps[:, -1] - steps[:, 0]) * (masks == 0)).sum() / (masks == 0).sum()
-        nearer = nearer_than(steps[:, -1], steps[:, 0], later)
+        nearer = gain_towards_later(steps[:, -1], steps[:, 0], later)
         print(
             f"| {name} | {interval(logits[:, -1] - logits[:, 0])} | {monotone_share(logits):.0%} | "
-            f"{interval(trend(logits))} | {interval(severity[:, -1] - severity[:, 0])} | "
-            f"{interval(trend(severity))} | "
+            f"{interval(kendall_trends(logits))} | {interval(severity[:, -1] - severity[:, 0])} | "
+            f"{interval(kendall_trends(severity))} | "
             f"{np.median(np.linalg.norm(last - own, axis=1)) / apart:.2f} | "
-            f"{recognised(steps, some, masks):.0%} | {kernel_distance(last, of_real):.3f} | "
+            f"{recognised(steps, some, masks):.0%} | {kernel_inception_distance(last, of_real):.3f} | "
             f"{outside:.1f} | {interval(nearer)} |",
             flush=True,
         )
     np.savez_compressed(arguments.out / "films.npz", **found)
-    drawn = sample(
+    drawn = sample_images(
         network, 40, seed=1, device=CPU, condition=np.array([[k % 2] for k in range(40)])
     )
     training, held_out = cohort(600, seed=1).images, cohort(200, seed=2).images
@@ -317,7 +324,7 @@ def speed(arguments: argparse.Namespace) -> None:
     )
     settings = ProgressionSettings(images=2, steps=20, mask="none")
     started = time.process_time()
-    progress(network, training.images[:16], np.array([1.0]), settings, device=CPU)
+    simulate_progression(network, training.images[:16], np.array([1.0]), settings, device=CPU)
     passes = 16 * 2 * settings.edit_steps * 2
     print(f"editing: {(time.process_time() - started) / passes * 1e3:.1f} ms a pass and image")
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fedrad.deploy.phantoms import Anatomy, draw, random_anatomy, true_lung_mask
+from fedrad.deploy.phantoms import Anatomy, random_anatomy
 from fedrad.deploy.phantoms.hospital import draw_severity
 
 SIDE, DRAWN = 64, 128
@@ -25,7 +25,7 @@ class Patient:
 
     def film(self, severity: float) -> NDArray[np.float16]:
         """The lungs with some margin at this severity, (64, 64) in [-1024, 1024]."""
-        picture = draw(self.anatomy, severity, self.texture, DRAWN)
+        picture = draw_radiograph(self.anatomy, severity, self.texture, DRAWN)
         picture = picture**self.curve * self.gain + self.shift
         return _cut(np.clip(picture, 0, 1), self.box()) * np.float16(2048) - np.float16(1024)
 

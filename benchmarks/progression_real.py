@@ -35,9 +35,14 @@ from fedrad.client.images.pictures import read_pictures
 from fedrad.deploy.commands.terminal import show_progress
 from fedrad.deploy.local.simulation import noted, prepare, simulate
 from fedrad.models.network import ResNet
-from fedrad.models.progression.generators import Opened, open_generator
-from fedrad.models.progression.iteration import progress
-from fedrad.models.progression.measures import kernel_distance, monotone_share, nearer_than, trend
+from fedrad.models.progression.generators import OpenedGenerator, open_generator
+from fedrad.models.progression.iteration import simulate_progression
+from fedrad.models.progression.measures import (
+    gain_towards_later,
+    kendall_trends,
+    kernel_inception_distance,
+    monotone_share,
+)
 from fedrad.models.settings import InputSettings, ModelSettings, ProgressionSettings
 from fedrad.models.training import features, score
 from fedrad.models.weights import read_model
@@ -211,7 +216,9 @@ class Edits:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         out: Path = arguments.out
-        self.generator: Opened = open_generator(out / "generator" / "run" / "model.safetensors")
+        self.generator: OpenedGenerator = open_generator(
+            out / "generator" / "run" / "model.safetensors"
+        )
         self.reader = read_model(
             out / "classifier" / "run" / "model.safetensors", ResNet(READER, 1)
         ).eval()
@@ -235,7 +242,7 @@ class Edits:
         if guidance is not None:
             settings = settings.model_copy(update={"guidance": guidance})
         condition = self.generator.condition("label", present=present)
-        return progress(
+        return simulate_progression(
             self.generator.generator, images, condition, settings, device=CPU, mask=masks
         )
 
@@ -297,16 +304,16 @@ def measure(arguments: argparse.Namespace) -> None:
         )
         print(
             f"| {site} ({len(images)}; with the outcome: {apart:+.2f}) | no edit | | | | 0 | "
-            f"{kernel_distance(own, of_real):.3f} | 0 |"
+            f"{kernel_inception_distance(own, of_real):.3f} | 0 |"
         )
         for way, steps in edits.ways(images, masks).items():
             logits, last = edits.logits(steps), edits.features(steps[:, -1])
             outside = np.abs((steps[:, -1] - steps[:, 0]) * (masks == 0)).sum() / (masks == 0).sum()
             print(
                 f"| | {way} | {interval(logits[:, -1] - logits[:, 0])} | "
-                f"{monotone_share(logits):.0%} | {interval(trend(logits))} | "
+                f"{monotone_share(logits):.0%} | {interval(kendall_trends(logits))} | "
                 f"{np.median(np.linalg.norm(last - own, axis=1)) / between:.2f} | "
-                f"{kernel_distance(last, of_real):.3f} | {outside:.1f} |",
+                f"{kernel_inception_distance(last, of_real):.3f} | {outside:.1f} |",
                 flush=True,
             )
     pairs(edits, held["pairs"])
@@ -330,7 +337,7 @@ def pairs(edits: Edits, held: list[dict]) -> None:
         found = {way: steps[:, -1] for way, steps in edits.ways(before, masks).items()}
         others = {"no edit": before.astype(np.float32), "opposite": found["to the opposite class"]}
         for way, last in found.items():
-            cells = [interval(nearer_than(last, other, later)) for other in others.values()]
+            cells = [interval(gain_towards_later(last, other, later)) for other in others.values()]
             cells += [interval(nearer_in(edits, last, other, later)) for other in others.values()]
             print(f"| | {way} | {' | '.join(cells)} |", flush=True)
 

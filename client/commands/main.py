@@ -98,7 +98,7 @@ def explain(
 ) -> None:
     """Show where the model looked (Grad-CAM) for some test patients; the pictures stay here."""
     from fedrad.client.participant.participant import Participant
-    from fedrad.client.predict.explain import explain as write_explanations
+    from fedrad.client.predict.explain import write_explanations
     from fedrad.client.problems import SiteProblem
     from fedrad.client.settings import open_site
     from fedrad.exchange.experiment import ExperimentError, read_experiment
@@ -143,7 +143,12 @@ def predict(
 
     from fedrad.client.predict.estimate import at_prevalence, open_model
     from fedrad.client.predict.estimate import predict as estimate
-    from fedrad.client.predict.output import as_csv, as_json_values, likeness_in_words, show
+    from fedrad.client.predict.output import (
+        likeness_in_words,
+        predictions_csv,
+        predictions_json,
+        print_predictions,
+    )
     from fedrad.client.problems import SiteProblem
     from fedrad.client.settings import open_site
 
@@ -159,11 +164,11 @@ def predict(
         fail(str(problem))
     likeness = likeness_in_words(yardstick, site.name if site else None)
     if out is not None:
-        out.write_text(as_csv(opened, found), encoding="utf-8")
+        out.write_text(predictions_csv(opened, found), encoding="utf-8")
     if as_json:
-        print(json.dumps(as_json_values(opened, found, likeness), indent=1))
+        print(json.dumps(predictions_json(opened, found, likeness), indent=1))
     else:
-        show(opened, found, likeness, Console())
+        print_predictions(opened, found, likeness, Console())
     raise SystemExit(int(any(one.reading.unusable is not None for one in found)))
 
 
@@ -200,7 +205,7 @@ def progression(
     import torch
     from pydantic import ValidationError
 
-    from fedrad.client.predict.progression import prepare, simulate
+    from fedrad.client.predict.progression import prepare_progression, simulate_files
     from fedrad.client.problems import SiteProblem
     from fedrad.exchange.experiment import explain as in_words
     from fedrad.models.settings import ProgressionSettings
@@ -229,8 +234,10 @@ def progression(
                 "mask": "none" if mask_file else mask,
             }
         )
-        asked = prepare(generator, towards, settings, classifier=model, mask_file=mask_file)
-        unusable = simulate(asked, files, out, torch.device(device))
+        asked = prepare_progression(
+            generator, towards, settings, classifier=model, mask_file=mask_file
+        )
+        unusable = simulate_files(asked, files, out, torch.device(device))
     except ValidationError as error:
         fail(in_words(error, "progression", ProgressionSettings))
     except SiteProblem as problem:

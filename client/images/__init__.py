@@ -1,6 +1,7 @@
-"""From a hospital's file to the right picture: see `reading_chain.read_radiograph`.
+"""From a hospital's file to the network's input: see `reading_chain.read_radiograph`.
 
-`image_store` stores what it produced; `worker_processes` confines a crash to one file.
+`image_store` caches the results on disk. `worker_processes` confines the crash of a decoder to one
+file.
 """
 
 from fedrad.models.settings import InputSettings

@@ -1,8 +1,8 @@
-"""Tables of bytes in one LMDB file that a site's processes share, of bounded size.
+"""Tables of bytes in one LMDB file of limited size, shared by the processes of a site.
 
-Memory-mapped, one writer and many readers at a time across processes, never half-written
-(copy-on-write pages). The file must be on a local disk: LMDB's locks do not hold over network file
-systems.
+The file is memory-mapped, allows one writer and many readers across processes, and is never
+half-written (copy-on-write pages). It must be on a local disk, because LMDB's locks do not work on
+network file systems.
 """
 
 import os
@@ -18,39 +18,39 @@ import lmdb
 
 from fedrad.client.problems import SiteProblem
 
-Table = Literal["files", "uids", "readings", "pictures", "used"]
-TABLES: tuple[Table, ...] = ("files", "uids", "readings", "pictures", "used")
+TableName = Literal["files", "uids", "readings", "pictures", "used"]
+TABLE_NAMES: tuple[TableName, ...] = ("files", "uids", "readings", "pictures", "used")
 PAGE = 4096
 RESERVE = 2**22
-"""Bytes beyond the limit. LMDB copies pages before it changes them, so it needs room to delete."""
+"""Bytes beyond the limit. LMDB copies pages before it changes them, so deleting needs space."""
 
 
 class Transaction:
-    """What a process sees, or changes, at once."""
+    """A consistent view of the tables, or a set of changes that is committed at once."""
 
     def __init__(self, handle: "_Handle", transaction: "lmdb.Transaction[Any]") -> None:
         self._handle, self._transaction = handle, transaction
 
-    def get(self, table: Table, key: bytes) -> memoryview | None:
-        """A value, valid within the transaction."""
-        found: memoryview | None = self._transaction.get(key, db=self._handle.tables[table])
-        return found
+    def get(self, table: TableName, key: bytes) -> memoryview | None:
+        """A value, valid within the transaction; None if there is none."""
+        value: memoryview | None = self._transaction.get(key, db=self._handle.tables[table])
+        return value
 
-    def put(self, table: Table, key: bytes, value: bytes) -> None:
+    def put(self, table: TableName, key: bytes, value: bytes) -> None:
         """Set a value."""
         self._transaction.put(key, value, db=self._handle.tables[table])
 
-    def delete(self, table: Table, key: bytes) -> None:
-        """Remove a value, if it is there."""
+    def delete(self, table: TableName, key: bytes) -> None:
+        """Remove a value if it exists."""
         self._transaction.delete(key, db=self._handle.tables[table])
 
-    def items(self, table: Table) -> Iterator[tuple[bytes, bytes]]:
-        """All of a table."""
+    def items(self, table: TableName) -> Iterator[tuple[bytes, bytes]]:
+        """All keys and values of a table."""
         for key, value in self._transaction.cursor(self._handle.tables[table]):
             yield bytes(key), bytes(value)
 
     def bytes_used(self) -> int:
-        """Of all pages that hold something. The file may be larger: free pages stay in it."""
+        """Size of all pages in use. The file may be larger, because it keeps its free pages."""
         tables = map(self._transaction.stat, self._handle.tables.values())
         return sum(
             stat["psize"] * (stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"])
@@ -59,43 +59,43 @@ class Transaction:
 
 
 class Database:
-    """The tables in a folder. Their file grows to `limit` and RESERVE bytes at the most; whoever
-    adds to them stays below `limit`."""
+    """The tables in a folder. The file grows to `limit` + RESERVE bytes at most; callers that add
+    values must stay below `limit`."""
 
     def __init__(self, folder: Path, limit: int) -> None:
         self.folder, self.limit = folder, limit
 
     @contextmanager
     def transaction(self, *, write: bool = False) -> Iterator[Transaction]:
-        """Begin; commit at the end, or undo all where an exception leaves it. Raises lmdb.Error:
-        MapFullError where the limit is reached."""
+        """Commit at the end of the block; undo everything if it raises. Raises lmdb.Error, and its
+        MapFullError if the limit is reached."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle = _handle(self.folder, self.limit + RESERVE)
         begin = partial(handle.environment.begin, write=write, buffers=True)
         try:
             begun = begin()
-        except lmdb.MapResizedError:  # by a process with a higher limit
+        except lmdb.MapResizedError:  # another process with a higher limit enlarged it
             handle.environment.set_mapsize(0)
             begun = begin()
         with begun as transaction:
             yield Transaction(handle, transaction)
 
-    def get(self, table: Table, keys: Iterable[bytes]) -> dict[bytes, bytes]:
-        """Values of those keys that are there."""
+    def get(self, table: TableName, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        """The values of those keys that exist."""
         with self.transaction() as transaction:
-            found = {key: transaction.get(table, key) for key in keys if key}
-            return {key: bytes(value) for key, value in found.items() if value is not None}
+            values = {key: transaction.get(table, key) for key in keys if key}
+            return {key: bytes(value) for key, value in values.items() if value is not None}
 
-    def put(self, table: Table, entries: Iterable[tuple[bytes, bytes]]) -> None:
-        """Set values, all or none."""
+    def put(self, table: TableName, entries: Iterable[tuple[bytes, bytes]]) -> None:
+        """Set all values in one transaction."""
         if entries := list(entries):
             with self.transaction(write=True) as transaction:
                 for key, value in entries:
                     transaction.put(table, key, value)
 
     @contextmanager
-    def problems(self) -> Iterator[None]:
-        """Say what a person can do about a full, unwritable or damaged store."""
+    def lmdb_errors_as_site_problems(self) -> Iterator[None]:
+        """Turn errors of a full, unwritable or damaged database into SiteProblem("storage")."""
         try:
             yield
         except lmdb.MapFullError as error:
@@ -118,15 +118,15 @@ class Database:
             ) from error
 
 
-def pages(size: int) -> int:
-    """Bytes that a value takes, where a page has the usual 4 KiB."""
+def bytes_on_disk(size: int) -> int:
+    """Bytes on disk for a value of `size` bytes, with the usual pages of 4 KiB."""
     return (size + 16 + PAGE - 1) // PAGE * PAGE
 
 
 @dataclass(frozen=True)
 class _Handle:
     environment: lmdb.Environment
-    tables: dict[Table, Any]
+    tables: dict[TableName, Any]
 
 
 _opened: dict[tuple[int, int, int], _Handle] = {}
@@ -134,15 +134,16 @@ _opening = Lock()
 
 
 def _handle(folder: Path, size: int) -> _Handle:
-    """One handle a process and file, as LMDB demands, however the path is written; a forked
-    process opens its own, and so does one whose folder was deleted and made again."""
+    """The handle of a database. LMDB allows only one per process and file, so handles are shared,
+    whatever path names the file. A forked process opens a new one, and so does a process whose
+    folder was deleted and created again."""
     with _opening:
         for inherited in [key for key in _opened if key[0] != os.getpid()]:
             _opened.pop(inherited).environment.close()
-        key = _identity(folder)
+        key = _file_identity(folder)
         if key is None or key not in _opened:
             handle = _open(folder, size)
-            key = _identity(folder)
+            key = _file_identity(folder)
             assert key is not None
             _opened[key] = handle
         handle = _opened[key]
@@ -155,19 +156,19 @@ def _open(folder: Path, size: int) -> _Handle:
     environment = lmdb.open(
         str(folder),
         map_size=size,
-        max_dbs=len(TABLES),
+        max_dbs=len(TABLE_NAMES),
         mode=0o600,
         metasync=False,
         readahead=False,
         max_readers=1024,
     )
-    environment.reader_check()  # a killed reader would keep freed pages from being used
+    environment.reader_check()  # a killed reader would prevent the reuse of freed pages
     with environment.begin(write=True) as transaction:
-        tables = {name: environment.open_db(name.encode(), txn=transaction) for name in TABLES}
+        tables = {name: environment.open_db(name.encode(), txn=transaction) for name in TABLE_NAMES}
     return _Handle(environment, tables)
 
 
-def _identity(folder: Path) -> tuple[int, int, int] | None:
+def _file_identity(folder: Path) -> tuple[int, int, int] | None:
     try:
         status = os.stat(folder / "data.mdb")
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""A DICOM file: is it a radiograph that can be used, and what does it say of itself?"""
+"""A DICOM file: whether it is a radiograph that can be used, and its attributes."""
 
 import io
 import warnings
@@ -12,10 +12,10 @@ from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, Implic
 from .reading import Tags, UnusableImage
 
 RADIOGRAPHY = ("CR", "DX", "DR", "RG", "XR", "SC", "OT", "")
-"""Modalities that may hold a radiograph: SC and OT for secondary captures, DR, RG and XR as old
-archives write them, none at all in still older ones."""
+"""Modalities that may hold a radiograph. SC and OT are secondary captures; old archives write DR,
+RG or XR; still older ones leave the attribute empty."""
 
-PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"
+FOR_PROCESSING_SOP_CLASS = "1.2.840.10008.5.1.4.1.1.1.1.1"
 """SOP class Digital X-Ray Image Storage - For Processing."""
 
 _VIEWS = {
@@ -32,20 +32,21 @@ pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 
 
 def open_dicom(data: bytes) -> tuple[Dataset, bool]:
-    """The dataset of a file's bytes, and whether its header had to be repaired.
+    """The dataset in a file's bytes, and whether its header had to be repaired.
 
-    A file of before 1993, or one whose header was stripped, has no preamble or names no transfer
-    syntax: it is read by what its elements look like. Raises UnusableImage for what is no DICOM.
+    A file from before 1993, or one whose header was removed, has no preamble or states no transfer
+    syntax. The encoding is then inferred from its elements. Raises UnusableImage for a file that is
+    not DICOM.
     """
     marked = data[128:132] == b"DICM"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             dataset = pydicom.dcmread(io.BytesIO(data), force=not marked)
-        except MemoryError:  # says nothing about the file
+        except MemoryError:  # no fault of the file
             raise
-        except Exception as error:  # a broken file can raise nearly anything
-            raise UnusableImage(f"no readable DICOM: {_in_short(error)}") from error
+        except Exception as error:  # pydicom can raise nearly any exception for a broken file
+            raise UnusableImage(f"no readable DICOM: {_first_line(error)}") from error
     if not marked and "Rows" not in dataset and "SOPClassUID" not in dataset:
         raise UnusableImage("no DICOM, PNG or JPEG file")
     return dataset, _name_transfer_syntax(dataset) or not marked
@@ -65,9 +66,9 @@ def _name_transfer_syntax(dataset: Dataset) -> bool:
     return True
 
 
-def refuse_if_no_radiograph(dataset: Dataset) -> None:
-    """Raise UnusableImage with the reason for everything but one grey radiograph for display."""
-    modality = text(dataset, "Modality")
+def require_radiograph(dataset: Dataset) -> None:
+    """Raise UnusableImage, with the reason, unless this is one grey radiograph for display."""
+    modality = element_text(dataset, "Modality")
     if modality not in RADIOGRAPHY:
         raise UnusableImage(
             f"modality {modality}: only radiographs (CR, DX) and secondary captures (SC, OT) are "
@@ -77,62 +78,68 @@ def refuse_if_no_radiograph(dataset: Dataset) -> None:
         raise UnusableImage("holds no pixel data (cut off, or a report, plan or index)")
     if "PixelData" not in dataset:
         raise UnusableImage("floating-point pixels are no stored radiograph")
-    for_processing = text(dataset, "PresentationIntentType") == "FOR PROCESSING"
-    if for_processing or text(dataset, "SOPClassUID") == PROCESSING:
+    for_processing = element_text(dataset, "PresentationIntentType") == "FOR PROCESSING"
+    if for_processing or element_text(dataset, "SOPClassUID") == FOR_PROCESSING_SOP_CLASS:
         raise UnusableImage(
             "a FOR PROCESSING image: raw detector values, which no one reads; export the image "
             "FOR PRESENTATION"
         )
-    frames = number(dataset, "NumberOfFrames")
+    frames = element_number(dataset, "NumberOfFrames")
     if frames > 1:
         raise UnusableImage(f"several frames ({frames:.0f})")
-    if number(dataset, "SamplesPerPixel") > 1:
+    if element_number(dataset, "SamplesPerPixel") > 1:
         raise UnusableImage("a colour image")
-    photometric = text(dataset, "PhotometricInterpretation")
+    photometric = element_text(dataset, "PhotometricInterpretation")
     if photometric not in ("MONOCHROME1", "MONOCHROME2"):
-        said = photometric or "missing"
-        raise UnusableImage(f"photometric interpretation {said}, not MONOCHROME1 or MONOCHROME2")
+        raise UnusableImage(
+            f"photometric interpretation {photometric or 'missing'}, not MONOCHROME1 or MONOCHROME2"
+        )
 
 
 def tags(dataset: Dataset) -> Tags:
-    """What the file says about how the image was made; never who is on it."""
-    spacing = values(dataset, "PixelSpacing") or values(dataset, "ImagerPixelSpacing")
+    """The attributes that describe how the image was acquired; none identifies the patient."""
+    spacing = element_numbers(dataset, "PixelSpacing") or element_numbers(
+        dataset, "ImagerPixelSpacing"
+    )
     return Tags(
-        modality=text(dataset, "Modality"),
+        modality=element_text(dataset, "Modality"),
         view=_view(dataset),
-        body_part=text(dataset, "BodyPartExamined").upper(),
-        manufacturer=text(dataset, "Manufacturer"),
-        model=text(dataset, "ManufacturerModelName"),
-        photometric=text(dataset, "PhotometricInterpretation"),
+        body_part=element_text(dataset, "BodyPartExamined").upper(),
+        manufacturer=element_text(dataset, "Manufacturer"),
+        model=element_text(dataset, "ManufacturerModelName"),
+        photometric=element_text(dataset, "PhotometricInterpretation"),
         transfer_syntax=str(dataset.file_meta.TransferSyntaxUID),
         rows=_integer(dataset, "Rows"),
         columns=_integer(dataset, "Columns"),
         bits=_integer(dataset, "BitsStored"),
-        kvp=number(dataset, "KVP"),
-        exposure=number(dataset, "Exposure"),
-        exposure_index=number(dataset, "ExposureIndex"),
+        kvp=element_number(dataset, "KVP"),
+        exposure=element_number(dataset, "Exposure"),
+        exposure_index=element_number(dataset, "ExposureIndex"),
         spacing=spacing[0] if spacing else float("nan"),
         acquired=_date(dataset),
     )
 
 
 def height_to_width(dataset: Dataset) -> float:
-    """Of one pixel, from Pixel Aspect Ratio, Pixel Spacing, Imager Pixel Spacing or, for a
-    digitised film, Nominal Scanned Pixel Spacing; 1 where nothing plausible is said."""
+    """Height of a pixel divided by its width; 1 if the file states no plausible value.
+
+    The first of these that is present decides: Pixel Aspect Ratio, Pixel Spacing, Imager Pixel
+    Spacing and, for a digitised film, Nominal Scanned Pixel Spacing.
+    """
     for keyword in (
         "PixelAspectRatio",
         "PixelSpacing",
         "ImagerPixelSpacing",
         "NominalScannedPixelSpacing",
     ):
-        pair = values(dataset, keyword)
+        pair = element_numbers(dataset, keyword)
         if len(pair) == 2 and pair[0] > 0 and pair[1] > 0:
             return pair[0] / pair[1] if 0.2 <= pair[0] / pair[1] <= 5 else 1.0
     return 1.0
 
 
 def has_overlay(dataset: Dataset) -> bool:
-    """Whether an overlay plane is in the file, of its own or in unused bits of the pixels."""
+    """Whether the file has an overlay plane, as an element or in unused bits of the pixels."""
     return any(
         (group, 0x3000) in dataset or (group, 0x0102) in dataset
         for group in range(0x6000, 0x6020, 2)
@@ -140,7 +147,7 @@ def has_overlay(dataset: Dataset) -> bool:
 
 
 def instance_uid(data: bytes) -> str:
-    """SOPInstanceUID of a file's bytes, "" where there is none."""
+    """SOPInstanceUID in a file's bytes; "" if there is none."""
     with suppress(Exception), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         force = data[128:132] != b"DICM"
@@ -150,19 +157,19 @@ def instance_uid(data: bytes) -> str:
             stop_before_pixels=True,
             specific_tags=["SOPInstanceUID"],
         )
-        return text(dataset, "SOPInstanceUID")
+        return element_text(dataset, "SOPInstanceUID")
     return ""
 
 
-def text(dataset: Dataset, keyword: str) -> str:
-    """An element as text without blanks; "" where it is absent, empty or unreadable."""
+def element_text(dataset: Dataset, keyword: str) -> str:
+    """An element as text without surrounding blanks; "" if absent, empty or unreadable."""
     with suppress(Exception):
         return str(dataset.get(keyword) or "").strip(" \t\r\n\0")
     return ""
 
 
-def values(dataset: Dataset, keyword: str) -> list[float]:
-    """An element's numbers; empty where it is absent, empty or no number."""
+def element_numbers(dataset: Dataset, keyword: str) -> list[float]:
+    """The numbers in an element; an empty list if it is absent, empty or not numeric."""
     with suppress(Exception):
         element: Any = dataset.get(keyword)
         if element is None or element == "":
@@ -172,17 +179,17 @@ def values(dataset: Dataset, keyword: str) -> list[float]:
     return []
 
 
-def number(dataset: Dataset, keyword: str) -> float:
-    """An element's first number; NaN where it has none."""
-    return next(iter(values(dataset, keyword)), float("nan"))
+def element_number(dataset: Dataset, keyword: str) -> float:
+    """The first number in an element; NaN if it has none."""
+    return next(iter(element_numbers(dataset, keyword)), float("nan"))
 
 
 def _integer(dataset: Dataset, keyword: str) -> int:
-    return int(next(iter(values(dataset, keyword)), 0.0))
+    return int(next(iter(element_numbers(dataset, keyword)), 0.0))
 
 
 def _view(dataset: Dataset) -> str:
-    if view := text(dataset, "ViewPosition").upper():
+    if view := element_text(dataset, "ViewPosition").upper():
         return view
     with suppress(Exception):
         meaning = str(dataset.ViewCodeSequence[0].CodeMeaning).strip().lower()
@@ -192,13 +199,13 @@ def _view(dataset: Dataset) -> str:
 
 def _date(dataset: Dataset) -> str:
     for keyword in ("AcquisitionDate", "ContentDate", "SeriesDate", "StudyDate"):
-        day = text(dataset, keyword).replace(".", "")
+        day = element_text(dataset, keyword).replace(".", "")
         if len(day) == 8 and day.isdigit():
             return f"{day[:4]}-{day[4:6]}-{day[6:]}"
     return ""
 
 
-def _in_short(error: Exception) -> str:
-    """The first line of an exception of a library, without the advice that follows."""
+def _first_line(error: Exception) -> str:
+    """The first line of a library's exception, without the advice that may follow."""
     first = str(error).strip().split("\n")[0] or type(error).__name__
     return first[:200]

@@ -1,121 +1,146 @@
-"""From stored values to what a radiologist is shown: [0, 1], 1 is white.
+"""From stored values to the displayed image, in [0, 1] where 1 is white.
 
-The grey-scale pipeline of PS3.3 (C.11.1 modality LUT, C.11.2 VOI LUT), in its order.
+This is the grey-scale pipeline of DICOM PS3.3, in its order: modality LUT (C.11.1), VOI LUT
+(C.11.2).
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from .borders import Mask, in_view
-from .dicom import number, text, values
-from .reading import Remark, Scheme, UnusableImage
-
-Plane = NDArray[np.float32]
+from .arrays import PixelMask, Plane, Values
+from .borders import visible_values
+from .dicom import element_number, element_numbers, element_text
+from .reading import ContrastScheme, Remark, UnusableImage
 
 MINIMUM_VISIBLE = 0.05
-"""Share of pixels that a window must show as grey; below it, window and pixels do not belong
-together."""
+"""Share of the pixels that a window must show as grey. If fewer are grey, the window was not made
+for these pixels."""
 
 LARGEST_RESCALE = 1e9
-"""Slope or intercept beyond which values no longer fit into what follows."""
+"""Upper limit of slope and intercept; larger ones could overflow in later steps."""
 
-BLACKEST = 1 / 512
-"""A display of 8 bits shows this as black (a sigmoid never reaches 0)."""
+BLACK_LEVEL = 1 / 512
+"""An 8-bit display shows this as black. A sigmoid never reaches 0."""
 
 PERCENTILES = (0.5, 99.5)
 
 
 @dataclass(frozen=True)
-class Shown:
-    """What a display shows, (rows, columns) in [0, 1], and how that contrast was chosen."""
+class DisplayedImage:
+    """The displayed image, (rows, columns) in [0, 1], and how its contrast was chosen."""
 
     image: Plane
-    scheme: Scheme
+    scheme: ContrastScheme
     remarks: tuple[Remark, ...]
 
 
-def show(stored: NDArray[Any], dataset: Dataset, mask: Mask | None) -> Shown:
-    """Modality LUT or rescale, then a contrast, then inversion of MONOCHROME1.
+def display_image(stored: Values, dataset: Dataset, mask: PixelMask | None) -> DisplayedImage:
+    """Apply the modality LUT or rescale, then a contrast, then the inversion of MONOCHROME1.
 
-    The contrast: the first VOI LUT, else the first window with its VOI LUT Function; a display
-    may offer every one that the file holds (PS3.3 C.11.2), makers put their default first. Where
-    there is none, or it shows nearly nothing of these pixels, the 0.5th to 99.5th percentile of
-    what lies in view. MONOCHROME1 turns what is shown, so it comes after the contrast. Presentation
-    LUT Shape repeats the photometric interpretation (PS3.3 C.8.11.3.1.2) and inverts nothing.
-    `mask`: hidden pixels, shown black. Raises UnusableImage for an image of one value.
+    The contrast is the first VOI LUT, else the first window with its VOI LUT Function. A display
+    may offer every one in the file (PS3.3 C.11.2); manufacturers put their default first. If there
+    is none, or if it shows nearly nothing of these pixels, the contrast reaches from the 0.5th to
+    the 99.5th percentile of the visible values. The window refers to values before inversion, so
+    MONOCHROME1 is inverted after the contrast. Presentation LUT Shape only repeats the photometric
+    interpretation (PS3.3 C.8.11.3.1.2), so it inverts nothing.
+
+    Parameters
+    ----------
+    stored
+        Stored values, (rows, columns).
+    dataset
+        Attributes of the file.
+    mask
+        Hidden pixels, (rows, columns), which become black; None if there are none.
+
+    Raises
+    ------
+    UnusableImage
+        If all visible pixels are equal, or a table or rescale is broken.
     """
     remarks: list[Remark] = []
-    meant = _modality(stored, dataset)
+    rescaled = _apply_modality_lut(stored, dataset)
     choices = _contrasts(dataset)
     if len(choices) > 1:
         remarks.append("several windows")
     image: Plane | None = None
-    scheme: Scheme = "percentiles"
+    scheme: ContrastScheme = "percentiles"
     if choices:
-        scheme, image = choices[0][0], _apply(meant, dataset, choices[0])
-        seen = in_view(image, mask)
-        if ((seen > BLACKEST) & (seen < 1 - BLACKEST)).mean() < MINIMUM_VISIBLE:
+        scheme, image = choices[0][0], _apply_contrast(rescaled, dataset, choices[0])
+        visible = visible_values(image, mask)
+        if ((visible > BLACK_LEVEL) & (visible < 1 - BLACK_LEVEL)).mean() < MINIMUM_VISIBLE:
             image = None
             remarks.append("window not of these pixels")
     else:
         remarks.append("no window")
     if image is None:
-        scheme, image = "percentiles", _by_percentiles(meant, mask)
-    inverted = text(dataset, "PhotometricInterpretation") == "MONOCHROME1"
+        scheme, image = "percentiles", _apply_percentiles(rescaled, mask)
+    inverted = element_text(dataset, "PhotometricInterpretation") == "MONOCHROME1"
     if inverted:
         np.subtract(1, image, out=image)
-    if text(dataset, "PresentationLUTShape") == ("IDENTITY" if inverted else "INVERSE"):
+    if element_text(dataset, "PresentationLUTShape") == ("IDENTITY" if inverted else "INVERSE"):
         remarks.append("presentation disagrees")
     if mask is not None:
         image[mask] = 0
-    return Shown(image, scheme, tuple(remarks))
+    return DisplayedImage(image, scheme, tuple(remarks))
 
 
-Contrast = tuple[Literal["VOI LUT", "window"], float, float]
-"""Kind, and for a window its centre and width."""
+DisplayContrast = tuple[Literal["VOI LUT", "window"], float, float]
+"""Kind, and the centre and width of a window (0 for a VOI LUT)."""
 
 
-def _contrasts(dataset: Dataset) -> list[Contrast]:
-    """All that the file offers, in order of preference. Windows of impossible width are none."""
-    tables: list[Contrast] = [("VOI LUT", 0.0, 0.0) for _ in _tables(dataset, "VOILUTSequence")]
-    windows: list[Contrast] = [
+def _contrasts(dataset: Dataset) -> list[DisplayContrast]:
+    """The contrasts in the file, best first, without windows of impossible width."""
+    tables: list[DisplayContrast] = [
+        ("VOI LUT", 0.0, 0.0) for _ in _tables(dataset, "VOILUTSequence")
+    ]
+    windows: list[DisplayContrast] = [
         ("window", centre, width)
         for centre, width in zip(
-            values(dataset, "WindowCenter"), values(dataset, "WindowWidth"), strict=False
+            element_numbers(dataset, "WindowCenter"),
+            element_numbers(dataset, "WindowWidth"),
+            strict=False,
         )
         if np.isfinite(centre) and np.isfinite(width) and width > 0
     ]
     return [*tables, *dict.fromkeys(windows)]
 
 
-def _apply(meant: Plane, dataset: Dataset, contrast: Contrast) -> Plane:
+def _apply_contrast(rescaled: Plane, dataset: Dataset, contrast: DisplayContrast) -> Plane:
     kind, centre, width = contrast
     if kind == "VOI LUT":
-        return _voi_lut(meant, dataset)
-    return window(meant, centre, width, text(dataset, "VOILUTFunction").upper() or "LINEAR")
+        return _apply_voi_lut(rescaled, dataset)
+    return apply_window(
+        rescaled, centre, width, element_text(dataset, "VOILUTFunction").upper() or "LINEAR"
+    )
 
 
-def window(meant: Plane, centre: float, width: float, function: str = "LINEAR") -> Plane:
-    """Values through a window, as [0, 1]: PS3.3 C.11.2.1.2 (LINEAR) and C.11.2.1.3 (LINEAR_EXACT,
-    SIGMOID)."""
+def apply_window(rescaled: Plane, centre: float, width: float, function: str = "LINEAR") -> Plane:
+    """Apply a window to rescaled values (rows, columns); the result is in [0, 1].
+
+    `centre` and `width` are in units of the values. `function` is LINEAR (PS3.3 C.11.2.1.2),
+    LINEAR_EXACT or SIGMOID (C.11.2.1.3).
+    """
     if function == "SIGMOID":
-        slope = np.clip(-4 * (meant - centre) / width, -80, 80)
+        slope = np.clip(-4 * (rescaled - centre) / width, -80, 80)
         return np.asarray(1 / (1 + np.exp(slope)), np.float32)
     if function != "LINEAR_EXACT" and width > 1:
         centre, width = centre - 0.5, width - 1
-    scaled = (meant - np.float32(centre)) / np.float32(width) + np.float32(0.5)
+    scaled = (rescaled - np.float32(centre)) / np.float32(width) + np.float32(0.5)
     return np.asarray(np.clip(scaled, 0, 1), np.float32)
 
 
-def _modality(stored: NDArray[Any], dataset: Dataset) -> Plane:
-    """Modality LUT, else slope and intercept; 1 and 0 where one of them is absent or empty."""
+def _apply_modality_lut(stored: Values, dataset: Dataset) -> Plane:
+    """Apply the modality LUT, else slope (1 if absent) and intercept (0 if absent)."""
     if tables := _tables(dataset, "ModalityLUTSequence"):
         return _look_up(stored, tables[0], dataset, "modality LUT")[0]
-    slope, intercept = number(dataset, "RescaleSlope"), number(dataset, "RescaleIntercept")
+    slope, intercept = (
+        element_number(dataset, "RescaleSlope"),
+        element_number(dataset, "RescaleIntercept"),
+    )
     if slope == 0:
         raise UnusableImage("Rescale Slope is 0, which makes all pixels equal")
     slope, intercept = np.nan_to_num(slope, nan=1.0), np.nan_to_num(intercept, nan=0.0)
@@ -126,11 +151,15 @@ def _modality(stored: NDArray[Any], dataset: Dataset) -> Plane:
     return np.asarray(stored * np.float64(slope) + intercept, np.float32)
 
 
-def _voi_lut(meant: Plane, dataset: Dataset) -> Plane:
-    """The first VOI LUT. White is the largest value of its bits, or of its data where they use
-    less than half of that (writers who state 16 bits for a table of 12) or more than that."""
+def _apply_voi_lut(rescaled: Plane, dataset: Dataset) -> Plane:
+    """Apply the first VOI LUT.
+
+    White is the largest value that its number of bits allows. If the data use less than half of
+    that range (some writers state 16 bits for a table of 12) or exceed it, white is the largest
+    value in the data.
+    """
     shown, white, largest = _look_up(
-        meant, _tables(dataset, "VOILUTSequence")[0], dataset, "VOI LUT"
+        rescaled, _tables(dataset, "VOILUTSequence")[0], dataset, "VOI LUT"
     )
     if not white / 2 <= largest <= white:
         white = largest
@@ -141,19 +170,22 @@ def _tables(dataset: Dataset, keyword: str) -> list[Dataset]:
     """The items of a LUT sequence that hold a table."""
     try:
         return [item for item in dataset.get(keyword) or [] if "LUTData" in item]
-    except MemoryError:  # says nothing about the file
+    except MemoryError:  # no fault of the file
         raise
-    except Exception as error:  # broken bytes make pydicom raise nearly anything
+    except Exception as error:  # pydicom can raise nearly any exception for broken bytes
         raise UnusableImage(f"{keyword} cannot be read: {type(error).__name__}") from error
 
 
 def _look_up(
-    given: NDArray[Any], item: Dataset, dataset: Dataset, name: str
+    given: Values, item: Dataset, dataset: Dataset, name: str
 ) -> tuple[Plane, float, float]:
-    """Values through a table (PS3.3 C.11.1.1.1): the result, the largest value of its bits, and
-    the largest in it. Its data may be bytes or words, in the byte order of the file."""
+    """Map values through a look-up table (PS3.3 C.11.1.1.1).
+
+    Returns the result, the largest value that the table's bits allow, and the largest value in the
+    table. The data may be bytes or words, in the byte order of the file. `name` is used in errors.
+    """
     try:
-        entries, first, bits = (int(v) for v in values(item, "LUTDescriptor"))
+        entries, first, bits = (int(v) for v in element_numbers(item, "LUTDescriptor"))
         entries = entries % 65536 or 65536
         raw, order = (
             item.LUTData,
@@ -164,9 +196,9 @@ def _look_up(
         words = len(raw) >= 2 * entries or bits > 8
         table = np.frombuffer(raw, f"{order}u2" if words else np.uint8)[:entries]
         table, white = table.astype(np.float32), 2.0**bits - 1
-    except MemoryError:  # says nothing about the file
+    except MemoryError:  # no fault of the file
         raise
-    except Exception as error:  # broken bytes make pydicom raise nearly anything
+    except Exception as error:  # pydicom can raise nearly any exception for broken bytes
         raise UnusableImage(f"{name} cannot be read: {type(error).__name__}") from error
     if not len(table) or not table.max() > 0:
         raise UnusableImage(f"{name} is empty")
@@ -176,11 +208,11 @@ def _look_up(
     return table[index], white, float(table.max())
 
 
-def _by_percentiles(meant: Plane, mask: Mask | None) -> Plane:
-    seen = in_view(meant, mask)
-    low, high = (float(v) for v in np.percentile(seen, PERCENTILES))
+def _apply_percentiles(rescaled: Plane, mask: PixelMask | None) -> Plane:
+    visible = visible_values(rescaled, mask)
+    low, high = (float(v) for v in np.percentile(visible, PERCENTILES))
     if not high > low:
-        low, high = float(seen.min()), float(seen.max())
+        low, high = float(visible.min()), float(visible.max())
     if not high > low:
         raise UnusableImage("all pixels are equal")
-    return np.asarray(np.clip((meant - low) / (high - low), 0, 1), np.float32)
+    return np.asarray(np.clip((rescaled - low) / (high - low), 0, 1), np.float32)

@@ -1,20 +1,18 @@
-"""From what is shown to the network's square."""
+"""From the displayed image to the square picture that the network sees."""
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .borders import Box
-
-Plane = NDArray[np.float32]
+from .arrays import Box, Plane
 
 BLACK, WHITE = -1024.0, 1024.0
-"""The scale of torchxrayvision's networks (`torchxrayvision.utils.normalize`)."""
+"""The value range of torchxrayvision's networks (`torchxrayvision.utils.normalize`)."""
 
 
 def true_proportions(image: Plane, height_to_width: float) -> Plane:
-    """The image with square pixels. `height_to_width`: of one pixel. The coarser direction is
-    resampled to the finer one, so nothing is lost."""
+    """The image with square pixels, where `height_to_width` is the ratio of one pixel's sides. The
+    coarser direction is resampled to the finer one, so no detail is lost."""
     if abs(height_to_width - 1) < 0.01:
         return image
     rows, columns = image.shape
@@ -24,15 +22,15 @@ def true_proportions(image: Plane, height_to_width: float) -> Plane:
 
 
 def crop(image: Plane, box: Box) -> Plane:
-    """A part of the image."""
+    """A rectangle of the image."""
     return np.ascontiguousarray(image[box])
 
 
 def square(image: Plane, size: int, *, pad: bool) -> NDArray[np.float16]:
-    """The network's input, (size, size) in [-1024, 1024], from (rows, columns) in [0, 1].
+    """The network's input, (size, size) in [-1024, 1024], from an image (rows, columns) in [0, 1].
 
-    `pad`: resized so that the longer side fits, black beside it; otherwise the central square is
-    taken and resized. The aspect is kept either way.
+    With `pad` the longer side is resized to `size` and the rest is black. Without it the central
+    square is resized. Both preserve the aspect ratio.
     """
     rows, columns = image.shape
     if pad:
@@ -50,7 +48,8 @@ def square(image: Plane, size: int, *, pad: bool) -> NDArray[np.float16]:
 
 
 def resize(image: Plane, shape: tuple[int, int]) -> Plane:
-    """Bilinear with antialiasing (Pillow's, which averages over what a pixel covers)."""
+    """Resize to (rows, columns), bilinear with Pillow's antialiasing, which averages over the area
+    of each new pixel."""
     picture = Image.fromarray(np.ascontiguousarray(image, np.float32))
     resized = picture.resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
     return np.asarray(resized, np.float32)

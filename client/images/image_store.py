@@ -1,8 +1,8 @@
-"""The site's store of decoded images: each file is decoded and resized once.
+"""The site's cache of decoded images: each file is decoded and resized once.
 
-Kept in a database of the site's state folder (see `database`). Keys are the SHA-256 of a file's
-bytes with the settings that made the picture, so a renamed or copied file is not decoded again and
-a changed one is. What names a file is kept only as a digest.
+It is a database in the site's state folder (see `database`). The key is the SHA-256 of the file's
+bytes together with the picture's settings. A renamed or copied file is therefore not decoded again,
+but a changed file is. File names are stored only as digests.
 """
 
 import json
@@ -19,34 +19,35 @@ import lmdb
 from fedrad.client.problems import SiteProblem
 from fedrad.models.settings import READING_CHAIN, InputSettings
 
-from .database import Database, Table, pages
-from .lungs import weights_for
+from .database import Database, TableName, bytes_on_disk
+from .lungs import pspnet_weights_for
 from .reading import Reading
 from .single_file import file_digest, file_uid, read_file
 from .stored_images import StoredImages
-from .worker_processes import Failure, run
+from .worker_processes import Failure, run_isolated
 
-Progress = Callable[[int, int], None]
-"""Called with the number of files done and of all."""
+FileProgress = Callable[[int, int], None]
+"""Called with the number of files done and the number of all files."""
 
 COMMIT_SECONDS = 1.0
-"""Results are written together this often; what is lost by a killed process is decoded again."""
-KEPT_DAYS = 7
-"""Pictures used within this time are never dropped to make room."""
+"""Interval at which results are written. If the process is killed, later ones are decoded again."""
+MINIMUM_DAYS_STORED = 7
+"""Pictures used within this time are never deleted to free space."""
 RETRY_HOURS = 24
-"""A file that crashed, hung or outgrew its worker is tried again after this time."""
+"""A file whose worker crashed, hung or ran out of memory is tried again after this time."""
 
 CHUNK = 256
-"""Files after which what was learned of them is written."""
-STORED: tuple[Table, ...] = ("pictures", "readings")
+"""Number of files whose digests or UIDs are written together."""
+IMAGE_TABLES: tuple[TableName, ...] = ("pictures", "readings")
 
 _DAY = 86400.0
 
 
 class ImageStore:
-    """The store in a folder, of at most `limit_gib` GiB. `workers`: 0 for one per core.
+    """The image store in a folder, of at most `limit_gib` GiB.
 
-    The folder must be on a local disk.
+    The folder must be on a local disk. `workers` is the number of processes that decode; 0 for one
+    per core.
     """
 
     def __init__(self, folder: Path, *, limit_gib: float = 50.0, workers: int = 0) -> None:
@@ -57,30 +58,45 @@ class ImageStore:
         self,
         files: Sequence[Path],
         settings: InputSettings,
-        progress: Progress | None = None,
-        looking: Progress | None = None,
+        progress: FileProgress | None = None,
+        comparing: FileProgress | None = None,
     ) -> tuple[StoredImages, list[Reading]]:
-        """Pictures and readings of some files, in their order; decodes what is not there yet.
+        """Pictures and readings of files, in their order. Files that are not stored are decoded.
 
-        `looking` is told how many new files were compared with what is kept, then `progress` how
-        many were decoded. A bad file raises nothing: its reading says why it is unusable. An
-        interrupted call leaves what it had decoded. Raises SiteProblem: "storage" for a full disk,
-        a folder that cannot be written, or a limit below what these files need; "weights" where
-        region = "lungs-pspnet" and its weights are not at hand.
+        An interrupted call keeps what it decoded. A bad file raises no error: its reading says why
+        it is unusable.
+
+        Parameters
+        ----------
+        files
+            Paths of DICOM, PNG or JPEG files.
+        settings
+            Size, fit and region of the pictures.
+        progress
+            Called with the number of files decoded so far and of all to decode.
+        comparing
+            Called before that, with the number of new files whose digest was computed, and of all
+            new files.
+
+        Raises
+        ------
+        SiteProblem
+            "storage" for a full disk, a folder that cannot be written, or a limit that is too small
+            for these files; "weights" if region = "lungs-pspnet" and its weights are missing.
         """
-        pspnet = weights_for(settings)
-        with self._database.problems():
-            contents = self._contents(files, looking)
-            suffix = _digest_of(settings)
+        pspnet = pspnet_weights_for(settings)
+        with self._database.lmdb_errors_as_site_problems():
+            contents = self._content_digests(files, comparing)
+            suffix = _settings_digest(settings)
             keys = [content + suffix if content else b"" for content in contents]
-            self._mark_used(keys)  # before they are read: another process may be making room
-            known = self._readings(keys)
+            self._mark_used(keys)  # before reading, as another process may be freeing space
+            known = self._stored_readings(keys)
             missing = {
                 content: file
                 for file, content in zip(files, contents, strict=True)
                 if content and content + suffix not in known
             }
-            self._expect_room(len(set(contents)), settings.size)
+            self._require_room(len(set(contents)), settings.size)
             if missing:
                 known |= self._decode(missing, settings, suffix, pspnet, progress)
         unopened = Reading("", unusable="cannot be opened, or vanished while being read")
@@ -91,52 +107,56 @@ class ImageStore:
         ]
         return StoredImages(self._database, settings.size, usable), readings
 
-    def instance_uids(self, files: Sequence[Path], progress: Progress | None = None) -> list[str]:
-        """SOPInstanceUID of each file, "" where it has none; remembered by content."""
-        with self._database.problems():
-            contents = self._contents(files)
+    def instance_uids(
+        self, files: Sequence[Path], progress: FileProgress | None = None
+    ) -> list[str]:
+        """SOPInstanceUID of each file, "" if it has none; stored by content."""
+        with self._database.lmdb_errors_as_site_problems():
+            contents = self._content_digests(files)
             known = self._database.get("uids", contents)
             missing = {c: f for f, c in zip(files, contents, strict=True) if c and c not in known}
             order = list(missing)
             items = [(str(missing[c]),) for c in order]
-            found: dict[bytes, bytes] = {}
-            results = run(file_uid, items, workers=self.workers)
+            unwritten: dict[bytes, bytes] = {}
+            results = run_isolated(file_uid, items, workers=self.workers)
             for done, (item, uid) in enumerate(results, start=1):
-                found[order[item]] = b"" if isinstance(uid, Failure) else uid.encode()
-                if len(found) == CHUNK or done == len(items):
-                    self._database.put("uids", found.items())
-                    known |= found
-                    found = {}
+                unwritten[order[item]] = b"" if isinstance(uid, Failure) else uid.encode()
+                if len(unwritten) == CHUNK or done == len(items):
+                    self._database.put("uids", unwritten.items())
+                    known |= unwritten
+                    unwritten = {}
                 if progress:
                     progress(done, len(items))
         return [known.get(c, b"").decode() for c in contents]
 
-    # Parts of these
+    def _content_digests(
+        self, files: Sequence[Path], comparing: FileProgress | None = None
+    ) -> list[bytes]:
+        """SHA-256 of each file's bytes, b"" if it cannot be read.
 
-    def _contents(self, files: Sequence[Path], looking: Progress | None = None) -> list[bytes]:
-        """SHA-256 of each file's bytes, b"" where it cannot be read. A file whose path, size and
-        times are known is not read again, as in git."""
-        marks = [_mark(file) for file in files]
-        known = self._database.get("files", marks)
-        unknown = [(m, f) for m, f in zip(marks, files, strict=True) if m and m not in known]
+        As in git, a file whose path, size and times are unchanged is not read again.
+        """
+        fingerprints = [_fingerprint(file) for file in files]
+        known = self._database.get("files", fingerprints)
+        unknown = [(m, f) for m, f in zip(fingerprints, files, strict=True) if m and m not in known]
         with ThreadPoolExecutor(4) as pool:
-            for start in range(0, len(unknown), CHUNK):  # so an interruption loses little
+            for start in range(0, len(unknown), CHUNK):  # an interruption loses one chunk
                 chunk = unknown[start : start + CHUNK]
                 digests = pool.map(file_digest, [file for _, file in chunk])
-                found = {m: d for (m, _), d in zip(chunk, digests, strict=True) if d}
-                self._database.put("files", found.items())
-                known |= found
-                if looking:
-                    looking(start + len(chunk), len(unknown))
-        return [known.get(mark, b"") for mark in marks]
+                new = {m: d for (m, _), d in zip(chunk, digests, strict=True) if d}
+                self._database.put("files", new.items())
+                known |= new
+                if comparing:
+                    comparing(start + len(chunk), len(unknown))
+        return [known.get(fingerprint, b"") for fingerprint in fingerprints]
 
-    def _readings(self, keys: Sequence[bytes]) -> dict[bytes, Reading]:
-        """What is known of these keys, but for failures that are due to be tried again."""
+    def _stored_readings(self, keys: Sequence[bytes]) -> dict[bytes, Reading]:
+        """The readings of these keys, without failures that are due to be tried again."""
         known = {}
-        for key, found in self._database.get("readings", set(keys)).items():
-            (retry,) = struct.unpack_from("<d", found)
+        for key, value in self._database.get("readings", set(keys)).items():
+            (retry,) = struct.unpack_from("<d", value)
             if time.time() < retry:
-                known[key] = Reading.from_json(json.loads(found[8:]))
+                known[key] = Reading.from_json(json.loads(value[8:]))
         return known
 
     def _decode(
@@ -145,13 +165,13 @@ class ImageStore:
         settings: InputSettings,
         suffix: bytes,
         pspnet: str | None,
-        progress: Progress | None,
+        progress: FileProgress | None,
     ) -> dict[bytes, Reading]:
         readings: dict[bytes, Reading] = {}
         batch: list[tuple[bytes, bytes, bytes | None]] = []
         order, written = list(missing), time.monotonic()
         items = [(str(missing[content]), settings, pspnet) for content in order]
-        results = run(read_file, items, workers=self.workers)
+        results = run_isolated(read_file, items, workers=self.workers)
         try:
             for done, (item, result) in enumerate(results, start=1):
                 content, picture, retry = order[item], None, float("inf")
@@ -164,25 +184,27 @@ class ImageStore:
                 if not same and reading.content:
                     reading = Reading("", unusable="changed while being read; start again")
                 readings[content + suffix] = reading
-                if same:  # else it changed or vanished meanwhile
+                if same:  # otherwise the file changed or vanished while it was read
                     value = struct.pack("<d", retry) + json.dumps(reading.to_json()).encode()
                     batch.append((content + suffix, value, picture))
                 if time.monotonic() - written > COMMIT_SECONDS:
-                    self._keep(batch)
+                    self._write_batch(batch)
                     batch, written = [], time.monotonic()
                 if progress:
                     progress(done, len(items))
         finally:
             results.close()
-            self._keep(batch)
+            self._write_batch(batch)
         return readings
 
-    def _keep(self, batch: list[tuple[bytes, bytes, bytes | None]]) -> None:
-        """Write key, reading and picture of some files. Raises lmdb.MapFullError where there is no
-        room for them and none can be made."""
+    def _write_batch(self, batch: list[tuple[bytes, bytes, bytes | None]]) -> None:
+        """Write key, reading and picture of some files. Raises lmdb.MapFullError if there is too
+        little space and no picture may be deleted."""
         if not batch:
             return
-        need = sum(pages(len(picture)) + len(reading) for _, reading, picture in batch if picture)
+        need = sum(
+            bytes_on_disk(len(picture)) + len(reading) for _, reading, picture in batch if picture
+        )
         now = struct.pack("<d", time.time())
         while True:
             try:
@@ -195,26 +217,26 @@ class ImageStore:
                         transaction.put("readings", key, reading)
                         transaction.put("used", key, now)
                 return
-            except lmdb.MapFullError:  # as counted, or free pages that do not lie together
+            except lmdb.MapFullError:  # raised above, or the free pages are not contiguous
                 if not self._drop_oldest(need + self._database.limit // 64):
                     raise
 
     def _drop_oldest(self, size: int) -> bool:
-        """Drop pictures that were not used for KEPT_DAYS, oldest first, until about `size` bytes
-        are free; False where there is none.
+        """Delete pictures that were not used for MINIMUM_DAYS_STORED, oldest first, until about
+        `size` bytes are free. Returns False if there is no such picture.
 
-        In two transactions, for LMDB uses pages again two after the one that freed them. What is
-        left in "used" by a crash between them is dropped the next time.
+        Two transactions are needed, because LMDB reuses freed pages only in the second transaction
+        after. If a crash between them leaves entries in "used", the next call deletes these.
         """
-        limit = time.time() - KEPT_DAYS * _DAY
+        limit = time.time() - MINIMUM_DAYS_STORED * _DAY
         dropped: list[bytes] = []
         with self._database.transaction(write=True) as transaction:
             used = ((struct.unpack("<d", v)[0], key) for key, v in transaction.items("used"))
             for _, key in sorted((stamp, key) for stamp, key in used if stamp < limit):
                 if size <= 0:
                     break
-                for table in STORED:
-                    size -= pages(len(transaction.get(table, key) or b""))
+                for table in IMAGE_TABLES:
+                    size -= bytes_on_disk(len(transaction.get(table, key) or b""))
                     transaction.delete(table, key)
                 dropped.append(key)
         if dropped:
@@ -223,8 +245,8 @@ class ImageStore:
                     transaction.delete("used", key)
         return bool(dropped)
 
-    def _expect_room(self, count: int, size: int) -> None:
-        need, limit = count * pages(size * size * 2), self._database.limit
+    def _require_room(self, count: int, size: int) -> None:
+        need, limit = count * bytes_on_disk(size * size * 2), self._database.limit
         if need > 0.9 * limit:
             raise SiteProblem(
                 "storage",
@@ -234,23 +256,23 @@ class ImageStore:
             )
 
     def _mark_used(self, keys: Sequence[bytes]) -> None:
-        """Once a day is often enough to know what is in use."""
+        """Store the time of use. Once a day is often enough."""
         now = time.time()
         stamps = self._database.get("used", set(keys))
         stale = [key for key, v in stamps.items() if now - struct.unpack("<d", v)[0] > _DAY]
         self._database.put("used", [(key, struct.pack("<d", now)) for key in stale])
 
 
-def _mark(file: Path) -> bytes:
-    """Digest of path, size and times of a file; b"" where it is no readable file. Its time of
-    change as well, which nobody can set back."""
+def _fingerprint(file: Path) -> bytes:
+    """Digest of a file's path, size and times; b"" if it cannot be accessed. The time of status
+    change is included because users cannot set it back."""
     try:
         status = os.stat(file)
     except OSError:
         return b""
-    known = f"{file}|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}"
-    return sha256(known.encode(errors="replace")).digest()
+    attributes = f"{file}|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}"
+    return sha256(attributes.encode(errors="replace")).digest()
 
 
-def _digest_of(settings: InputSettings) -> bytes:
+def _settings_digest(settings: InputSettings) -> bytes:
     return sha256(f"{READING_CHAIN}{settings.model_dump_json()}".encode()).digest()[:8]

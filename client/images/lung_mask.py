@@ -1,4 +1,4 @@
-"""The lung fields of a picture as a mask: by a simple method, or by torchxrayvision's network."""
+"""A mask of the lung fields, by a simple method or by torchxrayvision's network."""
 
 from typing import Literal
 
@@ -10,26 +10,33 @@ from scipy.spatial import ConvexHull, QhullError
 
 from fedrad.models.settings import InputSettings
 
-from .lungs import LungNetwork, lung_box, open_lung_network, weights_for
+from .lungs import LungNetwork, lung_box, open_lung_network, pspnet_weights_for
 
-Mask = NDArray[np.float32]
+SoftMask = NDArray[np.float32]
 
-LARGEST_HALF = 0.15
-"""Share of a side's box below which what is dark there is no lung."""
+SMALLEST_LUNG = 0.15
+"""Smallest share of its half of the box that a dark region must fill to be a lung."""
 
 
-def lung_mask(picture: NDArray[np.floating], network: LungNetwork | None = None) -> Mask | None:
-    """1 in the lungs and 0 outside, soft at the border, (S, S); None where no lungs are found.
+def lung_mask(picture: NDArray[np.floating], network: LungNetwork | None = None) -> SoftMask | None:
+    """A mask (S, S): 1 in the lungs, 0 outside, soft at the border; None if no lungs are found.
 
-    `picture`: (S, S) in [-1024, 1024]. With `network`: its lung pixels. Without: the box of both
-    lungs (`lung_box`), divided at its middle; on each side the convex hull of the largest region
-    darker than the mean of the box. The hull takes in what is dense in the lung, which is what
-    disease looks like; it also takes in some of the heart, and misses the lung behind it.
+    With a network the mask is its lung pixels. Without one, the box of both lungs (`lung_box`) is
+    divided at its middle, and the mask of each half is the convex hull of the largest region darker
+    than the mean of the box. The hull includes dense areas within the lung, which may be disease.
+    It also includes a part of the heart, and omits the lung behind the heart.
+
+    Parameters
+    ----------
+    picture
+        (S, S) in [-1024, 1024].
+    network
+        Segments the lungs; the simple method is used if None.
     """
     image = np.asarray(np.clip(picture / 2048 + 0.5, 0, 1), np.float32)
     if network is not None:
-        found = network.mask(image)
-        return _resized(found.astype(np.float32), len(image)) if found.any() else None
+        lungs = network.mask(image)
+        return _resized(lungs.astype(np.float32), len(image)) if lungs.any() else None
     box = lung_box(image)
     if box is None:
         return None
@@ -47,7 +54,7 @@ def lung_mask(picture: NDArray[np.floating], network: LungNetwork | None = None)
 
 def region_mask(
     picture: NDArray[np.floating], region: Literal["none", "lungs", "lungs-pspnet"]
-) -> Mask | None:
+) -> SoftMask | None:
     """The part of a picture that a simulated progression may change.
 
     Parameters
@@ -71,7 +78,7 @@ def region_mask(
         return np.ones(picture.shape, np.float32)
     if region == "lungs":
         return lung_mask(picture)
-    folder = weights_for(InputSettings(region=region))
+    folder = pspnet_weights_for(InputSettings(region=region))
     return lung_mask(picture, open_lung_network(folder) if folder else None)
 
 
@@ -82,8 +89,8 @@ def _largest(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(labels == 1 + np.argmax(np.bincount(labels.ravel())[1:]))
 
 
-def _hull(region: NDArray[np.bool_]) -> Mask | None:
-    if region.mean() < LARGEST_HALF:
+def _hull(region: NDArray[np.bool_]) -> SoftMask | None:
+    if region.mean() < SMALLEST_LUNG:
         return None
     points = np.argwhere(region)[:, ::-1]
     try:
@@ -95,5 +102,5 @@ def _hull(region: NDArray[np.bool_]) -> Mask | None:
     return np.asarray(drawn, np.float32)
 
 
-def _resized(mask: Mask, side: int) -> Mask:
+def _resized(mask: SoftMask, side: int) -> SoftMask:
     return np.asarray(Image.fromarray(mask).resize((side, side), Image.Resampling.BOX), np.float32)

@@ -1,4 +1,4 @@
-"""Where the lungs are: a simple method of our own, or torchxrayvision's segmentation network."""
+"""The position of the lungs, by a simple method or by torchxrayvision's segmentation network."""
 
 from functools import cache
 from pathlib import Path
@@ -11,47 +11,48 @@ from fedrad.client.problems import SiteProblem
 from fedrad.models.settings import InputSettings
 from fedrad.models.weight_folders import torchxrayvision_folder, weight_folders
 
-from .borders import Box
+from .arrays import Box, Plane
 
-Plane = NDArray[np.float32]
-
-SIDE = 128
-"""Pixels of the shorter side on which lungs are looked for."""
+SEARCH_SIDE = 128
+"""Pixels on the shorter side of the image in which the simple method searches."""
 MARGIN = 0.12
 """Margin around the lung fields on each side, as a share of their own height and width."""
 LUNG_AREA = (0.01, 0.30)
 """Area of one lung as a share of the picture."""
 THRESHOLDS = np.linspace(0.15, 0.75, 13)
-AIR = (0.0, 0.15, 0.25)
-"""Levels below which what reaches the frame is the air around the body."""
-WALL = 4
-"""Pixels of chest wall between that air and a lung."""
-OPENING = 2
-"""Pixels by which dark regions are opened, to part what hangs together by a thread."""
+AIR_LEVELS = (0.0, 0.15, 0.25)
+"""Grey levels tried as the upper limit of the air around the body."""
+WALL_PIXELS = 4
+"""Thickness of the chest wall between that air and a lung."""
+OPENING_PIXELS = 2
+"""Iterations of morphological opening, which separates regions joined by a thin bridge."""
 
 PSPNET = "pspnet_chestxray_best_model_4.pth"
-"""File of torchxrayvision's weights (Lian et al. 2021, arXiv 2104.10326)."""
+"""Name of torchxrayvision's weights file (Lian et al. 2021, arXiv 2104.10326)."""
 
 
 def lung_box(image: Plane) -> Box | None:
-    """The box of both lung fields without margin, as slices; None where no pair is found.
+    """The box around both lung fields, without margin; None if no pair of lungs is found.
 
-    `image`: (rows, columns) in [0, 1] as shown, lungs dark. Method: the air around the body is
-    what is darkest and reaches the frame; it goes, with a thin wall. At each of a row of
-    thresholds, dark regions of the rest that do not touch the frame are candidates; a pair is one
-    left and one right of a common midline, of similar area and height. The pair of the largest
-    area weighted by likeness wins. It finds a pair in about nine of ten adult chests, and in two
-    of three that are cut close to the lungs, where it matters least.
+    `image` is the displayed image, (rows, columns) in [0, 1], lungs dark. The darkest regions that
+    reach the edge of the image are the air around the body; they are removed, with a thin wall. At
+    each of several thresholds, the other dark regions that do not touch the edge are candidates.
+    A pair is one region on each side of a common midline, of similar area and height. The pair with
+    the largest area, weighted by its similarity, is chosen. The method finds a pair in about nine
+    of ten adult chests, and in two of three images that are cropped close to the lungs, where
+    cropping matters least.
     """
-    small = ndimage.zoom(image, SIDE / min(image.shape), order=1, grid_mode=True, mode="nearest")
+    small = ndimage.zoom(
+        image, SEARCH_SIDE / min(image.shape), order=1, grid_mode=True, mode="nearest"
+    )
     small = ndimage.gaussian_filter(small, 1.5)
     best: tuple[float, Box] | None = None
-    for air in AIR:
-        body = ~_around(small < air)
+    for air in AIR_LEVELS:
+        body = ~_outside_air(small < air)
         for threshold in THRESHOLDS[air < THRESHOLDS]:
-            found = _best_pair(_dark_regions((small < threshold) & body), small.shape)
-            if found is not None and (best is None or found[0] > best[0]):
-                best = found
+            pair = _best_pair(_dark_regions((small < threshold) & body), small.shape)
+            if pair is not None and (best is None or pair[0] > best[0]):
+                best = pair
     if best is None:
         return None
     scale = [whole / part for whole, part in zip(image.shape, small.shape, strict=True)]
@@ -62,17 +63,17 @@ def lung_box(image: Plane) -> Box | None:
     return rows, columns
 
 
-def _around(air: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Air that reaches the frame, and the wall beside it."""
+def _outside_air(air: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Air that reaches the edge of the image, and the chest wall beside it."""
     labels, _ = ndimage.label(air)
     frame = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
     outside = np.isin(labels, frame[frame > 0])
-    return ndimage.binary_dilation(outside, iterations=WALL) if outside.any() else outside
+    return ndimage.binary_dilation(outside, iterations=WALL_PIXELS) if outside.any() else outside
 
 
 def _dark_regions(dark: NDArray[np.bool_]) -> list[tuple[Box, int]]:
-    """Connected dark regions that do not touch the frame: box and area."""
-    labels, _ = ndimage.label(ndimage.binary_opening(dark, iterations=OPENING))
+    """Box and area of each connected dark region that does not touch the edge of the image."""
+    labels, _ = ndimage.label(ndimage.binary_opening(dark, iterations=OPENING_PIXELS))
     areas = np.bincount(labels.ravel())
     regions: list[tuple[Box, int]] = []
     for index, box in enumerate(ndimage.find_objects(labels), start=1):
@@ -83,6 +84,7 @@ def _dark_regions(dark: NDArray[np.bool_]) -> list[tuple[Box, int]]:
 
 
 def _best_pair(regions: list[tuple[Box, int]], shape: tuple[int, ...]) -> tuple[float, Box] | None:
+    """Score and common box of the best pair of regions; None if none fits."""
     best: tuple[float, Box] | None = None
     for one, area_one in regions:
         for other, area_other in regions:
@@ -91,13 +93,13 @@ def _best_pair(regions: list[tuple[Box, int]], shape: tuple[int, ...]) -> tuple[
             gap = (other[1].start - one[1].stop) / shape[1]
             heights = [r.stop - r.start for r in (one[0], other[0])]
             shared = min(one[0].stop, other[0].stop) - max(one[0].start, other[0].start)
-            likeness = min(area_one, area_other) / max(area_one, area_other)
+            similarity = min(area_one, area_other) / max(area_one, area_other)
             middle = (one[1].stop + other[1].start) / 2 / shape[1]
-            if gap > 0.3 or shared < 0.5 * max(heights) or likeness < 0.3:
+            if gap > 0.3 or shared < 0.5 * max(heights) or similarity < 0.3:
                 continue
             if not 0.3 <= middle <= 0.7:
                 continue
-            score = (area_one + area_other) * likeness**0.5 * shared / max(heights)
+            score = (area_one + area_other) * similarity**0.5 * shared / max(heights)
             rows = slice(min(one[0].start, other[0].start), max(one[0].stop, other[0].stop))
             if best is None or score > best[0]:
                 best = (score, (rows, slice(one[1].start, other[1].stop)))
@@ -105,7 +107,7 @@ def _best_pair(regions: list[tuple[Box, int]], shape: tuple[int, ...]) -> tuple[
 
 
 def with_margin(box: Box, shape: tuple[int, ...]) -> Box:
-    """A box widened by MARGIN on each side, within the image."""
+    """A box widened by MARGIN on each side, clipped to the image."""
     rows, columns = (
         slice(
             max(0, s.start - round(MARGIN * (s.stop - s.start))),
@@ -119,7 +121,7 @@ def with_margin(box: Box, shape: tuple[int, ...]) -> Box:
 class LungNetwork:
     """torchxrayvision's PSPNet (Lian et al. 2021, arXiv 2104.10326), on one CPU thread.
 
-    `folder` holds its weights (`pspnet_folder`); nothing is downloaded.
+    `folder` holds its weights (see `pspnet_folder`); nothing is downloaded.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -131,8 +133,10 @@ class LungNetwork:
         self._lungs = [PSPNet.targets.index(f"{side} Lung") for side in ("Left", "Right")]
 
     def mask(self, image: Plane) -> NDArray[np.bool_]:
-        """Pixels that are lung with probability above one half, (512, 512), whatever the shape of
-        the image (rows, columns) in [0, 1]."""
+        """Mask (512, 512) of the pixels whose probability of being lung is above one half.
+
+        `image` is (rows, columns) in [0, 1], of any shape.
+        """
         import torch
         from torch.nn.functional import interpolate
 
@@ -143,7 +147,7 @@ class LungNetwork:
             return np.asarray(lungs.numpy())
 
     def box(self, image: Plane) -> Box | None:
-        """As `lung_box`: the box of all pixels that are lung with probability above one half."""
+        """As `lung_box`: the box around all pixels of `mask`."""
         lungs = self.mask(image)
         if not lungs.any():
             return None
@@ -168,9 +172,9 @@ def pspnet_folder() -> Path | None:
     return next((place for place in places if (place / PSPNET).is_file()), None)
 
 
-def weights_for(settings: InputSettings) -> str | None:
-    """The folder of PSPNet's weights where these settings need them, else None. Raises
-    SiteProblem("weights") where it is needed and not at hand."""
+def pspnet_weights_for(settings: InputSettings) -> str | None:
+    """The folder of PSPNet's weights if these settings need it, else None. Raises
+    SiteProblem("weights") if the weights are needed but missing."""
     if settings.region != "lungs-pspnet":
         return None
     folder = pspnet_folder()

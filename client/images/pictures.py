@@ -1,4 +1,4 @@
-"""Pictures of a few files, read by the chain that reads the cohorts, and not stored."""
+"""Pictures of a few files, read by the same chain as cohorts but not cached."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,22 +8,24 @@ from numpy.typing import NDArray
 
 from fedrad.models.settings import InputSettings
 
-from .lungs import weights_for
+from .lungs import pspnet_weights_for
 from .reading import Reading
 from .single_file import read_file
-from .worker_processes import Failure, run
+from .worker_processes import Failure, run_isolated
 
 
 def read_pictures(
     files: Sequence[str], settings: InputSettings
 ) -> tuple[list[Reading], dict[int, NDArray[np.float16]]]:
-    """The reading of each file, in their order, and by position the pictures (S, S) of those that
-    can be used. Raises SiteProblem("weights") as `weights_for` does."""
-    pspnet = weights_for(settings)
+    """Readings of all files in their order, and the pictures (S, S) of the usable ones by position.
+
+    Raises SiteProblem("weights") as `pspnet_weights_for` does.
+    """
+    pspnet = pspnet_weights_for(settings)
     readings = [Reading("")] * len(files)
     pictures: dict[int, NDArray[np.float16]] = {}
     items = [(str(Path(file).absolute()), settings, pspnet) for file in files]
-    for item, result in run(read_file, items):
+    for item, result in run_isolated(read_file, items):
         if isinstance(result, Failure):
             readings[item] = Reading("", unusable=result.reason)
             continue

@@ -1,4 +1,4 @@
-"""What is known of a file once it was read: can it be used, and what should a person know."""
+"""The result of reading a file: whether it can be used, and remarks for the site engineer."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self, get_args
@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 
 class UnusableImage(Exception):
-    """A file that is no radiograph that can be used; the text says why, for the site alone."""
+    """A file that cannot be used as a radiograph. The text gives the reason, for the site only."""
 
 
-Scheme = Literal["", "VOI LUT", "window", "percentiles", "as stored"]
-"""How the contrast was chosen; `as stored` for PNG and JPEG, which hold what is shown."""
+ContrastScheme = Literal["", "VOI LUT", "window", "percentiles", "as stored"]
+"""How the contrast was chosen; `as stored` for PNG and JPEG, which hold displayed values."""
 
 Remark = Literal[
     "burned-in annotation",
@@ -54,7 +54,7 @@ REMARKS: dict[Remark, str] = {
     "file repaired": "the file breaks the rules of DICOM (no header, no transfer syntax) and was "
     "read by what its elements look like: look at the picture",
 }
-"""Each remark in a sentence, for the site engineer."""
+"""Explanation of each remark, for the site engineer."""
 
 
 CHEST = (
@@ -70,14 +70,14 @@ CHEST = (
     "BABY",
     "INFANT",
 )
-"""Words of Body Part Examined that a chest radiograph may carry (free text in old files)."""
+"""Words in Body Part Examined (free text in old files) that a chest radiograph may have."""
 
 
 @dataclass(frozen=True)
 class Tags:
-    """What the file says about how the image was made; empty or NaN where it says nothing.
+    """DICOM attributes that describe how an image was acquired; empty or NaN if absent.
 
-    Kept at the site, for its own checks. No name, number or date of birth is among them.
+    They stay at the site, for its own checks. None identifies the patient.
     """
 
     modality: str = ""
@@ -97,38 +97,36 @@ class Tags:
     """mAs."""
     exposure_index: float = float("nan")
     spacing: float = float("nan")
-    """Distance of pixels, mm (rows)."""
+    """Pixel spacing between rows, mm."""
     acquired: str = ""
-    """Date of acquisition, else of content, series or study, as YYYY-MM-DD."""
+    """Date of acquisition, else of content, series or study: YYYY-MM-DD."""
 
     @property
     def may_be_chest(self) -> bool:
-        """Whether the file does not say that this is another part of the body."""
+        """False if the file states another part of the body."""
         return not self.body_part or any(word in self.body_part for word in CHEST)
 
 
 @dataclass(frozen=True)
 class Reading:
-    """The outcome of reading one file.
-
-    `content`: SHA-256 of the file's bytes ("" where it could not be opened). `unusable`: why it
-    was set aside, None for a usable image. `pixels`: SHA-256 of shape and decoded stored values,
-    so equal for copies that were re-encoded without loss. `brightness`, `contrast`: mean and
-    standard deviation of the shown picture without borders and padding, in [0, 1].
-    `scheme`: which contrast was used.
-    """
+    """The result of reading one file."""
 
     content: str
+    """SHA-256 of the file's bytes; "" if the file could not be opened."""
     unusable: str | None = None
+    """Why the image cannot be used; None for a usable image."""
     tags: Tags = Tags()
     remarks: tuple[Remark, ...] = ()
-    scheme: Scheme = ""
+    scheme: ContrastScheme = ""
     pixels: str = ""
+    """SHA-256 of shape and stored values: equal for copies that were re-encoded without loss."""
     brightness: float = float("nan")
+    """Mean of the displayed image without borders and padding, in [0, 1]."""
     contrast: float = float("nan")
+    """Standard deviation of the same pixels."""
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
+        """Fields as plain values."""
         return asdict(self)
 
     @classmethod
@@ -141,7 +139,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Radiograph:
-    """A usable file: its picture (S, S) float16 in [-1024, 1024], and what is known of it."""
+    """A usable file: its picture, (S, S) float16 in [-1024, 1024], and its reading."""
 
     picture: NDArray[np.float16]
     reading: Reading

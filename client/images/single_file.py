@@ -1,4 +1,4 @@
-"""What is done with one file, in this process or in a worker."""
+"""Functions that read one file. They run in this process or in a worker process."""
 
 from hashlib import sha256
 from pathlib import Path
@@ -14,9 +14,9 @@ from .reading_chain import read_radiograph
 def read_file(
     path: str, settings: InputSettings, pspnet: str | None = None
 ) -> tuple[Reading, bytes | None]:
-    """Reading of a file, and its picture as float16 bytes where it is usable.
+    """The reading of a file, and its picture as float16 bytes; None if it is unusable.
 
-    `pspnet`: folder of that network's weights, for region = "lungs-pspnet".
+    `pspnet` is the folder of that network's weights, for region = "lungs-pspnet".
     """
     try:
         data = Path(path).read_bytes()
@@ -30,7 +30,7 @@ def read_file(
 
 
 def file_uid(path: str) -> str:
-    """SOPInstanceUID of a file, "" where it has none."""
+    """SOPInstanceUID of a file; "" if it has none."""
     try:
         return instance_uid(Path(path).read_bytes())
     except OSError:
@@ -38,7 +38,7 @@ def file_uid(path: str) -> str:
 
 
 def file_digest(path: Path) -> bytes:
-    """SHA-256 of a file's bytes; b"" where it cannot be read."""
+    """SHA-256 of a file's bytes; b"" if it cannot be read."""
     total = sha256()
     try:
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Pictures of a cohort, read from the store when asked for."""
+"""Pictures of a cohort, read from the image store on access."""
 
 from collections.abc import Sequence
 
@@ -11,10 +11,10 @@ from .database import Database
 
 
 class StoredImages:
-    """Pictures of some files, read from the store when asked for.
+    """Pictures of some files, read from the image store on access.
 
-    Array-like: `images[rows]`, rows an int64 array or a slice, is (n, size, size) float16 in
-    [-1024, 1024], a copy. Files that could not be used are black.
+    It is array-like: `images[rows]`, with an int64 array or a slice, is a copy (n, size, size)
+    float16 in [-1024, 1024]. Unusable files are black.
     """
 
     def __init__(self, database: Database, size: int, keys: Sequence[bytes]) -> None:
@@ -31,26 +31,29 @@ class StoredImages:
 
     @property
     def keys(self) -> list[str]:
-        """What identifies each picture: content of its file and settings; "" for unusable."""
+        """Key of each picture, from file content and settings; "" for an unusable file."""
         return [key.hex() for key in self._keys]
 
     def select(self, rows: NDArray[np.int64] | Sequence[int]) -> "StoredImages":
-        """Some of the pictures, without reading them."""
+        """The pictures of these rows, not yet read."""
         return StoredImages(self._database, self.size, [self._keys[int(row)] for row in rows])
 
     def __getitem__(self, rows: NDArray[np.int64] | slice) -> NDArray[np.float16]:
-        """Read some pictures. Raises SiteProblem("storage") where the store lost one."""
+        """Read pictures. Raises SiteProblem("storage") if one is no longer stored."""
         keys = self._keys[rows] if isinstance(rows, slice) else [self._keys[int(r)] for r in rows]
         pictures = np.full((len(keys), self.size, self.size), -1024, np.float16)
-        with self._database.problems(), self._database.transaction() as transaction:
+        with (
+            self._database.lmdb_errors_as_site_problems(),
+            self._database.transaction() as transaction,
+        ):
             for picture, key in zip(pictures, keys, strict=True):
                 if key:
-                    found = transaction.get("pictures", key)
-                    if found is None:
+                    stored = transaction.get("pictures", key)
+                    if stored is None:
                         raise SiteProblem(
                             "storage",
                             f"{self._database.folder}: a picture was dropped while in "
                             "use; raise images_gib in site.toml",
                         )
-                    picture[:] = np.frombuffer(found, np.float16).reshape(picture.shape)
+                    picture[:] = np.frombuffer(stored, np.float16).reshape(picture.shape)
         return pictures

@@ -10,17 +10,31 @@ from monai.transforms.transform import MapTransform
 
 from fedrad.models.settings import READING_CHAIN, InputSettings
 
-from .lungs import weights_for
+from .lungs import pspnet_weights_for
 from .reading import UnusableImage
 from .single_file import read_file
 
 
 class ReadRadiographd(MapTransform):  # type: ignore[misc]
-    """File name -> picture (1, size, size) float32 in [-1024, 1024], as at every site.
+    """Reads a file name into a picture (1, size, size) float32 in [-1024, 1024], as sites do.
 
-    `chain`: version of the reading chain that the model was trained with. Raises ValueError where
-    it is not the installed one; SiteProblem where `region` needs weights that are not at hand;
-    UnusableImage, at reading, for a file that is no radiograph.
+    Parameters
+    ----------
+    keys
+        Keys of the data whose values are file names.
+    size, fit, region
+        As in the experiment's `[model]`.
+    chain
+        Version of the reading chain with which the model was trained.
+
+    Raises
+    ------
+    ValueError
+        If `chain` is not the installed version.
+    SiteProblem
+        If `region` needs weights that are missing.
+    UnusableImage
+        When called, for a file that cannot be used as a radiograph.
     """
 
     def __init__(
@@ -39,10 +53,10 @@ class ReadRadiographd(MapTransform):  # type: ignore[misc]
                 f"fedrad has {READING_CHAIN}: install the fedrad that the bundle's metadata names"
             )
         self.settings = InputSettings(size=size, fit=fit, region=region)
-        self.pspnet = weights_for(self.settings)
+        self.pspnet = pspnet_weights_for(self.settings)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Read the file under each key; its name stays in the picture's metadata."""
+        """Read the file under each key. The picture's metadata holds the file name."""
         done = dict(data)
         for key in self.key_iterator(done):
             file, size = str(done[key]), self.settings.size

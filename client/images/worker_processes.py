@@ -1,8 +1,8 @@
-"""Work in processes that may crash, hang or swallow memory, one file at a time.
+"""Worker processes that may crash, hang or use too much memory without harm to the caller.
 
-Decoders are written in C and meet broken files. A worker that dies takes one item with it; another
-takes its place and the rest goes on. Pools of the standard library do not: a dead worker breaks
-`ProcessPoolExecutor` whole, and none of them limits time or memory of one item.
+Decoders are written in C, and files may be broken. If a worker dies, only its item is lost: a new
+worker replaces it and the rest continues. The pools of the standard library cannot do this: a dead
+worker breaks a whole `ProcessPoolExecutor`, and none limits the time or memory of one item.
 """
 
 import atexit
@@ -19,19 +19,19 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-SECONDS = 60
-"""Time for one file. A 12-bit JPEG 2000 image of 4 million pixels takes less than one second."""
+ITEM_SECONDS = 60
+"""Time limit of one item. A 12-bit JPEG 2000 image of 4 million pixels takes less than 1 s."""
 MEMORY_MIB = 2048
-"""Memory for one file beyond what an idle worker has."""
-GRACE = 5
-"""Seconds after which a worker that did not obey its own alarm is killed from outside."""
+"""Memory limit of one item, beyond the memory of an idle worker."""
+GRACE_SECONDS = 5
+"""Time after which a worker is killed if its own alarm did not end it."""
 START_SECONDS = 120
-"""Time for a worker to start: it imports libraries, perhaps from a slow disk, on a busy machine."""
+"""Time limit for a worker to start: imports can take long on a busy machine with a slow disk."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """An item that was given up, and why."""
+    """An item that could not be processed, with the reason."""
 
     reason: str
 
@@ -41,40 +41,62 @@ class _Worker:
     process: subprocess.Popen[bytes]
     connection: Connection
     deadline: float
+    """Monotonic time, in seconds, by which it must answer."""
     ready: bool = False
+    """Whether it has started."""
     item: int | None = None
+    """Index of the item in progress; None if it is idle."""
 
-    def give(self, item: int, function: Callable[..., Any], arguments: object, by: float) -> None:
-        """Hand it an item, to be answered by `by` (monotonic seconds)."""
+    def send(self, item: int, function: Callable[..., Any], arguments: object, by: float) -> None:
+        """Send an item to the worker, with the deadline `by`."""
         self.item, self.deadline = item, by
-        with suppress(OSError):  # it died while idle: its end shows below
+        with suppress(OSError):  # it died while idle, which `run_isolated` notices
             self.connection.send((function, arguments))
 
     def stop(self) -> int:
-        """End the process; its exit status, negative for a signal."""
+        """End the process and return its exit status, negative for a signal."""
         self.connection.close()
         with suppress(subprocess.TimeoutExpired):
             return self.process.wait(0.5)
         self.process.kill()
-        with suppress(subprocess.TimeoutExpired):  # one that hangs in the kernel is left behind
-            return self.process.wait(GRACE)
+        with suppress(subprocess.TimeoutExpired):  # a process that hangs in the kernel is abandoned
+            return self.process.wait(GRACE_SECONDS)
         return -signal.SIGKILL
 
 
-def run(  # noqa: PLR0912 - one loop, every way an item can end
+def run_isolated(  # noqa: PLR0912 - one loop with all outcomes of an item
     function: Callable[..., Any],
     items: Sequence[tuple[Any, ...]],
     *,
     workers: int = 0,
-    seconds: int = SECONDS,
+    seconds: int = ITEM_SECONDS,
     memory_mib: int = MEMORY_MIB,
 ) -> Generator[tuple[int, Any]]:
-    """Yield (number of the item, `function(*item)` or a Failure) as they finish.
+    """Call a function for each item in worker processes; yield results as they finish.
 
-    `function` stands at the top of a module, for it is called in other processes. `workers`: 0 for
-    one per core. What the function raises is a Failure too. Closing the iterator ends the workers
-    that are at work; idle ones stay for the next call, and end with this process, however it ends.
-    Raises RuntimeError where no worker can be started.
+    Closing the iterator ends the busy workers. Idle workers stay for the next call, and end when
+    this process ends, even if it is killed.
+
+    Parameters
+    ----------
+    function
+        Defined at the top level of a module, because other processes import it.
+    items
+        Arguments of each call.
+    workers
+        Number of processes; 0 for one per core.
+    seconds, memory_mib
+        Limits of one item.
+
+    Yields
+    ------
+    tuple
+        Index of the item, and the return value or a Failure. An exception is a Failure too.
+
+    Raises
+    ------
+    RuntimeError
+        If no worker can be started.
     """
     wanted = min(workers or os.cpu_count() or 1, len(items))
     waiting = iter(range(len(items)))
@@ -83,26 +105,28 @@ def run(  # noqa: PLR0912 - one loop, every way an item can end
     def occupy(worker: _Worker) -> None:
         item = next(waiting, None)
         if item is not None:
-            worker.give(item, function, items[item], time.monotonic() + seconds + GRACE)
+            worker.send(item, function, items[item], time.monotonic() + seconds + GRACE_SECONDS)
 
     try:
         for _ in range(wanted):
-            team.append(_hire(seconds, memory_mib))
+            team.append(_idle_or_new_worker(seconds, memory_mib))
             if team[-1].ready:
                 occupy(team[-1])
         while busy := [w for w in team if w.item is not None or not w.ready]:
             until = max(0.0, min(w.deadline for w in busy) - time.monotonic())
             wait([w.connection for w in busy], timeout=until)
             for worker in busy:
-                # Asked anew: whoever iterates may have taken long, which makes no worker late.
+                # Poll again: a consumer that takes long between items makes no worker late.
                 answered = worker.connection.poll()
                 if not answered and time.monotonic() <= worker.deadline:
                     continue
                 item, worker.item = worker.item, None
                 try:
-                    result = worker.connection.recv() if answered else _late(worker, seconds)
-                except Exception:  # it died, or sent rubbish after damage to its memory
-                    result = Failure(_why(worker.stop(), seconds))
+                    result = (
+                        worker.connection.recv() if answered else _kill_late_worker(worker, seconds)
+                    )
+                except Exception:  # it died, or its memory was damaged and it sent rubbish
+                    result = Failure(_crash_reason(worker.stop(), seconds))
                     answered = False
                 if answered:
                     worker.ready = True
@@ -110,7 +134,7 @@ def run(  # noqa: PLR0912 - one loop, every way an item can end
                 elif item is None:
                     raise RuntimeError(f"no worker process can be started: {result.reason}")
                 else:
-                    team[team.index(worker)] = _start(seconds, memory_mib)
+                    team[team.index(worker)] = _start_worker(seconds, memory_mib)
                 if item is not None:
                     yield item, result
     finally:
@@ -123,35 +147,35 @@ def run(  # noqa: PLR0912 - one loop, every way an item can end
 
 
 _idle: list[tuple[int, int, int, _Worker]] = []
-"""Workers between two calls: process that started them, limits, worker. To start one takes more
-than a second of imports, many times what a small cohort takes."""
+"""Workers between two calls: process id of the parent, limits, worker. They are reused because the
+imports of a new worker take more than a second."""
 
 
-def _hire(seconds: int, memory_mib: int) -> _Worker:
-    """An idle worker of these limits, or a new one."""
+def _idle_or_new_worker(seconds: int, memory_mib: int) -> _Worker:
+    """An idle worker with these limits, or a new one."""
     for place, (process, *limits, worker) in enumerate(_idle):
         if process == os.getpid() and limits == [seconds, memory_mib]:
             del _idle[place]
-            return worker if worker.process.poll() is None else _start(seconds, memory_mib)
-    return _start(seconds, memory_mib)
+            return worker if worker.process.poll() is None else _start_worker(seconds, memory_mib)
+    return _start_worker(seconds, memory_mib)
 
 
 @atexit.register
 def end_idle_workers() -> None:
-    """End the workers that wait for a next call."""
+    """End the workers that wait for the next call."""
     while _idle:
         process, *_, worker = _idle.pop()
         if process == os.getpid():
             worker.stop()
 
 
-def _late(worker: _Worker, seconds: int) -> Failure:
+def _kill_late_worker(worker: _Worker, seconds: int) -> Failure:
     worker.process.kill()
     worker.stop()
-    return Failure(_why(-signal.SIGALRM, seconds))
+    return Failure(_crash_reason(-signal.SIGALRM, seconds))
 
 
-def _why(status: int, seconds: int) -> str:
+def _crash_reason(status: int, seconds: int) -> str:
     if status == -signal.SIGALRM:
         return f"not decoded within {seconds} s"
     if status == -signal.SIGKILL:
@@ -160,37 +184,37 @@ def _why(status: int, seconds: int) -> str:
     return f"the decoder crashed ({name})"
 
 
-def _start(seconds: int, memory_mib: int) -> _Worker:
+def _start_worker(seconds: int, memory_mib: int) -> _Worker:
     here, there = socket.socketpair()
     code = (
-        "from fedrad.client.images.worker_processes import serve; "
-        f"serve({there.fileno()}, {seconds}, {memory_mib})"
+        "from fedrad.client.images.worker_processes import serve_items; "
+        f"serve_items({there.fileno()}, {seconds}, {memory_mib})"
     )
     with there:
         process = subprocess.Popen(
-            # -P: no module is taken from the folder someone happens to stand in.
+            # -P: import no module from the current working directory.
             [sys.executable, "-P", "-c", code],
             pass_fds=[there.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,  # decoders in C print what they like, file contents too
-            start_new_session=True,  # Ctrl-C is for the parent, which then ends its workers
+            stderr=subprocess.DEVNULL,  # C decoders may print anything, even file contents
+            start_new_session=True,  # Ctrl-C goes to the parent, which then ends its workers
             env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         )
     return _Worker(process, Connection(here.detach()), time.monotonic() + START_SECONDS)
 
 
-def serve(descriptor: int, seconds: int, memory_mib: int) -> None:
-    """The life of a worker: say that it is there, then answer items until the parent is gone."""
+def serve_items(descriptor: int, seconds: int, memory_mib: int) -> None:
+    """Main loop of a worker: report that it is ready, then answer items until the parent ends."""
     connection = Connection(descriptor)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
     _limit_memory(memory_mib)
-    with suppress(EOFError, ConnectionError):  # the parent is gone
+    with suppress(EOFError, ConnectionError):  # the parent has ended
         connection.send(None)
         while True:
             function, arguments = connection.recv()
-            # The default action of this signal ends the process wherever it is, in C code too.
+            # The default action of SIGALRM ends the process at any point, even in C code.
             signal.alarm(seconds)
             try:
                 result = function(*arguments)
@@ -203,10 +227,10 @@ def serve(descriptor: int, seconds: int, memory_mib: int) -> None:
 
 
 def _limit_memory(memory_mib: int) -> None:
-    """Cap what the process may allocate (Linux: private writable memory) above what it has now."""
+    """Limit how much more memory (Linux: private writable) the process may allocate from now on."""
     with suppress(OSError, ValueError):
         with open("/proc/self/status", encoding="ascii") as status:
             used = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmData"))
         limit = used + memory_mib * 2**20
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold a patient's image
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would contain a patient's image

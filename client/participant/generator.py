@@ -22,7 +22,7 @@ from fedrad.exchange.messages import (
     ValidationRequest,
 )
 from fedrad.models.optimizer import TooLittleMemoryError
-from fedrad.models.progression.memorisation import Memorisation, memorisation, sample
+from fedrad.models.progression.memorisation import Memorisation, memorisation, sample_images
 from fedrad.models.progression.network import Denoiser, start_generator
 from fedrad.models.progression.training import denoising_losses, train_generator
 from fedrad.models.training import TrainingFigures
@@ -112,7 +112,7 @@ class GeneratingParticipant(Participant):
         """Samples under the outcomes of training patients, beside training and held-out images."""
         training, seed = self.parts["train"], self._seed(round_)
         rows = np.random.default_rng(seed).integers(len(training), size=network.settings.samples)
-        drawn = sample(
+        drawn = sample_images(
             network, len(rows), seed=seed, device=self.device, condition=training.labels[rows]
         )
         return memorisation(drawn, training.images, self.parts["validation"].images)

@@ -27,7 +27,7 @@ from fedrad.exchange.figures import Missing, Part
 from fedrad.exchange.lineage import read_lineage
 from fedrad.models.activations import Store
 from fedrad.models.examples import Examples
-from fedrad.models.progression.generators import Opened
+from fedrad.models.progression.generators import OpenedGenerator
 from fedrad.models.weight_files import WeightsError
 from fedrad.models.weights import Base, Start, load_base
 
@@ -190,7 +190,7 @@ class Prepared:
         }
 
     @cached_property
-    def generator(self) -> Opened | None:
+    def generator(self) -> OpenedGenerator | None:
         """The generator of `recipe.progression`; None where no simulated image is asked for."""
         experiment = self.experiment
         if not experiment.recipe.progression.probability:

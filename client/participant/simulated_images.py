@@ -14,8 +14,8 @@ from fedrad.client.images.lung_mask import region_mask
 from fedrad.client.problems import SiteProblem
 from fedrad.models.examples import Examples, Later
 from fedrad.models.optimizer import TooLittleMemoryError
-from fedrad.models.progression.generators import Opened, open_generator
-from fedrad.models.progression.iteration import progress
+from fedrad.models.progression.generators import OpenedGenerator, open_generator
+from fedrad.models.progression.iteration import simulate_progression
 from fedrad.models.settings import InputSettings, ProgressionAugmentation
 from fedrad.models.weight_files import WeightsError, find_file
 from fedrad.system.files import replacing
@@ -26,7 +26,7 @@ CHUNK = 32
 
 def generator_of(
     settings: ProgressionAugmentation, outcomes: list[str], input_: InputSettings
-) -> Opened:
+) -> OpenedGenerator:
     """The generator that a recipe names. Raises SiteProblem("weights"): not here, another file, or
     one of other pictures or outcomes."""
     try:
@@ -64,7 +64,7 @@ class Trajectories:
     """
 
     settings: ProgressionAugmentation
-    generator: Opened
+    generator: OpenedGenerator
     outcomes: list[str]
     folder: Path
     device: torch.device
@@ -123,7 +123,7 @@ class Trajectories:
         steps: NDArray[np.float32] = np.zeros((0, self.settings.images + 1, 0, 0), np.float32)
         if there:
             try:
-                steps = progress(
+                steps = simulate_progression(
                     self.generator.generator,
                     pictures[there],
                     np.stack([self._condition(wanted[rows[i]][0]) for i in there]),

@@ -1,4 +1,4 @@
-"""What a hospital's own images look like to a model: the yardstick for a new image.
+"""What a hospital's own images look like to a model: the reference for a new image.
 
 It is computed here, from the cohort here, when it is asked for; nothing of it leaves the site.
 """
@@ -21,8 +21,8 @@ from fedrad.models.typicality import FEWEST, Typicality
 
 
 @dataclass(frozen=True)
-class Familiar:
-    """A yardstick, with the patients behind it and how many of them trained the model."""
+class CohortReference:
+    """A reference, with the patients behind it and how many of them trained the model."""
 
     typicality: Typicality
     reference: int
@@ -30,10 +30,10 @@ class Familiar:
     trained: int
 
 
-def familiar(
+def cohort_reference(
     site: Site, network: ResNet, settings: InputSettings, lineage: Lineage, device: torch.device
-) -> Familiar:
-    """The yardstick of a site's cohort, one image per patient.
+) -> CohortReference:
+    """The reference of a site's cohort, one image per patient.
 
     Patients who trained the model, as far as this site's own record says, are reference; so are
     others, by lot, until that is half of all. The rest, none of whom the model knows, is held out.
@@ -59,7 +59,7 @@ def familiar(
             "it",
         )
     found = features(network, images.select(np.array(order, np.int64)), device=device)
-    return Familiar(Typicality(found[:cut], found[cut:]), cut, len(order) - cut, known)
+    return CohortReference(Typicality(found[:cut], found[cut:]), cut, len(order) - cut, known)
 
 
 def _trained(site: Site, lineage: Lineage, pseudonyms: Pseudonyms) -> frozenset[str]:

@@ -21,7 +21,7 @@ from fedrad.models.training import features
 from fedrad.models.typicality import LEVEL, Typicality
 from fedrad.models.weight_files import WeightsError
 
-from .cohort_reference import Familiar, familiar
+from .cohort_reference import CohortReference, cohort_reference
 
 CHUNK = 256
 """Files whose pictures are in memory at once."""
@@ -122,16 +122,16 @@ def at_prevalence(model: Model, given: Sequence[str]) -> Model:
 
 def predict(
     model: Model, files: Sequence[str], cohort: Site | None = None
-) -> tuple[list[Prediction], Familiar | None]:
+) -> tuple[list[Prediction], CohortReference | None]:
     """Estimates for files, in their order, read by the chain that read the cohorts.
 
     `cohort`: the site whose images new ones are compared with. A file that cannot be used has a
-    reading that says why, and no estimates. Raises SiteProblem as `familiar` does.
+    reading that says why, and no estimates. Raises SiteProblem as `cohort_reference` does.
     """
     device = torch.device("cpu")
-    settings, yardstick = model.record.model.input, None
+    settings, reference = model.record.model.input, None
     if cohort is not None:
-        yardstick = familiar(cohort, model.network, settings, model.lineage, device)
+        reference = cohort_reference(cohort, model.network, settings, model.lineage, device)
     predictions = list[Prediction]()
     for start in range(0, len(files), CHUNK):
         chunk = files[start : start + CHUNK]
@@ -142,12 +142,12 @@ def predict(
             image[:] = pictures[row]
         found = features(model.network, images, device=device)
         estimates = dict(zip(rows, _estimates(model, found), strict=True))
-        far = dict(zip(rows, _as_far(yardstick, found), strict=True))
+        far = dict(zip(rows, _as_far(reference, found), strict=True))
         predictions += [
             Prediction(file, readings[k], estimates.get(k, {}), far.get(k))
             for k, file in enumerate(chunk)
         ]
-    return predictions, yardstick
+    return predictions, reference
 
 
 @torch.no_grad()
@@ -168,8 +168,8 @@ def _estimates(model: Model, found: NDArray[np.float32]) -> list[dict[str, Estim
     ]
 
 
-def _as_far(yardstick: Familiar | None, found: NDArray[np.float32]) -> list[float | None]:
-    if yardstick is None:
+def _as_far(reference: CohortReference | None, found: NDArray[np.float32]) -> list[float | None]:
+    if reference is None:
         return [None] * len(found)
-    typicality: Typicality = yardstick.typicality
+    typicality: Typicality = reference.typicality
     return [float(share) for share in typicality.as_far(found)]

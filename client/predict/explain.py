@@ -31,7 +31,7 @@ class _Case:
     label: float
 
 
-def explain(
+def write_explanations(
     participant: Participant, model_file: Path, outcome: str, *, count: int, files: list[str]
 ) -> Path:
     """Write an overlay of Grad-CAM for test patients into the site's state folder.

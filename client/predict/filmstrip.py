@@ -10,16 +10,16 @@ from PIL import Image, ImageDraw, ImageFont
 
 SIMULATED = "SIMULATED"
 NOTE = "research use only; not a medical device"
-FRAME = 288
+SMALLEST_FRAME = 288
 """Pixels of the side of a picture, at least; smaller ones are enlarged."""
-FOOT = 40
+CAPTION_HEIGHT = 40
 """Pixels of the strip below it."""
 LARGEST_CHANGE = 1024.0
 """Grey levels of [-1024, 1024] shown in full colour by a difference map, at most."""
 
 
 @dataclass(frozen=True)
-class Film:
+class EditSequence:
     """One image and its edits, (N + 1, S, S) in [-1024, 1024]; `logits` and `probabilities` (N + 1)
     of a classifier, where there is one and where it is calibrated."""
 
@@ -29,7 +29,7 @@ class Film:
     logits: NDArray[np.float64] | None = None
     probabilities: NDArray[np.float64] | None = None
 
-    def words(self, step: int) -> str:
+    def caption(self, step: int) -> str:
         """What stands below a step."""
         what = "the image itself" if step == 0 else f"step {step} towards {self.towards}"
         if self.probabilities is not None:
@@ -39,10 +39,10 @@ class Film:
         return what
 
 
-def write_film(film: Film, folder: Path, stem: str) -> None:
+def write_filmstrip(sequence: EditSequence, folder: Path, stem: str) -> None:
     """`STEM-filmstrip.png`, `STEM-animation.gif`, `STEM-difference.png` and the steps as pictures,
     `STEM-step-NN.png`."""
-    frames = [_frame(_grey(step), film.words(n)) for n, step in enumerate(film.steps)]
+    frames = [_frame(_grey(step), sequence.caption(n)) for n, step in enumerate(sequence.steps)]
     for number, frame in enumerate(frames):
         frame.save(folder / f"{stem}-step-{number:02}.png")
     strip = Image.new("RGB", (sum(f.width for f in frames), frames[0].height))
@@ -57,7 +57,7 @@ def write_film(film: Film, folder: Path, stem: str) -> None:
         duration=300,
         loop=0,
     )
-    change, scale = difference_map(film.steps)
+    change, scale = difference_map(sequence.steps)
     words = f"last step minus image; full colour: {scale:.0f} of 2048\nred denser, blue less dense"
     _frame(change, words).save(folder / f"{stem}-difference.png")
 
@@ -73,21 +73,28 @@ def difference_map(steps: NDArray[np.float32]) -> tuple[Image.Image, float]:
     return Image.fromarray((255 * colours).round().astype(np.uint8)), scale
 
 
-def write_confidence(films: dict[str, Film], file: Path) -> None:
+def write_confidence(sequences: dict[str, EditSequence], file: Path) -> None:
     """A row for each step of each image: the classifier's answer, and the change from the image
     (root mean square, grey levels)."""
     with file.open("w", newline="", encoding="utf-8") as handle:
         table = csv.writer(handle)
         table.writerow(["picture", "file", "towards", "step", "logit", "probability", "change"])
-        for stem, film in films.items():
-            change = np.sqrt(((film.steps - film.steps[0]) ** 2).mean(axis=(1, 2)))
-            for step in range(len(film.steps)):
+        for stem, sequence in sequences.items():
+            change = np.sqrt(((sequence.steps - sequence.steps[0]) ** 2).mean(axis=(1, 2)))
+            for step in range(len(sequence.steps)):
                 answers = [
                     "" if v is None else round(float(v[step]), 4)
-                    for v in (film.logits, film.probabilities)
+                    for v in (sequence.logits, sequence.probabilities)
                 ]
                 table.writerow(
-                    [stem, film.name, film.towards, step, *answers, round(float(change[step]), 2)]
+                    [
+                        stem,
+                        sequence.name,
+                        sequence.towards,
+                        step,
+                        *answers,
+                        round(float(change[step]), 2),
+                    ]
                 )
 
 
@@ -98,7 +105,7 @@ def _grey(step: NDArray[np.float32]) -> Image.Image:
 
 def _frame(picture: Image.Image, words: str) -> Image.Image:
     """A picture enlarged, with the word in it and a strip with words below it."""
-    factor = max(1, -(-FRAME // picture.width))
+    factor = max(1, -(-SMALLEST_FRAME // picture.width))
     side = factor * picture.width
     large = picture.resize((side, side), Image.Resampling.BICUBIC)
     drawing = ImageDraw.Draw(large)
@@ -107,7 +114,7 @@ def _frame(picture: Image.Image, words: str) -> Image.Image:
         drawing.text(
             place, SIMULATED, "white", font, anchor=anchor, stroke_width=2, stroke_fill="black"
         )
-    frame = Image.new("RGB", (side, side + FOOT), "black")
+    frame = Image.new("RGB", (side, side + CAPTION_HEIGHT), "black")
     frame.paste(large, (0, 0))
     ImageDraw.Draw(frame).multiline_text(
         (6, side + 3),

@@ -11,7 +11,7 @@ from rich.table import Table
 from fedrad.client.images import REMARKS
 from fedrad.models.typicality import LEVEL
 
-from .cohort_reference import Familiar
+from .cohort_reference import CohortReference
 from .estimate import Model, Prediction
 
 PROBABILITY = (
@@ -27,27 +27,27 @@ LOCAL = (
 )
 
 
-def likeness_in_words(yardstick: Familiar | None, site: str | None) -> str:
+def likeness_in_words(reference: CohortReference | None, site: str | None) -> str:
     """What was compared with what, or that nothing was."""
-    if yardstick is None:
+    if reference is None:
         return (
             "Whether these images are like those the model knows was not checked: --cohort FOLDER "
             "compares them with a hospital's own."
         )
     whose = (
-        f"{yardstick.trained} of them trained the model"
-        if yardstick.trained
+        f"{reference.trained} of them trained the model"
+        if reference.trained
         else "none of them trained the model, so this says how like yours an image is, and not how "
         "like those it was trained on"
     )
     return (
-        f"as_far: share of {yardstick.held_out} held-out patients of {site} that are as far from "
-        f"{yardstick.reference} others as the image, in the network's features; {whose}. Up to "
+        f"as_far: share of {reference.held_out} held-out patients of {site} that are as far from "
+        f"{reference.reference} others as the image, in the network's features; {whose}. Up to "
         f"{LEVEL:g} it is called unlike; of images that are like them one in {round(1 / LEVEL)} is."
     )
 
 
-def as_csv(model: Model, predictions: Sequence[Prediction]) -> str:
+def predictions_csv(model: Model, predictions: Sequence[Prediction]) -> str:
     """A row per file and outcome, or one with the problem of a file that cannot be used. Files are
     named as they were given, and nothing else of a patient is there."""
     text = io.StringIO()
@@ -89,7 +89,7 @@ def as_csv(model: Model, predictions: Sequence[Prediction]) -> str:
     return text.getvalue()
 
 
-def as_json_values(
+def predictions_json(
     model: Model, predictions: Sequence[Prediction], likeness: str
 ) -> dict[str, Any]:
     """The same with what is needed to read it, as plain values."""
@@ -125,7 +125,9 @@ def as_json_values(
     }
 
 
-def show(model: Model, predictions: Sequence[Prediction], likeness: str, console: Console) -> None:
+def print_predictions(
+    model: Model, predictions: Sequence[Prediction], likeness: str, console: Console
+) -> None:
     """Print estimates, remarks, problems, and what they mean, for a person."""
     table = Table("file", "outcome", "logit", "probability", "threshold", "as far", box=None)
     for one in predictions:

@@ -11,29 +11,29 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from fedrad.client.images import Reading
-from fedrad.client.images.lung_mask import Mask, region_mask
-from fedrad.client.images.lungs import weights_for
+from fedrad.client.images.lung_mask import SoftMask, region_mask
+from fedrad.client.images.lungs import pspnet_weights_for
 from fedrad.client.images.pictures import read_pictures
 from fedrad.client.problems import SiteProblem
 from fedrad.models.optimizer import TooLittleMemoryError
-from fedrad.models.progression.generators import Opened, open_generator
-from fedrad.models.progression.iteration import progress
+from fedrad.models.progression.generators import OpenedGenerator, open_generator
+from fedrad.models.progression.iteration import simulate_progression
 from fedrad.models.settings import InputSettings, ProgressionSettings
 from fedrad.models.training import score
 from fedrad.models.weight_files import WeightsError, file_sha256
 
 from .estimate import Model, open_model
-from .filmstrip import NOTE, Film, write_confidence, write_film
+from .filmstrip import NOTE, EditSequence, write_confidence, write_filmstrip
 
 CHUNK = 64
 """Images whose steps are in memory at once."""
 
 
 @dataclass(frozen=True)
-class Simulation:
+class ProgressionRequest:
     """What is asked: a generator, an outcome to go towards, perhaps a classifier to watch."""
 
-    generator: Opened
+    generator: OpenedGenerator
     towards: str
     settings: ProgressionSettings
     condition: NDArray[np.float64]
@@ -41,14 +41,14 @@ class Simulation:
     mask_file: Path | None = None
 
 
-def prepare(
+def prepare_progression(
     generator: Path,
     towards: str,
     settings: ProgressionSettings,
     *,
     classifier: Path | None = None,
     mask_file: Path | None = None,
-) -> Simulation:
+) -> ProgressionRequest:
     """Check all that can be checked before an image is read.
 
     Raises SiteProblem: no generator, an outcome that it was not trained on or in one class only, a
@@ -73,12 +73,12 @@ def prepare(
                 f"--model {classifier}: knows {', '.join(model.record.outputs)}, not {towards!r}",
             )
     if settings.mask == "lungs-pspnet":
-        weights_for(InputSettings(region="lungs-pspnet"))
-    return Simulation(opened, towards, settings, condition, model, mask_file)
+        pspnet_weights_for(InputSettings(region="lungs-pspnet"))
+    return ProgressionRequest(opened, towards, settings, condition, model, mask_file)
 
 
-def simulate(
-    simulation: Simulation, files: Sequence[str], out: Path, device: torch.device
+def simulate_files(
+    simulation: ProgressionRequest, files: Sequence[str], out: Path, device: torch.device
 ) -> list[tuple[str, str]]:
     """Write a filmstrip, an animation, a difference map and the steps of each file into `out`, with
     `confidence.csv` and `simulation.json`. Returns files that could not be used, with the reason.
@@ -87,7 +87,7 @@ def simulate(
     """
     generator, settings = simulation.generator, simulation.settings
     out.mkdir(parents=True, exist_ok=True)
-    films: dict[str, Film] = {}
+    sequences: dict[str, EditSequence] = {}
     unusable: list[tuple[str, str]] = []
     for start in range(0, len(files), CHUNK):
         chunk = files[start : start + CHUNK]
@@ -98,7 +98,7 @@ def simulate(
         if not rows:
             continue
         try:
-            steps = progress(
+            steps = simulate_progression(
                 generator.generator,
                 np.stack([pictures[row] for row in rows]),
                 simulation.condition,
@@ -110,34 +110,34 @@ def simulate(
             raise SiteProblem("device", str(error)) from error
         for row, of_image in zip(rows, steps, strict=True):
             stem = f"{start + row + 1:03}"
-            films[stem] = _film(simulation, chunk[row], of_image, device)
-            write_film(films[stem], out, stem)
-    write_confidence(films, out / "confidence.csv")
+            sequences[stem] = _film(simulation, chunk[row], of_image, device)
+            write_filmstrip(sequences[stem], out, stem)
+    write_confidence(sequences, out / "confidence.csv")
     _write_settings(simulation, out)
     return unusable
 
 
 def _film(
-    simulation: Simulation, file: str, steps: NDArray[np.float32], device: torch.device
-) -> Film:
+    simulation: ProgressionRequest, file: str, steps: NDArray[np.float32], device: torch.device
+) -> EditSequence:
     model = simulation.classifier
     if model is None:
-        return Film(file, steps, simulation.towards)
+        return EditSequence(file, steps, simulation.towards)
     k = model.record.outputs.index(simulation.towards)
     logits = score(model.network, steps.astype(np.float16), device=device)[:, k]
     calibration = model.record.calibration[simulation.towards]
     probabilities = None if calibration is None else calibration.probabilities(logits)
-    return Film(file, steps, simulation.towards, logits, probabilities)
+    return EditSequence(file, steps, simulation.towards, logits, probabilities)
 
 
-def _mask(simulation: Simulation, picture: NDArray[np.float16]) -> Mask | None:
+def _mask(simulation: ProgressionRequest, picture: NDArray[np.float16]) -> SoftMask | None:
     """The region of a picture, (S, S); None where it cannot be found."""
     if simulation.mask_file is not None:
         return read_mask(simulation.mask_file, len(picture))
     return region_mask(picture, simulation.settings.mask)
 
 
-def read_mask(file: Path, side: int) -> Mask:
+def read_mask(file: Path, side: int) -> SoftMask:
     """A mask drawn by hand: a grey PNG of the generator's picture, white inside. Raises SiteProblem
     for one of another shape."""
     try:
@@ -158,7 +158,7 @@ def read_mask(file: Path, side: int) -> Mask:
 def _unusable(
     files: Sequence[str],
     readings: Sequence[Reading],
-    masks: dict[int, Mask | None],
+    masks: dict[int, SoftMask | None],
     settings: ProgressionSettings,
 ) -> list[tuple[str, str]]:
     found = [(f, r.unusable) for f, r in zip(files, readings, strict=True) if r.unusable]
@@ -170,7 +170,7 @@ def _unusable(
     return found
 
 
-def _write_settings(simulation: Simulation, out: Path) -> None:
+def _write_settings(simulation: ProgressionRequest, out: Path) -> None:
     """What made the pictures, for whoever finds them later."""
     about = {
         "simulated": NOTE,

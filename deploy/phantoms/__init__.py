@@ -10,10 +10,10 @@ What they are not: patients, or a sample of any disease. A model trained on them
 medicine, and an AUROC on them says that the machinery works and nothing about a clinic.
 """
 
-from .anatomy import AgeGroup, Anatomy, random_anatomy, repose
+from .anatomy import AgeGroup, Anatomy, random_anatomy, reposition
 from .hospital import DEMO_HOSPITALS, Style, write_hospital
 from .public_cohort import PUBLIC_STYLE, write_public_cohort
-from .radiograph import draw, true_lung_mask
+from .radiograph import draw_radiograph, true_lung_mask
 
 __all__ = [
     "DEMO_HOSPITALS",
@@ -21,9 +21,9 @@ __all__ = [
     "AgeGroup",
     "Anatomy",
     "Style",
-    "draw",
+    "draw_radiograph",
     "random_anatomy",
-    "repose",
+    "reposition",
     "true_lung_mask",
     "write_hospital",
     "write_public_cohort",

@@ -89,10 +89,10 @@ def random_anatomy(
         markings=about(1.0, 0.25),
         details=int(rng.integers(2**31)),
     )
-    return repose(body, rng)
+    return reposition(body, rng)
 
 
-def repose(anatomy: Anatomy, rng: np.random.Generator) -> Anatomy:
+def reposition(anatomy: Anatomy, rng: np.random.Generator) -> Anatomy:
     """The same body put onto the detector again: another tilt, scale and shift."""
     tilt = 0.07 if anatomy.infant else 0.02
     pose = Pose(

@@ -6,7 +6,7 @@ None of it depends on severity: a reader has to learn to look past it.
 import numpy as np
 
 from .anatomy import Anatomy
-from .shapes import Frame, Plane, Pose, add_ellipsoid, add_tube, curve, wide_blur
+from .shapes import Frame, Plane, Pose, add_ellipsoid, add_tube, bezier_curve, wide_blur
 
 _LETTERS = {  # strokes in a box of width 1 and height 2, y downwards
     "L": [[(0.0, 0.0), (0.0, 2.0), (1.0, 2.0)]],
@@ -22,12 +22,14 @@ def add_tubes(film: Plane, anatomy: Anatomy, rng: np.random.Generator) -> None:
     a, frame = anatomy, Frame.of(anatomy.pose, len(film))
     tip = a.apex + rng.uniform(0.12, 0.30)
     mouth = (rng.normal(0, 0.15), a.apex - 0.7)
-    path = curve([mouth, (0.0, a.apex - 0.25), (0.6 * a.turn, tip - 0.2), (0.6 * a.turn, tip)])
+    path = bezier_curve(
+        [mouth, (0.0, a.apex - 0.25), (0.6 * a.turn, tip - 0.2), (0.6 * a.turn, tip)]
+    )
     add_tube(film, frame, path, 0.020, 0.16, hollow=0.6)
     if rng.uniform() < 0.8:
         stomach = (rng.uniform(0.2, 0.5) * a.width, a.dome + rng.uniform(0.15, 0.4))
         bend = [(0.05, a.apex - 0.2), (-0.04, a.apex + 0.4), (0.08, a.dome)]
-        add_tube(film, frame, curve([mouth, *bend, stomach], 12), 0.011, 0.14, hollow=0.4)
+        add_tube(film, frame, bezier_curve([mouth, *bend, stomach], 12), 0.011, 0.14, hollow=0.4)
 
 
 def add_leads(film: Plane, anatomy: Anatomy, rng: np.random.Generator) -> None:
@@ -40,7 +42,7 @@ def add_leads(film: Plane, anatomy: Anatomy, rng: np.random.Generator) -> None:
         add_ellipsoid(film, frame, (x, y), (0.045, 0.045), 0.10, power=0.3)
         add_ellipsoid(film, frame, (x, y), (0.016, 0.016), 0.35, power=0.3)
         bend = (x + rng.normal(0, 0.3), y + rng.uniform(0.1, 0.5))
-        add_tube(film, frame, curve([(x, y), bend, exit_point]), 0.008, 0.22)
+        add_tube(film, frame, bezier_curve([(x, y), bend, exit_point]), 0.008, 0.22)
 
 
 def add_marker(film: Plane, rng: np.random.Generator) -> None:

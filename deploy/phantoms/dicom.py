@@ -19,7 +19,7 @@ from pydicom.uid import (
 
 
 @dataclass(frozen=True)
-class Identity:
+class PhantomIdentity:
     """Who is on the image, where and when: all that must never leave a hospital."""
 
     patient_id: str
@@ -36,7 +36,7 @@ class Identity:
 
 
 @dataclass(frozen=True)
-class Pixels:
+class StoredPixels:
     """Stored values and what is needed to read them."""
 
     stored: NDArray[np.uint16]  # (rows, columns)
@@ -48,7 +48,9 @@ class Pixels:
     spacing_mm: float
 
 
-def write(path: Path, identity: Identity, pixels: Pixels, transfer_syntax: str) -> None:
+def write_dicom(
+    path: Path, identity: PhantomIdentity, pixels: StoredPixels, transfer_syntax: str
+) -> None:
     """Write one image. The same arguments give the same bytes: UIDs come from the identity."""
 
     def uid(*level: str) -> UID:
@@ -63,12 +65,12 @@ def write(path: Path, identity: Identity, pixels: Pixels, transfer_syntax: str) 
     ds.SOPInstanceUID = instance
     ds.StudyInstanceUID = uid(identity.patient_id, identity.accession_number)
     ds.SeriesInstanceUID = uid(identity.patient_id, identity.accession_number, "series")
-    _describe(ds, identity)
-    _store(ds, pixels, transfer_syntax)
+    _set_attributes(ds, identity)
+    _set_pixels(ds, pixels, transfer_syntax)
     ds.save_as(path, enforce_file_format=True)
 
 
-def _describe(ds: FileDataset, identity: Identity) -> None:
+def _set_attributes(ds: FileDataset, identity: PhantomIdentity) -> None:
     """Patient, study, and what the image shows."""
     ds.SpecificCharacterSet = "ISO_IR 192"
     ds.ImageType = ["ORIGINAL", "PRIMARY"]
@@ -101,7 +103,7 @@ def _describe(ds: FileDataset, identity: Identity) -> None:
     ds.InstanceNumber = "1"
 
 
-def _store(ds: FileDataset, pixels: Pixels, transfer_syntax: str) -> None:
+def _set_pixels(ds: FileDataset, pixels: StoredPixels, transfer_syntax: str) -> None:
     """The pixels, and the tags needed to read them."""
     ds.ImagerPixelSpacing = ds.PixelSpacing = [f"{pixels.spacing_mm:.4f}"] * 2
     ds.SamplesPerPixel = 1

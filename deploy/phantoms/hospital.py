@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import devices, dicom
-from .anatomy import Anatomy, random_anatomy, repose
-from .radiograph import draw
+from .anatomy import Anatomy, random_anatomy, reposition
+from .radiograph import draw_radiograph
 from .shapes import Plane
 
-Progress = Callable[[int, int], None]  # images done, images in all
+ImageProgress = Callable[[int, int], None]  # images done, images in all
 
 # Severity of patients with and without the outcome. They overlap, so even a reader who knows the
 # severity exactly has an AUROC of about 0.94.
@@ -93,7 +93,7 @@ DEMO_HOSPITALS: dict[str, Style] = {
 
 
 @dataclass(frozen=True)
-class Visit:
+class PlannedImage:
     """One image to be drawn. `day` counts from birth."""
 
     day: int
@@ -106,7 +106,7 @@ def write_hospital(
     patients: int,
     seed: int,
     follow_up: float = 0.0,
-    progress: Progress | None = None,
+    progress: ImageProgress | None = None,
     *,
     outcome: str = "bpd",
 ) -> None:
@@ -121,42 +121,46 @@ def write_hospital(
     place = hashlib.sha256(f"{seed} {style}".encode()).hexdigest()[:6]
     outcomes = draw_outcomes(patients, style.prevalence, rng)
     later = rng.permutation(patients) < round(follow_up * patients)
-    plans = [_visits(bool(o), bool(more), rng) for o, more in zip(outcomes, later, strict=True)]
-    images = sum(len(visits) for visits in plans)
+    plans = [
+        _plan_images(bool(o), bool(more), rng) for o, more in zip(outcomes, later, strict=True)
+    ]
+    images = sum(len(images_planned) for images_planned in plans)
     writer = CohortWriter(folder, style, f"CANARY phantom hospital {place}", images, progress)
-    for number, (positive, visits) in enumerate(zip(outcomes, plans, strict=True)):
-        own = np.random.default_rng([seed, 12, number])
-        female = bool(own.uniform() < 0.5)
-        weeks = float(np.clip(own.normal(27.4 - 1.2 * visits[0].severity, 1.6), 23, 31.9))
-        anatomy = random_anatomy("infant", own, female=female)
-        texture = int(own.integers(2**31))
-        code = own.bytes(5).hex()
-        born = datetime(2021, 1, 1) + timedelta(minutes=int(own.integers(3 * 525_600)))
-        for visit in visits:
-            acquired = born + timedelta(days=visit.day, minutes=int(own.integers(600)))
-            identity = dicom.Identity(
+    for number, (positive, images_planned) in enumerate(zip(outcomes, plans, strict=True)):
+        patient_rng = np.random.default_rng([seed, 12, number])
+        female = bool(patient_rng.uniform() < 0.5)
+        weeks = float(
+            np.clip(patient_rng.normal(27.4 - 1.2 * images_planned[0].severity, 1.6), 23, 31.9)
+        )
+        anatomy = random_anatomy("infant", patient_rng, female=female)
+        texture = int(patient_rng.integers(2**31))
+        code = patient_rng.bytes(5).hex()
+        born = datetime(2021, 1, 1) + timedelta(minutes=int(patient_rng.integers(3 * 525_600)))
+        for planned in images_planned:
+            acquired = born + timedelta(days=planned.day, minutes=int(patient_rng.integers(600)))
+            identity = dicom.PhantomIdentity(
                 patient_id=f"MRN-CANARY-{code}",
                 patient_name=f"CANARY-{code}^Infant",
                 birth_date=born,
                 sex="F" if female else "M",
-                age=f"{visit.day:03d}D",
-                accession_number=f"CANARY-{own.bytes(4).hex()}",
-                study_id=f"CANARY-{visit.day:03d}",
+                age=f"{planned.day:03d}D",
+                accession_number=f"CANARY-{patient_rng.bytes(4).hex()}",
+                study_id=f"CANARY-{planned.day:03d}",
                 institution=writer.institution,
-                referring_physician=f"CANARY^Physician {own.integers(1, 9)}",
+                referring_physician=f"CANARY^Physician {patient_rng.integers(1, 9)}",
                 acquired=acquired,
             )
-            file = writer.image(identity, anatomy, visit.severity, texture, own)
+            file = writer.image(identity, anatomy, planned.severity, texture, patient_rng)
             row = {
                 "file": file,
                 "patient_id": identity.patient_id,
                 outcome: int(positive),
                 "sex": identity.sex,
                 "gestational_age": f"{weeks:.1f}",
-                "day": visit.day,
+                "day": planned.day,
             }
-            writer.row(row, visit.severity)
-            anatomy = repose(anatomy, own)
+            writer.row(row, planned.severity)
+            anatomy = reposition(anatomy, patient_rng)
     writer.close()
 
 
@@ -170,13 +174,15 @@ def draw_severity(positive: bool, rng: np.random.Generator) -> float:
     return float(rng.beta(*(WITH_OUTCOME if positive else WITHOUT_OUTCOME)))
 
 
-def _visits(positive: bool, more: bool, rng: np.random.Generator) -> list[Visit]:
+def _plan_images(positive: bool, more: bool, rng: np.random.Generator) -> list[PlannedImage]:
     """The first image at day 1; later ones get worse with the outcome, better without."""
-    visits = [Visit(1, draw_severity(positive, rng))]
+    images_planned = [PlannedImage(1, draw_severity(positive, rng))]
     for day in (7, 14, 28)[: int(rng.integers(1, 4)) if more else 0]:
         trend = rng.normal(0.08 if positive else -0.06, 0.05)
-        visits.append(Visit(day, float(np.clip(visits[-1].severity + trend, 0, 1))))
-    return visits
+        images_planned.append(
+            PlannedImage(day, float(np.clip(images_planned[-1].severity + trend, 0, 1)))
+        )
+    return images_planned
 
 
 class CohortWriter:
@@ -188,7 +194,7 @@ class CohortWriter:
         style: Style,
         institution: str,
         images: int,
-        progress: Progress | None,
+        progress: ImageProgress | None,
     ) -> None:
         self.folder, self.style, self.institution = Path(folder), style, institution
         self._progress, self._total = progress, images
@@ -198,7 +204,7 @@ class CohortWriter:
 
     def image(
         self,
-        identity: dicom.Identity,
+        identity: dicom.PhantomIdentity,
         anatomy: Anatomy,
         severity: float,
         texture: int,
@@ -206,10 +212,10 @@ class CohortWriter:
     ) -> str:
         """Draw and write one image; its path relative to the cohort's folder."""
         file = f"dicom/{len(self._rows) + 1:05d}.dcm"
-        film = acquire(anatomy, severity, texture, self.style, rng)
+        film = acquire_film(anatomy, severity, texture, self.style, rng)
         spacing = anatomy.field_mm / max(self.style.rows, self.style.columns)
-        pixels = store(film, self.style, spacing, rng)
-        dicom.write(self.folder / file, identity, pixels, self.style.transfer_syntax)
+        pixels = store_film(film, self.style, spacing, rng)
+        dicom.write_dicom(self.folder / file, identity, pixels, self.style.transfer_syntax)
         return file
 
     def row(self, row: dict[str, object], severity: float) -> None:
@@ -228,7 +234,7 @@ class CohortWriter:
                 table.writerows(rows)
 
 
-def acquire(
+def acquire_film(
     anatomy: Anatomy, severity: float, texture: int, style: Style, rng: np.random.Generator
 ) -> Plane:
     """One film in this style, (rows, columns) in [0, 1], bright where dense.
@@ -238,7 +244,7 @@ def acquire(
     size = max(style.rows, style.columns)
     dose = style.dose * float(np.exp(rng.normal(0, 0.35)))
     noise_seed = int(rng.integers(2**31))
-    film = draw(anatomy, severity, texture, size, dose=dose, noise_seed=noise_seed)
+    film = draw_radiograph(anatomy, severity, texture, size, dose=dose, noise_seed=noise_seed)
     if rng.uniform() < style.tubes:
         devices.add_tubes(film, anatomy, rng)
     if rng.uniform() < style.leads:
@@ -256,7 +262,9 @@ def acquire(
     return np.asarray(np.clip(film, 0, 1), dtype=np.float32)
 
 
-def store(film: Plane, style: Style, spacing_mm: float, rng: np.random.Generator) -> dicom.Pixels:
+def store_film(
+    film: Plane, style: Style, spacing_mm: float, rng: np.random.Generator
+) -> dicom.StoredPixels:
     """Quantise a film to the style's bits, polarity and rescaling, with a display window."""
     top = 2**style.bits - 1
     levels = np.rint(film * top).astype(np.uint16)
@@ -266,7 +274,7 @@ def store(film: Plane, style: Style, spacing_mm: float, rng: np.random.Generator
         low, high = np.percentile(stored, [rng.uniform(0.2, 4), rng.uniform(97, 99.8)])
         low, high = (style.slope * v + style.intercept for v in (low, high))
         window = (float(low + high) / 2, float(high - low))
-    return dicom.Pixels(
+    return dicom.StoredPixels(
         stored.astype(np.uint16),
         style.bits,
         style.photometric,

@@ -7,7 +7,7 @@ import numpy as np
 
 from . import dicom
 from .anatomy import random_anatomy
-from .hospital import CohortWriter, Progress, Style, draw_outcomes, draw_severity
+from .hospital import CohortWriter, ImageProgress, Style, draw_outcomes, draw_severity
 
 PUBLIC_STYLE = Style(
     prevalence=0.5,
@@ -25,7 +25,7 @@ def write_public_cohort(
     folder: Path,
     images: int,
     seed: int,
-    progress: Progress | None = None,
+    progress: ImageProgress | None = None,
     *,
     outcome: str = "lung_disease",
     style: Style = PUBLIC_STYLE,
@@ -38,15 +38,15 @@ def write_public_cohort(
     rng = np.random.default_rng([seed, 21])
     writer = CohortWriter(folder, style, "fedrad public phantoms", images, progress)
     for number, positive in enumerate(draw_outcomes(images, style.prevalence, rng)):
-        own = np.random.default_rng([seed, 22, number])
-        female = bool(own.uniform() < 0.5)
-        years = int(np.clip(own.normal(56, 16), 20, 95))
-        severity = draw_severity(bool(positive), own)
-        anatomy = random_anatomy("adult", own, female=female)
-        texture = int(own.integers(2**31))
+        patient_rng = np.random.default_rng([seed, 22, number])
+        female = bool(patient_rng.uniform() < 0.5)
+        years = int(np.clip(patient_rng.normal(56, 16), 20, 95))
+        severity = draw_severity(bool(positive), patient_rng)
+        anatomy = random_anatomy("adult", patient_rng, female=female)
+        texture = int(patient_rng.integers(2**31))
         code = f"PUBLIC-{number + 1:05d}"
-        acquired = datetime(2015, 1, 1) + timedelta(minutes=int(own.integers(525_600)))
-        identity = dicom.Identity(
+        acquired = datetime(2015, 1, 1) + timedelta(minutes=int(patient_rng.integers(525_600)))
+        identity = dicom.PhantomIdentity(
             patient_id=code,
             patient_name=code,
             birth_date=datetime(acquired.year - years, 1, 1),
@@ -59,7 +59,7 @@ def write_public_cohort(
             acquired=acquired,
             removed=True,
         )
-        file = writer.image(identity, anatomy, severity, texture, own)
+        file = writer.image(identity, anatomy, severity, texture, patient_rng)
         row = {
             "file": file,
             "patient_id": code,

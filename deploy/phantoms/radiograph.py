@@ -17,7 +17,7 @@ from .shapes import (
     Plane,
     add_ellipsoid,
     add_tube,
-    curve,
+    bezier_curve,
     raised,
     smoothstep,
     tube_profile,
@@ -173,7 +173,7 @@ def _shoulder_bones(plane: Plane, a: Anatomy, frame: Frame) -> None:
         inner = (side * 0.13 * w + a.turn, top + 0.17)
         outer = (side * (0.95 * w), top + 0.08 - lift)
         bend = [(side * 0.38 * w + a.turn, top + 0.19), (side * 0.62 * w, top - 0.04 - lift)]
-        add_tube(plane, frame, curve([inner, *bend, outer]), r, 0.6, hollow=0.7)
+        add_tube(plane, frame, bezier_curve([inner, *bend, outer]), r, 0.6, hollow=0.7)
         root = (side * (w * 0.92 + a.wall), top + 0.10)
         end = (root[0] + side * 1.4 * np.cos(a.arms), root[1] - 1.4 * np.sin(a.arms))
         add_ellipsoid(plane, frame, root, (0.062, 0.062), 0.3, power=0.4)
@@ -221,7 +221,7 @@ def _gas(plane: Plane, a: Anatomy, frame: Frame) -> None:
             )
 
 
-def draw(
+def draw_radiograph(
     anatomy: Anatomy,
     severity: float,
     texture_seed: int,

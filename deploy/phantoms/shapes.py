@@ -140,7 +140,7 @@ def tube_profile(d2: Plane, hollow: float) -> Plane:
     return np.asarray(wall, dtype=np.float32)
 
 
-def curve(points: list[tuple[float, float]], pieces: int = 8) -> list[tuple[float, float]]:
+def bezier_curve(points: list[tuple[float, float]], pieces: int = 8) -> list[tuple[float, float]]:
     """A Bezier curve through control points, as a polyline of `pieces` segments."""
     t = np.linspace(0, 1, pieces + 1)
     control = np.array(points)[:, None, :] * np.ones((1, len(t), 1))

@@ -10,20 +10,20 @@ from numpy.typing import NDArray
 from fedrad.models.settings import InputSettings
 from fedrad.models.weight_files import WeightsError
 
-from .iteration import Generator
+from .iteration import DiffusionGenerator
 from .monai_zoo import load_zoo
 from .network import load_generator
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedGenerator:
     """A generator with what a person must know of it.
 
     `input`: the pictures it edits. `known`: outcome, in the order of conditions -> the classes (0,
     1) it can be asked for. `metadata` is that of its file, lineage included.
     """
 
-    generator: Generator
+    generator: DiffusionGenerator
     input: InputSettings
     known: Mapping[str, frozenset[int]]
     name: str
@@ -47,13 +47,15 @@ class Opened:
         return found
 
 
-def open_generator(path: Path) -> Opened:
+def open_generator(path: Path) -> OpenedGenerator:
     """A generator's file, or the folder of the model zoo's. Raises WeightsError."""
     if path.is_dir():
         generator, pictures = load_zoo(path)
         known = {o: {1, int(f"no {o}" not in generator.prompts)} for o in generator.outcomes}
-        return Opened(generator, pictures, {o: frozenset(c) for o, c in known.items()}, path.name)
+        return OpenedGenerator(
+            generator, pictures, {o: frozenset(c) for o, c in known.items()}, path.name
+        )
     network, record, metadata = load_generator(path)
     both = {o: all(record.classes.get(o, ())) for o in record.outcomes}
     classes = {o: frozenset((0, 1) if both[o] else ()) for o in record.outcomes}
-    return Opened(network, record.input, classes, path.name, metadata)
+    return OpenedGenerator(network, record.input, classes, path.name, metadata)

@@ -13,20 +13,20 @@ from torch.nn import functional
 from fedrad.models.optimizer import TooLittleMemoryError
 from fedrad.models.settings import ProgressionSettings
 
-from .noise import Noise
-from .settings import Prediction
+from .noise import NoiseSchedule
+from .settings import PredictionTarget
 
 log = logging.getLogger("fedrad.models")
 
 
-class Generator(Protocol):
+class DiffusionGenerator(Protocol):
     """What the iteration needs of a diffusion model: three operations, and how it was noised.
 
     `clip` bounds the latents of an image, where there is a bound.
     """
 
-    noise: Noise
-    prediction: Prediction
+    noise: NoiseSchedule
+    prediction: PredictionTarget
     clip: float | None
 
     def encode(self, images: Tensor) -> Tensor:
@@ -44,8 +44,8 @@ class Generator(Protocol):
 
 
 @torch.no_grad()
-def progress(
-    generator: Generator,
+def simulate_progression(
+    generator: DiffusionGenerator,
     images: NDArray[np.floating],
     condition: NDArray[np.floating],
     settings: ProgressionSettings,
@@ -114,14 +114,14 @@ def progress(
 
 
 def _edit(
-    generator: Generator,
+    generator: DiffusionGenerator,
     images: NDArray[np.floating],
     conditions: NDArray[np.floating],
     masks: NDArray[np.float32],
     settings: ProgressionSettings,
     device: torch.device,
 ) -> NDArray[np.float32]:
-    draws = [_generator(image, settings.seed) for image in images]
+    draws = [_random_stream(image, settings.seed) for image in images]
     x = torch.from_numpy(images.astype(np.float32)).unsqueeze(1).to(device)
     condition = torch.from_numpy(conditions.astype(np.float32)).to(device)
     original = generator.encode(x)
@@ -153,7 +153,7 @@ def _edit(
 
 
 def guided(
-    generator: Generator, z: Tensor, t: int, condition: Tensor | None, guidance: float
+    generator: DiffusionGenerator, z: Tensor, t: int, condition: Tensor | None, guidance: float
 ) -> Tensor:
     """Classifier-free guidance: free + g·(conditioned - free) (Ho & Salimans 2022)."""
     if condition is None or guidance == 0:
@@ -165,6 +165,6 @@ def guided(
     return free + guidance * (conditioned - free)
 
 
-def _generator(image: NDArray[np.floating], seed: int) -> torch.Generator:
+def _random_stream(image: NDArray[np.floating], seed: int) -> torch.Generator:
     content = sha256(str(seed).encode() + image.astype(np.float32).tobytes())
     return torch.Generator().manual_seed(int.from_bytes(content.digest()[:7]))

@@ -12,14 +12,14 @@ def monotone_share(values: Floats) -> float:
     return float((np.diff(values, axis=1) > 0).all(axis=1).mean())
 
 
-def trend(values: Floats) -> Floats:
+def kendall_trends(values: Floats) -> Floats:
     """Kendall's τ_b of each trajectory (M, N + 1) with its step, (M,), in [-1, 1]; 0 for one that
     does not move."""
     steps = np.arange(values.shape[1])
     return np.array([np.nan_to_num(kendalltau(steps, row).statistic) for row in values])
 
 
-def kernel_distance(one: Floats, other: Floats) -> float:
+def kernel_inception_distance(one: Floats, other: Floats) -> float:
     """KID: the unbiased squared maximum mean discrepancy of features (n, F) and (m, F) under the
     kernel (x·y/F + 1)³ (Bińkowski et al. 2018, arXiv 1801.01401). 0 on average for two sets from
     one distribution, of whatever size; it can be negative. Raises ValueError for fewer than 2."""
@@ -37,7 +37,7 @@ def kernel_distance(one: Floats, other: Floats) -> float:
     return float(sum(within) - 2 * kernel(x, y).mean())
 
 
-def nearer_than(moved: Floats, still: Floats, later: Floats) -> Floats:
+def gain_towards_later(moved: Floats, still: Floats, later: Floats) -> Floats:
     """How much nearer to the real later image an edited image is than the unedited one, for each
     patient: distance(still, later) - distance(moved, later), root mean square over pixels, (M,).
     All (M, S, S); positive: the edit went the right way."""

@@ -17,7 +17,7 @@ from fedrad.models.examples import Images
 from .iteration import guided
 from .network import Denoiser
 
-NEAR = 0.05
+NEAR_QUANTILE = 0.05
 """Quantile of the held-out images' distances below which a sample counts as near."""
 SAMPLING_STEPS = 25
 
@@ -63,17 +63,17 @@ def memorisation(
     """
     if not len(held_out) or not len(samples):
         return None
-    of_samples = nearest(samples, training)
-    of_held_out = nearest(held_out[:], training)
+    of_samples = nearest_distances(samples, training)
+    of_held_out = nearest_distances(held_out[:], training)
     return Memorisation(
         float(np.median(of_samples)),
         float(np.median(of_held_out)),
         float(of_samples.min()),
-        float((of_samples < np.quantile(of_held_out, NEAR)).mean()),
+        float((of_samples < np.quantile(of_held_out, NEAR_QUANTILE)).mean()),
     )
 
 
-def nearest(images: NDArray[np.floating], training: Images) -> NDArray[np.float64]:
+def nearest_distances(images: NDArray[np.floating], training: Images) -> NDArray[np.float64]:
     """Root mean square difference (n,) of each of `images` (n, S, S) to the nearest of
     `training`."""
     found = np.full(len(images), np.inf)
@@ -89,7 +89,7 @@ def nearest(images: NDArray[np.floating], training: Images) -> NDArray[np.float6
 
 
 @torch.no_grad()
-def sample(
+def sample_images(
     network: Denoiser,
     count: int,
     *,

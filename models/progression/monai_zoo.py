@@ -23,16 +23,16 @@ from torch import Tensor, nn
 from fedrad.models.settings import InputSettings
 from fedrad.models.weight_files import WeightsError, read_safetensors, unpickle
 
-from .noise import Noise
-from .settings import NoiseSettings, Prediction
+from .noise import NoiseSchedule
+from .settings import NoiseSettings, PredictionTarget
 
-SCALE = 0.3
+LATENT_SCALE = 0.3
 """Latents are multiplied by it (the bundle's `scale_factor`)."""
 
-FREE = "unconditional"
+UNCONDITIONAL = "unconditional"
 """The prompt that guidance starts from: the encoder's answer to an empty sentence."""
 
-_PREDICTIONS: dict[str, Prediction] = {
+_PREDICTIONS: dict[str, PredictionTarget] = {
     "v_prediction": "v",
     "epsilon": "epsilon",
     "sample": "sample",
@@ -40,7 +40,7 @@ _PREDICTIONS: dict[str, Prediction] = {
 
 
 class ZooGenerator(nn.Module):
-    """Autoencoder and text-conditioned UNet of the bundle; a `Generator` whose condition names one
+    """Autoencoder and text-conditioned UNet of the bundle; a `DiffusionGenerator` whose condition names one
     outcome. `prompts`: (tokens, width) by name; `outcomes` in the order of a condition."""
 
     clip: float | None = None
@@ -49,29 +49,29 @@ class ZooGenerator(nn.Module):
         self,
         autoencoder: nn.Module,
         unet: nn.Module,
-        noise: Noise,
-        prediction: Prediction,
+        noise: NoiseSchedule,
+        prediction: PredictionTarget,
         prompts: Mapping[str, Tensor],
     ) -> None:
         super().__init__()
         self.autoencoder, self.unet = autoencoder, unet
         self.noise, self.prediction = noise, prediction
         self.prompts = dict(prompts)
-        self.outcomes = sorted(n for n in prompts if n != FREE and not n.startswith("no "))
+        self.outcomes = sorted(n for n in prompts if n != UNCONDITIONAL and not n.startswith("no "))
 
     def encode(self, images: Tensor) -> Tensor:
         """The mean of the autoencoder's latents: an image has one code, not a random one."""
         mean: Tensor = self.autoencoder.encode((images / 1024 + 1) / 2)[0]  # type: ignore[operator]
-        return mean * SCALE
+        return mean * LATENT_SCALE
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents -> images in [-1024, 1024]."""
-        decoded: Tensor = self.autoencoder.decode(latents / SCALE)  # type: ignore[operator]
+        decoded: Tensor = self.autoencoder.decode(latents / LATENT_SCALE)  # type: ignore[operator]
         return (decoded.clamp(0, 1) * 2 - 1) * 1024
 
     def predict(self, latents: Tensor, t: int, condition: Tensor | None) -> Tensor:
-        """As `Generator.predict`; an image's condition must name one outcome, or none."""
-        names = [FREE] * len(latents) if condition is None else map(self._name, condition)
+        """As `DiffusionGenerator.predict`; an image's condition must name one outcome, or none."""
+        names = [UNCONDITIONAL] * len(latents) if condition is None else map(self._name, condition)
         context = torch.stack([self.prompts[name] for name in names]).to(latents)
         levels = torch.full((len(latents),), t, device=latents.device)
         found: Tensor = self.unet(latents, timesteps=levels, context=context)
@@ -80,7 +80,7 @@ class ZooGenerator(nn.Module):
     def _name(self, condition: Tensor) -> str:
         known = (~condition.isnan()).nonzero().flatten().tolist()
         if not known:
-            return FREE
+            return UNCONDITIONAL
         if len(known) > 1:
             raise WeightsError("the generator's prompts speak of one outcome each: ask for one")
         outcome = self.outcomes[known[0]]
@@ -103,13 +103,13 @@ def load_zoo(folder: Path) -> tuple[ZooGenerator, InputSettings]:
     autoencoder = _network(folder, config, AutoencoderKL, "autoencoder")
     unet = _network(folder, config, DiffusionModelUNet, "diffusion_model")
     noise, prediction = _schedule(folder, config)
-    width = config_of(config, "DiffusionModelUNet", folder).get("cross_attention_dim")
+    width = literal_arguments(config, "DiffusionModelUNet", folder).get("cross_attention_dim")
     generator = ZooGenerator(autoencoder, unet, noise, prediction, _prompts(folder, width))
     generator.eval()
     return generator, pictures
 
 
-def config_of(config: Mapping[str, Any], target: str, folder: Path) -> dict[str, Any]:
+def literal_arguments(config: Mapping[str, Any], target: str, folder: Path) -> dict[str, Any]:
     """What a configuration gives to the one class of this name: literals, and references
     (`@name`) to literals beside. Raises WeightsError for anything else."""
     found = next((c for c in _parts(config) if str(c["_target_"]).endswith(f".{target}")), None)
@@ -146,7 +146,7 @@ def _parts(config: Any) -> Iterator[dict[str, Any]]:
 def _network(
     folder: Path, config: Mapping[str, Any], kind: type[nn.Module], stem: str
 ) -> nn.Module:
-    settings = config_of(config, kind.__name__, folder)
+    settings = literal_arguments(config, kind.__name__, folder)
     try:
         network = kind(**settings)
     except (TypeError, ValueError) as error:
@@ -170,8 +170,8 @@ def _network(
     return network
 
 
-def _schedule(folder: Path, config: Mapping[str, Any]) -> tuple[Noise, Prediction]:
-    given = config_of(config, "DDIMScheduler", folder)
+def _schedule(folder: Path, config: Mapping[str, Any]) -> tuple[NoiseSchedule, PredictionTarget]:
+    given = literal_arguments(config, "DDIMScheduler", folder)
     try:
         settings = NoiseSettings(
             steps=given["num_train_timesteps"],
@@ -179,7 +179,7 @@ def _schedule(folder: Path, config: Mapping[str, Any]) -> tuple[Noise, Predictio
             beta_start=given["beta_start"],
             beta_end=given["beta_end"],
         )
-        return Noise(settings), _PREDICTIONS[given["prediction_type"]]
+        return NoiseSchedule(settings), _PREDICTIONS[given["prediction_type"]]
     except (KeyError, ValidationError) as error:
         raise WeightsError(
             f"{folder}/configs/inference.json: a schedule of noise that is not known ({error})"
@@ -190,15 +190,20 @@ def _prompts(folder: Path, width: int | None) -> dict[str, Tensor]:
     file = folder / "prompts.safetensors"
     if not file.is_file():
         raise WeightsError(
-            f"{file} is not there: the text encoder's answers to {FREE!r} and to each outcome's "
+            f"{file} is not there: the text encoder's answers to {UNCONDITIONAL!r} and to each outcome's "
             "sentence, computed once; docs/progression.md says how"
         )
     prompts, _ = read_safetensors(file)
     shapes = {tuple(prompt.shape) for prompt in prompts.values()}
-    if FREE not in prompts or len(prompts) < 2 or len(shapes) != 1 or min(shapes)[-1] != width:
+    if (
+        UNCONDITIONAL not in prompts
+        or len(prompts) < 2
+        or len(shapes) != 1
+        or min(shapes)[-1] != width
+    ):
         raise WeightsError(
             f"{file} holds {', '.join(sorted(prompts)) or 'nothing'} of shape "
-            f"{', '.join(map(str, shapes))}; it must hold {FREE!r} and a prompt for each outcome, "
+            f"{', '.join(map(str, shapes))}; it must hold {UNCONDITIONAL!r} and a prompt for each outcome, "
             f"all (tokens, {width})"
         )
     return {name: prompt.float() for name, prompt in prompts.items()}

@@ -16,8 +16,8 @@ from fedrad.models.weight_files import WeightsError, find, read_safetensors
 from fedrad.models.weights import Start, differences
 from fedrad.system.files import write_whole
 
-from .noise import Noise
-from .settings import GeneratorSettings, Prediction
+from .noise import NoiseSchedule
+from .settings import GeneratorSettings, PredictionTarget
 
 RECORD = "generator"
 """Key of the metadata under which a generator's file says what it is, as JSON."""
@@ -44,7 +44,7 @@ class Denoiser(nn.Module):
     """MONAI's DiffusionModelUNet on pixels, conditioned on K outcomes.
 
     Each outcome that is known adds an embedding of its own to that of the noise level; one that is
-    open adds nothing. It is a `Generator`: its latents are the image in [-1, 1], with patches of
+    open adds nothing. It is a `DiffusionGenerator`: its latents are the image in [-1, 1], with patches of
     `patch`² pixels as channels, (N, patch², S/patch, S/patch).
     """
 
@@ -60,8 +60,8 @@ class Denoiser(nn.Module):
                 f"multiple of {settings.factor}, or fewer generator.channels"
             )
         self.settings, self.outcomes, self.size = settings, outcomes, size
-        self.prediction: Prediction = settings.prediction
-        self.noise = Noise(settings.noise)
+        self.prediction: PredictionTarget = settings.prediction
+        self.noise = NoiseSchedule(settings.noise)
         self.unet = DiffusionModelUNet(
             spatial_dims=2,
             in_channels=settings.patch**2,
@@ -73,15 +73,18 @@ class Denoiser(nn.Module):
             num_head_channels=settings.channels,
             num_class_embeds=1,
         )
-        self.open = 2 * outcomes
+        self.unknown_index = 2 * outcomes
         self.unet.class_embedding = nn.EmbeddingBag(
-            self.open + 1, 4 * settings.channels[0], mode="sum", padding_idx=self.open
+            self.unknown_index + 1,
+            4 * settings.channels[0],
+            mode="sum",
+            padding_idx=self.unknown_index,
         )
 
     def forward(self, noised: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         """Noised latents, levels (N,), outcomes (N, K) in {0, 1} or NaN -> as the latents."""
         known = 2 * torch.arange(self.outcomes, device=condition.device) + condition.nan_to_num()
-        labels = torch.where(condition.isnan(), self.open, known).long()
+        labels = torch.where(condition.isnan(), self.unknown_index, known).long()
         found: Tensor = self.unet(noised, t, class_labels=labels)
         return found
 
@@ -96,7 +99,7 @@ class Denoiser(nn.Module):
         return images
 
     def predict(self, latents: Tensor, t: int, condition: Tensor | None) -> Tensor:
-        """As `Generator.predict`."""
+        """As `DiffusionGenerator.predict`."""
         levels = torch.full((len(latents),), t, device=latents.device)
         if condition is None:
             condition = torch.full((len(latents), self.outcomes), torch.nan, device=latents.device)
@@ -141,13 +144,13 @@ def start_generator(
                 f"{path.name} was trained on {', '.join(record.outcomes)}, the experiment's "
                 f"outcomes are {', '.join(outcomes)}"
             )
-        fits(record, model.input, path.name)
+        require_same_input(record, model.input, path.name)
         _fill(network, earlier.state_dict(), path.name)
         description = path.name
     return Start(network, digest(network.state_dict()), description, metadata)
 
 
-def fits(record: GeneratorRecord, input_: InputSettings, file: str) -> None:
+def require_same_input(record: GeneratorRecord, input_: InputSettings, file: str) -> None:
     """Raises WeightsError where a generator makes other pictures than these."""
     if record.input != input_:
         raise WeightsError(

@@ -1,7 +1,7 @@
-"""Noise and its removal: levels t = 0 … T-1, and -1 for an image without noise.
+"""The noise schedule of a diffusion model. Levels are t = 0 … T-1, and -1 is without noise.
 
-ᾱ_t is the share of the image's variance at level t: x_t = √ᾱ_t·x₀ + √(1-ᾱ_t)·ε, and the velocity
-is v = √ᾱ_t·ε - √(1-ᾱ_t)·x₀ (Salimans & Ho 2022, arXiv 2202.00512).
+ᾱ_t is the image's share of the variance at level t: x_t = √ᾱ_t·x₀ + √(1-ᾱ_t)·ε. The velocity is
+v = √ᾱ_t·ε - √(1-ᾱ_t)·x₀ (Salimans & Ho 2022, arXiv 2202.00512).
 """
 
 from collections.abc import Iterator
@@ -10,11 +10,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from .settings import NoiseSettings, Prediction
+from .settings import NoiseSettings, PredictionTarget
 
 
-class Noise:
-    """The levels of noise of a generator."""
+class NoiseSchedule:
+    """The levels of noise of a generator, with the operations that add and remove noise."""
 
     def __init__(self, settings: NoiseSettings) -> None:
         from monai.networks.schedulers.scheduler import NoiseSchedules  # takes seconds
@@ -30,7 +30,8 @@ class Noise:
         self._alpha_bar = torch.cat([cumulated.double(), torch.ones(1, dtype=torch.float64)])
 
     def factors(self, t: Tensor | int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """√ᾱ_t and √(1-ᾱ_t), to multiply (N, C, h, w) with; `t`: one level, or (N,). -1: (1, 0)."""
+        """√ᾱ_t and √(1-ᾱ_t) as factors of (N, C, h, w), with device and type of `like`. `t` is one
+        level or (N,); level -1 gives 1 and 0."""
         levels = torch.as_tensor(t).reshape(-1, 1, 1, 1).cpu()
         alpha_bar = self._alpha_bar[levels]
         return tuple(  # type: ignore[return-value]
@@ -38,23 +39,25 @@ class Noise:
         )
 
     def add(self, x: Tensor, noise: Tensor, t: Tensor | int) -> Tensor:
-        """x₀ (N, C, h, w) noised to level t."""
+        """Add noise to `x` (N, C, h, w) up to level `t`, which is one level or (N,)."""
         signal, spread = self.factors(t, x)
         return signal * x + spread * noise
 
-    def target(self, x: Tensor, noise: Tensor, t: Tensor | int, prediction: Prediction) -> Tensor:
-        """What a network that knew both would say of the noised image.
+    def target(
+        self, x: Tensor, noise: Tensor, t: Tensor | int, prediction: PredictionTarget
+    ) -> Tensor:
+        """The correct output of the network for a noised image.
 
         Parameters
         ----------
         x
-            The image x₀, (N, C, h, w).
+            The image or its latents x₀, (N, C, h, w).
         noise
-            ε, (N, C, h, w).
+            The added noise ε, (N, C, h, w).
         t
-            One level, or (N,).
+            Noise level: one, or (N,).
         prediction
-            Whether the network says the noise, the image, or the velocity.
+            The quantity that the network predicts.
 
         Returns
         -------
@@ -74,30 +77,27 @@ class Noise:
         output: Tensor,
         t: int,
         previous: int,
-        prediction: Prediction,
+        prediction: PredictionTarget,
         clip: float | None = None,
     ) -> Tensor:
-        """One deterministic DDIM step (Song et al. 2020, arXiv 2010.02502, eq. 12 with σ = 0).
+        """One deterministic DDIM step from level `t` to level `previous`.
 
         Parameters
         ----------
         x
-            Noised images, (N, C, h, w).
+            Noised latents, (N, C, h, w).
         output
-            What the network said of them, (N, C, h, w).
-        t
-            Their level of noise.
-        previous
-            The level that the step leads to, below `t`.
+            The network's output for `x`.
+        t, previous
+            Current level, and the lower level that the step leads to.
         prediction
-            Whether the network says the noise, the image, or the velocity.
+            The quantity that `output` estimates.
         clip
-            Bound of the image, by which the noise is then reckoned too; None: none.
+            Bound of the image without noise; the noise is then recomputed from the clipped image.
 
-        Returns
-        -------
-        Tensor
-            Images at level `previous`, (N, C, h, w).
+        References
+        ----------
+        Song et al. 2020, arXiv 2010.02502, eq. 12 with σ = 0.
         """
         signal, spread = self.factors(t, x)
         if prediction == "epsilon":
@@ -112,9 +112,12 @@ class Noise:
         return self.add(clean, noise, previous)
 
     def levels(self, steps: int, taken: int) -> Iterator[tuple[int, int]]:
-        """The last `taken` of `steps` evenly spaced steps from pure noise, as pairs of level and
-        the level it leads to; the last leads to -1. With T = 1000, 50 and 25: (499, 479), … (19,
-        -1). Raises ValueError for more steps than levels."""
+        """The last `taken` of `steps` evenly spaced steps from pure noise to the image.
+
+        Yields pairs of a level and the next lower level; the last pair ends with -1. For T = 1000,
+        `steps` = 50 and `taken` = 25 these are (499, 479), … (19, -1). Raises ValueError for more
+        steps than levels.
+        """
         if not 1 <= taken <= steps <= self.steps:
             raise ValueError(f"{taken} of {steps} steps over {self.steps} levels of noise")
         marks = [round(k * self.steps / steps) - 1 for k in range(taken, -1, -1)]

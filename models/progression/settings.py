@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from fedrad.models.settings import Positive, Settings
 
-Prediction = Literal["epsilon", "v", "sample"]
+PredictionTarget = Literal["epsilon", "v", "sample"]
 """What the network says of a noised image: its noise, its velocity (Salimans & Ho 2022,
 arXiv 2202.00512), or the image."""
 
@@ -38,7 +38,7 @@ class GeneratorSettings(Settings):
     res_blocks: int = Field(default=1, ge=1, le=4)
     groups: int = Field(default=8, ge=1)
     """Of the group normalisation; must divide every level's channels."""
-    prediction: Prediction = "v"
+    prediction: PredictionTarget = "v"
     noise: NoiseSettings = NoiseSettings()
     unconditional: float = Field(default=0.15, gt=0.0, lt=1.0)
     """Probability that a training image's outcomes are hidden, which is what guidance needs (Ho &

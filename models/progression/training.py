@@ -1,4 +1,4 @@
-"""One round of a generator's training on one site's images, and its loss on others."""
+"""One round of training a generator on a site's images, and its loss on other images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,25 +17,28 @@ from fedrad.models.training import TrainingFigures, balanced_order
 from .network import Denoiser
 
 WARMUP: Share = 0.1
-"""Share of all rounds in which adamw's learning rate rises."""
+"""Share of all rounds during which the learning rate of adamw rises."""
 
 
 @dataclass(frozen=True)
-class Batch:
-    """What a generator is shown, and must say: `noised` latents at `levels` (n,), under `condition`
-    (n, K), NaN where an outcome is hidden or unknown; `target` has the shape of the latents."""
+class DenoisingBatch:
+    """Inputs and targets of one training step."""
 
     noised: Tensor
+    """Noised latents, (n, C, h, w)."""
     levels: Tensor
+    """Noise levels, (n,)."""
     condition: Tensor
+    """Outcomes (n, K), NaN where hidden or unknown."""
     target: Tensor
+    """Correct output of the network, with the shape of the latents."""
 
     def loss(self, network: Denoiser) -> Tensor:
         """Mean squared error over the batch."""
         return functional.mse_loss(network(self.noised, self.levels, self.condition), self.target)
 
 
-def draw(
+def draw_batch(
     network: Denoiser,
     examples: Examples,
     rows: NDArray[np.int64],
@@ -43,27 +46,23 @@ def draw(
     device: torch.device,
     *,
     hide: float,
-) -> Batch:
-    """Draw images of some rows at random levels of noise.
+) -> DenoisingBatch:
+    """Noise images at random levels.
 
     Parameters
     ----------
     network
-        The generator, for its latents and levels.
+        The generator in training, for its latents and noise schedule.
     examples
-        The site's own images and outcomes.
+        Images and outcomes.
     rows
-        Which of them, (n,).
+        Rows of `examples` in the batch, (n,).
     generator
-        On the CPU, so that the draws are the same on every device.
+        Random generator on the CPU, so that draws are the same for every device.
     device
-        Where the batch goes.
+        Where to put the batch.
     hide
-        Probability that all outcomes of an image are hidden, for guidance.
-
-    Returns
-    -------
-    Batch
+        Probability with which all outcomes of an image are hidden.
     """
     images = torch.from_numpy(examples.images[rows].astype(np.float32)).unsqueeze(1)
     condition = torch.from_numpy(examples.labels[rows])
@@ -71,7 +70,7 @@ def draw(
     hidden = torch.rand(len(rows), 1, generator=generator) < hide
     x = network.encode(images)
     noise = torch.randn(x.shape, generator=generator)
-    return Batch(
+    return DenoisingBatch(
         network.noise.add(x, noise, levels).to(device),
         levels.to(device),
         torch.where(hidden, torch.nan, condition).to(device),
@@ -89,35 +88,29 @@ def train_generator(
     device: torch.device,
     progress: Callable[[int, int], None] | None = None,
 ) -> TrainingFigures:
-    """Train a generator in place through one round.
+    """Train a generator in place for one round.
 
-    Every class of every outcome has its share of the draws, as in the classifier's training.
+    Draws are balanced over the classes of every outcome, as in the training of a classifier.
 
     Parameters
     ----------
     network
-        What is trained.
+        The generator. It is left on `device`, in evaluation mode.
     examples
-        The site's own images and outcomes.
-    round_
-        Which round, from 0.
-    rounds
-        Of how many: the learning rate follows one cycle over all.
+        Training images and outcomes of the site.
+    round_, rounds
+        Number of this round, from 0, and of all rounds.
     seed
-        Of all draws.
+        Seed of order, noise and hidden outcomes.
     device
         Where to train.
     progress
-        Called with (step, steps) after each step.
-
-    Returns
-    -------
-    TrainingFigures
+        Called with the number of steps done and of all steps.
 
     Raises
     ------
     ValueError
-        No unit has a known outcome.
+        For a cohort without a known label.
     """
     settings = network.settings
     draws = torch.Generator().manual_seed(seed)
@@ -136,7 +129,7 @@ def train_generator(
             for group in optimizer.param_groups:
                 group["lr"] = one_cycle(share, settings.learning_rate, WARMUP)
         rows = order[step * settings.batch_size : (step + 1) * settings.batch_size]
-        batch = draw(network, examples, rows, draws, device, hide=settings.unconditional)
+        batch = draw_batch(network, examples, rows, draws, device, hide=settings.unconditional)
         optimizer.zero_grad()
         loss = batch.loss(network)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -159,26 +152,27 @@ def denoising_losses(
     draws: int = 8,
     batch_size: int = 32,
 ) -> NDArray[np.float64]:
-    """How well a generator denoises each image, at levels of noise that are the same at every
-    call: rounds can be compared.
+    """Mean squared error of each image over random noise levels.
+
+    The noise is the same in every call, so rounds can be compared.
 
     Parameters
     ----------
     network
         The generator.
     examples
-        N images with outcomes.
+        N images and their outcomes.
     device
         Where to compute.
     draws
-        Levels of noise of each image.
+        Number of noise levels for each image.
     batch_size
         Images at once.
 
     Returns
     -------
-    NDArray[np.float64]
-        Mean squared error, (N,).
+    array
+        (N,).
     """
     network.to(device).eval()
     generator = torch.Generator().manual_seed(0)
@@ -186,8 +180,8 @@ def denoising_losses(
     for _ in range(draws):
         for start in range(0, len(examples), batch_size):
             rows = np.arange(start, min(start + batch_size, len(examples)))
-            batch = draw(network, examples, rows, generator, device, hide=0.0)
-            said = network(batch.noised, batch.levels, batch.condition)
-            error = (said - batch.target).square().mean(dim=(1, 2, 3))
+            batch = draw_batch(network, examples, rows, generator, device, hide=0.0)
+            predicted = network(batch.noised, batch.levels, batch.condition)
+            error = (predicted - batch.target).square().mean(dim=(1, 2, 3))
             total[rows] += error.double().cpu().numpy()
     return total / draws

@@ -23,7 +23,7 @@ from fedrad.models.weight_files import WeightsError, file_sha256, read_safetenso
 from fedrad.server.results.choices import DEFAULT_THRESHOLD
 from fedrad.server.results.summary import Summary, read_summary
 
-from .model_card import card
+from .model_card import model_card
 from .monai_bundle import write_bundle
 
 
@@ -46,13 +46,13 @@ def export(folder: Path, to: Path, *, onnx: bool = True) -> ModelRecord:
     if not to.parent.is_dir():
         raise ExportFailed(f"{to.parent}: no such folder")
     write_onnx = _onnx_writer() if onnx else None
-    summary = _completed(folder)
+    summary = _completed_summary(folder)
     partial = to.with_name(f"{to.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
         network, record = _write_safetensors(summary, folder, partial / "model.safetensors")
-        text = card(summary, record)
+        text = model_card(summary, record)
         (partial / "MODEL_CARD.md").write_text(text, encoding="utf-8")
         if write_onnx:
             write_onnx(network, record, partial / "model.onnx")
@@ -76,7 +76,7 @@ def _onnx_writer() -> OnnxWriter:
     return write_onnx
 
 
-def _completed(folder: Path) -> Summary:
+def _completed_summary(folder: Path) -> Summary:
     try:
         summary = read_summary(folder)
     except FileNotFoundError:
@@ -108,7 +108,7 @@ def _completed(folder: Path) -> Summary:
     return summary
 
 
-def record_of(summary: Summary) -> ModelRecord:
+def model_record(summary: Summary) -> ModelRecord:
     """The record of a completed experiment's model."""
     experiment = Experiment.model_validate(summary.experiment)
     chosen = {o.outcome: o for o in summary.overall if o.model == "global"}
@@ -137,6 +137,6 @@ def record_of(summary: Summary) -> ModelRecord:
 
 def _write_safetensors(summary: Summary, folder: Path, file: Path) -> tuple[ResNet, ModelRecord]:
     tensors, metadata = read_safetensors(folder / "model.safetensors")
-    save_file(tensors, file, metadata | record_of(summary).to_metadata())
+    save_file(tensors, file, metadata | model_record(summary).to_metadata())
     network, record, _ = load_model(file)
     return network, record

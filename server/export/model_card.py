@@ -17,7 +17,7 @@ FEW = 20
 """Test units of a class below which a site's figures are called exploratory."""
 
 
-def card(summary: Summary, record: ModelRecord) -> str:
+def model_card(summary: Summary, record: ModelRecord) -> str:
     """The card of a completed experiment's model, in Markdown."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),

@@ -25,13 +25,13 @@ def write_bundle(network: ResNet, record: ModelRecord, readme: str, folder: Path
     `docs/README.md`, as MONAI's bundle specification has them."""
     for name in ("configs", "models", "docs"):
         (folder / name).mkdir(parents=True)
-    _write(metadata(record), folder / "configs" / "metadata.json")
-    _write(inference(record), folder / "configs" / "inference.json")
+    _write(bundle_metadata(record), folder / "configs" / "metadata.json")
+    _write(bundle_inference(record), folder / "configs" / "inference.json")
     torch.save(network.state_dict(), folder / "models" / "model.pt")
     (folder / "docs" / "README.md").write_text(readme, encoding="utf-8")
 
 
-def metadata(record: ModelRecord) -> dict[str, Any]:
+def bundle_metadata(record: ModelRecord) -> dict[str, Any]:
     """`metadata.json`: versions, what the network is for, shapes; the record under `fedrad`."""
     outcomes = ", ".join(record.outputs)
     size = record.model.size
@@ -89,7 +89,7 @@ def metadata(record: ModelRecord) -> dict[str, Any]:
     }
 
 
-def inference(record: ModelRecord) -> dict[str, Any]:
+def bundle_inference(record: ModelRecord) -> dict[str, Any]:
     """`inference.json`: the files of `dataset_dir` to `predictions.csv` in `output_dir`, a line
     per file with a raw logit per outcome."""
     return {

@@ -18,7 +18,7 @@ from support.paths import SHARED
 from fedrad.client.images import InputSettings, UnusableImage, read_radiograph
 from fedrad.client.images.decoding import stored_values
 from fedrad.client.images.dicom import open_dicom
-from fedrad.client.images.display import show
+from fedrad.client.images.display import display_image
 
 TRUE = RAMP * 2048 - 1024
 STORED = stored_ramp(12)
@@ -33,7 +33,7 @@ def read(data: bytes):
 
 def shown(data: bytes) -> np.ndarray:
     dataset, _ = open_dicom(data)
-    return show(stored_values(dataset), dataset, None).image
+    return display_image(stored_values(dataset), dataset, None).image
 
 
 def table(values, *, entries=None, first=0, bits=12, vr="US") -> pydicom.Dataset:
@@ -110,7 +110,7 @@ def test_real_radiographs_are_torchxrayvisions_where_that_is_right():
     for file in sorted(REAL.glob("*.dcm")):
         dataset, _ = open_dicom(file.read_bytes())
         stored = stored_values(dataset)
-        ours = show(stored, dataset, None)
+        ours = display_image(stored, dataset, None)
         rescaled = (dataset.get("RescaleSlope") or 1, dataset.get("RescaleIntercept") or 0)
         tables = "VOILUTSequence" in dataset
         function = dataset.get("VOILUTFunction", "LINEAR")
@@ -182,7 +182,7 @@ def test_real_radiographs_are_shown_as_by_dcmtk(tmp_path, name):
     """dcmtk has no JPEG 2000, so it is given our stored values: the rendering is compared."""
     dataset, _ = open_dicom((REAL / name).read_bytes())
     stored = stored_values(dataset)
-    ours = show(stored, dataset, None)
+    ours = display_image(stored, dataset, None)
     if ours.scheme == "percentiles":
         pytest.skip("its window shows nothing of it; dcmtk shows nothing")
     dataset.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian

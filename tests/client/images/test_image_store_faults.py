@@ -309,10 +309,10 @@ def test_an_interrupted_look_through_new_files_goes_on_too(tmp_path, monkeypatch
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        at.load(files, SMALL, looking=stop)
+        at.load(files, SMALL, comparing=stop)
     told = []
-    at.load(files, SMALL, looking=lambda *n: told.append(n))
-    at.load(files, SMALL, looking=stop)
+    at.load(files, SMALL, comparing=lambda *n: told.append(n))
+    at.load(files, SMALL, comparing=stop)
     assert told == [(4, 6), (6, 6)]
 
 

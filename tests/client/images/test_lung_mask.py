@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 
 from fedrad.client.images.lung_mask import lung_mask
-from fedrad.deploy.phantoms import draw, random_anatomy, true_lung_mask
+from fedrad.deploy.phantoms import draw_radiograph, random_anatomy, true_lung_mask
 
 SIZE = 128
 
 
 def chest(seed, severity):
     anatomy = random_anatomy("adult", np.random.default_rng(seed))
-    return draw(anatomy, severity, seed, SIZE) * 2048 - 1024, true_lung_mask(anatomy, SIZE)
+    return draw_radiograph(anatomy, severity, seed, SIZE) * 2048 - 1024, true_lung_mask(
+        anatomy, SIZE
+    )
 
 
 @pytest.mark.parametrize("severity", [0.0, 0.5, 1.0])
@@ -38,7 +40,7 @@ def test_the_mask_covers_the_lungs_of_healthy_and_diseased(severity):
 @pytest.mark.parametrize("size", [64, 256])
 def test_the_mask_has_the_size_of_the_picture(size):
     anatomy = random_anatomy("adult", np.random.default_rng(1))
-    picture = draw(anatomy, 0.2, 1, size) * 2048 - 1024
+    picture = draw_radiograph(anatomy, 0.2, 1, size) * 2048 - 1024
     assert lung_mask(picture).shape == (size, size)
 
 

@@ -21,7 +21,7 @@ def bodies(age_group):
 @pytest.mark.parametrize("age_group", ["infant", "adult"])
 def test_a_negative_is_suspected_and_a_chest_is_not(age_group):
     for number, body in enumerate(bodies(age_group)):
-        image = radiograph.draw(body, 0.2, number, 256)
+        image = radiograph.draw_radiograph(body, 0.2, number, 256)
         assert not warning_signs.suspected_inverted(image)
         assert warning_signs.suspected_inverted(1 - image)
         assert not warning_signs.whole_body(image)
@@ -30,7 +30,9 @@ def test_a_negative_is_suspected_and_a_chest_is_not(age_group):
 def test_most_babygrams_are_flagged():
     """A tall picture, most of it below the chest."""
     small = [replace(body, pose=Pose(scale=0.45, shift_y=-0.35)) for body in bodies("infant")]
-    images = [radiograph.draw(body, 0.2, n, 320)[:, 64:256] for n, body in enumerate(small)]
+    images = [
+        radiograph.draw_radiograph(body, 0.2, n, 320)[:, 64:256] for n, body in enumerate(small)
+    ]
     assert (
         sum(warning_signs.whole_body(np.ascontiguousarray(image)) for image in images) >= BODIES - 1
     )
@@ -39,7 +41,10 @@ def test_most_babygrams_are_flagged():
 def test_the_box_with_its_margin_holds_the_lungs_of_adults():
     held = []
     for number, body in enumerate(bodies("adult")):
-        image, truth = radiograph.draw(body, 0.2, number, 256), radiograph.true_lung_mask(body, 256)
+        image, truth = (
+            radiograph.draw_radiograph(body, 0.2, number, 256),
+            radiograph.true_lung_mask(body, 256),
+        )
         box = lungs.lung_box(image)
         inside = 0 if box is None else truth[lungs.with_margin(box, image.shape)].sum()
         held.append(inside > 0.9 * truth.sum())

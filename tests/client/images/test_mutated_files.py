@@ -24,7 +24,7 @@ def test_a_mutated_file_is_a_picture_or_has_its_reason(tmp_path, monkeypatch):
     files = [tmp_path / str(number) for number in range(300)]
     for file in files:
         file.write_bytes(fuzz.mutated(rng.choice(originals), rng.choice(originals), rng))
-    results = worker_processes.run(
+    results = worker_processes.run_isolated(
         fuzz.read_mutated,
         [(str(file), 32) for file in files],
         workers=2,

@@ -10,7 +10,7 @@ import pytest
 from support.odd_workers import work
 from support.paths import TESTS
 
-from fedrad.client.images.worker_processes import Failure, run
+from fedrad.client.images.worker_processes import Failure, run_isolated
 
 
 @pytest.fixture(autouse=True)
@@ -34,21 +34,21 @@ def test_one_item_is_set_aside_with_its_reason_and_the_rest_goes_on(task, reason
     items = [("square", n) for n in range(6)]
     items[2] = (task, 0)
     seconds = 1 if "1 s" in reason else 60  # a busy machine takes its time to fill 256 MiB
-    results = dict(run(work, items, workers=2, seconds=seconds, memory_mib=256))
+    results = dict(run_isolated(work, items, workers=2, seconds=seconds, memory_mib=256))
     assert results == {n: n * n for n in range(6) if n != 2} | {2: Failure(reason)}
 
 
 def test_an_iterator_left_early_leaves_no_process():
-    results = run(work, [("pid", 0)] * 50, workers=2)
+    results = run_isolated(work, [("pid", 0)] * 50, workers=2)
     seen = {next(results)[1] for _ in range(5)}
     results.close()
     assert not any(Path(f"/proc/{pid}").exists() for pid in seen)
 
 
 def test_time_taken_by_who_iterates_makes_no_worker_late(monkeypatch):
-    monkeypatch.setattr("fedrad.client.images.worker_processes.GRACE", 0)
+    monkeypatch.setattr("fedrad.client.images.worker_processes.GRACE_SECONDS", 0)
     results = {}
-    for item, result in run(work, [("square", n) for n in range(4)], workers=2, seconds=2):
+    for item, result in run_isolated(work, [("square", n) for n in range(4)], workers=2, seconds=2):
         results[item] = result
         time.sleep(2.2)
     assert results == {n: n * n for n in range(4)}
@@ -56,7 +56,7 @@ def test_time_taken_by_who_iterates_makes_no_worker_late(monkeypatch):
 
 def test_works_from_a_thread():
     found = {}
-    thread = threading.Thread(target=lambda: found.update(run(work, [("square", 3)])))
+    thread = threading.Thread(target=lambda: found.update(run_isolated(work, [("square", 3)])))
     thread.start()
     thread.join()
     assert found == {0: 9}
@@ -65,8 +65,8 @@ def test_works_from_a_thread():
 def test_no_worker_outlives_a_killed_parent():
     code = (
         "from support.odd_workers import work; "
-        "from fedrad.client.images.worker_processes import run; "
-        "r = run(work, [('pid', 0)] + [('hang in C', 0)] * 3, workers=1, seconds=2); "
+        "from fedrad.client.images.worker_processes import run_isolated; "
+        "r = run_isolated(work, [('pid', 0)] + [('hang in C', 0)] * 3, workers=1, seconds=2); "
         "print(next(r)[1], flush=True); next(r)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:

@@ -117,7 +117,7 @@ def test_one_round_of_one_step_is_the_pooled_gradient_step(tmp_path, permitting)
     """The mean of the sites' updates by patients, against the gradient of the pooled loss."""
     from fedrad.models.examples import Examples
     from fedrad.models.progression.network import start_generator
-    from fedrad.models.progression.training import draw
+    from fedrad.models.progression.training import draw_batch
     from fedrad.models.training import balanced_order
 
     text = GENERATOR.replace("rounds = 2", "rounds = 1").replace(
@@ -133,7 +133,7 @@ def test_one_round_of_one_step_is_the_pooled_gradient_step(tmp_path, permitting)
         examples: Examples = site.parts["train"]
         draws = torch.Generator().manual_seed(site._seed(0))
         rows = balanced_order(examples.labels, 64, draws)
-        batch = draw(pooled, examples, rows, draws, torch.device("cpu"), hide=0.15)
+        batch = draw_batch(pooled, examples, rows, draws, torch.device("cpu"), hide=0.15)
         loss = loss + len(examples) * batch.loss(pooled)
         patients += len(examples)
     (loss / patients).backward()

@@ -193,8 +193,8 @@ def test_what_cannot_be_is_refused(file, tmp_path, changes, why):
 def test_trends_are_scipys_and_a_trajectory_that_stands_still_has_none():
     values = np.random.default_rng(0).normal(size=(20, 6))
     expected = [kendalltau(range(6), row).statistic for row in values]
-    assert measures.trend(values) == pytest.approx(expected)
-    assert measures.trend(np.ones((1, 6))) == 0
+    assert measures.kendall_trends(values) == pytest.approx(expected)
+    assert measures.kendall_trends(np.ones((1, 6))) == 0
     assert measures.monotone_share(np.array([[0, 1, 2], [0, 2, 1]])) == 0.5
 
 
@@ -210,18 +210,18 @@ def test_the_kernel_distance_is_the_sum_over_all_pairs():
         return np.mean([k(a[i], b[j]) for i, j in pairs])
 
     expected = mean(x, x, True) + mean(y, y, True) - 2 * mean(x, y, False)
-    assert measures.kernel_distance(x, y) == pytest.approx(expected)
+    assert measures.kernel_inception_distance(x, y) == pytest.approx(expected)
     with pytest.raises(ValueError, match="at least 2"):
-        measures.kernel_distance(x[:1], y)
+        measures.kernel_inception_distance(x[:1], y)
 
 
 def test_two_halves_of_one_set_are_no_distance_apart_on_average():
     rng = np.random.default_rng(0)
-    found = [measures.kernel_distance(*rng.normal(size=(2, 20, 4))) for _ in range(300)]
+    found = [measures.kernel_inception_distance(*rng.normal(size=(2, 20, 4))) for _ in range(300)]
     assert abs(np.mean(found)) < 3 * np.std(found) / np.sqrt(300)
 
 
 def test_an_edit_that_is_the_later_image_is_nearer_by_all_the_way():
     still, later = np.zeros((2, 4, 4)), np.full((2, 4, 4), 3.0)
-    assert measures.nearer_than(later, still, later) == pytest.approx([3, 3])
-    assert measures.nearer_than(-later, still, later) == pytest.approx([-3, -3])
+    assert measures.gain_towards_later(later, still, later) == pytest.approx([3, 3])
+    assert measures.gain_towards_later(-later, still, later) == pytest.approx([-3, -3])

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from fedrad.client.commands.main import app
 from fedrad.client.images import read_radiograph
-from fedrad.client.predict.filmstrip import SIMULATED, Film, _frame, difference_map
+from fedrad.client.predict.filmstrip import SIMULATED, EditSequence, _frame, difference_map
 from fedrad.models.record import load_model
 from fedrad.models.training import score
 from fedrad.server.export.export import export
@@ -285,7 +285,7 @@ def test_a_difference_is_red_where_it_became_denser_and_blue_where_less():
 
 
 def test_a_step_says_what_it_is():
-    film = Film("x", np.zeros((3, 8, 8), np.float32), "bpd", np.arange(3.0), None)
+    film = EditSequence("x", np.zeros((3, 8, 8), np.float32), "bpd", np.arange(3.0), None)
     assert film.words(0) == "the image itself\nlogit 0.00"
     assert film.words(2) == "step 2 towards bpd\nlogit 2.00"
     assert _frame(Image.new("RGB", (512, 512)), "x").width == 512

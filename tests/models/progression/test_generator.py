@@ -8,8 +8,8 @@ import torch
 
 from fedrad.models.examples import Examples
 from fedrad.models.progression.generators import open_generator
-from fedrad.models.progression.iteration import progress
-from fedrad.models.progression.memorisation import memorisation, nearest, sample
+from fedrad.models.progression.iteration import simulate_progression
+from fedrad.models.progression.memorisation import memorisation, nearest_distances, sample_images
 from fedrad.models.progression.network import (
     Denoiser,
     GeneratorRecord,
@@ -18,7 +18,7 @@ from fedrad.models.progression.network import (
     start_generator,
 )
 from fedrad.models.progression.settings import GeneratorSettings
-from fedrad.models.progression.training import denoising_losses, draw, train_generator
+from fedrad.models.progression.training import denoising_losses, draw_batch, train_generator
 from fedrad.models.settings import InputSettings, ModelSettings, ProgressionSettings
 from fedrad.models.weight_files import WeightsError, file_sha256
 from fedrad.models.weight_folders import look_in
@@ -76,7 +76,8 @@ def test_an_edit_towards_the_outcome_adds_what_the_outcome_looks_like(trained):
     healthy = blobs(8, seed=2).images[::2]
     settings = ProgressionSettings(images=4, steps=10, guidance=2, outside=0.75, mask="none")
     up, down = (
-        progress(trained[0], healthy, np.array([to]), settings, device=CPU) for to in (1.0, 0.0)
+        simulate_progression(trained[0], healthy, np.array([to]), settings, device=CPU)
+        for to in (1.0, 0.0)
     )
     middle = slice(14, 18)
     rise = up[:, :, middle, middle].mean(axis=(0, 2, 3))
@@ -130,7 +131,7 @@ def test_one_local_step_at_each_site_is_a_step_along_the_pooled_gradient():
 
         draws = torch.Generator().manual_seed(number)
         rows = balanced_order(site.labels, 32, draws)
-        batch = draw(pooled, site, rows, draws, CPU, hide=settings.unconditional)
+        batch = draw_batch(pooled, site, rows, draws, CPU, hide=settings.unconditional)
         loss = loss + share * batch.loss(pooled)
     loss.backward()
     for name, parameter in pooled.named_parameters():
@@ -239,12 +240,12 @@ def test_the_nearest_image_is_that_of_brute_force():
     training, other = blobs(70, seed=1).images, blobs(5, seed=2).images
     differences = training.astype(float)[None] - other.astype(float)[:, None]
     expected = np.sqrt((differences**2).mean(axis=(2, 3))).min(axis=1)
-    np.testing.assert_allclose(nearest(other, training), expected, rtol=1e-4)
+    np.testing.assert_allclose(nearest_distances(other, training), expected, rtol=1e-4)
 
 
 def test_samples_are_images_of_the_asked_outcome(trained):
     bright, dark = (
-        sample(trained[0], 6, seed=1, device=CPU, condition=np.array([c]), guidance=2.0)
+        sample_images(trained[0], 6, seed=1, device=CPU, condition=np.array([c]), guidance=2.0)
         for c in (1.0, 0.0)
     )
     assert bright.shape == (6, 32, 32)

@@ -9,13 +9,13 @@ from monai.networks.schedulers import DDIMScheduler
 from pydantic import ValidationError
 
 from fedrad.models.optimizer import TooLittleMemoryError
-from fedrad.models.progression.iteration import guided, progress
-from fedrad.models.progression.noise import Noise
+from fedrad.models.progression.iteration import guided, simulate_progression
+from fedrad.models.progression.noise import NoiseSchedule
 from fedrad.models.progression.settings import NoiseSettings
 from fedrad.models.settings import ProgressionSettings
 
 CPU = torch.device("cpu")
-NOISE = Noise(NoiseSettings())
+NOISE = NoiseSchedule(NoiseSettings())
 PREDICTIONS = ("epsilon", "v", "sample")
 EVERYTHING = ProgressionSettings(images=6, steps=10, outside=0.75, mask="none")
 rng = np.random.default_rng(0)
@@ -133,7 +133,7 @@ def test_the_velocity_is_that_of_its_definition():
 def test_a_constant_edit_follows_the_closed_form(beta, delta):
     """d_n = β(d_{n-1} + δ), so increments decay as βⁿ."""
     settings = EVERYTHING.model_copy(update={"outside": beta, "inside": beta})
-    found = progress(Oracle(delta), IMAGES, ONE, settings, device=CPU)
+    found = simulate_progression(Oracle(delta), IMAGES, ONE, settings, device=CPU)
     distances = (found - found[:, :1]).mean(axis=(0, 2, 3)) / 1024
     expected = [0.0]
     for _ in range(settings.images):
@@ -145,13 +145,13 @@ def test_a_constant_edit_follows_the_closed_form(beta, delta):
 
 def test_ten_published_edits_come_to_2_83_deltas():
     settings = ProgressionSettings(images=10, steps=4, mask="none")
-    found = progress(Oracle(0.05), IMAGES, ONE, settings, device=CPU)
+    found = simulate_progression(Oracle(0.05), IMAGES, ONE, settings, device=CPU)
     np.testing.assert_allclose((found[:, 10] - found[:, 0]) / 1024 / 0.05, 2.83, atol=0.002)
 
 
 def test_without_blending_the_original_comes_back_exactly():
     settings = EVERYTHING.model_copy(update={"outside": 0.0, "inside": 0.0})
-    found = progress(Denoiser(), IMAGES, ONE, settings, device=CPU)
+    found = simulate_progression(Denoiser(), IMAGES, ONE, settings, device=CPU)
     assert (found == IMAGES[:, None]).all()
 
 
@@ -159,10 +159,11 @@ def test_an_empty_region_changes_nothing_beyond_beta_1():
     nothing = np.zeros((16, 16))
     settings = ProgressionSettings(images=5, steps=10, outside=0.0)
     assert (
-        progress(Denoiser(), IMAGES, ONE, settings, device=CPU, mask=nothing) == IMAGES[:, None]
+        simulate_progression(Denoiser(), IMAGES, ONE, settings, device=CPU, mask=nothing)
+        == IMAGES[:, None]
     ).all()
     published = ProgressionSettings(images=5, steps=10)
-    found = progress(Oracle(0.1), IMAGES, ONE, published, device=CPU, mask=nothing)
+    found = simulate_progression(Oracle(0.1), IMAGES, ONE, published, device=CPU, mask=nothing)
     np.testing.assert_allclose((found[:, 1] - IMAGES) / 1024, 0.001, atol=1e-6)
     np.testing.assert_allclose((found[:, 5] - IMAGES) / 1024, 0.001 / 0.99, atol=1e-6)
 
@@ -170,7 +171,7 @@ def test_an_empty_region_changes_nothing_beyond_beta_1():
 def test_what_is_outside_the_region_stays_put_and_what_is_inside_moves():
     mask = np.zeros((16, 16), np.float32)
     mask[4:12, 4:12] = 1
-    found = progress(
+    found = simulate_progression(
         Oracle(0.1),
         IMAGES,
         ONE,
@@ -186,9 +187,10 @@ def test_what_is_outside_the_region_stays_put_and_what_is_inside_moves():
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_the_same_seed_gives_the_same_trajectory_and_another_seed_another(prediction):
     first, again = (
-        progress(Denoiser(prediction), IMAGES, ONE, EVERYTHING, device=CPU) for _ in range(2)
+        simulate_progression(Denoiser(prediction), IMAGES, ONE, EVERYTHING, device=CPU)
+        for _ in range(2)
     )
-    other = progress(
+    other = simulate_progression(
         Denoiser(prediction), IMAGES, ONE, EVERYTHING.model_copy(update={"seed": 1}), device=CPU
     )
     assert (first == again).all()
@@ -196,8 +198,8 @@ def test_the_same_seed_gives_the_same_trajectory_and_another_seed_another(predic
 
 
 def test_a_trajectory_does_not_depend_on_its_batch_or_order():
-    whole = progress(Denoiser(), IMAGES, ONE, EVERYTHING, device=CPU)
-    single = progress(
+    whole = simulate_progression(Denoiser(), IMAGES, ONE, EVERYTHING, device=CPU)
+    single = simulate_progression(
         Denoiser(), IMAGES[::-1], ONE, EVERYTHING.model_copy(update={"batch": 1}), device=CPU
     )
     np.testing.assert_allclose(whole, single[::-1], atol=1e-3)
@@ -205,9 +207,9 @@ def test_a_trajectory_does_not_depend_on_its_batch_or_order():
 
 def test_too_little_memory_means_smaller_batches_and_is_said(caplog):
     caplog.set_level("WARNING", logger="fedrad.models")
-    found = progress(Forgetful(), IMAGES, ONE, EVERYTHING, device=CPU)
+    found = simulate_progression(Forgetful(), IMAGES, ONE, EVERYTHING, device=CPU)
     np.testing.assert_allclose(
-        found, progress(Denoiser(), IMAGES, ONE, EVERYTHING, device=CPU), atol=1e-3
+        found, simulate_progression(Denoiser(), IMAGES, ONE, EVERYTHING, device=CPU), atol=1e-3
     )
     assert "edited 2 at once" in caplog.text
 
@@ -219,12 +221,12 @@ class Hopeless(Oracle):
 
 def test_no_memory_for_one_image_is_refused():
     with pytest.raises(TooLittleMemoryError, match="another device"):
-        progress(Hopeless(), IMAGES, ONE, EVERYTHING, device=CPU)
+        simulate_progression(Hopeless(), IMAGES, ONE, EVERYTHING, device=CPU)
 
 
 def test_a_mask_of_another_shape_is_refused():
     with pytest.raises(ValueError, match=r"mask is \(8, 8\)"):
-        progress(Oracle(), IMAGES, ONE, EVERYTHING, device=CPU, mask=np.ones((8, 8)))
+        simulate_progression(Oracle(), IMAGES, ONE, EVERYTHING, device=CPU, mask=np.ones((8, 8)))
 
 
 def test_guidance_goes_beyond_the_condition():

@@ -9,7 +9,7 @@ from monai.networks.nets import AutoencoderKL, DiffusionModelUNet
 from safetensors.torch import save_file
 
 from fedrad.models.progression.generators import open_generator
-from fedrad.models.progression.iteration import progress
+from fedrad.models.progression.iteration import simulate_progression
 from fedrad.models.progression.monai_zoo import load_zoo
 from fedrad.models.settings import ProgressionSettings
 from fedrad.models.weight_files import WeightsError
@@ -126,7 +126,9 @@ def test_it_edits_an_image(tmp_path):
     opened = open_generator(tmp_path / "zoo")
     images = np.random.default_rng(0).uniform(-500, 500, (2, 64, 64))
     settings = ProgressionSettings(images=2, steps=4, mask="none")
-    found = progress(opened.generator, images, opened.condition("edema"), settings, device=CPU)
+    found = simulate_progression(
+        opened.generator, images, opened.condition("edema"), settings, device=CPU
+    )
     assert found.shape == (2, 3, 64, 64)
     assert np.isfinite(found).all()
     assert np.abs(found).max() <= 1024
@@ -134,7 +136,7 @@ def test_it_edits_an_image(tmp_path):
         opened.condition("edema", present=False)
     assert opened.condition("effusion", present=False)[1] == 0
     with pytest.raises(WeightsError, match="one outcome each"):
-        progress(opened.generator, images, np.array([1.0, 1.0]), settings, device=CPU)
+        simulate_progression(opened.generator, images, np.array([1.0, 1.0]), settings, device=CPU)
 
 
 def without(path):

@@ -29,8 +29,8 @@ from fedrad.models.training import score
 from fedrad.models.weight_files import WeightsError, file_sha256, read_safetensors
 from fedrad.models.weights import load_base
 from fedrad.server.export import onnx_file
-from fedrad.server.export.export import ExportFailed, export, record_of
-from fedrad.server.export.model_card import card
+from fedrad.server.export.export import ExportFailed, export, model_record
+from fedrad.server.export.model_card import model_card
 from fedrad.server.results.summary import read_summary
 
 
@@ -205,8 +205,8 @@ def test_missing_figures_are_named_in_the_card_and_never_made_up(finished):
     bare = summary.model_copy(
         update={"cells": cells, "overall": overall, "calibration": {"label": None}}
     )
-    record = record_of(bare)
-    text = card(bare, record)
+    record = model_record(bare)
+    text = model_card(bare, record)
     assert "– (below minimum)" in text
     assert "**Not calibrated**" in text
     assert "a default" in text
@@ -217,9 +217,9 @@ def test_local_normalisation_is_stated(finished):
     settings = json.loads(json.dumps(summary.experiment))
     settings["recipe"]["batchnorm"] = "local"
     local = summary.model_copy(update={"experiment": settings})
-    record = record_of(local)
+    record = model_record(local)
     assert record.batchnorm == "local"
-    assert "This file holds the base's" in card(local, record)
+    assert "This file holds the base's" in model_card(local, record)
 
 
 # Refusals
