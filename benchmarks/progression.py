@@ -282,7 +282,8 @@ def measure(arguments: argparse.Namespace) -> None:
             f"{interval(kendall_trends(logits))} | {interval(severity[:, -1] - severity[:, 0])} | "
             f"{interval(kendall_trends(severity))} | "
             f"{np.median(np.linalg.norm(last - own, axis=1)) / apart:.2f} | "
-            f"{recognised(steps, some, masks):.0%} | {kernel_inception_distance(last, of_real):.3f} | "
+            f"{recognised(steps, some, masks):.0%} | "
+            f"{kernel_inception_distance(last, of_real):.3f} | "
             f"{outside:.1f} | {interval(nearer)} |",
             flush=True,
         )

@@ -6,7 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fedrad.deploy.phantoms import Anatomy, random_anatomy
+from fedrad.deploy.phantoms import (
+    Anatomy,
+    draw_radiograph,
+    phantom_lung_mask,
+    random_anatomy,
+)
 from fedrad.deploy.phantoms.hospital import draw_severity
 
 SIDE, DRAWN = 64, 128

@@ -1,4 +1,4 @@
-"""Disease progression simulated by progressive image editing (PIE), and what generates it.
+"""Simulated disease progression by progressive image editing (PIE), and its generators.
 
-`settings` imports no torch. `iteration` is the method, whatever the generator behind it.
+`iteration` is the method, for any diffusion model. `settings` does not import torch.
 """

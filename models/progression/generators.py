@@ -1,4 +1,4 @@
-"""A generator opened for use, wherever it came from."""
+"""A generator opened for use, from a file of fedrad or a folder of the MONAI model zoo."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,21 +17,21 @@ from .network import load_generator
 
 @dataclass(frozen=True)
 class OpenedGenerator:
-    """A generator with what a person must know of it.
-
-    `input`: the pictures it edits. `known`: outcome, in the order of conditions -> the classes (0,
-    1) it can be asked for. `metadata` is that of its file, lineage included.
-    """
+    """A generator, with the pictures and outcomes that it can be used for."""
 
     generator: DiffusionGenerator
     input: InputSettings
+    """Size, fit and region of the pictures that it edits."""
     known: Mapping[str, frozenset[int]]
+    """Outcome -> classes (0, 1) that can be a condition; in the order of conditions."""
     name: str
+    """Name of its file or folder."""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    """Metadata of its file, with the lineage."""
 
     def condition(self, outcome: str, *, present: bool = True) -> NDArray[np.float64]:
-        """The condition (K,) that names this outcome alone. Raises WeightsError for one that the
-        generator was not trained on, or in one class only."""
+        """The condition (K,) for this outcome alone. Raises WeightsError if the generator was not
+        trained on the outcome, or on one class of it only."""
         if outcome not in self.known:
             raise WeightsError(
                 f"{self.name} was not trained on {outcome!r}; it knows "
@@ -42,13 +42,13 @@ class OpenedGenerator:
                 f"{self.name} knows no direction {'towards' if present else 'away from'} "
                 f"{outcome!r}: it was trained on one class of it only, or has no prompt for it"
             )
-        found = np.full(len(self.known), np.nan)
-        found[list(self.known).index(outcome)] = float(present)
-        return found
+        condition = np.full(len(self.known), np.nan)
+        condition[list(self.known).index(outcome)] = float(present)
+        return condition
 
 
 def open_generator(path: Path) -> OpenedGenerator:
-    """A generator's file, or the folder of the model zoo's. Raises WeightsError."""
+    """Open a generator's file or the model zoo's folder. Raises WeightsError if that fails."""
     if path.is_dir():
         generator, pictures = load_zoo(path)
         known = {o: {1, int(f"no {o}" not in generator.prompts)} for o in generator.outcomes}

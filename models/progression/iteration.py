@@ -1,4 +1,4 @@
-"""The PIE iteration (Liang et al. 2023, arXiv 2309.11745), whatever the generator behind it."""
+"""The PIE iteration (Liang et al. 2023, arXiv 2309.11745), for any diffusion model."""
 
 import logging
 from hashlib import sha256
@@ -20,9 +20,10 @@ log = logging.getLogger("fedrad.models")
 
 
 class DiffusionGenerator(Protocol):
-    """What the iteration needs of a diffusion model: three operations, and how it was noised.
+    """What the iteration needs of a diffusion model: three operations and its noise schedule.
 
-    `clip` bounds the latents of an image, where there is a bound.
+    `prediction` is the quantity that the network predicts. `clip` is the bound of the latents of an
+    image without noise; None if they are not bounded.
     """
 
     noise: NoiseSchedule
@@ -38,8 +39,8 @@ class DiffusionGenerator(Protocol):
         ...
 
     def predict(self, latents: Tensor, t: int, condition: Tensor | None) -> Tensor:
-        """What the network says of latents at level `t`. `condition`: (N, K) outcomes in {0, 1},
-        NaN for one that is left open; None for no condition."""
+        """The network's output for latents at noise level `t`. `condition` is (N, K) outcomes in
+        {0, 1}, NaN for one that is not specified; None for no condition."""
         ...
 
 
@@ -53,39 +54,44 @@ def simulate_progression(
     device: torch.device,
     mask: NDArray[np.floating] | None = None,
 ) -> NDArray[np.float32]:
-    """Edit images step by step towards a condition (Liang et al. 2023, arXiv 2309.11745).
+    """Edit images step by step towards a condition.
 
-    Each edit starts from the edit before: it adds noise, denoises with guidance, and is blended
-    into the original's latents, z⁰ + β·(z - z⁰) with β₁ outside the region and β₂ inside; from the
-    second edit on, what lies outside is the noised original at every denoising step. The noise of
-    an image is drawn from the seed and its own pixels, so it does not depend on its batch.
+    Each step starts from the previous one. It adds noise, denoises with guidance, and is blended
+    into the latents z⁰ of the original: z⁰ + β·(z - z⁰), with β₁ outside the region and β₂ inside.
+    From the second step on, the part outside is replaced by the noised original at every denoising
+    step. The noise of an image depends on the seed and on its pixels only, not on its batch.
 
     Parameters
     ----------
     generator
-        Denoises, and knows its levels of noise.
+        The diffusion model.
     images
         (M, S, S) in [-1024, 1024].
     condition
-        (K,) for all images or (M, K), as `Generator.predict` takes it.
+        (K,) for all images or (M, K), as in `DiffusionGenerator.predict`.
     settings
-        Number N of edits, strength, guidance and the rest.
+        Number of steps, strength of noise, guidance, blending, seed, and batch size.
     device
-        Where to compute.
+        Where to compute. If its memory is too small for a batch, the batch is halved.
     mask
-        (M, S, S) or (S, S) in [0, 1], 1 inside the region; None: everywhere.
+        (M, S, S) or (S, S) in [0, 1], 1 inside the region; None for the whole image.
 
     Returns
     -------
-    NDArray[np.float32]
-        (M, N + 1, S, S) in [-1024, 1024]: the images, then N edits of each.
+    array
+        (M, N + 1, S, S) float32 in [-1024, 1024]: each image followed by its N edits.
 
     Raises
     ------
     ValueError
-        The mask does not fit the images.
+        If the shape of the mask does not fit.
     TooLittleMemoryError
-        There is no memory for one image.
+        If not even one image fits into memory.
+
+    References
+    ----------
+    Liang et al. 2023, "PIE: Simulating Disease Progression via Progressive Image Editing",
+    arXiv 2309.11745.
     """
     count, side = len(images), images.shape[-1]
     conditions = np.broadcast_to(condition, (count, np.shape(condition)[-1]))
@@ -94,11 +100,11 @@ def simulate_progression(
         if mask.shape not in ((side, side), (count, side, side)):
             raise ValueError(f"mask is {mask.shape}, the images are {images.shape}")
         masks = np.broadcast_to(mask, masks.shape).astype(np.float32)
-    found, start, batch = [], 0, settings.batch
+    edited, start, batch = [], 0, settings.batch
     while start < count:
         rows = slice(start, start + batch)
         try:
-            found.append(
+            edited.append(
                 _edit(generator, images[rows], conditions[rows], masks[rows], settings, device)
             )
             start += batch
@@ -110,7 +116,9 @@ def simulate_progression(
                 ) from None
             batch //= 2
             log.warning("too little memory on %s: images are edited %d at once", device, batch)
-    return np.concatenate(found) if found else np.zeros((0, settings.images + 1, side, side), "f4")
+    return (
+        np.concatenate(edited) if edited else np.zeros((0, settings.images + 1, side, side), "f4")
+    )
 
 
 def _edit(
@@ -146,7 +154,7 @@ def _edit(
             output = guided(generator, z, t, condition, settings.guidance)
             z = generator.noise.step(z, output, t, previous, generator.prediction, generator.clip)
         z = original + blend * (z - original)
-        # What is not edited is bitwise the original: no autoencoder runs over an image for nothing.
+        # If nothing is blended in, return the original bit for bit: decoding could change it.
         edited = generator.decode(z) if bool(blend.any()) else x
         steps.append(edited.clamp(-1024, 1024))
     return torch.cat(steps, dim=1).float().cpu().numpy()
@@ -155,14 +163,16 @@ def _edit(
 def guided(
     generator: DiffusionGenerator, z: Tensor, t: int, condition: Tensor | None, guidance: float
 ) -> Tensor:
-    """Classifier-free guidance: free + g·(conditioned - free) (Ho & Salimans 2022)."""
+    """Classifier-free guidance: u + g·(c - u), where c is the network's output for latents `z` at
+    level `t` under the condition and u the output without it (Ho & Salimans 2022, arXiv
+    2207.12598)."""
     if condition is None or guidance == 0:
         return generator.predict(z, t, None)
     conditioned = generator.predict(z, t, condition)
     if guidance == 1:
         return conditioned
-    free = generator.predict(z, t, None)
-    return free + guidance * (conditioned - free)
+    unconditional = generator.predict(z, t, None)
+    return unconditional + guidance * (conditioned - unconditional)
 
 
 def _random_stream(image: NDArray[np.floating], seed: int) -> torch.Generator:

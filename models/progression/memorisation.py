@@ -1,8 +1,8 @@
-"""Does a generator give back the images it was trained on?
+"""Whether a generator reproduces the images it was trained on.
 
-Held-out images of the same kind say how near to a training image an image is that nobody copied
-(the same comparison for GANs and diffusion models: Carlini et al. 2023, arXiv 2301.13188, who use
-a patch-wise distance; here the root mean square over pixels).
+Held-out images of the same kind show how close to a training image a new image is by chance.
+Carlini et al. 2023 (arXiv 2301.13188) make the same comparison for GANs and diffusion models with a
+patch-wise distance; here the distance is the root mean square over pixels.
 """
 
 from dataclasses import dataclass
@@ -18,23 +18,26 @@ from .iteration import guided
 from .network import Denoiser
 
 NEAR_QUANTILE = 0.05
-"""Quantile of the held-out images' distances below which a sample counts as near."""
+"""A sample is near if its distance is below this quantile of the held-out images' distances."""
 SAMPLING_STEPS = 25
 
 
 @dataclass(frozen=True)
 class Memorisation:
-    """Distances to the nearest training image, root mean square in grey levels of [-1024, 1024]:
-    medians of samples and of held-out images, the smallest of a sample, and the share of samples
-    nearer than all but 5 % of held-out images (0.05 where nothing is memorised)."""
+    """Distances to the nearest training image, root mean square in grey levels of [-1024, 1024]."""
 
     samples: float
+    """Median of the samples."""
     held_out: float
+    """Median of the held-out images."""
     nearest: float
+    """Smallest distance of a sample."""
     near: float
+    """Share of the samples that are nearer than 95 % of the held-out images; 0.05 on average if
+    nothing is memorised."""
 
     def __str__(self) -> str:
-        """In a sentence."""
+        """The figures in a sentence."""
         return (
             f"simulated images are {self.samples:.0f} grey levels from the nearest training image "
             f"(median; the nearest {self.nearest:.0f}), held-out images {self.held_out:.0f}; "
@@ -45,22 +48,8 @@ class Memorisation:
 def memorisation(
     samples: NDArray[np.floating], training: Images, held_out: Images
 ) -> Memorisation | None:
-    """Compare samples with training and held-out images.
-
-    Parameters
-    ----------
-    samples
-        Images that the generator drew, (n, S, S) in [-1024, 1024].
-    training
-        Images that it was trained on, (N, S, S).
-    held_out
-        Images of the same kind that it was not trained on, (H, S, S).
-
-    Returns
-    -------
-    Memorisation | None
-        None without a sample or a held-out image.
-    """
+    """Compare samples (n, S, S) with training and held-out images. None if there are no samples or
+    no held-out images."""
     if not len(held_out) or not len(samples):
         return None
     of_samples = nearest_distances(samples, training)
@@ -74,9 +63,8 @@ def memorisation(
 
 
 def nearest_distances(images: NDArray[np.floating], training: Images) -> NDArray[np.float64]:
-    """Root mean square difference (n,) of each of `images` (n, S, S) to the nearest of
-    `training`."""
-    found = np.full(len(images), np.inf)
+    """Root mean square distance (n,) from each image (n, S, S) to the nearest training image."""
+    squared_distances = np.full(len(images), np.inf)
     given = images.reshape(len(images), -1).astype(np.float32)
     for start in range(0, len(training), 64):
         block = training[start : start + 64].astype(np.float32)
@@ -84,8 +72,8 @@ def nearest_distances(images: NDArray[np.floating], training: Images) -> NDArray
         squared = (
             (given**2).mean(1)[:, None] + (block**2).mean(1) - 2 * given @ block.T / given.shape[1]
         )
-        found = np.minimum(found, squared.min(axis=1))
-    return np.asarray(np.sqrt(np.maximum(found, 0)), float)
+        squared_distances = np.minimum(squared_distances, squared.min(axis=1))
+    return np.asarray(np.sqrt(np.maximum(squared_distances, 0)), float)
 
 
 @torch.no_grad()
@@ -104,24 +92,25 @@ def sample_images(
     Parameters
     ----------
     network
-        The generator.
+        The trained generator.
     count
-        How many images.
+        Number of images.
     seed
-        Of the noise.
+        Seed of the noise.
     device
         Where to compute.
     condition
-        (K,) for all or (count, K), in {0, 1}, NaN for an outcome left open; None: no condition.
+        Outcomes (K,) for all or (count, K) in {0, 1}, NaN for one that is not specified; None for
+        no condition.
     guidance
-        Of classifier-free guidance; 1: the condition as it is.
+        Strength of classifier-free guidance.
     steps
-        Denoising steps.
+        Number of denoising steps.
 
     Returns
     -------
-    NDArray[np.float32]
-        (count, S, S) in [-1024, 1024].
+    array
+        (count, S, S) float32 in [-1024, 1024].
     """
     network.to(device).eval()
     generator = torch.Generator().manual_seed(seed)

@@ -1,14 +1,14 @@
 """The MONAI model zoo's chest-radiograph latent diffusion model, from a local folder.
 
 The folder is the bundle `cxr_image_synthesis_latent_diffusion_model` (Pinaya et al., Apache-2.0)
-as it is published, and `prompts.safetensors` beside it: what its text encoder makes of a sentence
-for each outcome, so that a site needs neither the encoder nor a network.
+as published, together with `prompts.safetensors`. This file holds the output of the bundle's text
+encoder for a sentence on each outcome, so that a site needs neither the encoder nor the internet.
 
     configs/inference.json, configs/metadata.json    networks, schedule, size of the picture
     models/autoencoder.pt, models/diffusion_model.pt (or .pth)
     prompts.safetensors    "unconditional", "OUTCOME", perhaps "no OUTCOME": (tokens, width) each
 
-Only literals are read from the configuration; nothing in the folder is run.
+Only literals are read from the configuration; no code in the folder is run.
 """
 
 import json
@@ -27,10 +27,10 @@ from .noise import NoiseSchedule
 from .settings import NoiseSettings, PredictionTarget
 
 LATENT_SCALE = 0.3
-"""Latents are multiplied by it (the bundle's `scale_factor`)."""
+"""Factor of the latents (the bundle's `scale_factor`)."""
 
 UNCONDITIONAL = "unconditional"
-"""The prompt that guidance starts from: the encoder's answer to an empty sentence."""
+"""Name of the prompt without condition, which guidance needs: the encoding of an empty sentence."""
 
 _PREDICTIONS: dict[str, PredictionTarget] = {
     "v_prediction": "v",
@@ -40,8 +40,11 @@ _PREDICTIONS: dict[str, PredictionTarget] = {
 
 
 class ZooGenerator(nn.Module):
-    """Autoencoder and text-conditioned UNet of the bundle; a `DiffusionGenerator` whose condition names one
-    outcome. `prompts`: (tokens, width) by name; `outcomes` in the order of a condition."""
+    """Autoencoder and text-conditioned UNet of the bundle; a `DiffusionGenerator`.
+
+    A condition can specify one outcome only. `prompts` maps names to encodings (tokens, width);
+    `outcomes` are in the order of a condition.
+    """
 
     clip: float | None = None
 
@@ -60,7 +63,7 @@ class ZooGenerator(nn.Module):
         self.outcomes = sorted(n for n in prompts if n != UNCONDITIONAL and not n.startswith("no "))
 
     def encode(self, images: Tensor) -> Tensor:
-        """The mean of the autoencoder's latents: an image has one code, not a random one."""
+        """The mean of the autoencoder's distribution, so that latents are not random."""
         mean: Tensor = self.autoencoder.encode((images / 1024 + 1) / 2)[0]  # type: ignore[operator]
         return mean * LATENT_SCALE
 
@@ -70,26 +73,29 @@ class ZooGenerator(nn.Module):
         return (decoded.clamp(0, 1) * 2 - 1) * 1024
 
     def predict(self, latents: Tensor, t: int, condition: Tensor | None) -> Tensor:
-        """As `DiffusionGenerator.predict`; an image's condition must name one outcome, or none."""
+        """See `DiffusionGenerator.predict`; a condition must specify one outcome or none."""
         names = [UNCONDITIONAL] * len(latents) if condition is None else map(self._name, condition)
         context = torch.stack([self.prompts[name] for name in names]).to(latents)
         levels = torch.full((len(latents),), t, device=latents.device)
-        found: Tensor = self.unet(latents, timesteps=levels, context=context)
-        return found
+        output: Tensor = self.unet(latents, timesteps=levels, context=context)
+        return output
 
     def _name(self, condition: Tensor) -> str:
         known = (~condition.isnan()).nonzero().flatten().tolist()
         if not known:
             return UNCONDITIONAL
         if len(known) > 1:
-            raise WeightsError("the generator's prompts speak of one outcome each: ask for one")
+            raise WeightsError("the generator's prompts name one outcome each: ask for one")
         outcome = self.outcomes[known[0]]
         return outcome if condition[known[0]] else f"no {outcome}"
 
 
 def load_zoo(folder: Path) -> tuple[ZooGenerator, InputSettings]:
-    """The generator of a folder, for use, and the pictures it takes. Raises WeightsError: a file
-    missing or damaged, weights that do not fit, no prompt."""
+    """The generator in a folder, in evaluation mode, and the settings of its pictures.
+
+    Raises WeightsError if a file is missing or damaged, if weights do not fit, or if there is no
+    prompt.
+    """
     config, metadata = (_json(folder / "configs" / f"{n}.json") for n in ("inference", "metadata"))
     try:
         size = int(metadata["network_data_format"]["outputs"]["pred"]["spatial_shape"][-1])
@@ -110,10 +116,15 @@ def load_zoo(folder: Path) -> tuple[ZooGenerator, InputSettings]:
 
 
 def literal_arguments(config: Mapping[str, Any], target: str, folder: Path) -> dict[str, Any]:
-    """What a configuration gives to the one class of this name: literals, and references
-    (`@name`) to literals beside. Raises WeightsError for anything else."""
-    found = next((c for c in _parts(config) if str(c["_target_"]).endswith(f".{target}")), None)
-    if found is None:
+    """The arguments that a bundle's configuration gives to the class named `target`.
+
+    These are literals, and references (`@name`) to literals in the same configuration. Raises
+    WeightsError for anything else. `folder` is used in errors.
+    """
+    definition = next(
+        (c for c in _parts(config) if str(c["_target_"]).endswith(f".{target}")), None
+    )
+    if definition is None:
         raise WeightsError(
             f"{folder}/configs/inference.json describes no {target}: it is not the model zoo's "
             "cxr_image_synthesis_latent_diffusion_model"
@@ -131,7 +142,7 @@ def literal_arguments(config: Mapping[str, Any], target: str, folder: Path) -> d
             )
         return value
 
-    return {k: literal(v) for k, v in found.items() if k != "_target_"}
+    return {k: literal(v) for k, v in definition.items() if k != "_target_"}
 
 
 def _parts(config: Any) -> Iterator[dict[str, Any]]:
@@ -190,8 +201,8 @@ def _prompts(folder: Path, width: int | None) -> dict[str, Tensor]:
     file = folder / "prompts.safetensors"
     if not file.is_file():
         raise WeightsError(
-            f"{file} is not there: the text encoder's answers to {UNCONDITIONAL!r} and to each outcome's "
-            "sentence, computed once; docs/progression.md says how"
+            f"{file} is not there: the text encoder's answers to {UNCONDITIONAL!r} and to each "
+            "outcome's sentence, computed once; docs/progression.md says how"
         )
     prompts, _ = read_safetensors(file)
     shapes = {tuple(prompt.shape) for prompt in prompts.values()}
@@ -203,8 +214,8 @@ def _prompts(folder: Path, width: int | None) -> dict[str, Tensor]:
     ):
         raise WeightsError(
             f"{file} holds {', '.join(sorted(prompts)) or 'nothing'} of shape "
-            f"{', '.join(map(str, shapes))}; it must hold {UNCONDITIONAL!r} and a prompt for each outcome, "
-            f"all (tokens, {width})"
+            f"{', '.join(map(str, shapes))}; it must hold {UNCONDITIONAL!r} and a prompt for each "
+            f"outcome, all (tokens, {width})"
         )
     return {name: prompt.float() for name, prompt in prompts.items()}
 

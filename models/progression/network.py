@@ -1,4 +1,4 @@
-"""A generator of chest radiographs of a stated outcome, made small enough to train at hospitals."""
+"""A class-conditional generator of chest radiographs, small enough to train at hospitals."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,32 +20,32 @@ from .noise import NoiseSchedule
 from .settings import GeneratorSettings, PredictionTarget
 
 RECORD = "generator"
-"""Key of the metadata under which a generator's file says what it is, as JSON."""
+"""Metadata key of a generator's record, as JSON, in its file."""
 
 
 class GeneratorRecord(Settings):
-    """All that a generator's weights do not say, but for the lineage."""
+    """The description that a generator needs besides its weights and its lineage."""
 
     format: Literal[1] = 1
     name: str
-    """Of the experiment that trained it."""
+    """Name of the experiment that trained it."""
     experiment: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-    """Its identity."""
+    """Identity of that experiment."""
     input: InputSettings
     reading_chain: int = READING_CHAIN
     outcomes: Annotated[tuple[str, ...], Field(min_length=1)]
     classes: dict[str, tuple[bool, bool]]
-    """Outcome -> whether anybody without it, and with it, was trained on."""
+    """Outcome -> whether training had patients without it, and patients with it."""
     generator: GeneratorSettings
     use: str = "simulated pictures for research only; not a medical device"
 
 
 class Denoiser(nn.Module):
-    """MONAI's DiffusionModelUNet on pixels, conditioned on K outcomes.
+    """MONAI's DiffusionModelUNet on pixels, conditioned on K outcomes; a `DiffusionGenerator`.
 
-    Each outcome that is known adds an embedding of its own to that of the noise level; one that is
-    open adds nothing. It is a `DiffusionGenerator`: its latents are the image in [-1, 1], with patches of
-    `patch`² pixels as channels, (N, patch², S/patch, S/patch).
+    Each specified outcome adds an embedding for its class to that of the noise level; an outcome
+    that is not specified adds nothing. The latents are the image in [-1, 1], with patches of
+    `patch`² pixels as channels: (N, patch², S/patch, S/patch).
     """
 
     clip: float | None = 1.0
@@ -82,11 +82,12 @@ class Denoiser(nn.Module):
         )
 
     def forward(self, noised: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        """Noised latents, levels (N,), outcomes (N, K) in {0, 1} or NaN -> as the latents."""
+        """The network's output for noised latents, at levels `t` (N,) and under outcomes (N, K) in
+        {0, 1} or NaN; it has the shape of the latents."""
         known = 2 * torch.arange(self.outcomes, device=condition.device) + condition.nan_to_num()
         labels = torch.where(condition.isnan(), self.unknown_index, known).long()
-        found: Tensor = self.unet(noised, t, class_labels=labels)
-        return found
+        output: Tensor = self.unet(noised, t, class_labels=labels)
+        return output
 
     def encode(self, images: Tensor) -> Tensor:
         """Images (N, 1, S, S) in [-1024, 1024] -> latents in [-1, 1]."""
@@ -99,7 +100,7 @@ class Denoiser(nn.Module):
         return images
 
     def predict(self, latents: Tensor, t: int, condition: Tensor | None) -> Tensor:
-        """As `DiffusionGenerator.predict`."""
+        """See `DiffusionGenerator.predict`."""
         levels = torch.full((len(latents),), t, device=latents.device)
         if condition is None:
             condition = torch.full((len(latents), self.outcomes), torch.nan, device=latents.device)
@@ -109,27 +110,23 @@ class Denoiser(nn.Module):
 def start_generator(
     settings: GeneratorSettings, model: ModelSettings, outcomes: list[str], *, seed: int
 ) -> Start:
-    """The generator that training starts from: random, or an earlier one's file.
+    """The generator that training starts from: random, or read from an earlier generator's file.
 
     Parameters
     ----------
     settings
-        Its network.
+        Architecture and training of the generator.
     model
-        Its input, and the file of an earlier one.
+        Its pictures, and the file to start from, or "random".
     outcomes
-        What it can be asked for.
+        The outcomes that it is conditioned on.
     seed
-        Of random weights.
-
-    Returns
-    -------
-    Start
+        Seed of random weights.
 
     Raises
     ------
     WeightsError
-        The file is missing, or has another hash, shape or other outcomes.
+        If the file is missing, or has another hash, shape or other outcomes.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -151,7 +148,7 @@ def start_generator(
 
 
 def require_same_input(record: GeneratorRecord, input_: InputSettings, file: str) -> None:
-    """Raises WeightsError where a generator makes other pictures than these."""
+    """Raise WeightsError if a generator's pictures are not those of `input_`. `file` names it."""
     if record.input != input_:
         raise WeightsError(
             f"{file} makes pictures of {_words(record.input)}; asked for are {_words(input_)}"
@@ -159,15 +156,18 @@ def require_same_input(record: GeneratorRecord, input_: InputSettings, file: str
 
 
 def save_generator(path: Path, network: Denoiser, record: GeneratorRecord, **more: str) -> None:
-    """Write a generator as safetensors, with its record and lineage as metadata."""
+    """Write a generator as safetensors, with its record and `more` (the lineage) as metadata."""
     metadata = {RECORD: record.model_dump_json(), "use": record.use, **more}
     tensors = {name: value.contiguous() for name, value in network.state_dict().items()}
     write_whole(path, serialize(tensors, metadata))
 
 
 def load_generator(path: Path) -> tuple[Denoiser, GeneratorRecord, dict[str, str]]:
-    """A generator for use, its record and metadata. Raises WeightsError: no generator, damaged, or
-    of another reading chain than the installed one."""
+    """A generator in evaluation mode, its record and its metadata.
+
+    Raises WeightsError if the file is no generator, is damaged, or was made for another version of
+    the reading chain.
+    """
     tensors, metadata = read_safetensors(path)
     if RECORD not in metadata:
         raise WeightsError(

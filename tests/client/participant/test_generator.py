@@ -202,7 +202,7 @@ def test_a_generator_of_one_class_only_knows_no_direction(tmp_path):
         ("[generator]", "[recipe]\nbatch_size = 4\n[generator]", "leave out [recipe]"),
         ("minimum_units = 3", "minimum_units = 3\nensemble = [0.5]", "ensemble"),
         ('task = "progression"', "", "[generator] is for task"),
-        ("attention = [false, true]", "attention = [true]", "attention speaks of 1 levels"),
+        ("attention = [false, true]", "attention = [true]", "attention has values for 1 levels"),
         ("groups = 4", "groups = 3", "does not divide"),
     ],
 )
