@@ -1,1 +1,1 @@
-"""A trained model used on the hospital's own images; nothing is sent."""
+"""Using a trained model on the hospital's own images; nothing is sent."""

@@ -1,6 +1,6 @@
-"""What a hospital's own images look like to a model: the reference for a new image.
+"""A hospital's own images as reference, to tell whether a new image is unlike them.
 
-It is computed here, from the cohort here, when it is asked for; nothing of it leaves the site.
+It is computed at the site, from the site's cohort, for each command, and does not leave the site.
 """
 
 from dataclasses import dataclass
@@ -22,22 +22,43 @@ from fedrad.models.typicality import FEWEST, Typicality
 
 @dataclass(frozen=True)
 class CohortReference:
-    """A reference, with the patients behind it and how many of them trained the model."""
+    """Typicality of images in a cohort, with the numbers of patients that it is computed from."""
 
     typicality: Typicality
-    reference: int
-    held_out: int
-    trained: int
+    reference_patients: int
+    """Patients whose images new ones are compared with."""
+    held_out_patients: int
+    """Patients whose distances to the reference give the scale."""
+    trained_patients: int
+    """Reference patients that trained the model."""
 
 
 def cohort_reference(
     site: Site, network: ResNet, settings: InputSettings, lineage: Lineage, device: torch.device
 ) -> CohortReference:
-    """The reference of a site's cohort, one image per patient.
+    """The reference from a site's cohort, with one image per patient.
 
-    Patients who trained the model, as far as this site's own record says, are reference; so are
-    others, by lot, until that is half of all. The rest, none of whom the model knows, is held out.
-    Raises SiteProblem: no cohort, too few usable images, or a lost record of who trained.
+    Patients who trained the model, according to the site's record, are reference patients. Others
+    are added at random until half of all patients are. The rest, who did not train the model, are
+    held out.
+
+    Parameters
+    ----------
+    site
+        The site with its cohort.
+    network
+        The model that gives the features.
+    settings
+        Size, fit and region of its pictures.
+    lineage
+        The experiments that trained the model.
+    device
+        Where to compute the features.
+
+    Raises
+    ------
+    SiteProblem
+        If there is no cohort, too few usable images, or no record of the patients who trained.
     """
     pseudonyms = Pseudonyms.kept(site.state)
     store = ImageStore(
@@ -47,7 +68,7 @@ def cohort_reference(
     rows = [row for row in index_rows(table.rows, "earliest") if row.file]
     images, readings = store.load([row.file for row in rows if row.file], settings)
     usable = [k for k, reading in enumerate(readings) if reading.unusable is None]
-    trained = _trained(site, lineage, pseudonyms)
+    trained = _trained_patients(site, lineage, pseudonyms)
     order = sorted(usable, key=lambda k: (rows[k].patient not in trained, rows[k].draw))
     known = sum(rows[k].patient in trained for k in order)
     cut = max(known, len(order) // 2)
@@ -58,11 +79,12 @@ def cohort_reference(
             f"trained the model; a comparison needs {2 * FEWEST}, and {FEWEST} who did not train "
             "it",
         )
-    found = features(network, images.select(np.array(order, np.int64)), device=device)
-    return CohortReference(Typicality(found[:cut], found[cut:]), cut, len(order) - cut, known)
+    image_features = features(network, images.select(np.array(order, np.int64)), device=device)
+    typicality = Typicality(image_features[:cut], image_features[cut:])
+    return CohortReference(typicality, cut, len(order) - cut, known)
 
 
-def _trained(site: Site, lineage: Lineage, pseudonyms: Pseudonyms) -> frozenset[str]:
+def _trained_patients(site: Site, lineage: Lineage, pseudonyms: Pseudonyms) -> frozenset[str]:
     units = TrainedUnits(site.state / "trained", pseudonyms=pseudonyms.fingerprint)
     trained: frozenset[str] = frozenset()
     for ancestor in lineage:

@@ -1,4 +1,4 @@
-"""Estimates of an exported model for files of this hospital: for its own eyes, sent to nobody."""
+"""Estimates of an exported model for files of this hospital. They are sent to nobody."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,38 +24,43 @@ from fedrad.models.weight_files import WeightsError
 from .cohort_reference import CohortReference, cohort_reference
 
 CHUNK = 256
-"""Files whose pictures are in memory at once."""
+"""Number of files whose pictures are in memory at once."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of one outcome: raw logit, calibrated probability (None: not calibrated), and whether the
-    logit reaches the model's threshold."""
+    """The estimate for one outcome of one file."""
 
     logit: float
+    """Raw logit."""
     probability: float | None
+    """Calibrated probability; None if the model is not calibrated."""
     above_threshold: bool
+    """Whether the logit reaches the model's threshold."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Of one file, named as it was given. `as_far`: share of the cohort's held-out images that are
-    as far from its reference (None: not checked)."""
+    """All estimates for one file."""
 
     file: str
+    """Name of the file as the user gave it."""
     reading: Reading
     estimates: Mapping[str, Estimate]
+    """Outcome -> estimate; empty if the file cannot be used."""
     as_far: float | None = None
+    """Share of the cohort's held-out images that are at least as far from its reference images as
+    this one; None if not checked."""
 
     @property
     def unlike(self) -> bool:
-        """Whether the image is unlike the cohort's."""
+        """Whether the image is unlike those of the cohort."""
         return self.as_far is not None and self.as_far <= LEVEL
 
 
 @dataclass(frozen=True)
 class Model:
-    """An exported model. Its record's calibration is that of the local prevalence."""
+    """An exported model. The calibration in its record is for the prevalence in use."""
 
     network: ResNet
     record: ModelRecord
@@ -63,14 +68,15 @@ class Model:
 
     @property
     def prevalences(self) -> dict[str, float | None]:
-        """Outcome -> prevalence for which probabilities are meant; None where not calibrated."""
+        """Outcome -> prevalence for which its probabilities hold; None if not calibrated."""
         return {o: c.prevalence if c else None for o, c in self.record.calibration.items()}
 
 
 def open_model(file: Path) -> Model:
-    """An exported model, for patients of its record's prevalences.
+    """Open an exported model, for the prevalences in its record.
 
-    Raises SiteProblem: no exported model, or one of another reading chain than the installed one.
+    Raises SiteProblem if the file is no exported model, or was trained with another version of the
+    reading chain.
     """
     try:
         network, record, metadata = load_model(file)
@@ -88,10 +94,11 @@ def open_model(file: Path) -> Model:
 
 
 def at_prevalence(model: Model, given: Sequence[str]) -> Model:
-    """The model for patients of other prevalences: each `given` is `OUTCOME=P`, or `P` where there
-    is but one outcome. What is not given stays.
+    """The model for patients with other prevalences.
 
-    Raises SiteProblem: a prevalence that is none, an outcome that is not there or not calibrated.
+    Each text in `given` is `OUTCOME=P`, or `P` if there is only one outcome. Other outcomes keep
+    their prevalence. Raises SiteProblem for an invalid prevalence, and for an outcome that is
+    unknown or not calibrated.
     """
     calibration = dict(model.record.calibration)
     for text in given:
@@ -123,10 +130,27 @@ def at_prevalence(model: Model, given: Sequence[str]) -> Model:
 def predict(
     model: Model, files: Sequence[str], cohort: Site | None = None
 ) -> tuple[list[Prediction], CohortReference | None]:
-    """Estimates for files, in their order, read by the chain that read the cohorts.
+    """Estimate the outcomes for files, which are read by the same chain as cohorts.
 
-    `cohort`: the site whose images new ones are compared with. A file that cannot be used has a
-    reading that says why, and no estimates. Raises SiteProblem as `cohort_reference` does.
+    Parameters
+    ----------
+    model
+        The exported model, for the prevalences in use.
+    files
+        DICOM, PNG or JPEG files.
+    cohort
+        The site whose images the new ones are compared with; None for no comparison.
+
+    Returns
+    -------
+    tuple
+        One prediction for each file, in their order, and the reference for the comparison. A file
+        that cannot be used has no estimates, and its reading says why.
+
+    Raises
+    ------
+    SiteProblem
+        As `cohort_reference` does.
     """
     device = torch.device("cpu")
     settings, reference = model.record.model.input, None
@@ -140,9 +164,9 @@ def predict(
         images = np.zeros((len(rows), settings.size, settings.size), np.float16)
         for image, row in zip(images, rows, strict=True):
             image[:] = pictures[row]
-        found = features(model.network, images, device=device)
-        estimates = dict(zip(rows, _estimates(model, found), strict=True))
-        far = dict(zip(rows, _as_far(reference, found), strict=True))
+        image_features = features(model.network, images, device=device)
+        estimates = dict(zip(rows, _estimates(model, image_features), strict=True))
+        far = dict(zip(rows, _as_far(reference, image_features), strict=True))
         predictions += [
             Prediction(file, readings[k], estimates.get(k, {}), far.get(k))
             for k, file in enumerate(chunk)
@@ -151,9 +175,9 @@ def predict(
 
 
 @torch.no_grad()
-def _estimates(model: Model, found: NDArray[np.float32]) -> list[dict[str, Estimate]]:
+def _estimates(model: Model, image_features: NDArray[np.float32]) -> list[dict[str, Estimate]]:
     record = model.record
-    logits = model.network.fc(torch.from_numpy(found)).double().numpy()
+    logits = model.network.fc(torch.from_numpy(image_features)).double().numpy()
     return [
         {
             outcome: Estimate(
@@ -168,8 +192,10 @@ def _estimates(model: Model, found: NDArray[np.float32]) -> list[dict[str, Estim
     ]
 
 
-def _as_far(reference: CohortReference | None, found: NDArray[np.float32]) -> list[float | None]:
+def _as_far(
+    reference: CohortReference | None, image_features: NDArray[np.float32]
+) -> list[float | None]:
     if reference is None:
-        return [None] * len(found)
+        return [None] * len(image_features)
     typicality: Typicality = reference.typicality
-    return [float(share) for share in typicality.as_far(found)]
+    return [float(share) for share in typicality.as_far(image_features)]

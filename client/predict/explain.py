@@ -1,4 +1,4 @@
-"""Where the model looked, for some of the site's test patients: pictures that stay at the site."""
+"""Grad-CAM heat maps for some of the site's test patients. The pictures stay at the site."""
 
 import csv
 import json
@@ -34,12 +34,31 @@ class _Case:
 def write_explanations(
     participant: Participant, model_file: Path, outcome: str, *, count: int, files: list[str]
 ) -> Path:
-    """Write an overlay of Grad-CAM for test patients into the site's state folder.
+    """Write Grad-CAM overlays of test patients into the site's state folder. Nothing is sent.
 
-    `files`: names as in the cohort table; where empty, the `count` test patients with the highest
-    score. Returns the folder, with one PNG per patient and `images.csv`. Nothing is sent. Raises
-    SiteProblem: an outcome or file that is not there, a model of another experiment's shape, or
-    one that was trained on patients who are test patients here.
+    Parameters
+    ----------
+    participant
+        The site in the experiment.
+    model_file
+        `model.safetensors` of the experiment.
+    outcome
+        The outcome that is explained.
+    count
+        Number of test patients, highest scores first.
+    files
+        Names in the cohort table, which replace `count` if not empty.
+
+    Returns
+    -------
+    Path
+        The folder, with one PNG for each patient and `images.csv`.
+
+    Raises
+    ------
+    SiteProblem
+        For an unknown outcome or file, for a model with other outcomes or backbone than the
+        experiment, and for one that was trained on patients who are test patients here.
     """
     network, metadata = _model(participant, model_file)
     if outcome not in participant.experiment.outcomes:
@@ -73,7 +92,7 @@ def write_explanations(
 
 
 def _model(participant: Participant, file: Path) -> tuple[ResNet, dict[str, str]]:
-    """The network of a fedrad model file of this experiment's backbone and outcomes."""
+    """Network and metadata of a model file with the experiment's backbone and outcomes."""
     outcomes = participant.experiment.outcomes
     try:
         _, metadata = read_safetensors(file)
@@ -114,21 +133,21 @@ def _write(cases: list[_Case], outcome: str, calibration: Calibration | None, fo
         table = csv.writer(file)
         table.writerow(["picture", "file", "logit", "probability", "prevalence", outcome])
         for number, case in enumerate(cases, start=1):
-            picture, words = f"{number:03d}.png", f"{outcome}: logit {case.logit:.2f}"
+            picture, caption = f"{number:03d}.png", f"{outcome}: logit {case.logit:.2f}"
             probability = prevalence = None
             if calibration:
                 probability = round(float(calibration.probabilities(case.logit)), 4)
                 prevalence = round(calibration.prevalence, 4)
-                words += f", probability {probability:.2f} (prevalence {prevalence:.2f})"
+                caption += f", probability {probability:.2f} (prevalence {prevalence:.2f})"
             label = "" if np.isnan(case.label) else int(case.label)
             table.writerow(
                 [picture, case.file, round(case.logit, 4), probability, prevalence, label]
             )
-            _draw(case, words, folder / picture)
+            _draw(case, caption, folder / picture)
 
 
-def _draw(case: _Case, words: str, file: Path) -> None:
-    """Image beside image with heat map; the map is clear where there is no heat."""
+def _draw(case: _Case, caption: str, file: Path) -> None:
+    """Draw the image, and beside it the image under the heat map, which is transparent at 0."""
     figure = Figure(figsize=(8, 4.4), layout="constrained")
     FigureCanvasAgg(figure)
     for axes, title in zip(figure.subplots(1, 2), ("radiograph", "Grad-CAM"), strict=True):
@@ -139,5 +158,5 @@ def _draw(case: _Case, words: str, file: Path) -> None:
         axes.imshow(case.heat, cmap="inferno", vmin=0, vmax=1, alpha=0.6 * case.heat)
     else:
         axes.set_title("Grad-CAM: nothing speaks for the outcome", fontsize=9)
-    figure.suptitle(f"{words}\nresearch use only; not a medical device", fontsize=9)
+    figure.suptitle(f"{caption}\nresearch use only; not a medical device", fontsize=9)
     figure.savefig(file, dpi=100)

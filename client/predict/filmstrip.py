@@ -1,4 +1,4 @@
-"""Pictures of a simulated progression. The word SIMULATED stands in the pixels of every one."""
+"""Pictures of a simulated progression. Each has the word SIMULATED in its pixels."""
 
 import csv
 from dataclasses import dataclass
@@ -11,26 +11,31 @@ from PIL import Image, ImageDraw, ImageFont
 SIMULATED = "SIMULATED"
 NOTE = "research use only; not a medical device"
 SMALLEST_FRAME = 288
-"""Pixels of the side of a picture, at least; smaller ones are enlarged."""
+"""Smallest side of a picture, in pixels; smaller pictures are enlarged."""
 CAPTION_HEIGHT = 40
-"""Pixels of the strip below it."""
+"""Height of the caption below a picture, in pixels."""
 LARGEST_CHANGE = 1024.0
-"""Grey levels of [-1024, 1024] shown in full colour by a difference map, at most."""
+"""Upper limit of the change, in grey levels of [-1024, 1024], that has the full colour in a
+difference map."""
 
 
 @dataclass(frozen=True)
 class EditSequence:
-    """One image and its edits, (N + 1, S, S) in [-1024, 1024]; `logits` and `probabilities` (N + 1)
-    of a classifier, where there is one and where it is calibrated."""
+    """One image and its edits."""
 
     name: str
+    """Name of the file."""
     steps: NDArray[np.float32]
+    """The image followed by its N edits, (N + 1, S, S) in [-1024, 1024]."""
     towards: str
+    """The outcome that the edits simulate."""
     logits: NDArray[np.float64] | None = None
+    """Logits of a classifier, (N + 1,); None without a classifier."""
     probabilities: NDArray[np.float64] | None = None
+    """Calibrated probabilities, (N + 1,); None if the classifier is not calibrated."""
 
     def caption(self, step: int) -> str:
-        """What stands below a step."""
+        """Text below the picture of a step."""
         what = "the image itself" if step == 0 else f"step {step} towards {self.towards}"
         if self.probabilities is not None:
             return f"{what}\nprobability {self.probabilities[step]:.2f}"
@@ -40,8 +45,8 @@ class EditSequence:
 
 
 def write_filmstrip(sequence: EditSequence, folder: Path, stem: str) -> None:
-    """`STEM-filmstrip.png`, `STEM-animation.gif`, `STEM-difference.png` and the steps as pictures,
-    `STEM-step-NN.png`."""
+    """Write `STEM-filmstrip.png`, `STEM-animation.gif`, `STEM-difference.png` and a picture of each
+    step, `STEM-step-NN.png`."""
     frames = [_frame(_grey(step), sequence.caption(n)) for n, step in enumerate(sequence.steps)]
     for number, frame in enumerate(frames):
         frame.save(folder / f"{stem}-step-{number:02}.png")
@@ -49,22 +54,25 @@ def write_filmstrip(sequence: EditSequence, folder: Path, stem: str) -> None:
     for number, frame in enumerate(frames):
         strip.paste(frame, (number * frame.width, 0))
     strip.save(folder / f"{stem}-filmstrip.png")
-    there_and_back = [frames[0], *frames, frames[-1], *reversed(frames[1:-1])]
-    there_and_back[0].save(
+    forwards_and_backwards = [frames[0], *frames, frames[-1], *reversed(frames[1:-1])]
+    forwards_and_backwards[0].save(
         folder / f"{stem}-animation.gif",
         save_all=True,
-        append_images=there_and_back[1:],
+        append_images=forwards_and_backwards[1:],
         duration=300,
         loop=0,
     )
     change, scale = difference_map(sequence.steps)
-    words = f"last step minus image; full colour: {scale:.0f} of 2048\nred denser, blue less dense"
-    _frame(change, words).save(folder / f"{stem}-difference.png")
+    caption = (
+        f"last step minus image; full colour: {scale:.0f} of 2048\nred denser, blue less dense"
+    )
+    _frame(change, caption).save(folder / f"{stem}-difference.png")
 
 
 def difference_map(steps: NDArray[np.float32]) -> tuple[Image.Image, float]:
-    """The last step minus the image: red where it became brighter (denser), blue where darker, on
-    white. Returns the picture and the change in grey levels that has the full colour."""
+    """The last step minus the image (N + 1, S, S), as a picture: red where it became brighter
+    (denser), blue where darker, white where unchanged. Also returns the change, in grey levels,
+    that has the full colour."""
     change = steps[-1].astype(float) - steps[0]
     scale = float(np.clip(np.abs(change).max(), 1.0, LARGEST_CHANGE))
     share = np.clip(change / scale, -1, 1)
@@ -74,15 +82,15 @@ def difference_map(steps: NDArray[np.float32]) -> tuple[Image.Image, float]:
 
 
 def write_confidence(sequences: dict[str, EditSequence], file: Path) -> None:
-    """A row for each step of each image: the classifier's answer, and the change from the image
-    (root mean square, grey levels)."""
+    """Write a CSV file with a row for each step of each image: the classifier's output, and the
+    change from the image (root mean square, grey levels)."""
     with file.open("w", newline="", encoding="utf-8") as handle:
         table = csv.writer(handle)
         table.writerow(["picture", "file", "towards", "step", "logit", "probability", "change"])
         for stem, sequence in sequences.items():
             change = np.sqrt(((sequence.steps - sequence.steps[0]) ** 2).mean(axis=(1, 2)))
             for step in range(len(sequence.steps)):
-                answers = [
+                outputs = [
                     "" if v is None else round(float(v[step]), 4)
                     for v in (sequence.logits, sequence.probabilities)
                 ]
@@ -92,7 +100,7 @@ def write_confidence(sequences: dict[str, EditSequence], file: Path) -> None:
                         sequence.name,
                         sequence.towards,
                         step,
-                        *answers,
+                        *outputs,
                         round(float(change[step]), 2),
                     ]
                 )
@@ -103,8 +111,8 @@ def _grey(step: NDArray[np.float32]) -> Image.Image:
     return Image.fromarray(levels).convert("RGB")
 
 
-def _frame(picture: Image.Image, words: str) -> Image.Image:
-    """A picture enlarged, with the word in it and a strip with words below it."""
+def _frame(picture: Image.Image, caption: str) -> Image.Image:
+    """A picture, enlarged if small, with SIMULATED in it and a caption below it."""
     factor = max(1, -(-SMALLEST_FRAME // picture.width))
     side = factor * picture.width
     large = picture.resize((side, side), Image.Resampling.BICUBIC)
@@ -118,7 +126,7 @@ def _frame(picture: Image.Image, words: str) -> Image.Image:
     frame.paste(large, (0, 0))
     ImageDraw.Draw(frame).multiline_text(
         (6, side + 3),
-        f"{words}\n{NOTE}" if "\n" not in words else f"{words}; {NOTE}",
+        f"{caption}\n{NOTE}" if "\n" not in caption else f"{caption}; {NOTE}",
         "white",
         ImageFont.load_default(11),
         spacing=2,

@@ -1,4 +1,4 @@
-"""What `fedrad-site predict` found, as a table, as CSV and as JSON: each with what it means."""
+"""The results of `fedrad-site predict` as table, CSV and JSON, with explanations."""
 
 import csv
 import io
@@ -28,28 +28,31 @@ LOCAL = (
 
 
 def likeness_in_words(reference: CohortReference | None, site: str | None) -> str:
-    """What was compared with what, or that nothing was."""
+    """How images were compared with the cohort of `site`, or that they were not compared."""
     if reference is None:
         return (
             "Whether these images are like those the model knows was not checked: --cohort FOLDER "
             "compares them with a hospital's own."
         )
-    whose = (
-        f"{reference.trained} of them trained the model"
-        if reference.trained
+    training = (
+        f"{reference.trained_patients} of them trained the model"
+        if reference.trained_patients
         else "none of them trained the model, so this says how like yours an image is, and not how "
         "like those it was trained on"
     )
     return (
-        f"as_far: share of {reference.held_out} held-out patients of {site} that are as far from "
-        f"{reference.reference} others as the image, in the network's features; {whose}. Up to "
+        f"as_far: share of {reference.held_out_patients} held-out patients of {site} that are as "
+        f"far from {reference.reference_patients} others as the image, in the network's features; "
+        f"{training}. Up to "
         f"{LEVEL:g} it is called unlike; of images that are like them one in {round(1 / LEVEL)} is."
     )
 
 
 def predictions_csv(model: Model, predictions: Sequence[Prediction]) -> str:
-    """A row per file and outcome, or one with the problem of a file that cannot be used. Files are
-    named as they were given, and nothing else of a patient is there."""
+    """CSV with a row for each file and outcome, or one row with the problem of an unusable file.
+
+    Files are named as the user gave them; there are no other data of a patient.
+    """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(
@@ -92,7 +95,10 @@ def predictions_csv(model: Model, predictions: Sequence[Prediction]) -> str:
 def predictions_json(
     model: Model, predictions: Sequence[Prediction], likeness: str
 ) -> dict[str, Any]:
-    """The same with what is needed to read it, as plain values."""
+    """The predictions, with all that is needed to interpret them, as plain values for JSON.
+
+    `likeness` is the text of `likeness_in_words`.
+    """
     record = model.record
     return {
         "model": {
@@ -128,7 +134,10 @@ def predictions_json(
 def print_predictions(
     model: Model, predictions: Sequence[Prediction], likeness: str, console: Console
 ) -> None:
-    """Print estimates, remarks, problems, and what they mean, for a person."""
+    """Print estimates, remarks and problems, with explanations.
+
+    `likeness` is the text of `likeness_in_words`.
+    """
     table = Table("file", "outcome", "logit", "probability", "threshold", "as far", box=None)
     for one in predictions:
         far = "not checked" if one.as_far is None else f"{one.as_far:.3f}"
@@ -156,8 +165,8 @@ def print_predictions(
         _line(console, f"{outcome}: probabilities for a prevalence of {prevalence:.3g}")
     if model.record.batchnorm == "local":
         _line(console, LOCAL)
-    for words in (PROBABILITY, likeness, USE):
-        _line(console, words)
+    for explanation in (PROBABILITY, likeness, USE):
+        _line(console, explanation)
 
 
 def _line(console: Console, text: str) -> None:

@@ -1,4 +1,4 @@
-"""A patient's own image edited towards an outcome: for this hospital's eyes, sent to nobody."""
+"""Simulated progressions of a hospital's own images. The pictures are sent to nobody."""
 
 import json
 from collections.abc import Sequence
@@ -26,19 +26,23 @@ from .estimate import Model, open_model
 from .filmstrip import NOTE, EditSequence, write_confidence, write_filmstrip
 
 CHUNK = 64
-"""Images whose steps are in memory at once."""
+"""Number of images whose steps are in memory at once."""
 
 
 @dataclass(frozen=True)
 class ProgressionRequest:
-    """What is asked: a generator, an outcome to go towards, perhaps a classifier to watch."""
+    """A checked request for simulated progressions."""
 
     generator: OpenedGenerator
     towards: str
+    """The outcome to simulate."""
     settings: ProgressionSettings
     condition: NDArray[np.float64]
+    """The outcome as a condition of the generator, (K,)."""
     classifier: Model | None = None
+    """A classifier that scores every step."""
     mask_file: Path | None = None
+    """A picture of the region to edit, which replaces `settings.mask`."""
 
 
 def prepare_progression(
@@ -49,10 +53,26 @@ def prepare_progression(
     classifier: Path | None = None,
     mask_file: Path | None = None,
 ) -> ProgressionRequest:
-    """Check all that can be checked before an image is read.
+    """Check everything that can be checked before an image is read.
 
-    Raises SiteProblem: no generator, an outcome that it was not trained on or in one class only, a
-    classifier of other pictures or without the outcome.
+    Parameters
+    ----------
+    generator
+        File of a generator, or folder of the MONAI model zoo.
+    towards
+        The outcome to simulate.
+    settings
+        Steps, strength, guidance and region.
+    classifier
+        File of an exported model that scores every step.
+    mask_file
+        PNG of the region to edit, white inside.
+
+    Raises
+    ------
+    SiteProblem
+        If there is no generator, if it was not trained on both classes of the outcome, or if the
+        classifier has other pictures or lacks the outcome.
     """
     try:
         opened = open_generator(generator)
@@ -78,21 +98,42 @@ def prepare_progression(
 
 
 def simulate_files(
-    simulation: ProgressionRequest, files: Sequence[str], out: Path, device: torch.device
+    request: ProgressionRequest, files: Sequence[str], out: Path, device: torch.device
 ) -> list[tuple[str, str]]:
-    """Write a filmstrip, an animation, a difference map and the steps of each file into `out`, with
-    `confidence.csv` and `simulation.json`. Returns files that could not be used, with the reason.
+    """Simulate the progression of each file and write the pictures into a folder.
 
-    Raises SiteProblem: a mask of another shape, or too little memory.
+    For each file these are a filmstrip, an animation, a difference map and the single steps. The
+    folder also gets `confidence.csv` and `simulation.json`.
+
+    Parameters
+    ----------
+    request
+        From `prepare_progression`.
+    files
+        DICOM, PNG or JPEG files.
+    out
+        The folder, which is created if missing.
+    device
+        Where to compute.
+
+    Returns
+    -------
+    list
+        Files that could not be used, with the reason.
+
+    Raises
+    ------
+    SiteProblem
+        If the mask has another shape, or there is too little memory.
     """
-    generator, settings = simulation.generator, simulation.settings
+    generator, settings = request.generator, request.settings
     out.mkdir(parents=True, exist_ok=True)
     sequences: dict[str, EditSequence] = {}
     unusable: list[tuple[str, str]] = []
     for start in range(0, len(files), CHUNK):
         chunk = files[start : start + CHUNK]
         readings, pictures = read_pictures(chunk, generator.input)
-        masks = {row: _mask(simulation, picture) for row, picture in pictures.items()}
+        masks = {row: _mask(request, picture) for row, picture in pictures.items()}
         unusable += _unusable(chunk, readings, masks, settings)
         rows = [row for row in sorted(pictures) if masks[row] is not None]
         if not rows:
@@ -101,7 +142,7 @@ def simulate_files(
             steps = simulate_progression(
                 generator.generator,
                 np.stack([pictures[row] for row in rows]),
-                simulation.condition,
+                request.condition,
                 settings,
                 device=device,
                 mask=np.stack([mask for row in rows if (mask := masks[row]) is not None]),
@@ -110,36 +151,36 @@ def simulate_files(
             raise SiteProblem("device", str(error)) from error
         for row, of_image in zip(rows, steps, strict=True):
             stem = f"{start + row + 1:03}"
-            sequences[stem] = _film(simulation, chunk[row], of_image, device)
+            sequences[stem] = _edit_sequence(request, chunk[row], of_image, device)
             write_filmstrip(sequences[stem], out, stem)
     write_confidence(sequences, out / "confidence.csv")
-    _write_settings(simulation, out)
+    _write_settings(request, out)
     return unusable
 
 
-def _film(
-    simulation: ProgressionRequest, file: str, steps: NDArray[np.float32], device: torch.device
+def _edit_sequence(
+    request: ProgressionRequest, file: str, steps: NDArray[np.float32], device: torch.device
 ) -> EditSequence:
-    model = simulation.classifier
+    model = request.classifier
     if model is None:
-        return EditSequence(file, steps, simulation.towards)
-    k = model.record.outputs.index(simulation.towards)
+        return EditSequence(file, steps, request.towards)
+    k = model.record.outputs.index(request.towards)
     logits = score(model.network, steps.astype(np.float16), device=device)[:, k]
-    calibration = model.record.calibration[simulation.towards]
+    calibration = model.record.calibration[request.towards]
     probabilities = None if calibration is None else calibration.probabilities(logits)
-    return EditSequence(file, steps, simulation.towards, logits, probabilities)
+    return EditSequence(file, steps, request.towards, logits, probabilities)
 
 
-def _mask(simulation: ProgressionRequest, picture: NDArray[np.float16]) -> SoftMask | None:
-    """The region of a picture, (S, S); None where it cannot be found."""
-    if simulation.mask_file is not None:
-        return read_mask(simulation.mask_file, len(picture))
-    return region_mask(picture, simulation.settings.mask)
+def _mask(request: ProgressionRequest, picture: NDArray[np.float16]) -> SoftMask | None:
+    """The region of a picture, (S, S); None if no lungs are found."""
+    if request.mask_file is not None:
+        return read_mask(request.mask_file, len(picture))
+    return region_mask(picture, request.settings.mask)
 
 
 def read_mask(file: Path, side: int) -> SoftMask:
-    """A mask drawn by hand: a grey PNG of the generator's picture, white inside. Raises SiteProblem
-    for one of another shape."""
+    """A mask (side, side) drawn by hand: a grey PNG, white inside. Raises SiteProblem if it has
+    another shape."""
     try:
         with Image.open(file) as image:
             mask = np.asarray(image.convert("L"), np.float32) / np.float32(255)
@@ -161,24 +202,24 @@ def _unusable(
     masks: dict[int, SoftMask | None],
     settings: ProgressionSettings,
 ) -> list[tuple[str, str]]:
-    found = [(f, r.unusable) for f, r in zip(files, readings, strict=True) if r.unusable]
-    found += [
+    unusable = [(f, r.unusable) for f, r in zip(files, readings, strict=True) if r.unusable]
+    unusable += [
         (files[row], f'no lungs found by mask = "{settings.mask}": give a mask, or --mask none')
         for row, mask in masks.items()
         if mask is None
     ]
-    return found
+    return unusable
 
 
-def _write_settings(simulation: ProgressionRequest, out: Path) -> None:
-    """What made the pictures, for whoever finds them later."""
+def _write_settings(request: ProgressionRequest, out: Path) -> None:
+    """Record how the pictures were made."""
     about = {
         "simulated": NOTE,
-        "generator": simulation.generator.name,
-        "towards": simulation.towards,
-        "settings": simulation.settings.model_dump(),
-        "mask_file": None if simulation.mask_file is None else file_sha256(simulation.mask_file),
-        "lineage": simulation.generator.metadata.get("lineage"),
+        "generator": request.generator.name,
+        "towards": request.towards,
+        "settings": request.settings.model_dump(),
+        "mask_file": None if request.mask_file is None else file_sha256(request.mask_file),
+        "lineage": request.generator.metadata.get("lineage"),
     }
     (out / "simulation.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 

@@ -286,8 +286,8 @@ def test_a_difference_is_red_where_it_became_denser_and_blue_where_less():
 
 def test_a_step_says_what_it_is():
     film = EditSequence("x", np.zeros((3, 8, 8), np.float32), "bpd", np.arange(3.0), None)
-    assert film.words(0) == "the image itself\nlogit 0.00"
-    assert film.words(2) == "step 2 towards bpd\nlogit 2.00"
+    assert film.caption(0) == "the image itself\nlogit 0.00"
+    assert film.caption(2) == "step 2 towards bpd\nlogit 2.00"
     assert _frame(Image.new("RGB", (512, 512)), "x").width == 512
 
 
