@@ -1,13 +1,13 @@
 """Phantoms: chest radiographs drawn by a program, with a known severity of lung disease.
 
-What they are: pictures by a simple model of an X-ray (bodies of adjustable anatomy, a lung
-texture ruled by one number), stored as the computed radiographs of hospitals that differ in
-prevalence, detector, file format and habits. They let anyone run and test the whole platform
-without a patient: the truth is known, and every identity field says CANARY, so that a search for
-the word shows whether an identity left a hospital.
+A phantom is drawn by a simple model of an X-ray: a body with adjustable anatomy, and a lung texture
+that one number, the severity, controls. It is stored as a computed radiograph of a hospital;
+hospitals differ in prevalence, detector, file format and habits. Anyone can thus run and test the
+whole platform without patients. The truth is known. Every identity field contains the word CANARY,
+so that a search for it shows whether an identity left a hospital.
 
-What they are not: patients, or a sample of any disease. A model trained on them knows nothing of
-medicine, and an AUROC on them says that the machinery works and nothing about a clinic.
+Phantoms are no patients and no sample of any disease. A model that was trained on them has learnt
+no medicine, and its AUROC shows only that the software works.
 """
 
 from .anatomy import AgeGroup, Anatomy, random_anatomy, reposition

@@ -1,4 +1,4 @@
-"""The body of a phantom: its parameters, and bodies drawn at random."""
+"""The body of a phantom: its parameters, and random bodies."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -12,7 +12,7 @@ AgeGroup = Literal["infant", "adult"]
 
 @dataclass(frozen=True)
 class Anatomy:
-    """One body. Lengths are in body units (half the field is 1), y grows downwards."""
+    """One body. Lengths are in body units (half the field is 1); y increases downwards."""
 
     age_group: AgeGroup
     female: bool
@@ -21,12 +21,12 @@ class Anatomy:
     width: float  # half the widest inner thorax
     apex: float  # y of the lung apices
     dome: float  # y of the right diaphragm dome; the left one is lower
-    dome_left: float  # how much lower
+    dome_left: float  # by how much the left dome is lower
     dome_height: float  # how far the domes rise above the costophrenic angles
     cage_power: float  # 1.5 barrel to 2.5 triangular: shape of the thorax outline
     wall: float  # thickness of muscle and fat beside the ribs
     depth: float  # attenuation of the body along the beam at its middle
-    aeration: float  # share of that attenuation that air takes away in the lungs
+    aeration: float  # share of that attenuation that is missing in the lungs because of air
     rib_spacing: float
     rib_drop: float  # how far a rib falls from spine to its front end
     rib_radius: float
@@ -37,9 +37,9 @@ class Anatomy:
     heart: tuple[float, float]  # radii
     heart_x: float  # how far the heart lies to the left
     mediastinum: float  # half width above the heart; wide in infants (thymus)
-    arms: float  # angle of the upper arms: negative hangs, positive raised
+    arms: float  # angle of the upper arms: negative hanging, positive raised
     markings: float  # strength of normal vessels
-    details: int  # seed of what has no parameter: bowel gas, vessel paths
+    details: int  # seed of details without a parameter: bowel gas, vessel paths
 
     @property
     def infant(self) -> bool:
@@ -50,7 +50,7 @@ class Anatomy:
 def random_anatomy(
     age_group: AgeGroup, rng: np.random.Generator, *, female: bool = False
 ) -> Anatomy:
-    """A body of this age group, with the spread of sizes and shapes that patients have."""
+    """A random body of this age group, with sizes and shapes that vary as in patients."""
 
     def about(mean: float, spread: float) -> float:
         return float(mean * (1 + np.clip(rng.normal(0, spread), -2.2, 2.2)))
@@ -93,7 +93,7 @@ def random_anatomy(
 
 
 def reposition(anatomy: Anatomy, rng: np.random.Generator) -> Anatomy:
-    """The same body put onto the detector again: another tilt, scale and shift."""
+    """The same body, placed on the detector again with another tilt, scale and shift."""
     tilt = 0.07 if anatomy.infant else 0.02
     pose = Pose(
         angle=float(np.clip(rng.normal(0, tilt), -2.5 * tilt, 2.5 * tilt)),

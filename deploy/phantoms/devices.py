@@ -1,6 +1,6 @@
-"""What lies on, in and around a patient in intensive care, drawn on the film after the body.
+"""Devices on, in and around a patient in intensive care, drawn onto the film after the body.
 
-None of it depends on severity: a reader has to learn to look past it.
+None depends on the severity, so a model has to learn to ignore them.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ _LETTERS = {  # strokes in a box of width 1 and height 2, y downwards
 
 
 def add_tubes(film: Plane, anatomy: Anatomy, rng: np.random.Generator) -> None:
-    """An endotracheal tube, and most often a gastric tube down to the stomach."""
+    """Draw an endotracheal tube and, in 80 % of images, a gastric tube."""
     a, frame = anatomy, Frame.of(anatomy.pose, len(film))
     tip = a.apex + rng.uniform(0.12, 0.30)
     mouth = (rng.normal(0, 0.15), a.apex - 0.7)
@@ -33,7 +33,7 @@ def add_tubes(film: Plane, anatomy: Anatomy, rng: np.random.Generator) -> None:
 
 
 def add_leads(film: Plane, anatomy: Anatomy, rng: np.random.Generator) -> None:
-    """Three ECG electrodes and their wires."""
+    """Draw three ECG electrodes and their wires."""
     a, frame = anatomy, Frame.of(anatomy.pose, len(film))
     exit_point = (rng.choice([-1.0, 1.0]) * 1.1, rng.uniform(0.2, 1.0))
     for place in ((-0.75, a.apex + 0.15), (0.75, a.apex + 0.15), (0.7, a.dome + 0.25)):
@@ -46,7 +46,8 @@ def add_leads(film: Plane, anatomy: Anatomy, rng: np.random.Generator) -> None:
 
 
 def add_marker(film: Plane, rng: np.random.Generator) -> None:
-    """A lead letter for the side, in an upper or lower corner: R left in the image, L right."""
+    """Draw a lead letter for the side in an upper or lower corner: R on the left of the image, L on
+    the right."""
     frame = Frame.of(Pose(), len(film))
     letter = str(rng.choice(["L", "R"]))
     side = -1.0 if letter == "R" else 1.0
@@ -60,7 +61,7 @@ def add_marker(film: Plane, rng: np.random.Generator) -> None:
 
 
 def collimate(film: Plane, rng: np.random.Generator) -> Plane:
-    """The film with an unexposed border, as the tube's shutters leave it (bright: no exposure)."""
+    """The film with a border that collimation left unexposed, which is bright."""
     size = len(film)
     open_field = np.zeros_like(film)
     top, bottom, left, right = (rng.uniform(0.01, 0.07, 4) * size).astype(int)

@@ -1,4 +1,4 @@
-"""One phantom film as a DICOM file of computed radiography."""
+"""A phantom film as a DICOM file of computed radiography."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,7 +20,7 @@ from pydicom.uid import (
 
 @dataclass(frozen=True)
 class PhantomIdentity:
-    """Who is on the image, where and when: all that must never leave a hospital."""
+    """Patient, place and time of the image: data that must never leave a hospital."""
 
     patient_id: str
     patient_name: str
@@ -32,12 +32,12 @@ class PhantomIdentity:
     institution: str
     referring_physician: str
     acquired: datetime
-    removed: bool = False  # the identity was taken out before publication
+    removed: bool = False  # whether the identity was removed before publication
 
 
 @dataclass(frozen=True)
 class StoredPixels:
-    """Stored values and what is needed to read them."""
+    """Stored values and the attributes needed to interpret them."""
 
     stored: NDArray[np.uint16]  # (rows, columns)
     bits: int
@@ -51,7 +51,11 @@ class StoredPixels:
 def write_dicom(
     path: Path, identity: PhantomIdentity, pixels: StoredPixels, transfer_syntax: str
 ) -> None:
-    """Write one image. The same arguments give the same bytes: UIDs come from the identity."""
+    """Write one image.
+
+    The same arguments give the same bytes, because UIDs are derived from the identity.
+    `transfer_syntax` is "explicit", "rle" or "jpeg2000".
+    """
 
     def uid(*level: str) -> UID:
         return generate_uid(entropy_srcs=["fedrad phantom", identity.institution, *level])
@@ -71,7 +75,7 @@ def write_dicom(
 
 
 def _set_attributes(ds: FileDataset, identity: PhantomIdentity) -> None:
-    """Patient, study, and what the image shows."""
+    """Set the attributes of patient, study and image content."""
     ds.SpecificCharacterSet = "ISO_IR 192"
     ds.ImageType = ["ORIGINAL", "PRIMARY"]
     ds.SOPClassUID = ComputedRadiographyImageStorage
@@ -104,7 +108,7 @@ def _set_attributes(ds: FileDataset, identity: PhantomIdentity) -> None:
 
 
 def _set_pixels(ds: FileDataset, pixels: StoredPixels, transfer_syntax: str) -> None:
-    """The pixels, and the tags needed to read them."""
+    """Set the pixels and the attributes needed to interpret them."""
     ds.ImagerPixelSpacing = ds.PixelSpacing = [f"{pixels.spacing_mm:.4f}"] * 2
     ds.SamplesPerPixel = 1
     ds.PhotometricInterpretation = pixels.photometric
@@ -125,7 +129,7 @@ def _set_pixels(ds: FileDataset, pixels: StoredPixels, transfer_syntax: str) -> 
     if transfer_syntax == "rle":
         ds.compress(RLELossless, generate_instance_uid=False)
     elif transfer_syntax == "jpeg2000":
-        # Not ds.compress: pydicom asks for the framework package pylibjpeg around this codec.
+        # Not ds.compress, for which pydicom needs the package pylibjpeg besides this codec.
         from openjpeg.utils import encode_array
 
         stream = encode_array(pixels.stored, bits_stored=pixels.bits, photometric_interpretation=2)

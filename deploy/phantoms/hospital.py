@@ -1,4 +1,4 @@
-"""A phantom hospital: a style, and a folder of radiographs and outcomes written in it."""
+"""A phantom hospital: its style, and a folder with its radiographs and outcomes."""
 
 import csv
 import hashlib
@@ -11,22 +11,25 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from . import devices, dicom
+from . import devices
 from .anatomy import Anatomy, random_anatomy, reposition
+from .dicom import PhantomIdentity, StoredPixels, write_dicom
 from .radiograph import draw_radiograph
 from .shapes import Plane
 
-ImageProgress = Callable[[int, int], None]  # images done, images in all
+ImageProgress = Callable[[int, int], None]
+"""Called with the number of images written and of all images."""
 
-# Severity of patients with and without the outcome. They overlap, so even a reader who knows the
-# severity exactly has an AUROC of about 0.94.
 WITH_OUTCOME = (4.7, 2.3)
+"""Parameters of the beta distribution of the severity of patients with the outcome."""
 WITHOUT_OUTCOME = (1.8, 4.6)
+"""The same without the outcome. The two overlap, so that even the exact severity has an AUROC of
+only about 0.94."""
 
 
 @dataclass(frozen=True)
 class Style:
-    """How a hospital's images look and are stored, and how ill its patients are."""
+    """Appearance and storage of a hospital's images, and the prevalence of the outcome."""
 
     prevalence: float  # share of patients with the outcome
     rows: int
@@ -36,14 +39,14 @@ class Style:
     transfer_syntax: Literal["explicit", "rle", "jpeg2000"]
     slope: float = 1.0
     intercept: float = 0.0
-    window: bool = True  # display windows are written
-    contrast: float = 1.0  # exponent of the film's curve: above 1 darker lungs
+    window: bool = True  # whether display windows are written
+    contrast: float = 1.0  # exponent of the film's curve; above 1 lungs are darker
     exposure: float = 0.0  # shift of the film's brightness, -0.1 to 0.1
-    dose: float = 1.0  # below 1: noisier
-    tubes: float = 0.5  # share of images with tubes, and so on
-    leads: float = 0.5
-    marker: float = 0.7
-    collimation: float = 0.3
+    dose: float = 1.0  # below 1 the image is noisier
+    tubes: float = 0.5  # share of images with tubes
+    leads: float = 0.5  # share of images with ECG leads
+    marker: float = 0.7  # share of images with a side marker
+    collimation: float = 0.3  # share of images with a collimated border
 
 
 DEMO_HOSPITALS: dict[str, Style] = {
@@ -94,7 +97,7 @@ DEMO_HOSPITALS: dict[str, Style] = {
 
 @dataclass(frozen=True)
 class PlannedImage:
-    """One image to be drawn. `day` counts from birth."""
+    """One image to be drawn, on this day of life."""
 
     day: int
     severity: float
@@ -110,12 +113,28 @@ def write_hospital(
     *,
     outcome: str = "bpd",
 ) -> None:
-    """Write the cohort of one hospital of infants.
+    """Write the cohort of one hospital of infants. The same arguments give the same bytes.
 
-    `folder/cohort.csv` has one row per image (`file, patient_id, <outcome>, sex, gestational_age,
-    day`; weeks and days of life), `folder/dicom/` the images, `folder/truth.csv` the severity of
-    each (`file, severity`), which a platform must not look at. A share `follow_up` of the
-    patients (1 or more) has one to three later images. The same arguments give the same bytes.
+    `folder/cohort.csv` has one row for each image, with the columns `file, patient_id, <outcome>,
+    sex, gestational_age, day` (weeks, and days of life). `folder/dicom/` has the images.
+    `folder/truth.csv` has the severity of each (`file, severity`), which is for evaluation only.
+
+    Parameters
+    ----------
+    folder
+        Where to write.
+    style
+        Appearance of the images, and prevalence.
+    patients
+        Number of patients, 1 or more.
+    seed
+        Seed of everything random.
+    follow_up
+        Share of the patients with one to three later images.
+    progress
+        Called after each image.
+    outcome
+        Name of the outcome's column.
     """
     rng = np.random.default_rng([seed, 11])
     place = hashlib.sha256(f"{seed} {style}".encode()).hexdigest()[:6]
@@ -138,7 +157,7 @@ def write_hospital(
         born = datetime(2021, 1, 1) + timedelta(minutes=int(patient_rng.integers(3 * 525_600)))
         for planned in images_planned:
             acquired = born + timedelta(days=planned.day, minutes=int(patient_rng.integers(600)))
-            identity = dicom.PhantomIdentity(
+            identity = PhantomIdentity(
                 patient_id=f"MRN-CANARY-{code}",
                 patient_name=f"CANARY-{code}^Infant",
                 birth_date=born,
@@ -165,17 +184,18 @@ def write_hospital(
 
 
 def draw_outcomes(patients: int, prevalence: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Outcomes with exactly the prevalence (rounded), in random order."""
+    """Outcomes (patients,) in random order, with exactly the prevalence up to rounding."""
     return np.asarray(rng.permutation(patients) < round(prevalence * patients))
 
 
 def draw_severity(positive: bool, rng: np.random.Generator) -> float:
-    """Severity in [0, 1] of a patient with or without the outcome."""
+    """Random severity in [0, 1] of a patient with or without the outcome."""
     return float(rng.beta(*(WITH_OUTCOME if positive else WITHOUT_OUTCOME)))
 
 
 def _plan_images(positive: bool, more: bool, rng: np.random.Generator) -> list[PlannedImage]:
-    """The first image at day 1; later ones get worse with the outcome, better without."""
+    """The first image is on day 1; with `more`, later ones become worse with the outcome and better
+    without it."""
     images_planned = [PlannedImage(1, draw_severity(positive, rng))]
     for day in (7, 14, 28)[: int(rng.integers(1, 4)) if more else 0]:
         trend = rng.normal(0.08 if positive else -0.06, 0.05)
@@ -186,7 +206,7 @@ def _plan_images(positive: bool, more: bool, rng: np.random.Generator) -> list[P
 
 
 class CohortWriter:
-    """Writes the images of a cohort one by one, then its two tables."""
+    """Writes the images of a cohort one by one, and then its two tables."""
 
     def __init__(
         self,
@@ -204,29 +224,32 @@ class CohortWriter:
 
     def image(
         self,
-        identity: dicom.PhantomIdentity,
+        identity: PhantomIdentity,
         anatomy: Anatomy,
         severity: float,
         texture: int,
         rng: np.random.Generator,
     ) -> str:
-        """Draw and write one image; its path relative to the cohort's folder."""
+        """Draw and write one image, and return its path relative to the cohort's folder.
+
+        `texture` is the seed of the patient's lung texture; `severity` is in [0, 1].
+        """
         file = f"dicom/{len(self._rows) + 1:05d}.dcm"
         film = acquire_film(anatomy, severity, texture, self.style, rng)
         spacing = anatomy.field_mm / max(self.style.rows, self.style.columns)
         pixels = store_film(film, self.style, spacing, rng)
-        dicom.write_dicom(self.folder / file, identity, pixels, self.style.transfer_syntax)
+        write_dicom(self.folder / file, identity, pixels, self.style.transfer_syntax)
         return file
 
     def row(self, row: dict[str, object], severity: float) -> None:
-        """Keep the row of the image just written, and its truth."""
+        """Add the table row of the image that was written last, and its severity."""
         self._rows.append(row)
         self._truth.append({"file": row["file"], "severity": f"{severity:.4f}"})
         if self._progress is not None:
             self._progress(len(self._rows), self._total)
 
     def close(self) -> None:
-        """Write `truth.csv`, then `cohort.csv`: a folder that has it is complete."""
+        """Write `truth.csv` and then `cohort.csv`, which marks the folder as complete."""
         for name, rows in (("truth.csv", self._truth), ("cohort.csv", self._rows)):
             with (self.folder / name).open("w", newline="", encoding="utf-8") as handle:
                 table = csv.DictWriter(handle, list(rows[0]), lineterminator="\n")
@@ -237,9 +260,27 @@ class CohortWriter:
 def acquire_film(
     anatomy: Anatomy, severity: float, texture: int, style: Style, rng: np.random.Generator
 ) -> Plane:
-    """One film in this style, (rows, columns) in [0, 1], bright where dense.
+    """Draw one film in this style.
 
-    Exposure, curve and noise vary from image to image, so that brightness tells no severity.
+    Exposure, curve and noise vary between images, so that brightness does not reveal the severity.
+
+    Parameters
+    ----------
+    anatomy
+        The body.
+    severity
+        Severity of disease, in [0, 1].
+    texture
+        Seed of the patient's lung texture.
+    style
+        Detector and devices.
+    rng
+        Random generator of exposure, noise and devices.
+
+    Returns
+    -------
+    array
+        (rows, columns) in [0, 1], bright where dense.
     """
     size = max(style.rows, style.columns)
     dose = style.dose * float(np.exp(rng.normal(0, 0.35)))
@@ -264,8 +305,9 @@ def acquire_film(
 
 def store_film(
     film: Plane, style: Style, spacing_mm: float, rng: np.random.Generator
-) -> dicom.StoredPixels:
-    """Quantise a film to the style's bits, polarity and rescaling, with a display window."""
+) -> StoredPixels:
+    """Quantise a film, (rows, columns) in [0, 1], to the style's bits, polarity and rescaling, and
+    choose a display window. `spacing_mm` is the pixel spacing."""
     top = 2**style.bits - 1
     levels = np.rint(film * top).astype(np.uint16)
     stored = np.asarray(top - levels if style.photometric == "MONOCHROME1" else levels)
@@ -274,7 +316,7 @@ def store_film(
         low, high = np.percentile(stored, [rng.uniform(0.2, 4), rng.uniform(97, 99.8)])
         low, high = (style.slope * v + style.intercept for v in (low, high))
         window = (float(low + high) / 2, float(high - low))
-    return dicom.StoredPixels(
+    return StoredPixels(
         stored.astype(np.uint16),
         style.bits,
         style.photometric,

@@ -1,8 +1,8 @@
-"""What is inside the lungs: vessels that everyone has, and the marks of disease.
+"""The inside of the lungs: normal vessels and the marks of disease.
 
-The marks are finer than a thumbnail can show (10 to 30 cycles across the field), so that a reader
-has to look into the lungs and not at the picture as a whole. They are made from noise in the
-frequency domain, so one seed gives the same lungs at any image size.
+The marks are too fine for a thumbnail (10 to 30 cycles across the field), so that a model has to
+look into the lungs and not at the picture as a whole. They are noise made in the frequency domain,
+so a seed gives the same lungs at every image size.
 """
 
 import numpy as np
@@ -15,7 +15,8 @@ _CELLS = 128  # noise is drawn on this grid, finer than any mark
 
 
 def band_noise(seed: np.random.SeedSequence, size: int, cycles: float, octaves: float) -> Plane:
-    """Noise of unit variance around `cycles` per field, `octaves` wide (log-normal band)."""
+    """Noise of unit variance, (size, size), in a log-normal band of frequencies around `cycles` per
+    field, with a width of `octaves`."""
     noise = np.random.default_rng(seed).standard_normal((_CELLS, _CELLS), dtype=np.float32)
     spectrum = fft.rfft2(noise)
     down = fft.fftfreq(_CELLS, 1 / _CELLS).astype(np.float32)[:, None]
@@ -31,9 +32,9 @@ def band_noise(seed: np.random.SeedSequence, size: int, cycles: float, octaves: 
 
 
 def disease(severity: float, seed: int, size: int) -> Plane:
-    """Change of attenuation by disease, (size, size), before it is confined to the lungs.
+    """Change of attenuation by disease, (size, size), not yet limited to the lungs.
 
-    A net of thickened septa, small air bubbles with walls, and patchy haze, all growing with
+    It is a net of thickened septa, small air bubbles with walls, and patchy haze, all growing with
     `severity` in [0, 1]; zero at 0.
     """
     if severity <= 0:
@@ -44,14 +45,18 @@ def disease(severity: float, seed: int, size: int) -> Plane:
     cells = band_noise(roots[1], size, 15.0, 0.25)
     walls = np.exp(-(((cells - 1.0) * 3.5) ** 2)) - np.float32(0.11)
     bubbles = np.maximum(cells - 1.2, 0) - np.float32(0.056)
-    # Disease is patchy, but nowhere absent: a reader should find it in any part of the lung.
+    # Disease is patchy but nowhere absent, so that every part of the lung shows it.
     patches = np.clip(0.85 + 0.35 * band_noise(roots[2], size, 2.5, 0.5), 0.4, 1.6)
     marks = 0.48 * septa + 0.28 * walls - 0.46 * bubbles + 0.20
     return np.asarray(np.float32(severity) * patches * marks, dtype=np.float32)
 
 
 def vessels(frame: Frame, hila: list[tuple[float, float, float]], reach: float, seed: int) -> Plane:
-    """Attenuation of the vessels that branch out of each hilum `(x, y, side)`, tapering."""
+    """Attenuation of tapering vessels that branch from the hila.
+
+    Each hilum is `(x, y, side)`, with side -1 on the left of the image and 1 on the right. `reach`
+    is half the width of the thorax; lengths are in body units.
+    """
     rng = np.random.default_rng([seed, 2])
     fan = np.linspace(-1.35, 1.3, 11)
     roots = [(x, y, side, angle) for x, y, side in hila for angle in fan + rng.normal(0, 0.1, 11)]
@@ -67,7 +72,7 @@ def vessels(frame: Frame, hila: list[tuple[float, float, float]], reach: float, 
         inside = (rows >= 0) & (rows < frame.size) & (columns >= 0) & (columns < frame.size)
         cells = rows[inside] * frame.size + columns[inside]
         hits = np.bincount(cells, minlength=frame.size**2).astype(np.float32)
-        # About one point per pixel of length: a blurred line peaks near 1 at any image size.
+        # About one point per pixel of length, so that the blurred line peaks near 1 at every size.
         sigma = max(0.6, frame.in_pixels(radius) / 1.5)
         line = ndimage.gaussian_filter(hits.reshape(total.shape), sigma, truncate=2.5)
         total += np.float32(amount * 2.5 * sigma) * line

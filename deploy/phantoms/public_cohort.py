@@ -1,12 +1,12 @@
-"""A public cohort of adult phantoms: what a backbone learns chest radiographs from."""
+"""A public cohort of adult phantoms, on which a backbone can be pretrained."""
 
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 
-from . import dicom
 from .anatomy import random_anatomy
+from .dicom import PhantomIdentity
 from .hospital import CohortWriter, ImageProgress, Style, draw_outcomes, draw_severity
 
 PUBLIC_STYLE = Style(
@@ -30,10 +30,25 @@ def write_public_cohort(
     outcome: str = "lung_disease",
     style: Style = PUBLIC_STYLE,
 ) -> None:
-    """Write a cohort of adults, one image each, with disease of the same textures as in infants.
+    """Write a cohort of adults, one image each, whose disease has the same texture as in infants.
 
     The files are those of `write_hospital`; `cohort.csv` has the columns `file, patient_id,
-    <outcome>, sex, age` (years). As in a published data set no image carries an identity.
+    <outcome>, sex, age` (years). As in a published data set, no image contains an identity.
+
+    Parameters
+    ----------
+    folder
+        Where to write.
+    images
+        Number of images and patients.
+    seed
+        Seed of everything random.
+    progress
+        Called after each image.
+    outcome
+        Name of the outcome's column.
+    style
+        Appearance of the images, and prevalence.
     """
     rng = np.random.default_rng([seed, 21])
     writer = CohortWriter(folder, style, "fedrad public phantoms", images, progress)
@@ -46,7 +61,7 @@ def write_public_cohort(
         texture = int(patient_rng.integers(2**31))
         code = f"PUBLIC-{number + 1:05d}"
         acquired = datetime(2015, 1, 1) + timedelta(minutes=int(patient_rng.integers(525_600)))
-        identity = dicom.PhantomIdentity(
+        identity = PhantomIdentity(
             patient_id=code,
             patient_name=code,
             birth_date=datetime(acquired.year - years, 1, 1),

@@ -1,7 +1,7 @@
-"""A chest drawn from parameters, by the physics of a radiograph.
+"""A chest radiograph drawn from parameters by a model of its physics.
 
-Shapes add attenuation along the beam; the transmitted beam, with scatter and quantum noise, is
-turned into a film by a logarithmic response. Severity acts on the lungs only.
+Shapes add attenuation along the beam. A logarithmic response turns the transmitted beam, with
+scatter and quantum noise, into a film. Severity changes the lungs only.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from .shapes import (
 
 @dataclass(frozen=True)
 class _Thorax:
-    """The planes that several organs need. `u`: 0 at the midline, 1 at the rib cage."""
+    """Planes that several organs need. `u` is 0 at the midline and 1 at the rib cage."""
 
     cage: Plane
     u: Plane
@@ -37,7 +37,7 @@ class _Thorax:
 
 
 def _cage(a: Anatomy, y: Plane) -> Plane:
-    """Half width of the rib cage at height y as a share of the widest, near the diaphragm."""
+    """Half the width of the rib cage at height `y`, relative to its maximum near the diaphragm."""
     low = a.dome + a.dome_height
     s = np.clip((y - np.float32(a.apex - 0.02)) / np.float32(low - a.apex), 0, 1)
     return np.maximum(raised(1 - raised(1 - s, a.cage_power), 0.55), np.float32(1e-3))
@@ -73,7 +73,7 @@ def _thorax(a: Anatomy, frame: Frame) -> _Thorax:
 
 
 def _in_lung(t: _Thorax) -> Plane:
-    """1 well inside the lungs, 0 outside them, soft at the border."""
+    """1 inside the lungs, 0 outside, soft at the border."""
     return (
         smoothstep(1.0, 0.93, t.u)
         * t.above_dome
@@ -83,7 +83,7 @@ def _in_lung(t: _Thorax) -> Plane:
 
 
 def true_lung_mask(anatomy: Anatomy, size: int) -> NDArray[np.bool_]:
-    """Where the lungs lie, (size, size): nothing outside depends on severity."""
+    """The true mask of the lungs, (size, size). Pixels outside do not depend on severity."""
     return np.asarray(_in_lung(_thorax(anatomy, Frame.of(anatomy.pose, size))) > 0)
 
 
@@ -118,12 +118,12 @@ def _body(a: Anatomy, frame: Frame, t: _Thorax) -> Plane:
 def _ribs(a: Anatomy, frame: Frame, t: _Thorax) -> Plane:
     """Twelve pairs of ribs, each a tilted ring: its back half, and its front half to the cartilage.
 
-    All ribs of one half are level lines of one phase plane, so they are drawn at once.
+    All ribs of one half are level lines of one phase plane, so they are drawn together.
     """
     cage = t.cage * np.float32(1 + 1.2 * a.rib_radius / a.width)
     u = np.abs(frame.x - np.float32(0.3 * a.turn)) / cage
     sine = np.sqrt(np.maximum(1 - u * u, 0))
-    # Upper ribs are short and steep, so their fall grows with the width of the cage.
+    # Upper ribs are short, so the drop of a rib increases with the width of the cage.
     drop = np.float32(a.rib_drop / 2) * (0.35 + 0.65 * cage / np.float32(a.width))
     first = a.apex + 0.035
     along_beam = 1 / np.maximum(sine, 0.45)
@@ -137,7 +137,7 @@ def _ribs(a: Anatomy, frame: Frame, t: _Thorax) -> Plane:
         number = np.clip(np.rint(phase), 0, 11)
         d = (phase - number) / slope / np.float32(a.rib_radius)
         bone = tube_profile(d * d, 0.72) * np.minimum(along_beam, 1.9)
-        if face > 0:  # the front ends in cartilage, which is hardly seen
+        if face > 0:  # the front ends in cartilage, which is hardly visible
             bone *= smoothstep(0.50, 0.62, u) * smoothstep(9.5, 7.5, phase)
         else:
             bone *= smoothstep(0.06, 0.14, np.abs(frame.x))
@@ -232,10 +232,28 @@ def draw_radiograph(
 ) -> Plane:
     """A radiograph of this body with this severity of lung disease.
 
-    Returns a (size, size) plane in [0, 1], bright where dense. `severity` in [0, 1]; `size` in
-    pixels; `dose` 1 is a usual exposure, less is noisier. The same anatomy and
-    texture seed with another severity is a follow-up image of the same patient: pixels differ
-    inside `true_lung_mask` only.
+    The same anatomy and texture seed with another severity give a follow-up image of the same
+    patient, whose pixels differ inside `true_lung_mask` only.
+
+    Parameters
+    ----------
+    anatomy
+        The body.
+    severity
+        Severity of disease, in [0, 1].
+    texture_seed
+        Seed of the patient's lung texture.
+    size
+        Side of the image, in pixels.
+    dose
+        Relative exposure; 1 is usual, less is noisier.
+    noise_seed
+        Seed of the quantum noise, together with `texture_seed`.
+
+    Returns
+    -------
+    array
+        (size, size) in [0, 1], bright where dense.
     """
     a, frame = anatomy, Frame.of(anatomy.pose, size)
     t = _thorax(a, frame)
@@ -253,7 +271,7 @@ def draw_radiograph(
     _gas(healthy, a, frame)
     healthy = ndimage.gaussian_filter(np.maximum(healthy, 0), frame.in_pixels(0.005), truncate=2.5)
     primary = np.exp(-healthy)
-    # Scatter and noise are those of the healthy body: disease must not change pixels elsewhere.
+    # Scatter and noise come from the healthy body, so that disease changes no pixel elsewhere.
     scatter = np.float32(0.30) * wide_blur(primary, 0.10 * size)
     change = weight * lung_texture.disease(severity, texture_seed, size)
     exposure = primary * np.exp(-change) + scatter

@@ -1,7 +1,7 @@
-"""Soft shapes on a posed pixel grid: what a phantom is drawn with.
+"""Soft shapes on a pixel grid, from which phantoms are drawn.
 
-Lengths are in body units: half the side of the square field is 1, x grows to the right of the
-image (the patient's left), y grows downwards, (0, 0) is the middle of the thorax.
+Lengths are in body units: half the side of the square field is 1, x increases to the right of the
+image (the patient's left), y increases downwards, and (0, 0) is the middle of the thorax.
 """
 
 import math
@@ -27,7 +27,7 @@ class Pose:
 
 @dataclass(frozen=True)
 class Frame:
-    """A pixel grid in body units. `x`, `y`: planes of shape (size, size)."""
+    """A pixel grid in body units; `x` and `y` are planes (size, size)."""
 
     x: Plane
     y: Plane
@@ -36,7 +36,7 @@ class Frame:
 
     @classmethod
     def of(cls, pose: Pose, size: int) -> "Frame":
-        """The grid of a square field of `size` pixels seen from a body in this pose."""
+        """The grid of a square field of `size` pixels, for a body in this pose."""
         axis = ((np.arange(size, dtype=np.float32) + 0.5) * (2.0 / size) - 1.0).astype(np.float32)
         across = axis[None, :] - np.float32(pose.shift_x)
         down = axis[:, None] - np.float32(pose.shift_y)
@@ -56,7 +56,7 @@ class Frame:
         )
 
     def box(self, x: float, y: float, radius: float) -> tuple[slice, slice]:
-        """The pixels that can lie within `radius` of a point: small shapes are drawn there only."""
+        """Slices of the pixels within `radius` of a point; small shapes are drawn only there."""
         cos, sin = math.cos(self.pose.angle), math.sin(self.pose.angle)
         across = self.pose.scale * (cos * x - sin * y) + self.pose.shift_x
         down = self.pose.scale * (sin * x + cos * y) + self.pose.shift_y
@@ -80,7 +80,7 @@ def smoothstep(low: float, high: float, value: Plane) -> Plane:
 
 
 def raised(base: Plane, exponent: float) -> Plane:
-    """base ** exponent for base >= 0, by logarithms: several times faster than NumPy's power."""
+    """base ** exponent for base >= 0, by logarithms, several times faster than NumPy's power."""
     return np.asarray(np.exp(np.float32(exponent) * np.log(np.maximum(base, np.float32(1e-9)))))
 
 
@@ -94,7 +94,23 @@ def add_ellipsoid(
     angle: float = 0.0,
     power: float = 0.5,
 ) -> None:
-    """Add the thickness of an ellipsoid, `amount` at its middle; a low power has a hard edge."""
+    """Add the thickness of an ellipsoid to a plane.
+
+    Parameters
+    ----------
+    plane
+        Attenuation (size, size), changed in place.
+    frame
+        Its grid.
+    centre, radii
+        In body units.
+    amount
+        Thickness at the centre.
+    angle
+        Rotation, in radians.
+    power
+        Shape of the profile; 0.5 is an ellipsoid, lower values have a harder edge.
+    """
     box = frame.box(*centre, max(radii))
     dx, dy = frame.x[box] - centre[0], frame.y[box] - centre[1]
     cos, sin = math.cos(angle), math.sin(angle)
@@ -112,11 +128,25 @@ def add_tube(
     *,
     hollow: float = 0.0,
 ) -> None:
-    """Add a tube along a polyline, `amount` thick at its middle if solid.
+    """Add the thickness of a tube along a polyline to a plane.
 
-    `hollow` in [0, 1) is the bore as a share of the radius: bone and catheters show bright edges.
+    Parameters
+    ----------
+    plane
+        Attenuation (size, size), changed in place.
+    frame
+        Its grid.
+    points
+        Corners of the polyline, in body units.
+    radius
+        In body units.
+    amount
+        Thickness on the axis of a solid tube.
+    hollow
+        Inner radius as a share of the radius, in [0, 1). Bones and catheters are hollow, so their
+        edges are bright.
     """
-    points = [(float(x), float(y)) for x, y in points]  # NumPy's own floats would widen planes
+    points = [(float(x), float(y)) for x, y in points]  # NumPy scalars would widen the planes
     nearest = np.full_like(plane, np.inf)  # squared distance to the polyline
     for (ax, ay), (bx, by) in pairwise(points):
         ux, uy = bx - ax, by - ay
@@ -150,7 +180,7 @@ def bezier_curve(points: list[tuple[float, float]], pieces: int = 8) -> list[tup
 
 
 def wide_blur(plane: Plane, sigma: float) -> Plane:
-    """A Gaussian blur of many pixels, done on a coarse grid because the result is smooth."""
+    """Gaussian blur with a large `sigma` (pixels), computed on a coarse grid for speed."""
     step = max(1, int(sigma / 3))
     size = plane.shape[0]
     middle = slice(step // 2, None, step)

@@ -60,7 +60,7 @@ def test_another_seed_gives_other_patients(hospitals: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize("age_group", ["infant", "adult"])
 def test_severity_changes_the_lungs_and_nothing_else(age_group: phantoms.AgeGroup) -> None:
     anatomy = phantoms.random_anatomy(age_group, np.random.default_rng(3))
-    healthy, ill = (phantoms.draw(anatomy, severity, 5, 192) for severity in (0.0, 1.0))
+    healthy, ill = (phantoms.draw_radiograph(anatomy, severity, 5, 192) for severity in (0.0, 1.0))
     lungs = phantoms.true_lung_mask(anatomy, 192)
     change = np.abs(ill - healthy)
     assert 0.08 < lungs.mean() < 0.6
@@ -72,7 +72,8 @@ def test_severity_changes_the_lungs_and_nothing_else(age_group: phantoms.AgeGrou
 
 def test_more_severe_disease_changes_more() -> None:
     anatomy = phantoms.random_anatomy("infant", np.random.default_rng(4))
-    films = [phantoms.draw(anatomy, severity, 5, 192) for severity in (0.0, 0.3, 0.6, 0.9)]
+    severities = (0.0, 0.3, 0.6, 0.9)
+    films = [phantoms.draw_radiograph(anatomy, severity, 5, 192) for severity in severities]
     changes = [float(np.abs(film - films[0]).mean()) for film in films]
     assert changes == sorted(changes)
     assert changes[1] > 0
