@@ -1,1 +1,1 @@
-"""A finished model for others: safetensors, ONNX, MONAI bundle, model card."""
+"""Export of a finished model: safetensors, ONNX, MONAI bundle, model card."""

@@ -1,11 +1,11 @@
-"""A finished experiment's model, in the forms in which others can use it.
+"""Export of a finished experiment's model, in forms that others can use.
 
 The folder that `fedrad export` writes:
 
     model.safetensors   weights, with a `ModelRecord` and the lineage as metadata
     model.onnx          the same network, checked against PyTorch
-    bundle/             the same as a MONAI bundle
-    MODEL_CARD.md       what it is, what it can do, and what it cannot
+    bundle/             the same network as a MONAI bundle
+    MODEL_CARD.md       purpose, training, figures and limits
 """
 
 import shutil
@@ -28,18 +28,34 @@ from .monai_bundle import write_bundle
 
 
 class ExportFailed(Exception):
-    """A model that cannot be exported: why, and what to do."""
+    """A model cannot be exported. The text says why, and what to do."""
 
 
 OnnxWriter = Callable[[ResNet, ModelRecord, Path], None]
 
 
 def export(folder: Path, to: Path, *, onnx: bool = True) -> ModelRecord:
-    """Write the folder `to` from an experiment's folder. It appears whole or not at all.
+    """Export the model of an experiment. The new folder appears complete or not at all.
 
-    `onnx`: whether to write that file too, which needs the extra `export`. Raises ExportFailed:
-    no completed experiment, another model than that of its summary, `to` is there, no `export`
-    extra, or an ONNX file that does not give PyTorch's logits.
+    Parameters
+    ----------
+    folder
+        Folder of the experiment.
+    to
+        Folder to write, which must not exist.
+    onnx
+        Whether to write the ONNX file, which needs the extra `export`.
+
+    Returns
+    -------
+    ModelRecord
+        The record in the exported file.
+
+    Raises
+    ------
+    ExportFailed
+        If the experiment is not completed, if its model is not that of its summary, if `to` exists,
+        if the extra `export` is missing, or if the ONNX file does not reproduce PyTorch's logits.
     """
     if to.exists():
         raise ExportFailed(f"{to}: is there already; give another folder with --to, or remove it")
@@ -77,6 +93,7 @@ def _onnx_writer() -> OnnxWriter:
 
 
 def _completed_summary(folder: Path) -> Summary:
+    """The summary of a completed experiment whose model file is unchanged."""
     try:
         summary = read_summary(folder)
     except FileNotFoundError:
@@ -115,7 +132,7 @@ def model_record(summary: Summary) -> ModelRecord:
     return ModelRecord(
         name=experiment.name,
         experiment=experiment.identity,
-        # of base weights the file's name, not where it lay
+        # only the name of the base weights' file, not its folder
         model=experiment.model.model_copy(update={"weights": Path(experiment.model.weights).name}),
         outputs=tuple(experiment.outcomes),
         thresholds={

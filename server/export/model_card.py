@@ -1,7 +1,7 @@
-"""The model card: what a model is, on whom it was trained and tested, and what it cannot do.
+"""The model card: purpose of a model, its training and test patients, figures and limits.
 
-After Mitchell et al. 2019, "Model Cards for Model Reporting" (arXiv 1810.03993). Filled from the
-summary and the model's record alone.
+It follows Mitchell et al. 2019, "Model Cards for Model Reporting" (arXiv 1810.03993). Its only
+sources are the summary and the model's record.
 """
 
 from pathlib import Path
@@ -14,11 +14,11 @@ from fedrad.server.results.summary import Interval, Summary
 
 TEMPLATES = Path(__file__).parent / "templates"
 FEW = 20
-"""Test units of a class below which a site's figures are called exploratory."""
+"""With fewer test units of a class than this, a site's figures are called exploratory."""
 
 
 def model_card(summary: Summary, record: ModelRecord) -> str:
-    """The card of a completed experiment's model, in Markdown."""
+    """The model card of a completed experiment's model, in Markdown."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,
@@ -50,7 +50,7 @@ def model_card(summary: Summary, record: ModelRecord) -> str:
 
 
 def _figure(value: float | None, interval: Interval | None = None) -> str:
-    """`0.81 [0.74–0.87]`; a dash where there is no figure."""
+    """`0.81 [0.74–0.87]`; a dash if there is no figure."""
     if value is None:
         return "–"
     if interval is None:
@@ -59,11 +59,11 @@ def _figure(value: float | None, interval: Interval | None = None) -> str:
 
 
 def _counts(value: tuple[int | None, int | None] | None) -> str:
-    """`12 / 30`: with and without the outcome; a dash where withheld."""
+    """`12 / 30`: numbers with and without the outcome; a dash if withheld."""
     with_, without = value or (None, None)
     return f"{'–' if with_ is None else with_} / {'–' if without is None else without}"
 
 
 def _inline(text: str) -> str:
-    """Text of others within a line or a cell of a table."""
+    """Text from a site or user, made safe for a line or a table cell."""
     return " ".join(text.split()).replace("|", "/").replace("<", "&lt;")

@@ -1,6 +1,6 @@
-"""The network as a MONAI bundle, which `python -m monai.bundle run` runs.
+"""The network as a MONAI bundle, for `python -m monai.bundle run`.
 
-It needs the installed fedrad: the network is its ResNet, and files are read by its reading chain.
+The bundle needs an installed fedrad, which supplies the network's class and the reading chain.
 """
 
 import importlib.metadata
@@ -17,12 +17,26 @@ SCHEMA = (
     "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
     "meta_schema_20240725.json"
 )
-"""MONAI's own schema of metadata.json."""
+"""MONAI's schema of metadata.json."""
 
 
 def write_bundle(network: ResNet, record: ModelRecord, readme: str, folder: Path) -> None:
-    """Write `configs/metadata.json`, `configs/inference.json`, `models/model.pt` and
-    `docs/README.md`, as MONAI's bundle specification has them."""
+    """Write a bundle according to MONAI's specification.
+
+    The files are `configs/metadata.json`, `configs/inference.json`, `models/model.pt` and
+    `docs/README.md`.
+
+    Parameters
+    ----------
+    network
+        The trained network.
+    record
+        Its record.
+    readme
+        Content of `docs/README.md`.
+    folder
+        Where to write.
+    """
     for name in ("configs", "models", "docs"):
         (folder / name).mkdir(parents=True)
     _write(bundle_metadata(record), folder / "configs" / "metadata.json")
@@ -32,7 +46,7 @@ def write_bundle(network: ResNet, record: ModelRecord, readme: str, folder: Path
 
 
 def bundle_metadata(record: ModelRecord) -> dict[str, Any]:
-    """`metadata.json`: versions, what the network is for, shapes; the record under `fedrad`."""
+    """Content of `metadata.json`: versions, purpose, shapes and, under `fedrad`, the record."""
     outcomes = ", ".join(record.outputs)
     size = record.model.size
     return {
@@ -90,8 +104,8 @@ def bundle_metadata(record: ModelRecord) -> dict[str, Any]:
 
 
 def bundle_inference(record: ModelRecord) -> dict[str, Any]:
-    """`inference.json`: the files of `dataset_dir` to `predictions.csv` in `output_dir`, a line
-    per file with a raw logit per outcome."""
+    """Content of `inference.json`. It reads the files in `dataset_dir` and writes
+    `predictions.csv` into `output_dir`, with a line for each file and a raw logit per outcome."""
     return {
         "imports": ["$import os", "$import torch"],
         "bundle_root": ".",

@@ -1,4 +1,4 @@
-"""The network as ONNX, written only if onnxruntime computes PyTorch's logits from it."""
+"""The network as ONNX. The file is checked: onnxruntime must reproduce PyTorch's logits."""
 
 import logging
 import warnings
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-import onnxscript  # noqa: F401 - PyTorch's exporter needs it: better to know at once
+import onnxscript  # noqa: F401 - PyTorch's exporter needs it; fail early if it is missing
 import torch
 
 from fedrad.models.network import ResNet
@@ -15,22 +15,23 @@ from fedrad.models.record import ModelRecord
 from fedrad.models.weight_files import WeightsError
 
 OPSET = 18
-"""ONNX operator set of the file."""
+"""Version of the ONNX operator set."""
 TOLERANCE = 1e-4
-"""Largest difference of a logit, relative for logits beyond 1."""
+"""Largest allowed difference between logits; relative for logits beyond ±1."""
 
 
 def write_onnx(network: ResNet, record: ModelRecord, file: Path) -> None:
-    """Write `images` (N, 1, size, size) float32 -> `logits` (N, outputs), N free.
+    """Write the network with input `images` (N, 1, size, size) float32, for any N, and output
+    `logits` (N, outputs).
 
-    The record stands in the file's metadata as JSON, as in model.safetensors. Raises what
-    `check_onnx` raises.
+    The metadata of the file hold the record as JSON, as in model.safetensors. Raises WeightsError
+    as `check_onnx` does.
     """
     network = network.to("cpu").eval()
     size = record.model.size
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # advice to those who write exporters
+        warnings.simplefilter("ignore")  # advice for authors of exporters
         torch.onnx.export(
             network,
             (_noise(2, size),),
@@ -51,8 +52,8 @@ def write_onnx(network: ResNet, record: ModelRecord, file: Path) -> None:
 
 
 def check_onnx(network: ResNet, file: Path) -> None:
-    """Raise WeightsError where onnxruntime's logits of noise, for one image and for three, differ
-    from PyTorch's by more than TOLERANCE."""
+    """Raise WeightsError if the logits of onnxruntime and PyTorch differ by more than TOLERANCE, for
+    one and for three images of noise."""
     size = network.settings.size
     difference = max(_difference(network, file, _noise(count, size)) for count in (1, 3))
     if not difference <= TOLERANCE:
@@ -64,10 +65,10 @@ def check_onnx(network: ResNet, file: Path) -> None:
 
 def _difference(network: ResNet, file: Path, images: torch.Tensor) -> float:
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    (theirs,) = session.run(["logits"], {"images": images.numpy()})
+    (onnx_logits,) = session.run(["logits"], {"images": images.numpy()})
     with torch.inference_mode():
-        ours = network(images).numpy()
-    return float((np.abs(ours - theirs) / np.maximum(1, np.abs(ours))).max())
+        logits = network(images).numpy()
+    return float((np.abs(logits - onnx_logits) / np.maximum(1, np.abs(logits))).max())
 
 
 def _noise(count: int, size: int) -> torch.Tensor:
