@@ -1,10 +1,10 @@
-"""The paper's ablation on phantoms: is its ordering found again?
+"""The paper's ablation on phantoms: is the order of its rows the same?
 
     python benchmarks/ablation.py --out OUT [--folds 5] [--rounds 10]
 
 Phantom hospitals and phantom base weights are those of the demonstration (`fedrad demo`); the
 control's weights come from handwritten digits (scikit-learn's), which are to a chest what ImageNet
-is in the paper: pictures of something else. Rows that are finished stand when it is started again.
+is in the paper: pictures of something else. A second start continues after the finished rows.
 """
 
 import argparse

@@ -1,8 +1,9 @@
-"""What one who holds a site's released figures of one model can say about one patient.
+"""What an attacker can infer about one patient from the figures of one model that a site releases.
 
-Two attackers, both with the model. One has a person's image and outcome, and asks whether the
-person is among the test patients. The other knows that a person is, with the outcome, and asks for
-the score. Both are given what scores of each class look like outside (two normals, AUROC 0.8).
+Two attackers both have the model. The first has a person's image and outcome, and wants to know
+whether the person is among the test patients (membership inference). The second knows this and the
+outcome, and wants to know the score. Both know the distribution of scores of each class outside the
+site (two normals, AUROC 0.8).
 """
 
 from dataclasses import dataclass
@@ -42,22 +43,25 @@ COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Told:
-    """What is told of the patients of one simulated site.
+class Inference:
+    """What can be inferred about the patients of one simulated site.
 
-    `members`, `outsiders`: how much likelier the histogram makes it that one is a member. `half`,
-    `bin`, `rank`: for members the share of all outside scores of their class that remains: in the
-    bins likeliest to hold the score that together hold half of the site's; in the bin, which is
-    what remains when all other scores are known; and between the neighbours of the other class
-    within it, which the exact AUROC then tells.
+    Shares are of all outside scores of the patient's class.
     """
 
     members: Floats
+    """Likelihood ratio of membership, from the histogram, for each member."""
     outsiders: Floats
+    """The same for each outsider."""
     half: Floats
+    """Share of scores in the likeliest bins that together hold half of the site's patients."""
     bin: Floats
+    """Share of scores in the member's bin: what remains possible if all other scores are known."""
     rank: Floats
+    """Share of scores within that bin and between the neighbours of the other class: what remains
+    possible if the exact AUROC is known too."""
     bins: int
+    """Number of bins."""
 
 
 def attack(repeats: int) -> None:
@@ -66,29 +70,30 @@ def attack(repeats: int) -> None:
     print("| --- " * len(COLUMNS) + "|")
     for positives, negatives in ((10, 10), (20, 30), (60, 140)):
         for name, rule in RULES.items():
-            told = [
-                attacked(np.random.default_rng(seed), positives, negatives, rule)
+            inferences = [
+                attack_site(np.random.default_rng(seed), positives, negatives, rule)
                 for seed in range(repeats)
             ]
-            _print(f"{positives} / {negatives}", name, told, noisy=rule.epsilon > 0)
+            _print(f"{positives} / {negatives}", name, inferences, noisy=rule.epsilon > 0)
 
 
-def _print(size: str, name: str, told: list[Told], *, noisy: bool) -> None:
+def _print(size: str, name: str, inferences: list[Inference], *, noisy: bool) -> None:
     members, outsiders = (
-        np.concatenate([getattr(t, field) for t in told]) for field in ("members", "outsiders")
+        np.concatenate([getattr(t, field) for t in inferences])
+        for field in ("members", "outsiders")
     )
     y = np.repeat([1, 0], [len(members), len(outsiders)])
     cuts = np.unique(np.concatenate([members, outsiders]))
     above = [1 - np.searchsorted(np.sort(v), cuts) / len(v) for v in (members, outsiders)]
     certain = 0.0 if noisy else (outsiders == 0).mean()
     half, bin_, rank = (
-        f"{100 * np.median(np.concatenate([getattr(t, field) for t in told])):.1f} %"
+        f"{100 * np.median(np.concatenate([getattr(t, field) for t in inferences])):.1f} %"
         for field in ("half", "bin", "rank")
     )
     row = [
         size,
         name,
-        f"{np.mean([t.bins for t in told]):.0f}",
+        f"{np.mean([t.bins for t in inferences]):.0f}",
         f"{100 * certain:.0f} %",
         f"{roc_auc_score(y, np.concatenate([members, outsiders])):.2f}",
         f"{(above[0] - above[1]).max():.2f}",
@@ -97,8 +102,10 @@ def _print(size: str, name: str, told: list[Told], *, noisy: bool) -> None:
     print("| " + " | ".join(row) + " |", flush=True)
 
 
-def attacked(rng: np.random.Generator, positives: int, negatives: int, rule: Disclosure) -> Told:
-    """One simulated site, and as many outsiders."""
+def attack_site(
+    rng: np.random.Generator, positives: int, negatives: int, rule: Disclosure
+) -> Inference:
+    """Attack one simulated site with as many outsiders."""
     data, others = (
         SiteScores(d.logits * SCALE, d.labels)
         for d in (normals(rng, positives, negatives, TRUTH) for _ in range(2))
@@ -107,7 +114,7 @@ def attacked(rng: np.random.Generator, positives: int, negatives: int, rule: Dis
     assert h is not None
     walls = GRID[np.array(h.edges)].copy()
     walls[0], walls[-1] = -np.inf, np.inf
-    found = {name: np.empty(len(data.logits)) for name in ("members", "half", "bin", "rank")}
+    values = {name: np.empty(len(data.logits)) for name in ("members", "half", "bin", "rank")}
     outsiders = np.empty(len(others.logits))
     for label, counts in ((1.0, h.positives), (0.0, h.negatives)):
         outside = _share(label, walls[:-1], walls[1:])
@@ -115,18 +122,18 @@ def attacked(rng: np.random.Generator, positives: int, negatives: int, rule: Dis
         ratio = inside / np.maximum(outside, 1e-9)
         own, foreign = data.labels == label, others.labels == label
         at = _bins(h, data.logits[own])
-        found["members"][own] = ratio[at]
+        values["members"][own] = ratio[at]
         outsiders[foreign] = ratio[_bins(h, others.logits[foreign])]
         likeliest = np.argsort(-ratio)
         needed = int(np.searchsorted(np.cumsum(inside[likeliest]), 0.5)) + 1
-        found["half"][own] = outside[likeliest[:needed]].sum()
-        found["bin"][own] = outside[at]
+        values["half"][own] = outside[likeliest[:needed]].sum()
+        values["bin"][own] = outside[at]
         fence = np.concatenate([[-np.inf], np.sort(data.logits[~own]), [np.inf]])
         place = np.searchsorted(fence, data.logits[own])
         low = np.maximum(fence[place - 1], walls[:-1][at])
         high = np.minimum(fence[place], walls[1:][at])
-        found["rank"][own] = _share(label, low, high)
-    return Told(outsiders=outsiders, bins=len(h.edges) - 1, **found)
+        values["rank"][own] = _share(label, low, high)
+    return Inference(outsiders=outsiders, bins=len(h.edges) - 1, **values)
 
 
 def _share(label: float, low: Floats, high: Floats) -> Floats:

@@ -3,7 +3,7 @@
 python benchmarks/cohort.py faults SITE_FOLDER      40 faults into a copy of a site
 python benchmarks/cohort.py phantom                 the same into a phantom hospital
 python benchmarks/cohort.py size 2000               time and memory, cold and cached
-python benchmarks/cohort.py alarms 300              shortcuts seen where tags say nothing
+python benchmarks/cohort.py alarms 300              false alarms of the check for shortcuts
 """
 
 import csv
@@ -125,7 +125,7 @@ def plant(  # noqa: PLR0915
     return planted, touched
 
 
-def named(found: Inspection, check: str) -> set[str]:
+def flagged_files(found: Inspection, check: str) -> set[str]:
     result = next(r for r in found.results if r.name == check)
     return {
         name.split(": ")[0].split(" (line")[0]
@@ -136,7 +136,7 @@ def named(found: Inspection, check: str) -> set[str]:
     }
 
 
-def look(folder: Path, state: Path) -> Inspection:
+def inspect_folder(folder: Path, state: Path) -> Inspection:
     site = open_site(folder, name="measured", state=state)
     return inspect(site, None, lambda *_: None)[0]
 
@@ -145,12 +145,12 @@ def faults(source: Path, outcome: str, others: list[Path]) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder, state = Path(temporary) / "site", Path(temporary) / "state"
         shutil.copytree(source, folder)
-        before = look(folder, state)
+        before = inspect_folder(folder, state)
         planted, touched = plant(folder, outcome, others, np.random.default_rng(0))
-        after = look(folder, state)
+        after = inspect_folder(folder, state)
         print(f"{'check':34}{'planted':>8}{'found':>7}{'named before':>14}{'new false':>11}")
         for check, files in planted.items():
-            was, now = named(before, check), named(after, check)
+            was, now = flagged_files(before, check), flagged_files(after, check)
             false = now - was - touched
             print(f"{check:34}{len(files):8}{len(files & now):7}{len(was):14}{len(false):11}")
             if files - now:
@@ -192,7 +192,7 @@ def size(count: int) -> None:
         generate(folder, count)
         for name in ("cold", "cached"):
             started = time.perf_counter()
-            look(folder, state)
+            inspect_folder(folder, state)
             own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
             child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
             print(

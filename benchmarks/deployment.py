@@ -1,10 +1,10 @@
-"""What it costs a round that hospitals are certain of the coordinator, and it of them.
+"""The cost, for a round, of mutual authentication between hospitals and coordinator.
 
     OMP_NUM_THREADS=1 python benchmarks/deployment.py [--rounds 4]
 
-Two sites on loopback, ResNet-50 without training to speak of, in one run and in turn: over a
-SuperLink without TLS or keys, and over `fedrad serve` with sites that joined it. Then what a site
-pays itself: the ledger's entry, and the check of a bundle. Prints Markdown.
+Two sites on loopback with a ResNet-50 and almost no training, alternately over a SuperLink without
+TLS or keys and over `fedrad serve` with sites that joined it. Then the costs within a site: an
+entry of the ledger, and the check of a bundle. Prints Markdown.
 """
 
 import argparse
@@ -51,15 +51,17 @@ def main() -> None:
             for way in ("plain", "serve"):
                 here = root / f"{way}-{preset}"
                 here.mkdir()
-                run = plain if way == "plain" else served
+                run = (
+                    rounds_without_authentication if way == "plain" else rounds_with_authentication
+                )
                 each = np.diff(list(run(here, sites, text)))
                 shown = " ".join(f"{seconds:.1f}" for seconds in each)
                 middle = statistics.median(each[1:])
                 print(f"| {label} | {way} | {middle:.1f} | {shown} |", flush=True)
-        by_itself(root)
+        measure_site_costs(root)
 
 
-def plain(here: Path, sites: dict[str, Path], text: str) -> Iterable[float]:
+def rounds_without_authentication(here: Path, sites: dict[str, Path], text: str) -> Iterable[float]:
     """Times of the rounds without TLS and keys."""
     with own_flower({"OMP_NUM_THREADS": "1"}) as flower:
         flower.start_superlink("--database", str(here / "superlink.db"))
@@ -67,10 +69,10 @@ def plain(here: Path, sites: dict[str, Path], text: str) -> Iterable[float]:
             flower.start_supernode(
                 name, {"folder": str(site), "name": name, "state": str(here / name)}
             )
-        yield from moments(flower.run({"experiment": text, "out": str(here / "out")}))
+        yield from round_times(flower.run({"experiment": text, "out": str(here / "out")}))
 
 
-def served(here: Path, sites: dict[str, Path], text: str) -> Iterable[float]:
+def rounds_with_authentication(here: Path, sites: dict[str, Path], text: str) -> Iterable[float]:
     """Times of the rounds over `fedrad serve`."""
     coordinator = Coordinator(here / "coordinator")
     with socket.socket() as probe:
@@ -82,13 +84,13 @@ def served(here: Path, sites: dict[str, Path], text: str) -> Iterable[float]:
         join(open_site(folder, state=here / name), invitation, here / f"{name}.request")
         coordinator.admit(coordinator.examine(here / f"{name}.request"))
     folder = str(coordinator.folder)
-    with started("fedrad", "serve", "--coordinator", folder):
+    with background_command("fedrad", "serve", "--coordinator", folder):
         time.sleep(15)
         nodes = [
             ("fedrad-site", "start", str(site), "--state", str(here / name))
             for name, site in sites.items()
         ]
-        with started(*nodes[0]), started(*nodes[1]):
+        with background_command(*nodes[0]), background_command(*nodes[1]):
             (here / "experiment.toml").write_text(text)
             running = subprocess.Popen(
                 [
@@ -105,10 +107,10 @@ def served(here: Path, sites: dict[str, Path], text: str) -> Iterable[float]:
                 stdout=subprocess.DEVNULL,
             )
             assert running.stderr is not None
-            yield from moments(running.stderr)
+            yield from round_times(running.stderr)
 
 
-def moments(lines: Iterable[str]) -> Iterable[float]:
+def round_times(lines: Iterable[str]) -> Iterable[float]:
     """When each round began, and the last one ended."""
     for line in lines:
         if re.search(r"Round \d+ of|Thresholds and", line):
@@ -116,7 +118,7 @@ def moments(lines: Iterable[str]) -> Iterable[float]:
 
 
 @contextmanager
-def started(*command: str):
+def background_command(*command: str):
     """A command of fedrad in the background, ended at the end."""
     process = subprocess.Popen(
         [BIN / command[0], *command[1:]], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -128,7 +130,7 @@ def started(*command: str):
         process.wait(timeout=60)
 
 
-def by_itself(root: Path) -> None:
+def measure_site_costs(root: Path) -> None:
     """Milliseconds of a ledger's entry, with a thousand before it, and of a bundle's check."""
     from flwr.cli.build import build_fab_from_disk
 

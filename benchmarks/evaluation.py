@@ -1,11 +1,11 @@
-"""Whether the figures hold: against references, in simulation, under attack, and at full size.
+"""Checks of the figures: against references, coverage, attacks, and cost at full size.
 
     python benchmarks/evaluation.py random --federations 1000
     python benchmarks/evaluation.py coverage --repeats 2000
     python benchmarks/evaluation.py attack --repeats 400
     python benchmarks/evaluation.py size
 
-Each prints Markdown. All is simulated from seeds; nothing is read.
+Each prints Markdown. All data are simulated from seeds.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""Mutated radiographs through the contained chain: counts by result, worst time, worst memory.
+"""Mutated radiographs through the reading chain in worker processes: results, time and memory.
 
     python benchmarks/fuzz_images.py FOLDER [FOLDER ...] --count 20000 [--seed 0]
 
-Takes the small files (up to 400 kB) of the folders and phantoms written for it, mutates them by
-seed, and fails where anything but a picture or a stated reason comes back.
+Takes the small files (up to 400 kB) in the folders and some phantoms, and mutates them by seed. It
+fails if the result of a file is neither a picture nor a stated reason.
 """
 
 import argparse

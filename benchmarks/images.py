@@ -1,4 +1,4 @@
-"""Images per second: through the store, from it, and read anew at every epoch.
+"""Images per second: into the image store, from the store, and decoded again in every epoch.
 
     python benchmarks/images.py [--files 16] [--opened 20000]
 
@@ -36,11 +36,11 @@ def main() -> None:
     options = parser.parse_args()
     logging.disable(logging.INFO)
     with tempfile.TemporaryDirectory() as folder:
-        speed(Path(folder), options.files)
-        opening(Path(folder), options.opened)
+        measure_speed(Path(folder), options.files)
+        measure_opening(Path(folder), options.opened)
 
 
-def speed(folder: Path, count: int) -> None:
+def measure_speed(folder: Path, count: int) -> None:
     """The three ways beside each other."""
     files = write_large(folder / "large", count)
     store = ImageStore(folder / "store")
@@ -67,7 +67,7 @@ def speed(folder: Path, count: int) -> None:
     print(f"cached epoch : plain loop = {plain / warm:.0f} : 1")
 
 
-def opening(folder: Path, count: int) -> None:
+def measure_opening(folder: Path, count: int) -> None:
     """Time to open a cohort that is in the store already."""
     (folder / "small").mkdir()
     picture = Image.fromarray(np.random.default_rng(1).integers(0, 256, (64, 64), dtype=np.uint8))

@@ -1,4 +1,4 @@
-"""What the ledger costs a message, and what verifying it costs.
+"""The cost of the ledger for a message, and the cost of verifying it.
 
 python benchmarks/ledger.py --lines 100000
 """

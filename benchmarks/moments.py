@@ -1,11 +1,11 @@
-"""Optimiser moments between rounds: reset or kept? Measured on real sites, several seeds.
+"""Optimiser moments between rounds, reset or kept, compared on real sites with several seeds.
 
     python benchmarks/moments.py --site NAME=FOLDER … --out DIR --seeds 3
 
 Runs `fedrad simulate` with `recipe.moments` "reset" and "keep" under the same seeds (split, random
 weights, order, augmentation) for two recipes. Prints a Markdown table: within-site AUROC on test
 patients and mean training loss of the last round, mean ± standard deviation over seeds, and the
-paired difference. Finished runs are kept in DIR/results.json.
+paired difference. Results of finished runs are in DIR/results.json and are not computed again.
 """
 
 import argparse

@@ -7,7 +7,7 @@ of the other hospital (`full`), then fine-tuned under both recipes at home, besi
 recipes from the random weights themselves. Split, random weights, order and augmentation of a seed
 are the same in all four arms, so differences are paired. Scored once, on the home test patients.
 Prints a Markdown table of AUROC: mean ± standard deviation over seeds, and paired differences.
-Finished seeds are kept in DIR/results.json and are not run again.
+Results of finished seeds are in DIR/results.json and are not computed again.
 """
 
 import argparse

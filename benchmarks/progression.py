@@ -1,17 +1,17 @@
-"""Simulated progressions of phantoms, whose severity is known, beside what they must beat.
+"""Simulated progressions of phantoms, whose severity is known, compared with simpler edits.
 
-    python benchmarks/progression.py generator --out DIR --until 40               # again: goes on
+    python benchmarks/progression.py generator --out DIR --until 40      # continues if run again
     python benchmarks/progression.py readers --out DIR
     python benchmarks/progression.py choose --out DIR       # strength and guidance, on 12 patients
     python benchmarks/progression.py measure --out DIR       # strength 0.5, guidance 7.5
     python benchmarks/progression.py speed --out DIR
 
-Lungs at 64 pixels. 600 patients train the generator; 600 others the readers, a classifier of the
-outcome and a regressor of severity, which so have seen neither generator patients nor those tested;
-40 others without the outcome are tested, and 200 others with it are what is real. The region is the
-phantoms' own. Ways beside PIE: the same towards the absent outcome; without guidance; a line
-towards the mean image of those with the outcome; and noise. The last two move, in the region, as
-far as PIE did at each step.
+Images are lungs at 64 pixels. 600 patients train the generator. 600 others train the readers, which
+are a classifier of the outcome and a regressor of severity. 40 others without the outcome are
+tested, and 200 others with it are the real images. The region is the phantoms' true lung mask. PIE
+is compared with PIE towards the absent outcome, PIE without guidance, a line towards the mean image
+of patients with the outcome, and noise. The last two move as far within the region as PIE does at
+each step.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def examples(of: Cohort) -> Examples:
 
 
 def generator(arguments: argparse.Namespace) -> None:
-    """Train, or go on training, until a round; what was reached is kept."""
+    """Train, or continue to train, until a round; the state after it is saved."""
     network, done = open_generator(arguments.out)
     training, held_out = examples(cohort(600, seed=1)), examples(cohort(60, seed=2))
     for round_ in range(done, arguments.until):
@@ -171,7 +171,7 @@ def negatives(count: int, seed: int) -> tuple[Cohort, NDArray[np.float32]]:
 
 
 def read(network: ResNet, steps: NDArray[np.float32]) -> NDArray[np.float64]:
-    """What a reader says of trajectories (M, N + 1, 64, 64)."""
+    """A reader's output for trajectories (M, N + 1, 64, 64)."""
     flat = steps.reshape(-1, 64, 64).astype(np.float16)
     return score(network, flat, device=CPU)[:, 0].reshape(steps.shape[:2])
 
@@ -204,7 +204,7 @@ def choose(arguments: argparse.Namespace) -> None:
 def ways(
     arguments: argparse.Namespace, network: Denoiser, some: Cohort, masks: NDArray[np.float32]
 ) -> dict[str, NDArray[np.float32]]:
-    """Trajectories of every way of editing."""
+    """Trajectories of each method of editing."""
     settings = ProgressionSettings(
         strength=arguments.strength, steps=arguments.steps, guidance=arguments.guidance
     )
@@ -243,7 +243,7 @@ def ways(
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    """The table."""
+    """Print the table."""
     network, done = open_generator(arguments.out)
     classifier, regressor = (reader(arguments.out, n) for n in ("classifier", "regressor"))
     some, masks = negatives(40, seed=21)
@@ -296,8 +296,8 @@ def measure(arguments: argparse.Namespace) -> None:
 
 
 def recognised(steps: NDArray, some: Cohort, masks: NDArray[np.float32]) -> float:
-    """Share of last edits whose lungs are nearer to their own patient's, drawn with the real
-    disease, than to any other's: is the anatomy still that of the patient?"""
+    """Share of last edits whose lungs are nearer to the same patient with real disease than to any
+    other patient. It measures whether the anatomy is preserved."""
     drawn = np.stack([p.film(0.6) for p in some.patients]).astype(np.float32)
     last = steps[:, -1].astype(np.float32)
     distances = [
@@ -315,7 +315,7 @@ def interval(values: NDArray[np.floating]) -> str:
 
 
 def speed(arguments: argparse.Namespace) -> None:
-    """Seconds of processor per training step and per denoising step of an image."""
+    """Processor time for a training step, and for a denoising step of an image."""
     network, _ = open_generator(arguments.out)
     training = examples(cohort(64, seed=1))
     started = time.process_time()

@@ -19,7 +19,7 @@ SIDE, DRAWN = 64, 128
 
 @dataclass(frozen=True)
 class Patient:
-    """What a phantom needs to be drawn again, at another severity."""
+    """All that is needed to draw a phantom again at another severity."""
 
     anatomy: Anatomy
     texture: int
@@ -62,7 +62,7 @@ class Cohort:
 
 
 def cohort(patients: int, seed: int) -> Cohort:
-    """As many patients, every other with the outcome, each with an exposure of its own."""
+    """Random patients, every second one with the outcome, each with a different exposure."""
     found, labels = [], []
     for number in range(patients):
         own = np.random.default_rng([seed, number])

@@ -1,20 +1,21 @@
-"""Simulated progressions of real radiographs, held against what happened to the patient.
+"""Simulated progressions of real radiographs, compared with the real follow-up images.
 
     python benchmarks/progression_real.py cohorts --data SITES --out DIR
-    python benchmarks/progression_real.py generator --out DIR --rounds 25   # again: goes on
+    python benchmarks/progression_real.py generator --out DIR --rounds 25   # continues if run again
     python benchmarks/progression_real.py classifier --out DIR
     python benchmarks/progression_real.py measure --out DIR
     python benchmarks/progression_real.py films --out DIR
 
-SITES is the folder of the four real sites; DIR gets copies of images. Patients are divided once:
-those with follow-up, and some of two hospitals to be edited, are kept from both networks; a
-generator is trained as a federated experiment over nih-large, half of Guangzhou and Hannover; a
-classifier, which so has seen neither generator patients nor those edited, over nih-small and the
-other half. 64 pixels, lungs cut out. The region is the site's own simple lung mask.
+SITES is the folder of the four real sites; images are copied into DIR. Patients are divided once.
+Those with follow-up, and some patients of two hospitals, are edited and train neither network. A
+generator is trained as a federated experiment over nih-large, half of Guangzhou, and Hannover. A
+classifier is trained over nih-small and the other half of Guangzhou, so it has not seen the
+patients of the generator. Images are lungs at 64 pixels. The region is the simple lung mask.
 
-Follow-up pairs: NIH, the last image before pneumonia and the first with it; Hannover, the first and
-the last of a COVID-19 patient. Nearer is meant by patient, in pixels and in the features of the
-classifier, against no edit and against the same edit towards the absent outcome.
+Follow-up pairs are, for NIH, the last image before pneumonia and the first with it; for Hannover,
+the first and the last image of a COVID-19 patient. The edit is compared with no edit and with the
+same edit towards the absent outcome, for each patient, by its distance to the real later image in
+pixels and in the classifier's features.
 """
 
 import argparse
@@ -166,7 +167,7 @@ def cohorts(arguments: argparse.Namespace) -> None:
 
 
 def follow_up(rows: list[Row]) -> tuple[Row, Row] | None:
-    """An earlier and a later image of one patient between whom the disease came or went on."""
+    """An earlier and a later image of one patient, between which the disease began or continued."""
     if rows[0]["day_offset"]:
         ordered = sorted(rows, key=lambda row: float(row["day_offset"]))
         first, last = ordered[0], ordered[-1]
@@ -184,12 +185,12 @@ def follow_up(rows: list[Row]) -> tuple[Row, Row] | None:
 
 
 def generator(arguments: argparse.Namespace) -> None:
-    """Train it over the sites."""
+    """Train the generator over its sites."""
     train(arguments.out, "generator", GENERATOR.format(rounds=arguments.rounds))
 
 
 def classifier(arguments: argparse.Namespace) -> None:
-    """Train it over the sites, and say how well it reads its own test patients."""
+    """Train the classifier over its sites, and print its AUROC on test patients."""
     train(arguments.out, "classifier", CLASSIFIER)
     (overall,) = [
         o for o in read_summary(arguments.out / "classifier" / "run").overall if o.model == "global"
@@ -198,7 +199,7 @@ def classifier(arguments: argparse.Namespace) -> None:
 
 
 def train(out: Path, role: str, text: str) -> None:
-    """Begin or go on with the experiment of a role."""
+    """Start or resume the experiment that trains one of the networks."""
     run = out / role / "run"
     if earlier := noted(run):
         simulate(earlier[0])
@@ -212,7 +213,7 @@ def train(out: Path, role: str, text: str) -> None:
 
 
 class Edits:
-    """Both networks, and the settings asked for."""
+    """Both networks, and the settings of the edit."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         out: Path = arguments.out
@@ -273,7 +274,7 @@ class Edits:
 
 
 def read(files: list[str]) -> tuple[NDArray[np.float16], NDArray[np.float32], NDArray[np.intp]]:
-    """Pictures and lung masks of the files in which lungs were found, and which those are."""
+    """Pictures and lung masks of the files in which lungs were found, and their rows."""
     _, pictures = read_pictures(files, INPUT)
     masks = {row: lung_mask(picture) for row, picture in sorted(pictures.items())}
     rows = [row for row, mask in masks.items() if mask is not None]
@@ -320,7 +321,7 @@ def measure(arguments: argparse.Namespace) -> None:
 
 
 def pairs(edits: Edits, held: list[dict]) -> None:
-    """Is the edited image nearer to the patient's real later one?"""
+    """Print whether the edited image is nearer to the patient's real later image."""
     print(
         "\n| pairs | way | nearer in pixels than no edit | than the opposite class | "
         "nearer in features than no edit | than the opposite class |\n|" + " --- |" * 6

@@ -7,7 +7,7 @@ hospitals, on the training patients of that seed only; then `fedrad ablate` runs
 with, and with edits of the same generator that go nowhere (guidance 0: what an edit does beside
 moving towards the disease). 64 pixels, lungs cut out. Prints a Markdown table of AUROC, mean ±
 standard deviation over seeds, and the paired differences with a t interval. What is finished is
-kept in DIR and not run again.
+stored in DIR and not run again.
 """
 
 import argparse

@@ -1,5 +1,5 @@
-"""Random federations, the figures that come of them through the real code, and what scikit-learn or
-brute force says of the same scores laid together. Used by `evaluation.py` and by the tests."""
+"""Random federations, and their figures from fedrad's code and from scikit-learn or brute force on
+the pooled scores. Used by `evaluation.py` and by the tests."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

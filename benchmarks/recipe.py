@@ -1,4 +1,4 @@
-"""A site's recipe beside a straightforward loop of the same recipe.
+"""The cost of a site's recipe, compared with straightforward loops for the same recipe.
 
     python benchmarks/recipe.py --files FOLDER --size 224 --size 512 --threads 1
 
@@ -11,9 +11,9 @@ files are decoded into an array beforehand, once for 30 rounds: a thirtieth of t
 
 Each measurement is a process of its own, so its peak memory is its own; the import of libraries and
 the building of the network are in the peak and not in the time. Ratios are of processor time, as
-wall time on a machine that others use says more of them; with one thread on an idle machine the
-two are the same. "In all" weighs the seconds per
-step by the published rounds: 12 train the head, 4 from layer4, 6 from layer3, 8 from layer2.
+wall time depends on other users of the machine; with one thread on an idle machine the two are the
+same. "In all" weighs the seconds per step by the published rounds: 12 train the head, 4 from
+layer4, 6 from layer3, 8 from layer2.
 """
 
 import argparse
@@ -105,14 +105,17 @@ def show(arguments: argparse.Namespace, size: int, store: Path) -> None:
         found[way][stage] = {key: min(value, best[key]) for key, value in result.items()}
     print(f"\n| {size} px: seconds per step | {' | '.join(ROUND_OF)} | in all | wall | peak GiB |")
     print("|" + " --- |" * (len(ROUND_OF) + 4))
-    base = in_all(found[WAYS[0]])
+    base = mean_over_published_rounds(found[WAYS[0]])
     for way in WAYS:
         steps = [found[way][stage]["seconds"] for stage in ROUND_OF]
         ratios = [
             f"{s:.4g} ({found[WAYS[0]][stage]['seconds'] / s:.3g}×)"
             for s, stage in zip(steps, ROUND_OF, strict=True)
         ]
-        total, wall = in_all(found[way]), in_all(found[way], "wall")
+        total, wall = (
+            mean_over_published_rounds(found[way]),
+            mean_over_published_rounds(found[way], "wall"),
+        )
         peak = max(v["peak"] for v in found[way].values())
         ratios += [f"{total:.4g} ({base / total:.3g}×)", f"{wall:.4g}", f"{peak:.2f}"]
         print(f"| {way} | {' | '.join(ratios)} |")
@@ -120,7 +123,9 @@ def show(arguments: argparse.Namespace, size: int, store: Path) -> None:
     print(f"\nDecoding once: {decoding * 1e3:.0f} ms an image.")
 
 
-def in_all(stages: dict[str, dict[str, float]], figure: str = "seconds") -> float:
+def mean_over_published_rounds(
+    stages: dict[str, dict[str, float]], figure: str = "seconds"
+) -> float:
     """Mean seconds per step over the published rounds."""
     weighed = sum(WEIGHT_OF[stage] * stages[stage][figure] for stage in stages)
     return weighed / sum(WEIGHT_OF.values())
@@ -173,7 +178,7 @@ def straightforward(
     round_: int,
     without_gradients: bool,
 ) -> int:
-    """The recipe as one would first write it. Returns the number of steps."""
+    """Train with the straightforward loop. Returns the number of steps."""
     recipe, blocks = schedule.recipe, trainable_blocks(schedule.stage(round_))
     network.train_blocks(blocks, batchnorm_moves=True)
     if not without_gradients:

@@ -1,11 +1,11 @@
-"""How often does a test call two equally good recipes different?
+"""How often a test reports a difference between two equally good recipes.
 
     python benchmarks/resampled.py [--simulations 500]
 
 Two recipes learn from the same patients (logistic regression, each on four of eight equally telling
 measurements, so that neither is better) and are tested in the same folds. Prints a Markdown table
-of the share of simulations in which each test gives p < 0.05, and of intervals that hold the
-difference expected, 0.
+of the share of simulations in which each test gives p < 0.05, and of the share of intervals that
+contain the true difference, 0.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What a round costs: seconds, bytes, memory, and what fewer bytes do to the AUROC.
+"""The cost of a round in seconds, bytes and memory, and the effect of encodings on the AUROC.
 
     python benchmarks/rounds.py idle               stock Flower beside fedrad, real processes
     python benchmarks/rounds.py bytes              the published recipe, by encoding

@@ -1,4 +1,4 @@
-"""A site that decodes what came and sends it back as its update; it trains nothing."""
+"""A site that decodes the model and sends it back as its update, without training."""
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp

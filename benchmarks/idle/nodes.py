@@ -1,5 +1,5 @@
-"""Many idle sites in one process, a thread each: what `benchmarks/rounds.py memory` measures at the
-coordinator does not depend on how many processes its sites take.
+"""Many idle sites in one process, with a thread each. `benchmarks/rounds.py memory` measures the
+coordinator, so the number of processes of its sites does not matter.
 
     python benchmarks/idle/nodes.py HOST:PORT COUNT SHA256_OF_THE_BASE
 """
@@ -30,7 +30,7 @@ AT_WORK = threading.Semaphore(2)
 
 
 def main() -> None:
-    """Be COUNT sites until killed."""
+    """Run COUNT sites until killed."""
     address, count, digest = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     for number in range(count):
         config = {"name": f"s{number:02}", "base": digest}

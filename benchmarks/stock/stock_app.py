@@ -1,4 +1,5 @@
-"""A stock Flower app: ResNet-50 with one channel, as a state dict, there and back, no training."""
+"""A stock Flower app that sends the state dict of a ResNet-50 with one channel to sites and back,
+without training."""
 
 import time
 
@@ -22,7 +23,7 @@ def network() -> torch.nn.Module:
 
 @client.train()
 def train(message: Message, context: Context) -> Message:
-    """Load what came and send it back."""
+    """Load the received weights and send them back."""
     net = network()
     net.load_state_dict(message.content["arrays"].to_torch_state_dict())
     content = RecordDict(
@@ -33,7 +34,7 @@ def train(message: Message, context: Context) -> Message:
 
 @client.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
-    """Load what came; answer with a figure."""
+    """Load the received weights and reply with a figure."""
     network().load_state_dict(message.content["arrays"].to_torch_state_dict())
     metrics = MetricRecord({"num-examples": 10, "auroc": 0.5})
     return Message(RecordDict({"metrics": metrics}), reply_to=message)
@@ -41,7 +42,7 @@ def evaluate(message: Message, context: Context) -> Message:
 
 @server.main()
 def main(grid: Grid, context: Context) -> None:
-    """FedAvg; says when each round starts."""
+    """Run FedAvg and print when each round starts."""
 
     class Timed(FedAvg):
         def configure_train(self, server_round, arrays, config, grid):

@@ -52,8 +52,8 @@ def write_onnx(network: ResNet, record: ModelRecord, file: Path) -> None:
 
 
 def check_onnx(network: ResNet, file: Path) -> None:
-    """Raise WeightsError if the logits of onnxruntime and PyTorch differ by more than TOLERANCE, for
-    one and for three images of noise."""
+    """Raise WeightsError if the logits of onnxruntime and PyTorch differ by more than TOLERANCE, in
+    batches of one and of three images of noise."""
     size = network.settings.size
     difference = max(_difference(network, file, _noise(count, size)) for count in (1, 3))
     if not difference <= TOLERANCE:
