@@ -9,8 +9,8 @@ from PIL import Image
 from fedrad.deploy.phantoms import (
     Anatomy,
     draw_radiograph,
-    phantom_lung_mask,
     random_anatomy,
+    true_lung_mask,
 )
 from fedrad.deploy.phantoms.hospital import draw_severity
 
