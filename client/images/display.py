@@ -202,7 +202,7 @@ def _look_up(
         raise UnusableImage(f"{name} cannot be read: {type(error).__name__}") from error
     if not len(table) or not table.max() > 0:
         raise UnusableImage(f"{name} is empty")
-    if first > 32767 and given.min() < 0:  # the first value is signed where the pixels are
+    if first > 32767 and given.min() < 0:  # the first value is signed if the pixels are
         first -= 65536
     index = np.clip(np.rint(given).astype(np.int64) - first, 0, len(table) - 1)
     return table[index], white, float(table.max())

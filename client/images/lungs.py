@@ -161,13 +161,13 @@ class LungNetwork:
 
 @cache
 def open_lung_network(folder: str) -> LungNetwork:
-    """The network with the weights of a folder, read once in a process."""
+    """The network with the weights in a folder, which are read only once in a process."""
     return LungNetwork(Path(folder))
 
 
 def pspnet_folder() -> Path | None:
-    """The folder that holds the weights of PSPNet: one of $FEDRAD_WEIGHTS, fedrad's cache, or
-    torchxrayvision's own; None where none does."""
+    """The first folder that holds the weights of PSPNet: one of $FEDRAD_WEIGHTS, fedrad's cache, or
+    torchxrayvision's; None if there is none."""
     places = [*weight_folders(), torchxrayvision_folder()]
     return next((place for place in places if (place / PSPNET).is_file()), None)
 

@@ -157,6 +157,6 @@ def _draw(case: _Case, caption: str, file: Path) -> None:
     if case.heat.any():
         axes.imshow(case.heat, cmap="inferno", vmin=0, vmax=1, alpha=0.6 * case.heat)
     else:
-        axes.set_title("Grad-CAM: nothing speaks for the outcome", fontsize=9)
+        axes.set_title("Grad-CAM: no evidence for the outcome", fontsize=9)
     figure.suptitle(f"{caption}\nresearch use only; not a medical device", fontsize=9)
     figure.savefig(file, dpi=100)

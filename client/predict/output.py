@@ -17,7 +17,7 @@ from .estimate import Model, Prediction
 PROBABILITY = (
     "probability: of many patients with this value, at a hospital with the prevalence named, about "
     "this share has the outcome, if patients with and without it look as they did where the model "
-    "was calibrated. It speaks of many patients and has no interval for one image; intervals in "
+    "was calibrated. It describes many patients and has no interval for one image; intervals in "
     "the model card say how sure an AUROC is."
 )
 USE = "Research use only; not a medical device. Nothing was sent."
