@@ -62,17 +62,18 @@ def region_mask(
     picture
         (S, S) in [-1024, 1024].
     region
-        `none`: all of it; `lungs`: as `lung_mask` finds them; `lungs-pspnet`: by
-        torchxrayvision's network.
+        `none` is the whole picture, `lungs` the mask of the simple method, and `lungs-pspnet` the
+        mask of torchxrayvision's network.
 
     Returns
     -------
-    1 inside and 0 outside, (S, S); None where no lungs are found.
+    array
+        (S, S), 1 inside and 0 outside; None if no lungs are found.
 
     Raises
     ------
     SiteProblem
-        "weights", where the network's are needed and not at hand.
+        "weights" if the network's weights are needed but missing.
     """
     if region == "none":
         return np.ones(picture.shape, np.float32)
