@@ -62,7 +62,6 @@ class OpenRound:
         self._visit = Visit(
             federation,
             ROUND,
-            RoundReply,
             self._request,
             self._take,
             settled=set(self.sites),
@@ -133,13 +132,13 @@ class OpenRound:
         request = RoundRequest(round=self.number, manifest=manifest)
         return to_record(request, packed), packed.nbytes + len(request.model_dump_json())
 
-    def _take(self, site: str, answer: Answer) -> Verdict:
+    def _take(self, site: str, answer: Answer[RoundReply]) -> Verdict:
         """Check one answer; spool its update if there is a sound one."""
         if answer.reason == "reference" and site in self._current:
             self._current.discard(site)
             self.federation.records.add(self.number + 1, site, status=answer.failure)
             return Verdict(False, at_once=True)
-        reply: RoundReply | None = answer.reply
+        reply = answer.reply
         if reply is None:
             result = SiteRound(status=answer.status, why=answer.failure)
         else:
