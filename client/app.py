@@ -44,9 +44,9 @@ from fedrad.exchange.messages import (
 
 from .log import site_log
 from .node.gpu_turn import turn
-from .participant.generator import participant_of
 from .participant.participant import Participant
 from .participant.scoring import Scoring
+from .participant.site_data import SiteData
 from .policy.admission import LARGEST_TEXT, admit
 from .policy.ledger import LEDGER, Ledger
 from .problems import SiteProblem
@@ -189,7 +189,7 @@ def _visited(
     admit(site, experiment, text, request, Ledger(site.state / LEDGER))
     participant = _participant(site, text)
     works = not isinstance(request, ReadyRequest)
-    with turn(participant.device, visit.log) if works else nullcontext():
+    with turn(participant.data.device, visit.log) if works else nullcontext():
         started = time.perf_counter()
         try:
             return answer(participant, request, received)
@@ -230,4 +230,4 @@ def _site(context: Context) -> Site:
 @lru_cache(maxsize=8)
 def _participant(site: Site, experiment: str) -> Participant:
     """Kept between the messages of one process; a site's folder is read once an experiment."""
-    return participant_of(site, parse_experiment(experiment))
+    return Participant(SiteData(site, parse_experiment(experiment)))

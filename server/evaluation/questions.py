@@ -16,7 +16,6 @@ from fedrad.exchange.messages import (
     BaselineReply,
     BaselineRequest,
     Monitoring,
-    Reason,
     ReleaseRequest,
     Reply,
     Request,
@@ -26,6 +25,7 @@ from fedrad.exchange.messages import (
     ValidationRequest,
     to_record,
 )
+from fedrad.exchange.reasons import Reason
 from fedrad.exchange.update import Manifest, UpdateError, check
 from fedrad.server.federation.federation import Federation
 from fedrad.server.federation.post import Answer

@@ -14,11 +14,11 @@ from fedrad.exchange.messages import (
     MessageType,
     Readiness,
     ReadyRequest,
-    Reason,
     ReplyT,
     Request,
     to_record,
 )
+from fedrad.exchange.reasons import Reason
 
 from .members import Members, MembersError
 from .post import Answer, Post

@@ -9,10 +9,8 @@ from flwr.serverapp import Grid
 
 from fedrad.exchange.encoding import Packed
 from fedrad.exchange.messages import (
-    REASONS,
     MessageError,
     MessageType,
-    Reason,
     Refusal,
     Reply,
     ReplyT,
@@ -20,6 +18,7 @@ from fedrad.exchange.messages import (
     Request,
     reply_from_record,
 )
+from fedrad.exchange.reasons import REASONS, Reason
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from typing import Generic
 
 from flwr.app import RecordDict
 
-from fedrad.exchange.messages import MessageType, Reason, ReplyT, Request
+from fedrad.exchange.messages import MessageType, ReplyT, Request
+from fedrad.exchange.reasons import Reason
 
 from .federation import LATER_SECONDS, RETRY_SECONDS, ExperimentFailed, Federation, pause
 from .post import Answer

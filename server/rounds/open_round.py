@@ -208,16 +208,19 @@ class OpenRound:
         if result.why:
             log.warning("  %s: %s", site, result.why)
             return
-        generator = self.federation.experiment.task == "progression"
-        monitored = result.validation_loss if generator else result.auroc
+        figure = self.federation.experiment.task.monitored
         shown = ", ".join(
             f"{v:.3f}" if v is not None else f"none ({result.missing.get(k)})"
-            for k, v in monitored.items()
+            for k, v in result.monitored(figure).items()
         )
         trained = f"loss {result.loss:.3f}, " if result.loss is not None else ""
-        what = "loss" if generator else "AUROC"
         log.info(
-            "  %s: %svalidation %s %s, %.1f s", site, trained, what, shown, result.seconds or 0
+            "  %s: %svalidation %s %s, %.1f s",
+            site,
+            trained,
+            figure.name,
+            shown,
+            result.seconds or 0,
         )
 
 

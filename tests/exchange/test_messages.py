@@ -9,7 +9,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from fedrad.exchange import messages
+from fedrad.exchange import messages, reasons
 from fedrad.exchange.messages import (
     BaselineReply,
     MessageError,
@@ -74,7 +74,7 @@ def test_every_message_refuses_unknown_fields():
 def test_a_reason_is_a_word_of_the_list():
     with pytest.raises(ValidationError):
         Refusal(reason="file /data/CANARY.dcm not found")
-    assert set(messages.REASONS) == set(typing.get_args(messages.Reason))
+    assert set(reasons.REASONS) == set(typing.get_args(reasons.Reason))
 
 
 def test_a_message_survives_the_record():
