@@ -16,6 +16,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from fedrad.client.participant.participant import Participant
+from fedrad.client.participant.site_data import SiteData
 from fedrad.client.settings import open_site
 from fedrad.deploy.commands.terminal import show_progress
 from fedrad.deploy.local import demo
@@ -110,9 +111,9 @@ def pretrain_on_digits(folder: Path, file: Path) -> None:
             table.writerow([name, i, digit % 2])
     (folder / "site.toml").write_text('name = "digits"\n')
     site = open_site(folder, name="digits", state=folder / "state")
-    participant = Participant(site, parse_experiment(demo.PRETRAINING))
+    participant = Participant(SiteData(site, parse_experiment(demo.PRETRAINING)))
     participant.baseline(BaselineRequest())
-    network = read_model(participant.local_file, participant.base.network)
+    network = read_model(participant.local_file, participant.data.base.network)
     save(file, network, outputs=["odd"], description="a narrow ResNet-18 trained on digits")
 
 

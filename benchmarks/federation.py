@@ -21,7 +21,7 @@ import tomlkit
 import torch
 
 from fedrad.client.figures.evaluation import Evaluation, Scored
-from fedrad.client.participant.participant import Participant
+from fedrad.client.participant.site_data import SiteData
 from fedrad.client.settings import open_site
 from fedrad.deploy.commands.terminal import show_progress
 from fedrad.deploy.local.simulation import Simulation, prepare, simulate
@@ -99,9 +99,7 @@ def central(simulation: Simulation) -> list[Row]:
     """Train on all sites' training patients in one place; score at each site."""
     experiment = simulation.experiment
     participants = [
-        Participant(
-            open_site(Path(n["folder"]), name=n["name"], state=Path(n["state"])), experiment
-        )
+        SiteData(open_site(Path(n["folder"]), name=n["name"], state=Path(n["state"])), experiment)
         for n in simulation.nodes
     ]
     training = [p.parts["train"] for p in participants if p.does_not_train_because is None]

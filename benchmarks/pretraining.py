@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 
-from fedrad.client.participant.participant import Participant
+from fedrad.client.participant.site_data import SiteData
 from fedrad.client.settings import open_site
 from fedrad.exchange.experiment import Experiment
 from fedrad.models.examples import Examples
@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace, folders: dict[str, Path], seed: int) -> d
         }
     )
     sites = {
-        name: Participant(open_site(folder, name=name, state=arguments.out / name), experiment)
+        name: SiteData(open_site(folder, name=name, state=arguments.out / name), experiment)
         for name, folder in folders.items()
     }
     found = {}

@@ -344,7 +344,7 @@ def pairs(edits: Edits, held: list[dict]) -> None:
 
 
 def nearer_in(edits: Edits, moved: NDArray, still: NDArray, later: NDArray) -> NDArray[np.floating]:
-    """As `gain_towards_later`, in the classifier's features, as a share of the unedited distance."""
+    """As `gain_towards_later`, in the classifier's features, as share of the unedited distance."""
     a, b, c = (edits.features(x) for x in (moved, still, later))
     before = np.linalg.norm(b - c, axis=1)
     return np.asarray((before - np.linalg.norm(a - c, axis=1)) / before)

@@ -20,6 +20,7 @@ import torch
 from scipy.stats import t
 
 from fedrad.client.participant.participant import Participant
+from fedrad.client.participant.site_data import SiteData
 from fedrad.client.settings import open_site
 from fedrad.deploy.commands.terminal import show_progress
 from fedrad.deploy.local import demo
@@ -128,9 +129,9 @@ def make_phantoms(out: Path) -> None:
         return
     text = demo.PRETRAINING.replace("size = 96", INPUT)
     site = open_site(out / "public", name="public", state=out / "public" / "state-64")
-    participant = Participant(site, parse_experiment(text))
+    participant = Participant(SiteData(site, parse_experiment(text)))
     participant.baseline(BaselineRequest())
-    network = read_model(participant.local_file, participant.base.network)
+    network = read_model(participant.local_file, participant.data.base.network)
     save(out / BASE, network, outputs=["bpd"], description="phantom adults at 64 pixels")
 
 

@@ -16,7 +16,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
@@ -30,16 +29,14 @@ from fedrad.exchange.messages import (
     ROUND,
     SCORE,
     VALIDATION,
-    BaselineRequest,
     MessageError,
+    MessageType,
     ReadyRequest,
     Refusal,
-    ReleaseRequest,
     Reply,
+    ReplyT,
     Request,
-    RoundRequest,
-    ScoreRequest,
-    ValidationRequest,
+    RequestT,
     from_record,
     same_minor,
     to_record,
@@ -47,9 +44,9 @@ from fedrad.exchange.messages import (
 
 from .log import site_log
 from .node.gpu_turn import turn
-from .participant.generator import participant_of
 from .participant.participant import Participant
 from .participant.scoring import Scoring
+from .participant.site_data import SiteData
 from .policy.admission import LARGEST_TEXT, admit
 from .policy.ledger import LEDGER, Ledger
 from .problems import SiteProblem
@@ -59,65 +56,61 @@ SITES_VARIABLE = "FEDRAD_SIMULATED_SITES"
 """Environment of a simulation on one machine: JSON list of node configurations. Set on the
 machine itself, so a coordinator cannot point a real site elsewhere."""
 
-R = TypeVar("R", bound=Request)
-
 app = ClientApp()
 
 
-@app.query(READY.split(".")[1])
+@app.query(READY.action)
 def ready(message: Message, context: Context) -> Message:
     """Can the site take part, and with what?"""
-    return _answer(
-        message, context, ReadyRequest, lambda participant, _, __: (participant.ready(), None)
-    )
+    return _answer(message, context, READY, lambda participant, _, __: (participant.ready(), None))
 
 
-@app.train(ROUND.split(".")[1])
+@app.train(ROUND.action)
 def train(message: Message, context: Context) -> Message:
     """One round: evaluate the global model, train it, return the update."""
-    return _answer(message, context, RoundRequest, Participant.round)
+    return _answer(message, context, ROUND, Participant.round)
 
 
-@app.train(BASELINE.split(".")[1])
+@app.train(BASELINE.action)
 def baseline(message: Message, context: Context) -> Message:
     """Train the site's local-only model."""
     return _answer(
         message,
         context,
-        BaselineRequest,
+        BASELINE,
         lambda participant, request, _: participant.baseline(request),
     )
 
 
-@app.evaluate(VALIDATION.split(".")[1])
+@app.evaluate(VALIDATION.action)
 def validation(message: Message, context: Context) -> Message:
     """Evaluate mixtures of the global model and the base on the validation patients."""
     return _answer(
         message,
         context,
-        ValidationRequest,
+        VALIDATION,
         lambda participant, request, packed: (participant.validation(request, packed), None),
     )
 
 
-@app.evaluate(SCORE.split(".")[1])
+@app.evaluate(SCORE.action)
 def score(message: Message, context: Context) -> Message:
     """Score a model on validation or test patients; the scores stay."""
     return _answer(
         message,
         context,
-        ScoreRequest,
+        SCORE,
         lambda participant, request, packed: (Scoring(participant).score(request, packed), None),
     )
 
 
-@app.evaluate(RELEASE.split(".")[1])
+@app.evaluate(RELEASE.action)
 def release(message: Message, context: Context) -> Message:
     """Release figures of the models that were scored."""
     return _answer(
         message,
         context,
-        ReleaseRequest,
+        RELEASE,
         lambda participant, request, _: (Scoring(participant).release(request), None),
     )
 
@@ -136,8 +129,8 @@ class _Visit:
 def _answer(
     message: Message,
     context: Context,
-    kind: type[R],
-    answer: Callable[[Participant, R, Packed | None], tuple[Reply, Packed | None]],
+    asked: MessageType[RequestT, ReplyT],
+    answer: Callable[[Participant, RequestT, Packed | None], tuple[ReplyT, Packed | None]],
 ) -> Message:
     """Run an answer; record in the ledger what it says; send that and nothing else.
 
@@ -149,7 +142,7 @@ def _answer(
     packed: Packed | None = None
     reply: Reply
     try:
-        reply, packed = _visited(visit, message, context, kind, answer)
+        reply, packed = _visited(visit, message, context, asked, answer)
     except SiteProblem as problem:
         visit.log.error("%s", problem)
         reply = Refusal(reason=problem.reason)
@@ -177,11 +170,11 @@ def _visited(
     visit: _Visit,
     message: Message,
     context: Context,
-    kind: type[R],
-    answer: Callable[[Participant, R, Packed | None], tuple[Reply, Packed | None]],
-) -> tuple[Reply, Packed | None]:
+    asked: MessageType[RequestT, ReplyT],
+    answer: Callable[[Participant, RequestT, Packed | None], tuple[ReplyT, Packed | None]],
+) -> tuple[ReplyT, Packed | None]:
     """The answer to a message, once the site's policy has let it in."""
-    request, received = from_record(message.content, kind)
+    request, received = from_record(message.content, asked.request)
     visit.request = request
     site = _site(context)
     visit.state = site.state
@@ -196,7 +189,7 @@ def _visited(
     admit(site, experiment, text, request, Ledger(site.state / LEDGER))
     participant = _participant(site, text)
     works = not isinstance(request, ReadyRequest)
-    with turn(participant.device, visit.log) if works else nullcontext():
+    with turn(participant.data.device, visit.log) if works else nullcontext():
         started = time.perf_counter()
         try:
             return answer(participant, request, received)
@@ -237,4 +230,4 @@ def _site(context: Context) -> Site:
 @lru_cache(maxsize=8)
 def _participant(site: Site, experiment: str) -> Participant:
     """Kept between the messages of one process; a site's folder is read once an experiment."""
-    return participant_of(site, parse_experiment(experiment))
+    return Participant(SiteData(site, parse_experiment(experiment)))

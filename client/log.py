@@ -1,6 +1,8 @@
 """The site's own log: a file in its state folder, which nothing sends anywhere."""
 
 import logging
+import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -15,3 +17,16 @@ def site_log(name: str, state: Path) -> logging.Logger:
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     return log
+
+
+def report_steps(log: logging.Logger, site: str) -> Callable[[int, int], None]:
+    """A report of (step, steps) for long rounds: a line every ten seconds."""
+    last = time.monotonic()
+
+    def report(step: int, steps: int) -> None:
+        nonlocal last
+        if time.monotonic() - last > 10:
+            last = time.monotonic()
+            log.info("%s: step %d of %d", site, step, steps)
+
+    return report

@@ -1,9 +1,6 @@
 """What goes wrong at a site: one word for the coordinator, the whole story for the site."""
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:  # it imports Flower, for which each process that decodes images would wait
-    from fedrad.exchange.messages import Reason
+from fedrad.exchange.reasons import Reason
 
 
 class SiteProblem(Exception):
@@ -13,6 +10,6 @@ class SiteProblem(Exception):
     it goes to the site's log and screen only.
     """
 
-    def __init__(self, reason: "Reason", text: str) -> None:
+    def __init__(self, reason: Reason, text: str) -> None:
         super().__init__(text)
         self.reason: Reason = reason

@@ -9,11 +9,20 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import (
+    Field,
+    GetPydanticSchema,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import core_schema
 
 from fedrad.models.progression.settings import GeneratorSettings
 from fedrad.models.schedule import Schedule
 from fedrad.models.settings import ModelSettings, RecipeSettings, Settings, Share
+from fedrad.models.tasks import CLASSIFICATION, TASKS, Task, TaskName
 
 from .encoding import Encoding
 from .strategies import ServerSettings, StrategyName, check_strategy
@@ -30,6 +39,15 @@ Groups = Annotated[
     Field(min_length=1, max_length=20),
 ]
 """Groups of a column: its values (`["F", "M"]`), or the cuts between ranges of numbers."""
+
+_BY_NAME = GetPydanticSchema(
+    lambda _, handler: core_schema.no_info_after_validator_function(
+        TASKS.__getitem__,
+        handler(TaskName),
+        serialization=core_schema.plain_serializer_function_ser_schema(lambda task: task.name),
+    )
+)
+"""A task is written as its name."""
 
 
 class ExperimentError(Exception):
@@ -133,7 +151,7 @@ class Experiment(Settings):
     """A whole `experiment.toml`."""
 
     name: Name
-    task: Literal["classification", "progression"] = "classification"
+    task: Annotated[Task, _BY_NAME] = CLASSIFICATION
     """`progression` trains a generator of images, in the same rounds; there are no test figures."""
     outcomes: list[Outcome] = Field(min_length=1, max_length=50)
     unit: Literal["patient", "image"] = "patient"
@@ -184,44 +202,19 @@ class Experiment(Settings):
                 f"outcomes {sided} have a side, which a flip exchanges: "
                 "recipe.augmentation = { flip = 0 }"
             )
-        self._task_has_its_settings()
+        self.task.check(self)
+        if not self.task.tests_patients and (self.evaluation.ensemble or self.evaluation.travel):
+            raise ValueError(
+                f'task = "{self.task.name}" has no figures on patients: leave out '
+                "evaluation.ensemble and evaluation.travel"
+            )
         _ = self.schedule  # refuses a recipe that the rounds leave no room for
         return self
 
-    def _task_has_its_settings(self) -> None:
-        if self.task == "classification":
-            if self.generator != GeneratorSettings():
-                raise ValueError('[generator] is for task = "progression": set it, or leave it out')
-            return
-        if self.recipe != RecipeSettings() or self.model.base_outputs:
-            raise ValueError(
-                'task = "progression" trains a generator by [generator]: leave out [recipe] and '
-                "model.base_outputs"
-            )
-        if self.model.weights != "random" and not self.model.weights.endswith(".safetensors"):
-            raise ValueError(
-                f'model.weights = "{self.model.weights}": a generator starts from "random" or from '
-                "an earlier generator's .safetensors file"
-            )
-        if self.model.size % self.generator.factor:
-            raise ValueError(
-                f"model.size = {self.model.size}: allowed are multiples of "
-                f"{self.generator.factor}, for generator.patch and the levels of "
-                "generator.channels halve it"
-            )
-        if self.evaluation.ensemble or self.evaluation.travel:
-            raise ValueError(
-                'task = "progression" has no figures on patients: leave out evaluation.ensemble '
-                "and evaluation.travel"
-            )
-
     @property
     def schedule(self) -> Schedule:
-        """The recipe laid out over the rounds; a generator is trained whole in each."""
-        recipe = self.recipe
-        if self.task == "progression":
-            recipe = RecipeSettings(preset="full")
-        return Schedule(recipe, self.federation.rounds)
+        """What is trained in which of the rounds."""
+        return self.task.schedule(self.recipe, self.federation.rounds)
 
     @property
     def identity(self) -> str:

@@ -1,89 +1,25 @@
 """Every message between coordinator and sites, and its way into and out of a Flower record.
 
 A record holds one JSON text, validated by one of these classes at both ends, and at most one
-packed array. Strings are names, versions or words of a fixed list: there is no free text, so
-there is no place for a path, an identifier or the text of an exception.
+packed array. The field `kind` tells the classes apart; `MessageType`s at the end of the file say
+which reply belongs to which request. Strings are names, versions or words of a fixed list: there
+is no free text, so there is no place for a path, an identifier or the text of an exception.
 """
 
-from typing import Annotated, Literal, TypeVar
+from dataclasses import dataclass
+from typing import Annotated, Generic, Literal, TypeVar
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 
 from .encoding import Packed
 from .experiment import Name, Outcome
 from .figures import Count, Missing, ModelName, Operating, Part, Release
+from .reasons import Reason
 from .update import Manifest
 from .wire import Hash, Wire
 
-READY = "query.ready"
-ROUND = "train.round"
-BASELINE = "train.baseline"
-VALIDATION = "evaluate.validation"
-SCORE = "evaluate.score"
-RELEASE = "evaluate.release"
-"""Flower message types, one per request."""
-
 Version = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z.+-]{1,40}$")]
-
-Reason = Literal[
-    "weights",
-    "cohort",
-    "outcome",
-    "broken files",
-    "device",
-    "storage",
-    "experiment",
-    "version",
-    "generator",
-    "trained on test patients",
-    "released",
-    "diverged",
-    "reference",
-    "policy",
-    "approval",
-    "hours",
-    "limit",
-    "request",
-    "internal",
-]
-"""Why a site did not do what it was asked."""
-
-REASONS: dict[Reason, str] = {
-    "weights": "the base weights are missing at the site or are not the pinned file; "
-    "the site's log names the file and where to put it",
-    "cohort": "the site's cohort cannot be used; `fedrad-site check` at the site says why",
-    "outcome": "the site's cohort lacks an outcome of the experiment",
-    "broken files": "more of the site's files are broken than it tolerates; "
-    "`fedrad-site check` at the site lists them",
-    "device": "the site's settings ask for a GPU that PyTorch does not see there",
-    "storage": "the site cannot keep its decoded images (disk full, not writable, or its limit too "
-    "small); the site's log says where",
-    "experiment": "the site's fedrad does not know a setting of this experiment: "
-    "use the same version",
-    "version": "the site runs another version of fedrad than the coordinator; both need the same "
-    "first two numbers",
-    "generator": "the site's policy lets no weights of a generator leave (share_generator in its "
-    "site.toml); it is for the site to decide",
-    "trained on test patients": "the base weights were trained at this site in an earlier "
-    "experiment on patients who are held out in this one, or it has lost the record of whom: "
-    "set that experiment's seed, outcomes and shares, pin other base weights, or go on without "
-    "this site",
-    "released": "the site released other figures on these patients for this experiment already, "
-    "and releases once; give the experiment another name, which needs the site's agreement",
-    "diverged": "the site's training came to values that are not finite; lower "
-    "recipe.learning_rates, or ask the site to look at its images",
-    "reference": "the site does not hold the model that this one was told as a difference to; it "
-    "is sent in full",
-    "policy": "the site's policy does not admit this experiment or this coordinator",
-    "approval": "the site has not approved this experiment yet; `fedrad-site approve` there shows "
-    "and approves it",
-    "hours": "the site works at other hours of the day only; it is asked again",
-    "limit": "the site has done what its policy allows in a day; it is asked again",
-    "request": "the site could not make sense of the request, or its hash was wrong",
-    "internal": "an unexpected error at the site; the site's log has it",
-}
-"""Each reason in a sentence, for the coordinator."""
 
 
 class MessageError(Exception):
@@ -245,10 +181,42 @@ Request = (
     | ReleaseRequest
 )
 Reply = Readiness | RoundReply | BaselineReply | ValidationReply | ScoreReply | Release | Refusal
-M = TypeVar("M", bound=Wire)
+_MESSAGE: TypeAdapter[Request | Reply] = TypeAdapter(
+    Annotated[Request | Reply, Field(discriminator="kind")]
+)
+MessageT = TypeVar("MessageT", bound=Request | Reply)
+RequestT = TypeVar("RequestT", bound=Request)
+ReplyT = TypeVar("ReplyT", bound=Reply)
+RequestT_co = TypeVar("RequestT_co", bound=Request, covariant=True)
+ReplyT_co = TypeVar("ReplyT_co", bound=Reply, covariant=True)
 
 
-def to_record(message: Wire, packed: Packed | None = None) -> RecordDict:
+@dataclass(frozen=True)
+class MessageType(Generic[RequestT_co, ReplyT_co]):
+    """One thing that a site can be asked: the request and the reply to it.
+
+    `name` is Flower's name of the message type, a category and an action: "train.round".
+    """
+
+    name: str
+    request: type[RequestT_co]
+    reply: type[ReplyT_co]
+
+    @property
+    def action(self) -> str:
+        """The name without its category, as the decorators of a ClientApp take it."""
+        return self.name.partition(".")[2]
+
+
+READY = MessageType("query.ready", ReadyRequest, Readiness)
+ROUND = MessageType("train.round", RoundRequest, RoundReply)
+BASELINE = MessageType("train.baseline", BaselineRequest, BaselineReply)
+VALIDATION = MessageType("evaluate.validation", ValidationRequest, ValidationReply)
+SCORE = MessageType("evaluate.score", ScoreRequest, ScoreReply)
+RELEASE = MessageType("evaluate.release", ReleaseRequest, Release)
+
+
+def to_record(message: Request | Reply, packed: Packed | None = None) -> RecordDict:
     """A message, and the array that travels with it, as a Flower record."""
     record = RecordDict({"message": ConfigRecord({"json": message.model_dump_json()})})
     if packed is not None:
@@ -256,35 +224,57 @@ def to_record(message: Wire, packed: Packed | None = None) -> RecordDict:
     return record
 
 
-def from_record(record: RecordDict, kind: type[M]) -> tuple[M, Packed | None]:
-    """The message of a record, and its array. Raises MessageError for anything that is not a
-    message of this kind."""
-    try:
-        message = kind.model_validate_json(_text(record))
-    except ValidationError as error:
-        # The fault without the value: an odd message's content goes into no log.
-        faults = (f"{'.'.join(map(str, e['loc']))}: {e['type']}" for e in error.errors())
-        raise MessageError(f"no valid {kind.__name__}: {', '.join(faults)}") from None
-    arrays = record.get("packed")
-    if arrays is None:
-        return message, None
-    if not isinstance(arrays, ArrayRecord) or list(arrays) != ["flat"]:
-        raise MessageError("the record holds other arrays than one packed array")
-    if arrays["flat"].dtype != "uint8":
-        raise MessageError("packed array is not one of bytes")
-    return message, arrays["flat"].numpy()
+def from_record(record: RecordDict, kind: type[MessageT]) -> tuple[MessageT, Packed | None]:
+    """The message of a record, and its array.
+
+    Raises
+    ------
+    MessageError
+        The record holds no message, or one of another kind. The error names kinds and fields,
+        never a value: an odd message's content goes into no log.
+    """
+    return _of_kind(_message(record, kind), kind), _packed(record)
 
 
-def reply_from_record(record: RecordDict, kind: type[M]) -> tuple[M | Refusal, Packed | None]:
-    """As `from_record`, for a reply: of the expected kind, or a refusal."""
-    if '"kind":"refusal"' in _text(record):
-        return from_record(record, Refusal)
-    return from_record(record, kind)
+def reply_from_record(
+    record: RecordDict, kind: type[ReplyT]
+) -> tuple[ReplyT | Refusal, Packed | None]:
+    """As `from_record`, for a reply: a site may always refuse instead."""
+    message = _message(record, kind)
+    reply = message if isinstance(message, Refusal) else _of_kind(message, kind)
+    return reply, _packed(record)
 
 
-def _text(record: RecordDict) -> str:
+def _message(record: RecordDict, kind: type[Wire]) -> Request | Reply:
     holder = record.get("message")
     text = holder.get("json") if isinstance(holder, ConfigRecord) else None
     if not isinstance(text, str):
         raise MessageError("the record holds no message")
-    return text
+    try:
+        return _MESSAGE.validate_json(text)
+    except ValidationError as error:
+        faults = (".".join(map(str, [*e["loc"], e["type"]])) for e in error.errors())
+        raise MessageError(
+            f"expected {_name(kind)!r}, received no valid message: {', '.join(faults)}"
+        ) from None
+
+
+def _of_kind(message: Request | Reply, kind: type[MessageT]) -> MessageT:
+    if not isinstance(message, kind):
+        raise MessageError(f"expected {_name(kind)!r}, received {message.kind!r}")
+    return message
+
+
+def _packed(record: RecordDict) -> Packed | None:
+    arrays = record.get("packed")
+    if arrays is None:
+        return None
+    if not isinstance(arrays, ArrayRecord) or list(arrays) != ["flat"]:
+        raise MessageError("the record holds other arrays than one packed array")
+    if arrays["flat"].dtype != "uint8":
+        raise MessageError("packed array is not one of bytes")
+    return arrays["flat"].numpy()
+
+
+def _name(kind: type[Wire]) -> str:
+    return str(kind.model_fields["kind"].default)

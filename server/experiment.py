@@ -12,7 +12,6 @@ from flwr.serverapp import Grid
 from fedrad.exchange.experiment import parse_experiment
 from fedrad.exchange.lineage import Lineage, read_lineage
 from fedrad.exchange.messages import Readiness
-from fedrad.models.start import load_start
 from fedrad.models.weight_files import file_sha256
 from fedrad.models.weights import Start
 
@@ -52,14 +51,7 @@ def run_experiment(
     have met, a failure leaves a summary and report of what there is before it is raised.
     """
     experiment = parse_experiment(text)
-    base = load_start(
-        experiment.task,
-        experiment.outcomes,
-        experiment.model,
-        experiment.recipe,
-        experiment.generator,
-        seed=experiment.seed,
-    )
+    base = experiment.task.load_start(experiment)
     lineage = read_lineage(base.metadata)
     checkpoint = Checkpoint(folder / "checkpoint")
     file = folder / "experiment.toml"
@@ -134,7 +126,7 @@ class _Run:
         self.best = BestRound(checkpoint.folder)
 
     def all(self) -> None:
-        """Meet, train, evaluate; each step is found done after a resume."""
+        """Meet the sites, train, evaluate; what was done before a resume is not done again."""
         progress, federation = self.progress, self.federation
         progress.status, progress.why = "failed", "an unexpected error; see the log"
         log.info("Evaluation plan %s", self.experiment.evaluation_sha256[:12])
@@ -145,7 +137,7 @@ class _Run:
         federation.meet({*self.experiment.federation.sites, *held_out, *progress.sites})
         federation.sites = progress.sites | federation.sites
         self._train()
-        if self.experiment.task == "classification":
+        if self.experiment.task.tests_patients:
             self._evaluate()
         progress.status = "completed"
         self._save()
@@ -193,8 +185,8 @@ def _write(run: _Run, base: Start, lineage: Lineage, folder: Path) -> Summary:
     calibration = choices.calibration.get("global", {})
     models = ["base", *(f"local:{site}" for site in sites), "global"]
     models += ["best"] if "best" in choices.thresholds else []
-    if experiment.task == "progression":
-        models = []  # a generator is scored on no patient
+    if not experiment.task.tests_patients:
+        models = []
     held_out = set(experiment.evaluation.held_out)
     inside, outside = found.of(set(sites) - held_out), found.of(held_out)
     shared = [model for model in models if not model.startswith("local:")]

@@ -97,7 +97,7 @@ def explain(
     state: StateFolder = None,
 ) -> None:
     """Show where the model looked (Grad-CAM) for some test patients; the pictures stay here."""
-    from fedrad.client.participant.participant import Participant
+    from fedrad.client.participant.site_data import SiteData
     from fedrad.client.predict.explain import write_explanations
     from fedrad.client.problems import SiteProblem
     from fedrad.client.settings import open_site
@@ -108,9 +108,9 @@ def explain(
     try:
         settings = read_experiment(experiment)[0]
         look_in(experiment.parent)
-        participant = Participant(open_site(folder, name=name, state=state), settings)
+        data = SiteData(open_site(folder, name=name, state=state), settings)
         written = write_explanations(
-            participant, model, outcome or settings.outcomes[0], count=count, files=file or []
+            data, model, outcome or settings.outcomes[0], count=count, files=file or []
         )
     except (ExperimentError, SiteProblem) as problem:
         fail(str(problem))

@@ -14,8 +14,8 @@ ROUNDS = 2
 coordinator repeats after a crash starts again."""
 
 
-class Kept:
-    """Tensors by round in a folder of the site, one file a round."""
+class RoundTensors:
+    """Tensors that stay at the site from one round to the next, one file a round in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -3,13 +3,15 @@
 import copy
 import importlib.metadata
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from fedrad.client.log import report_steps
 from fedrad.client.problems import SiteProblem
 from fedrad.exchange.encoding import Packed
 from fedrad.exchange.lineage import Ancestor, read_lineage, write_lineage
@@ -28,53 +30,80 @@ from fedrad.models.ensemble import interpolate
 from fedrad.models.network import ResNet, local_tensors, stage_tensors
 from fedrad.models.optimizer import TooLittleMemoryError
 from fedrad.models.settings import Stage
-from fedrad.models.training import TrainingFigures, score, train_round
+from fedrad.models.tasks import TrainingRound
+from fedrad.models.training import TrainingFigures
 from fedrad.models.weights import save
 from fedrad.stats.exact import known
 
-from .prepared import Prepared
+from .between_rounds import RoundTensors
+from .site_data import SiteData
+from .weight_exchange import WeightExchange
 
 
-class Participant(Prepared):
-    """A site taking part in an experiment."""
+class Participant:
+    """A site that takes part in an experiment: it has the data, and a task to train for.
+
+    Where weights can give training images back, each request is refused unless the site's policy
+    lets such weights leave.
+    """
+
+    def __init__(self, data: SiteData) -> None:
+        self.data = data
+        self.task = data.experiment.task
+        self.between_rounds = RoundTensors(data.folder / "kept")
+
+    @cached_property
+    def weight_exchange(self) -> WeightExchange:
+        """This end of the exchange of weights."""
+        data = self.data
+        return WeightExchange(data.experiment, data.start, data.folder / "exchange")
+
+    @property
+    def local_file(self) -> Path:
+        """Where the site's local-only model is kept."""
+        return self.data.folder / "local.safetensors"
 
     def ready(self) -> Readiness:
         """Counts, device, versions and base weights: all that the first round will need."""
-        torch.set_num_threads(self.threads)
+        self._check_policy()
+        data, outcomes = self.data, self.data.experiment.outcomes
+        torch.set_num_threads(data.threads)
         return Readiness(
-            site=self.site.name,
+            site=data.site.name,
             fedrad=importlib.metadata.version("fedrad"),
             flwr=importlib.metadata.version("flwr"),
             torch=torch.__version__,
-            device="cuda" if self.device.type == "cuda" else "cpu",
-            threads=self.threads,
-            base_sha256=self.start.digest,
-            trains=self.does_not_train_because is None,
-            does_not_train_because=self.does_not_train_because,
-            tests_other_models=self.site.settings.policy.test_other_models,
+            device="cuda" if data.device.type == "cuda" else "cpu",
+            threads=data.threads,
+            base_sha256=data.start.digest,
+            trains=data.does_not_train_because is None,
+            does_not_train_because=data.does_not_train_because,
+            tests_other_models=data.site.settings.policy.test_other_models,
             units={
                 part: {
-                    outcome: self.disclosure.counts(
+                    outcome: data.disclosure.counts(
                         known(examples.labels[:, k], examples.patients)[1]
                     )
-                    for k, outcome in enumerate(self.experiment.outcomes)
+                    for k, outcome in enumerate(outcomes)
                 }
-                for part, examples in self.parts.items()
+                for part, examples in data.parts.items()
             },
-            set_aside=len(self.cohort.set_aside) + len(self.cohort.repeated),
+            set_aside=len(data.cohort.set_aside) + len(data.cohort.repeated),
         )
 
     def round(
         self, request: RoundRequest, packed: Packed | None
     ) -> tuple[RoundReply, Packed | None]:
         """Evaluate the global model on the validation patients, train it, return the update."""
+        self._check_policy()
         started = time.perf_counter()
-        torch.set_num_threads(self.threads)
-        stage = self.schedule.stage(request.round)
-        network = self._received(request.manifest, packed, stage, request.round)
+        data = self.data
+        torch.set_num_threads(data.threads)
+        stage = data.schedule.stage(request.round)
+        network = self.received(request.manifest, packed, stage, request.round)
         monitoring = self._monitoring(network)
-        if self.does_not_train_because:
-            self.link.skip(request.manifest)
+        if data.does_not_train_because:
+            self.weight_exchange.skip(request.manifest)
             reply = RoundReply(
                 manifest=None,
                 patients=0,
@@ -85,15 +114,16 @@ class Participant(Prepared):
                 seconds=time.perf_counter() - started,
             )
             return reply, None
-        figures = self._train(network, request.round, self.kept.before(request.round))
-        own = local_tensors(network, stage, self.experiment.recipe)
+        figures = self._train(network, request.round, self.between_rounds.before(request.round))
+        own = local_tensors(network, stage, data.experiment.recipe)
         state = network.state_dict()
-        self.kept.save(request.round, figures.moments | {name: state[name].cpu() for name in own})
-        manifest, update = self.link.send(state, stage, request.round)
+        stay = figures.moments | {name: state[name].cpu() for name in own}
+        self.between_rounds.save(request.round, stay)
+        manifest, update = self.weight_exchange.send(state, stage, request.round)
         reply = RoundReply(
             manifest=manifest,
-            patients=len(set(self.keys("train"))),
-            images=len(self.parts["train"]),
+            patients=len(set(data.keys("train"))),
+            images=len(data.parts["train"]),
             loss=figures.loss,
             steps=figures.steps,
             monitoring=monitoring,
@@ -104,124 +134,162 @@ class Participant(Prepared):
     def baseline(self, request: BaselineRequest) -> tuple[BaselineReply, Packed | None]:
         """Train from the base weights alone: a federation of one. The model stays here, unless it
         is asked for and the site's policy shares it."""
+        self._check_tests()
         started = time.perf_counter()
-        torch.set_num_threads(self.threads)
-        if self.does_not_train_because:
-            return BaselineReply(missing=self.does_not_train_because), None
-        network = copy.deepcopy(self.base.network)
+        data, experiment, schedule = self.data, self.data.experiment, self.data.schedule
+        torch.set_num_threads(data.threads)
+        if data.does_not_train_because:
+            return BaselineReply(missing=data.does_not_train_because), None
+        network = copy.deepcopy(data.base.network)
         loss, moments = 0.0, dict[str, Tensor]()
-        for round_ in range(self.schedule.rounds):
+        for round_ in range(schedule.rounds):
             figures = self._train(network, round_, moments)
             loss, moments = figures.loss, figures.moments
-            self.log.info(
+            data.log.info(
                 "%s: alone, round %d of %d, loss %.3f",
-                self.site.name,
+                data.site.name,
                 round_ + 1,
-                self.schedule.rounds,
+                schedule.rounds,
                 loss,
             )
-        self.folder.mkdir(parents=True, exist_ok=True)
-        own = Ancestor(experiment=self.experiment.identity, sites=(self.site.name,))
+        data.folder.mkdir(parents=True, exist_ok=True)
+        own = Ancestor(experiment=experiment.identity, sites=(data.site.name,))
         save(
             self.local_file,
             network.cpu(),
-            outputs=list(self.experiment.outcomes),
-            description=f"local-only model of {self.site.name}, {self.experiment.name}",
-            **write_lineage((*read_lineage(self.base.metadata), own)),
+            outputs=list(experiment.outcomes),
+            description=f"local-only model of {data.site.name}, {experiment.name}",
+            **write_lineage((*read_lineage(data.base.metadata), own)),
         )
         manifest, packed = None, None
-        if request.travel and self.site.settings.policy.share_local_model:
-            stage = self.schedule.last_stage
+        if request.travel and data.site.settings.policy.share_local_model:
             manifest, packed = pack(
                 {k: v.cpu().numpy() for k, v in network.state_dict().items()},
-                stage_tensors(network, stage, self.experiment.recipe),
-                round_=self.schedule.rounds,
-                stage=stage,
-                base_sha256=self.base.digest,
+                stage_tensors(network, schedule.last_stage, experiment.recipe),
+                round_=schedule.rounds,
+                stage=schedule.last_stage,
+                base_sha256=data.base.digest,
             )
         seconds = time.perf_counter() - started
         return BaselineReply(loss=loss, seconds=seconds, manifest=manifest), packed
 
     def validation(self, request: ValidationRequest, packed: Packed | None) -> ValidationReply:
         """Evaluate mixtures of the global model and the base on the validation patients."""
-        torch.set_num_threads(self.threads)
-        stage, rounds = self.schedule.last_stage, self.schedule.rounds
-        tuned = self.global_model(request.manifest, packed, stage, rounds)
-        mixtures = (interpolate(self.base.network, tuned, alpha) for alpha in request.alphas)
+        self._check_tests()
+        torch.set_num_threads(self.data.threads)
+        tuned, base = self.global_model(request.manifest, packed), self.data.base.network
+        mixtures = (interpolate(base, tuned, alpha) for alpha in request.alphas)
         return ValidationReply(figures=[self._monitoring(network) for network in mixtures])
 
     # Parts of these
 
+    def _check_policy(self) -> None:
+        policy = self.data.site.settings.policy
+        if self.task.weights_hold_images and not policy.share_generator:
+            raise SiteProblem(
+                "generator",
+                "the experiment trains a generator, whose weights can hold traces of "
+                "images, and site.toml does not let such weights leave: share_generator = true "
+                "under [policy], or stay out",
+            )
+
+    def _check_tests(self) -> None:
+        if not self.task.tests_patients:
+            raise SiteProblem(
+                "request",
+                f"an experiment that trains a {self.task.product} has neither local-only models "
+                "nor test figures",
+            )
+
     def _train(
         self, network: nn.Module, round_: int, moments: Mapping[str, Tensor]
     ) -> TrainingFigures:
-        assert isinstance(network, ResNet)
-        self.trained.record(self.experiment.identity, self.keys("train"))
+        """Train a network in place through one round of the schedule, from 0. Its patients are
+        written down first, so that no later experiment tests them as if they were new."""
+        data = self.data
+        data.trained_patients.record(data.experiment.identity, data.keys("train"))
+        training = TrainingRound(
+            round_,
+            data.schedule,
+            seed=self.seed_of(round_),
+            device=data.device,
+            moments=moments,
+            store=data.activations,
+            progress=report_steps(data.log, data.site.name),
+        )
         try:
-            figures = train_round(
-                network,
-                self.training,
-                self.schedule,
-                round_,
-                seed=self._seed(round_),
-                device=self.device,
-                moments=moments,
-                store=self.activations,
-                progress=self._report_steps(),
-            )
+            figures = self.task.train_round(network, data.training, training)
+            if self.task.weights_hold_images:
+                self._report_memorisation(network, training)
         except (TooLittleMemoryError, torch.OutOfMemoryError) as error:
             raise SiteProblem("device", f"too little memory: {error}") from error
         for adjustment in figures.adjustments:
-            self.log.warning("%s, round %d: %s", self.site.name, round_ + 1, adjustment)
+            data.log.warning("%s, round %d: %s", data.site.name, round_ + 1, adjustment)
         return figures
 
-    def _report_steps(self) -> Callable[[int, int], None]:
-        """A progress report for long rounds: a log line every ten seconds."""
-        last = time.monotonic()
-
-        def report(step: int, steps: int) -> None:
-            nonlocal last
-            if time.monotonic() - last > 10:
-                last = time.monotonic()
-                self.log.info("%s: step %d of %d", self.site.name, step, steps)
-
-        return report
+    def _report_memorisation(self, network: nn.Module, training: TrainingRound) -> None:
+        """Say in the site's log how near the network comes to its training images."""
+        data = self.data
+        found = self.task.memorisation(
+            network,
+            data.parts["train"],
+            data.parts["validation"],
+            seed=training.seed,
+            device=training.device,
+        )
+        data.log.info(
+            "%s, round %d, before it is sent: %s",
+            data.site.name,
+            training.number + 1,
+            found or "no validation patients to say whether the generator memorises",
+        )
 
     def _monitoring(self, network: nn.Module) -> dict[str, Monitoring]:
-        assert isinstance(network, ResNet)
-        validation = self.parts["validation"]
-        logits = score(network, validation.images, device=self.device)
-        found = {}
-        for k, outcome in enumerate(self.experiment.outcomes):
+        """What leaves of a network's figure on the validation patients, by outcome."""
+        disclosure, validation = self.data.disclosure, self.data.parts["validation"]
+        released = {"auroc": disclosure.monitoring, "loss": disclosure.denoising}
+        values = self.task.evaluate(network, validation, device=self.data.device)
+        figures = {}
+        for k, outcome in enumerate(self.data.experiment.outcomes):
             there, units = known(validation.labels[:, k], validation.patients)
-            found[outcome] = self.disclosure.monitoring(logits[there, k], units)
-        return found
+            figures[outcome] = released[self.task.monitored.key](values[there, k], units)
+        return figures
 
-    @property
-    def local_file(self) -> Path:
-        """Where the site's local-only model is kept."""
-        return self.folder / "local.safetensors"
-
-    def _seed(self, round_: int) -> int:
-        text = f"{self.experiment.seed}:{self.site.name}:{round_}"
+    def seed_of(self, round_: int) -> int:
+        """Seed of this site's draws in a round."""
+        text = f"{self.data.experiment.seed}:{self.data.site.name}:{round_}"
         return int.from_bytes(sha256(text.encode()).digest()[:4])
 
-    def global_model(
-        self, manifest: Manifest, packed: Packed | None, stage: Stage, round_: int
-    ) -> ResNet:
-        """The base with the received tensors in it, and with the site's own normalisation where
-        the recipe keeps that local. A site that never trained has none: it uses the base's."""
-        network = self._received(manifest, packed, stage, round_)
+    def global_model(self, manifest: Manifest, packed: Packed | None) -> ResNet:
+        """A classifier that came after the last round, as `received`."""
+        schedule = self.data.schedule
+        network = self.received(manifest, packed, schedule.last_stage, schedule.rounds)
         assert isinstance(network, ResNet)
         return network
 
-    def _received(
+    def received(
         self, manifest: Manifest, packed: Packed | None, stage: Stage, round_: int
     ) -> nn.Module:
-        network = copy.deepcopy(self.start.network)
-        received = self.link.receive(manifest, packed, stage, round_)
-        network.load_state_dict({k: torch.tensor(v) for k, v in received.items()}, strict=False)
-        if self.experiment.recipe.batchnorm == "local":
-            own = network.state_dict().keys() & (kept := self.kept.before(round_)).keys()
+        """The start with the received tensors in it, and with the site's own normalisation where
+        the recipe keeps that local. A site that never trained has none: it uses the base's.
+
+        Parameters
+        ----------
+        manifest, packed
+            What came: the tensors that move in a stage.
+        stage, round_
+            What should have come; rounds count from 0.
+
+        Raises
+        ------
+        SiteProblem
+            "request" or "reference", as `WeightExchange.receive`.
+        """
+        network = copy.deepcopy(self.data.start.network)
+        tensors = self.weight_exchange.receive(manifest, packed, stage, round_)
+        network.load_state_dict({k: torch.tensor(v) for k, v in tensors.items()}, strict=False)
+        if self.data.experiment.recipe.batchnorm == "local":
+            kept = self.between_rounds.before(round_)
+            own = network.state_dict().keys() & kept.keys()
             network.load_state_dict({name: kept[name] for name in own}, strict=False)
         return network

@@ -27,12 +27,13 @@ class Scoring:
     """The scores of one site in one experiment. They stay; what leaves is a release."""
 
     def __init__(self, participant: Participant) -> None:
-        if participant.experiment.task != "classification":
-            raise SiteProblem("request", "a generator is not scored on patients")
+        if not participant.task.tests_patients:
+            raise SiteProblem("request", f"a {participant.task.product} is not scored on patients")
         self.participant = participant
-        self.own: ModelName = f"local:{participant.site.name}"
-        experiment, evaluation = participant.experiment, participant.experiment.evaluation
-        family = participant.folder.with_name(f"{experiment.name}-{experiment.family[:12]}")
+        self.data = participant.data
+        self.own: ModelName = f"local:{self.data.site.name}"
+        experiment, evaluation = self.data.experiment, self.data.experiment.evaluation
+        family = self.data.folder.with_name(f"{experiment.name}-{experiment.family[:12]}")
         self._scores = family / "scores"
         self.scored = (
             self._of_fold(evaluation.fold_number) if evaluation.folds else ScoredUnits(self._scores)
@@ -41,22 +42,22 @@ class Scoring:
 
     def score(self, request: ScoreRequest, packed: Packed | None) -> ScoreReply:
         """Score a model on a part of the units and keep the scores."""
-        site, model = self.participant, self._named(request.model)
-        torch.set_num_threads(site.threads)
+        data, model = self.data, self._named(request.model)
+        torch.set_num_threads(data.threads)
         network = self._network(model, request.manifest, packed)
         if network is None:
             return ScoreReply(missing=self._why_missing(model))
-        logits = score(network, site.parts[request.part].images, device=site.device)
-        self.scored.save(request.part, model, site.keys(request.part), logits)
+        logits = score(network, data.parts[request.part].images, device=data.device)
+        self.scored.save(request.part, model, data.keys(request.part), logits)
         return ScoreReply()
 
     def release(self, request: ReleaseRequest) -> Release:
         """Figures of the models scored on a part, within the site's rule, once: asked again, the
         site says again what it said. Raises SiteProblem("released") where that was another
         question, or about other scores."""
-        site, part = self.participant, request.part
+        data, part = self.data, request.part
         models = list(dict.fromkeys(self._named(model) for model in request.models))
-        evaluation = site.experiment.evaluation
+        evaluation = data.experiment.evaluation
         trainings = evaluation.folds * evaluation.repeats
         folds = [self._fold("test", models, fold) for fold in range(trainings)]
         units = self._units(part, models)
@@ -66,12 +67,12 @@ class Scoring:
         missing = {model: self._why_missing(model) for model in models}
         if folds:
             over_folds = CrossValidation(
-                site.experiment.outcomes, site.disclosure, self.own, evaluation.subgroups
+                data.experiment.outcomes, data.disclosure, self.own, evaluation.subgroups
             )
             first = [self._fold("validation", models, fold) for fold in range(evaluation.folds)]
             released = over_folds.release(folds, models, missing, first)
         else:
-            released = Evaluation(site.experiment, site.disclosure, self.own).release(
+            released = Evaluation(data.experiment, data.disclosure, self.own).release(
                 part, units, self._units("validation", models), models, request.operating, missing
             )
         self.released.record(digest, released)
@@ -85,25 +86,24 @@ class Scoring:
         self, model: ModelName, manifest: Manifest | None, packed: Packed | None
     ) -> ResNet | None:
         """The network to score; None where this site has none or may not score it."""
-        site = self.participant
+        data = self.data
         if model == "base":
-            settings = site.experiment.model
-            return site.base.as_model(site.experiment.outcomes, settings.base_outputs)
+            settings = data.experiment.model
+            return data.base.as_model(data.experiment.outcomes, settings.base_outputs)
         if model == self.own:
-            there = site.local_file.is_file()
-            return read_model(site.local_file, site.base.network) if there else None
-        if model.startswith("local:") and not site.site.settings.policy.test_other_models:
+            there = self.participant.local_file.is_file()
+            return read_model(self.participant.local_file, data.base.network) if there else None
+        if model.startswith("local:") and not data.site.settings.policy.test_other_models:
             return None
         if manifest is None:
             raise SiteProblem("request", f"the request came without the tensors of {model}")
-        schedule = site.schedule
-        return site.global_model(manifest, packed, schedule.last_stage, schedule.rounds)
+        return self.participant.global_model(manifest, packed)
 
     def _why_missing(self, model: ModelName) -> Missing:
         """Why this site has no scores of a model."""
         if model == self.own:
-            return self.participant.does_not_train_because or "not run"
-        closed = not self.participant.site.settings.policy.test_other_models
+            return self.data.does_not_train_because or "not run"
+        closed = not self.data.site.settings.policy.test_other_models
         return "declined" if model.startswith("local:") and closed else "not run"
 
     def _of_fold(self, fold: int) -> ScoredUnits:
@@ -112,14 +112,14 @@ class Scoring:
     def _fold(self, part: Part, models: Sequence[ModelName], fold: int) -> Scored:
         """Units of a part of one fold with the scores that are there of some models. Patients are
         numbered alike in all folds."""
-        rows = self.participant.rows_of(fold)[part]
-        whose = numbered(unit.key for unit in self.participant.cohort.units)
+        rows = self.data.rows_of(fold)[part]
+        whose = numbered(unit.key for unit in self.data.cohort.units)
         return self._scored(rows, whose[rows], part, models, self._of_fold(fold))
 
     def _units(self, part: Part, models: Sequence[ModelName]) -> Scored:
         """Units of a part with the scores that are there of some models."""
-        site = self.participant
-        return self._scored(site.rows[part], site.parts[part].patients, part, models, self.scored)
+        data = self.data
+        return self._scored(data.rows[part], data.parts[part].patients, part, models, self.scored)
 
     def _scored(
         self,
@@ -130,13 +130,13 @@ class Scoring:
         kept: ScoredUnits,
     ) -> Scored:
         """Labels, groups and scores of some rows of the cohort."""
-        units = [self.participant.cohort.units[row] for row in rows]
+        units = [self.data.cohort.units[row] for row in rows]
         labels = np.array([unit.labels for unit in units], dtype=np.float32)
-        labels = labels.reshape(len(units), len(self.participant.experiment.outcomes))
+        labels = labels.reshape(len(units), len(self.data.experiment.outcomes))
         keys = [unit.key for unit in units]
         logits = {m: z for m in models if (z := kept.read(part, m, keys)) is not None}
         groups = {
             column: group_of([unit.values.get(column, "") for unit in units], named)
-            for column, named in self.participant.experiment.evaluation.subgroups.items()
+            for column, named in self.data.experiment.evaluation.subgroups.items()
         }
         return Scored(labels, patients, logits, groups)

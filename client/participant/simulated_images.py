@@ -27,8 +27,20 @@ CHUNK = 32
 def generator_of(
     settings: ProgressionAugmentation, outcomes: list[str], input_: InputSettings
 ) -> OpenedGenerator:
-    """The generator that a recipe names. Raises SiteProblem("weights"): not here, another file, or
-    one of other pictures or outcomes."""
+    """The generator that a recipe names.
+
+    Parameters
+    ----------
+    settings
+        `recipe.progression`: the file and its hash.
+    outcomes, input_
+        Of the experiment: the generator must know these outcomes and make such pictures.
+
+    Raises
+    ------
+    SiteProblem
+        "weights": it is not here, is another file, or makes other pictures or outcomes.
+    """
     try:
         opened = open_generator(
             find_file(settings.generator, str(settings.sha256), "recipe.progression.generator")
@@ -56,10 +68,10 @@ class _Wanted:
 
 
 @dataclass(frozen=True)
-class Trajectories:
+class SimulatedImages:
     """The simulated later steps of a site's training images.
 
-    `folder`: where they are kept, by generator, settings and image, so that rounds, folds and
+    `folder`: where they are stored, by generator, settings and image, so that rounds, folds and
     experiments share them.
     """
 
@@ -71,11 +83,11 @@ class Trajectories:
     log: logging.Logger | logging.LoggerAdapter[logging.Logger]
 
     def of(self, examples: Examples) -> dict[int, Later]:
-        """Row -> later steps, of those that have an outcome, further along all that they have; with
-        `soft` above 0 of the others too, towards the first that they are known not to have.
+        """Row -> later steps of its image.
 
-        An image in which no lungs are found has none. Raises SiteProblem("device") and
-        ("storage").
+        An image with an outcome is taken further along all that it has. With `soft` above 0 an
+        image without any is taken towards the first that it is known not to have. An image in
+        which no lungs are seen has no steps. Raises SiteProblem("device") and ("storage").
         """
         wanted = {
             row: w for row, labels in enumerate(examples.labels) if (w := self._wanted(labels))
@@ -86,14 +98,14 @@ class Trajectories:
             rows = missing[start : start + CHUNK]
             self._make(examples, {row: (wanted[row], files[row]) for row in rows})
             self.log.info("simulated progressions: %d of %d", start + len(rows), len(missing))
-        found = {}
+        later = {}
         for row, file in files.items():
             steps = np.load(file, mmap_mode="r")
             if len(steps):
-                found[row] = Later(steps, wanted[row].labels)
-        if left := len(files) - len(found):
+                later[row] = Later(steps, wanted[row].labels)
+        if left := len(files) - len(later):
             self.log.warning("%d images are not simulated: no lungs found in them", left)
-        return found
+        return later
 
     def _wanted(self, labels: NDArray[np.float32]) -> _Wanted | None:
         steps = np.repeat(labels[None], self.settings.images, axis=0)
@@ -140,10 +152,10 @@ class Trajectories:
     def _condition(self, wanted: _Wanted) -> NDArray[np.float64]:
         """Towards the outcomes, in the generator's own order."""
         known = list(self.generator.known)
-        found = np.full(len(known), np.nan)
+        condition = np.full(len(known), np.nan)
         for outcome, value in zip(self.outcomes, wanted.towards, strict=True):
-            found[known.index(outcome)] = value
-        return found
+            condition[known.index(outcome)] = value
+        return condition
 
 
 def _save(file: Path, steps: NDArray[np.float16]) -> None:

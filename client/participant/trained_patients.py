@@ -21,7 +21,7 @@ class _Record(BaseModel):
     """Sorted."""
 
 
-class TrainedUnits:
+class TrainedPatients:
     """`trained/EXPERIMENT.json` in the site's state folder: keys (pseudonyms) of the units that an
     experiment trained on here, by its identity. Never sent.
 
@@ -81,17 +81,34 @@ def _readable() -> Iterator[None]:
 def check_lineage(
     lineage: Lineage,
     site: str,
-    trained: TrainedUnits,
+    trained: TrainedPatients,
     held_out: Mapping[Part, Iterable[str]],
     *,
     what: str = "the base weights",
 ) -> None:
-    """Hold the ancestors of weights, called `what`, against the units that are to be held out, by
-    part.
+    """Check that no patient who is to be held out trained the weights that are started from.
 
-    Validation units count like test units: threshold, calibration and ensemble weight are chosen
-    on them, and would be chosen for a model that knows its patients. Raises SiteProblem where a
-    held-out unit trained an ancestor, or where this site did and its record is gone.
+    Validation patients count like test patients: threshold, calibration and ensemble weight are
+    chosen on them, and would be chosen for a model that knows its patients.
+
+    Parameters
+    ----------
+    lineage
+        The experiments that trained the weights.
+    site
+        Name of this site.
+    trained
+        Its record of whom it trained on.
+    held_out
+        Part of the division -> pseudonyms of its patients.
+    what
+        What the weights are called in errors.
+
+    Raises
+    ------
+    SiteProblem
+        "trained on test patients": a held-out patient trained them, or this site did and its
+        record is gone.
     """
     for ancestor in lineage:
         keys = trained.keys(ancestor.experiment)

@@ -47,11 +47,12 @@ def describe(experiment: Experiment, policy: Policy) -> list[Section]:
 def beyond(experiment: Experiment, policy: Policy) -> Iterator[str]:
     """What an experiment asks and the policy declines, part by part."""
     evaluation = experiment.evaluation
-    if experiment.task == "progression":
-        if not policy.share_generator:
-            yield "weights of a generator: declined (share_generator); this site does not take part"
+    task = experiment.task
+    if task.weights_hold_images and not policy.share_generator:
+        yield "weights of a generator: declined (share_generator); this site does not take part"
+    if not task.tests_patients:
         if policy.epsilon:
-            yield "the loss on the validation patients: declined (epsilon)"
+            yield f"the {task.monitored.name} on the validation patients: declined (epsilon)"
         return
     if evaluation.travel and not policy.share_local_model:
         yield "your local-only model for scoring elsewhere: declined (share_local_model)"
@@ -78,13 +79,7 @@ def beyond(experiment: Experiment, policy: Policy) -> Iterator[str]:
 def _what(experiment: Experiment) -> Iterator[str]:
     model = experiment.model
     outcomes = ", ".join(map(_safe, experiment.outcomes))
-    if experiment.task == "progression":
-        yield (
-            "a generator: a network that makes chest radiographs with and without these, and can "
-            f"edit one towards them: {outcomes}"
-        )
-    else:
-        yield f"a network ({model.backbone}) that estimates from a chest radiograph: {outcomes}"
+    yield f"{experiment.task.describe(model)}: {outcomes}"
     pinned = f", SHA-256 {model.sha256[:16]}…" if model.sha256 else ", not pinned by a hash"
     start = "random weights" if model.weights == "random" else _safe(model.weights) + pinned
     yield f"it starts from {start}; only code that this site installed runs"
@@ -118,10 +113,9 @@ def _whom(experiment: Experiment) -> Iterator[str]:
             if evaluation.test_after
             else (f"about {1 - evaluation.test - evaluation.validation:.0%} of ")
         )
-        use = "held back" if experiment.task == "progression" else "tested once, at the end"
         yield (
             f"{train}the patients of the cohort table train, about {evaluation.validation:.0%} are "
-            f"for choices (validation), {test} are {use}"
+            f"for choices (validation), {test} are {experiment.task.test_patients_are}"
         )
     chosen = {
         "all": "all images of a patient",
@@ -138,22 +132,14 @@ def _leaves(experiment: Experiment, policy: Policy) -> Iterator[str]:
         "before the first round: this site's name, versions, device, and how many patients it has "
         f"of each class and part; nothing about a class of fewer than {minimum}"
     )
-    if experiment.task == "progression":
-        yield (
-            f"in each of the {schedule.rounds} rounds: the weights of the generator, how many "
-            "patients and images trained them, their mean loss, seconds, and the loss of the "
-            "received generator on the validation patients"
-        )
+    yield f"in each of the {schedule.rounds} rounds: {experiment.task.sent_each_round}"
+    if experiment.task.weights_hold_images:
         yield (
             "such weights can give training images back, above all those of few patients; how near "
             "they come is written to this site's log before each message"
         )
+    if not experiment.task.tests_patients:
         return
-    yield (
-        f"in each of the {schedule.rounds} rounds: the trained weights, how many patients and "
-        "images trained them, their mean loss, seconds, and AUROC and loss of the received model "
-        "on the validation patients"
-    )
     start, parts = 1, []
     for stage, rounds in groupby(schedule.stage(number) for number in range(schedule.rounds)):
         end = start + len(list(rounds)) - 1

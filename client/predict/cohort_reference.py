@@ -10,7 +10,7 @@ import torch
 
 from fedrad.client.cohort import Pseudonyms, find_by_uid, index_rows, read_table
 from fedrad.client.images import ImageStore
-from fedrad.client.participant.trained_patients import TrainedUnits
+from fedrad.client.participant.trained_patients import TrainedPatients
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site
 from fedrad.exchange.lineage import Lineage
@@ -85,7 +85,7 @@ def cohort_reference(
 
 
 def _trained_patients(site: Site, lineage: Lineage, pseudonyms: Pseudonyms) -> frozenset[str]:
-    units = TrainedUnits(site.state / "trained", pseudonyms=pseudonyms.fingerprint)
+    units = TrainedPatients(site.state / "trained", pseudonyms=pseudonyms.fingerprint)
     trained: frozenset[str] = frozenset()
     for ancestor in lineage:
         keys = units.keys(ancestor.experiment)

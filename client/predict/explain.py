@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from fedrad.client.participant.participant import Participant
+from fedrad.client.participant.site_data import SiteData
 from fedrad.client.participant.trained_patients import check_lineage
 from fedrad.client.problems import SiteProblem
 from fedrad.exchange.lineage import read_lineage
@@ -32,14 +32,14 @@ class _Case:
 
 
 def write_explanations(
-    participant: Participant, model_file: Path, outcome: str, *, count: int, files: list[str]
+    data: SiteData, model_file: Path, outcome: str, *, count: int, files: list[str]
 ) -> Path:
     """Write Grad-CAM overlays of test patients into the site's state folder. Nothing is sent.
 
     Parameters
     ----------
-    participant
-        The site in the experiment.
+    data
+        The site's patients in the experiment.
     model_file
         `model.safetensors` of the experiment.
     outcome
@@ -60,29 +60,29 @@ def write_explanations(
         For an unknown outcome or file, for a model with other outcomes or backbone than the
         experiment, and for one that was trained on patients who are test patients here.
     """
-    network, metadata = _model(participant, model_file)
-    if outcome not in participant.experiment.outcomes:
+    network, metadata = _model(data, model_file)
+    if outcome not in data.experiment.outcomes:
         raise SiteProblem(
             "outcome",
-            f"no outcome {outcome!r}; it has {', '.join(participant.experiment.outcomes)}",
+            f"no outcome {outcome!r}; it has {', '.join(data.experiment.outcomes)}",
         )
     check_lineage(
         read_lineage(metadata),
-        participant.site.name,
-        participant.trained,
-        {"test": participant.keys("test")},
+        data.site.name,
+        data.trained_patients,
+        {"test": data.keys("test")},
     )
-    k = participant.experiment.outcomes.index(outcome)
-    units = [participant.cohort.units[row] for row in participant.rows["test"]]
-    examples = participant.parts["test"]
-    logits = score(network, examples.images, device=participant.device)[:, k]
+    k = data.experiment.outcomes.index(outcome)
+    units = [data.cohort.units[row] for row in data.rows["test"]]
+    examples = data.parts["test"]
+    logits = score(network, examples.images, device=data.device)[:, k]
     if files:
-        chosen = _rows_of(files, [unit.file for unit in units], participant)
+        chosen = _rows_of(files, [unit.file for unit in units], data)
     else:
         chosen = np.argsort(-logits, kind="stable")[:count].tolist()
     images = examples.images[np.array(chosen, dtype=np.int64)]
-    heat = heat_maps(network, images, outcome=k, device=participant.device)
-    folder = participant.folder / "explanations" / f"{outcome}-{file_sha256(model_file)[:12]}"
+    heat = heat_maps(network, images, outcome=k, device=data.device)
+    folder = data.folder / "explanations" / f"{outcome}-{file_sha256(model_file)[:12]}"
     cases = [
         _Case(units[row].file, images[i], heat[i], logits[row], examples.labels[row, k])
         for i, row in enumerate(chosen)
@@ -91,9 +91,9 @@ def write_explanations(
     return folder
 
 
-def _model(participant: Participant, file: Path) -> tuple[ResNet, dict[str, str]]:
+def _model(data: SiteData, file: Path) -> tuple[ResNet, dict[str, str]]:
     """Network and metadata of a model file with the experiment's backbone and outcomes."""
-    outcomes = participant.experiment.outcomes
+    outcomes = data.experiment.outcomes
     try:
         _, metadata = read_safetensors(file)
         if metadata.get("outputs") != json.dumps(list(outcomes)):
@@ -101,15 +101,15 @@ def _model(participant: Participant, file: Path) -> tuple[ResNet, dict[str, str]
                 f"{file} is a model of {metadata.get('outputs', 'nothing it names')}, the "
                 f"experiment's outcomes are {', '.join(outcomes)}: give the model of this one"
             )
-        return read_model(file, ResNet(participant.experiment.model, len(outcomes))), metadata
+        return read_model(file, ResNet(data.experiment.model, len(outcomes))), metadata
     except WeightsError as error:
         raise SiteProblem("weights", str(error)) from error
 
 
-def _rows_of(names: list[str], files: list[Path], participant: Participant) -> list[int]:
+def _rows_of(names: list[str], files: list[Path], data: SiteData) -> list[int]:
     rows = []
     for name in names:
-        file = (participant.site.folder / name).resolve()
+        file = (data.site.folder / name).resolve()
         if file not in files:
             raise SiteProblem(
                 "cohort",

@@ -96,18 +96,15 @@ def show_machine(results: Sequence[Result], console: Console) -> None:
 
 def _with_readiness(found: Inspection, site: Site, experiment: Experiment) -> Inspection:
     """Add word for word what the coordinator would learn, or why the site would refuse."""
-    from fedrad.client.participant.generator import (
-        participant_of,  # takes seconds, and only experiments need it
-    )
+    # these take seconds, and only experiments need them
+    from fedrad.client.participant.participant import Participant
+    from fedrad.client.participant.site_data import SiteData
 
     problem: SiteProblem | None = None
     readiness: dict[str, Any] | None = None
     try:
-        readiness = (
-            participant_of(site, experiment, record_division=False)
-            .ready()
-            .model_dump(mode="json", exclude={"kind"})
-        )
+        participant = Participant(SiteData(site, experiment, record_division=False))
+        readiness = participant.ready().model_dump(mode="json", exclude={"kind"})
     except SiteProblem as error:
         problem = error
     results = [*found.results, run(TakingPart(), problem)]

@@ -60,13 +60,18 @@ def state(folder: Path) -> RenderableType:
     if waiting and checkpoint.is_held() and waiting[-1].id > max(r.id for r in finished.values()):
         lines.append(f"[yellow]Waiting[/]: {waiting[-1].text}")
     table = Table()
-    generator = experiment.task == "progression"
-    monitored = "validation loss" if generator else "validation AUROC"
-    for column in ("site", "last answer", "round", "seconds", "loss", monitored):
+    monitored = experiment.task.monitored
+    for column in (
+        "site",
+        "last answer",
+        "round",
+        "seconds",
+        "loss",
+        f"validation {monitored.name}",
+    ):
         table.add_column(column, justify="right" if column in ("round", "seconds") else "left")
-    metric = "validation_loss" if generator else "validation_auroc"
-    metrics = [f"{metric}/{outcome}" for outcome in experiment.outcomes]
-    low, high = (None, None) if generator else (0.5, 1.0)
+    metrics = [f"validation_{monitored.key}/{outcome}" for outcome in experiment.outcomes]
+    low, high = monitored.limits or (None, None)
     for site in sorted({r.site for r in rows if r.site}):
         said = [r for r in rows if r.site == site and r.metric == "status"]
         status = [r for r in said if r.round] or said  # a round's, if there was one

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fedrad.client.participant.participant import Participant
+from fedrad.client.participant.site_data import SiteData
 from fedrad.client.settings import open_site
 from fedrad.deploy.phantoms import DEMO_HOSPITALS, write_hospital, write_public_cohort
 from fedrad.deploy.start.pin import pin_weights
@@ -143,7 +144,7 @@ def _pretrain(public: Path, file: Path) -> None:
     """Train the base weights on the public cohort: a site's own training, alone."""
     log.info("Training base weights on %d phantom adults", PUBLIC_PATIENTS)
     site = open_site(public, name="public", state=public / "state")
-    participant = Participant(site, parse_experiment(PRETRAINING))
+    participant = Participant(SiteData(site, parse_experiment(PRETRAINING)))
     participant.baseline(BaselineRequest())
-    network = read_model(participant.local_file, participant.base.network)
+    network = read_model(participant.local_file, participant.data.base.network)
     save(file, network, outputs=["lung_disease"], description=BASE_DESCRIPTION)

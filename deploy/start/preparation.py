@@ -4,7 +4,6 @@ from pathlib import Path
 
 from fedrad.exchange.experiment import Experiment, ExperimentError, read_experiment
 from fedrad.exchange.lineage import read_lineage
-from fedrad.models.start import load_start
 from fedrad.models.weight_files import WeightsError
 from fedrad.models.weight_folders import look_in
 
@@ -38,14 +37,7 @@ def given_experiment(file: Path, out: Path) -> tuple[Experiment, str, list[str]]
 def weights_fault(experiment: Experiment) -> str | None:
     """Why an experiment's base weights cannot be used here; None where they can."""
     try:
-        base = load_start(
-            experiment.task,
-            experiment.outcomes,
-            experiment.model,
-            experiment.recipe,
-            experiment.generator,
-            seed=experiment.seed,
-        )
+        base = experiment.task.load_start(experiment)
         read_lineage(base.metadata)
     except (ExperimentError, WeightsError) as error:
         return str(error)

@@ -16,16 +16,17 @@ from fedrad.exchange.messages import (
     BaselineReply,
     BaselineRequest,
     Monitoring,
-    Reason,
     ReleaseRequest,
+    Reply,
+    Request,
     ScoreReply,
     ScoreRequest,
     ValidationReply,
     ValidationRequest,
     to_record,
 )
+from fedrad.exchange.reasons import Reason
 from fedrad.exchange.update import Manifest, UpdateError, check
-from fedrad.exchange.wire import Wire
 from fedrad.server.federation.federation import Federation
 from fedrad.server.federation.post import Answer
 from fedrad.server.federation.visit import SETTLED, Verdict, Visit
@@ -50,7 +51,7 @@ OF_POLICY: tuple[Reason, ...] = ("policy", "approval", "hours", "limit")
 """Refusals that are the site's decision."""
 
 
-def failed(answer: Answer, why: str) -> Verdict:
+def failed(answer: Answer[Reply], why: str) -> Verdict:
     """A failure after the last round. Who answered what cannot be used, or refused for a reason
     that stays, is not asked again: a site says twice what it said once."""
     return Verdict(answer.status in ("ok", "invalid") or answer.reason in FINAL, why)
@@ -77,8 +78,8 @@ class Questions:
         content = to_record(BaselineRequest(travel=self.federation.experiment.evaluation.travel))
         expected, _ = self.model.packed(self.schedule.last_stage, self.schedule.rounds)
 
-        def take(site: str, answer: Answer) -> Verdict:
-            reply: BaselineReply | None = answer.reply
+        def take(site: str, answer: Answer[BaselineReply]) -> Verdict:
+            reply = answer.reply
             if reply is None:
                 self._record(site, local_model=answer.failure)
                 log.warning("  %s: no local model: %s", site, answer.failure)
@@ -108,7 +109,6 @@ class Questions:
         Visit(
             self.federation,
             BASELINE,
-            BaselineReply,
             lambda _: content,
             take,
             settled=set(settled),
@@ -119,8 +119,8 @@ class Questions:
         """Each site's figures of the global model mixed with the base, one entry per alpha."""
         figures = {}
 
-        def take(site: str, answer: Answer) -> Verdict:
-            reply: ValidationReply | None = answer.reply
+        def take(site: str, answer: Answer[ValidationReply]) -> Verdict:
+            reply = answer.reply
             if reply is None or len(reply.figures) != len(alphas):
                 why = answer.failure or "another number of figures than asked for"
                 self._record(site, ensemble=why)
@@ -132,9 +132,7 @@ class Questions:
         content = self._about_the_model(
             lambda manifest: ValidationRequest(manifest=manifest, alphas=alphas)
         )
-        Visit(
-            self.federation, VALIDATION, ValidationReply, lambda _: content, take, settled=set()
-        ).run()
+        Visit(self.federation, VALIDATION, lambda _: content, take, settled=set()).run()
         return figures
 
     def score(
@@ -154,7 +152,7 @@ class Questions:
         content = to_record(ScoreRequest(part=part, model=model, manifest=manifest), packed)
         sites = self.federation.sites.keys()
 
-        def take(site: str, answer: Answer) -> Verdict:
+        def take(site: str, answer: Answer[ScoreReply]) -> Verdict:
             self._failed.pop(site, None)
             if answer.reply is not None:
                 return SETTLED
@@ -169,7 +167,6 @@ class Questions:
         Visit(
             self.federation,
             SCORE,
-            ScoreReply,
             lambda _: content,
             take,
             settled=(sites - asked) | refused | self._gone(),
@@ -188,8 +185,8 @@ class Questions:
         scored on a part, and `missing` with why another does not; `answered` is called after each
         site."""
 
-        def take(site: str, answer: Answer) -> Verdict:
-            reply: Release | None = answer.reply
+        def take(site: str, answer: Answer[Release]) -> Verdict:
+            reply = answer.reply
             why = answer.failure
             if reply is not None:
                 faults = [found for s in reply.scores if (found := fault(s))]
@@ -212,7 +209,6 @@ class Questions:
         Visit(
             self.federation,
             RELEASE,
-            Release,
             lambda _: content,
             take,
             settled={*releases, *gone},
@@ -222,7 +218,7 @@ class Questions:
         """Sites that failed when asked last, and are away."""
         return self._failed.keys() - self.federation.here.keys()
 
-    def _about_the_model(self, request: Callable[..., Wire]) -> RecordDict:
+    def _about_the_model(self, request: Callable[[Manifest], Request]) -> RecordDict:
         manifest, packed = self.model.packed(self.schedule.last_stage, self.schedule.rounds)
         return to_record(request(manifest), packed)
 

@@ -19,6 +19,7 @@ from fedrad.exchange.experiment import Experiment
 from fedrad.exchange.histogram import GRID
 from fedrad.models.network import ResNet
 from fedrad.models.record import ModelRecord, Threshold, load_model
+from fedrad.models.tasks import task_of
 from fedrad.models.weight_files import WeightsError, file_sha256, read_safetensors
 from fedrad.server.results.choices import DEFAULT_THRESHOLD
 from fedrad.server.results.summary import Summary, read_summary
@@ -104,10 +105,11 @@ def _completed_summary(folder: Path) -> Summary:
         raise ExportFailed(
             f"{folder / 'summary.json'}: not a summary of fedrad: {error}"
         ) from error
-    if summary.experiment.get("task") == "progression":
+    task = task_of(summary.experiment)
+    if not task.tests_patients:
         raise ExportFailed(
-            f"{folder}: trained a generator, which has no threshold, calibration or test figures: "
-            "its model.safetensors is what `fedrad-site progression` takes, as it is"
+            f"{folder}: trained a {task.product}, which has no threshold, calibration or test "
+            "figures: its model.safetensors is what `fedrad-site progression` takes, as it is"
         )
     if summary.status != "completed":
         raise ExportFailed(

@@ -9,7 +9,16 @@ from pathlib import Path
 from flwr.serverapp import Grid
 
 from fedrad.exchange.experiment import Experiment
-from fedrad.exchange.messages import READY, Readiness, ReadyRequest, Reason, to_record
+from fedrad.exchange.messages import (
+    READY,
+    MessageType,
+    Readiness,
+    ReadyRequest,
+    ReplyT,
+    Request,
+    to_record,
+)
+from fedrad.exchange.reasons import Reason
 
 from .members import Members, MembersError
 from .post import Answer, Post
@@ -92,7 +101,7 @@ class Federation:
         started = time.monotonic()
         while True:
             self.look()
-            list(self.answers(0))
+            list(self.answers(0, READY))
             waited = time.monotonic() - started
             out_of_time, out_of_patience = waited >= self.deadline, waited >= self.patience
             complete = self._quorum() and (wanted <= self.here.keys() or out_of_time)
@@ -127,22 +136,24 @@ class Federation:
             if self._ask_node_at.get(node, now) <= now:
                 self._ask_node_at[node] = now + RETRY_SECONDS
                 request = ReadyRequest(fedrad=importlib.metadata.version("fedrad"))
-                self.post.send(node, READY, to_record(request), Readiness)
+                self.post.send(node, READY, to_record(request))
 
-    def answers(self, visit: int) -> Iterator[tuple[str, Answer]]:
-        """What sites answered to a visit. Those who introduce themselves are made acquainted; what
-        comes to earlier visits is too late."""
-        for answer in self.post.receive():
-            site = self._nodes.get(answer.node, "")
-            if answer.visit == 0:
-                self._welcome(answer)
-            elif answer.visit == visit and site:
-                yield site, answer
+    def answers(
+        self, visit: int, asked: MessageType[Request, ReplyT]
+    ) -> Iterator[tuple[str, Answer[ReplyT]]]:
+        """What sites answered to what they were `asked` in a visit. A node that introduces itself
+        is welcomed; what comes to earlier visits is too late."""
+        for returned in self.post.receive():
+            site = self._nodes.get(returned.node, "")
+            if returned.visit == 0:
+                self._welcome(returned.read(READY))
+            elif returned.visit == visit and site:
+                yield site, returned.read(asked)
             else:
                 log.warning("  %s: an answer to an earlier request is not used", site)
                 self.records.add(0, site, late="answer to an earlier request, not used")
 
-    def _welcome(self, answer: Answer) -> None:
+    def _welcome(self, answer: Answer[Readiness]) -> None:
         admitted = self._admitted(answer.node)
         unnamed = admitted or f"node {answer.node}"
         if answer.reply is None:

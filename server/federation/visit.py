@@ -6,11 +6,12 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic
 
 from flwr.app import RecordDict
 
-from fedrad.exchange.messages import Reason
-from fedrad.exchange.wire import Wire
+from fedrad.exchange.messages import MessageType, ReplyT, Request
+from fedrad.exchange.reasons import Reason
 
 from .federation import LATER_SECONDS, RETRY_SECONDS, ExperimentFailed, Federation, pause
 from .post import Answer
@@ -36,7 +37,7 @@ class Verdict:
 SETTLED = Verdict(True)
 
 
-class Visit:
+class Visit(Generic[ReplyT]):
     """A visit to the sites of a federation that are not `settled`.
 
     `content` makes a site's request, `take` judges its answer. Sites may come, and come back, while
@@ -51,10 +52,9 @@ class Visit:
     def __init__(
         self,
         federation: Federation,
-        message_type: str,
-        kind: type[Wire],
+        message_type: MessageType[Request, ReplyT],
         content: Callable[[str], RecordDict],
-        take: Callable[[str, Answer], Verdict],
+        take: Callable[[str, Answer[ReplyT]], Verdict],
         *,
         settled: set[str],
         lacking: Callable[[], str] | None = None,
@@ -62,7 +62,6 @@ class Visit:
     ) -> None:
         self.federation = federation
         self.message_type = message_type
-        self.kind = kind
         self.content = content
         self.take = take
         self.settled = settled
@@ -83,17 +82,16 @@ class Visit:
         while True:
             self.federation.look()
             self._send()
-            for site, answer in self.federation.answers(self.number):
+            for site, answer in self.federation.answers(self.number, self.message_type):
                 self._judge(site, answer)
             if self._over():
                 break
             time.sleep(pause(time.monotonic() - self._started))
         for site in sorted(self.federation.sites.keys() - self.settled - self._failures.keys()):
             if (node := self.federation.here.get(site, 0)) in self._waiting():
-                answer = Answer(node, self.number, "timeout", failure="no answer by the deadline")
+                self.take(site, Answer(node, "timeout", failure="no answer by the deadline"))
             else:
-                answer = Answer(node, self.number, "lost", failure="its node is not connected")
-            self.take(site, answer)
+                self.take(site, Answer(node, "lost", failure="its node is not connected"))
 
     def reject(self, site: str, why: str) -> None:
         """Take back that a site has settled: it is asked again later."""
@@ -111,11 +109,9 @@ class Visit:
         for site, node in self.federation.here.items():
             due = self._ask_at.get(site, now) <= now
             if due and site not in self.settled and node not in busy:
-                self.federation.post.send(
-                    node, self.message_type, self.content(site), self.kind, self.number
-                )
+                self.federation.post.send(node, self.message_type, self.content(site), self.number)
 
-    def _judge(self, site: str, answer: Answer) -> None:
+    def _judge(self, site: str, answer: Answer[ReplyT]) -> None:
         if answer.reason in OTHER_TIMES:
             if site not in self._at_other_times:
                 self._at_other_times.add(site)

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from fedrad.exchange.experiment import Experiment
+from fedrad.models.tasks import task_of
 from fedrad.server.results.parts import Cell, Overall, Part
 from fedrad.server.results.summary import Summary, read_summary
 from fedrad.stats.differences import holm
@@ -166,8 +167,11 @@ def _check(one: str, first: Summary, other: str, summary: Summary) -> None:
     """Raise Incomparable where two experiments cannot have tested the same patients."""
     if summary.status != "completed":
         raise Incomparable(f"{other}: is {summary.status}, so it has no figures to compare")
-    if summary.experiment["task"] == "progression":
-        raise Incomparable(f"{other}: trains a generator, which has no test figures to compare")
+    task = task_of(summary.experiment)
+    if not task.tests_patients:
+        raise Incomparable(
+            f"{other}: trains a {task.product}, which has no test figures to compare"
+        )
     evaluation = summary.experiment["evaluation"]
     trainings = evaluation["folds"] * evaluation["repeats"]
     if trainings and evaluation["fold_number"] != trainings - 1:

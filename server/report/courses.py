@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from fedrad.models.tasks import Monitored
 from fedrad.server.results.summary import Round, SiteRound, Summary
 
 from . import charts
@@ -35,8 +36,8 @@ class Course:
     """Per table its sites, and a row (round, stage, a text for each site) per round."""
 
 
-def courses(summary: Summary, *, generator: bool) -> list[Course]:
-    """Validation AUROC of each outcome (of a generator its loss), then training loss."""
+def courses(summary: Summary, monitored: Monitored) -> list[Course]:
+    """The monitored figure of each outcome on validation patients, then training loss."""
     outcomes = list(
         dict.fromkeys(o for r in summary.rounds for s in r.sites.values() for o in s.auroc)
     )
@@ -47,23 +48,22 @@ def courses(summary: Summary, *, generator: bool) -> list[Course]:
             break
         entries = {site: [r.sites.get(site) for r in summary.rounds] for site in sites}
         values = {
-            site: [_value(e, outcome, generator) for e in of_site]
+            site: [_value(e, outcome, monitored) for e in of_site]
             for site, of_site in entries.items()
         }
-        monitored = "Validation loss" if generator else "Validation AUROC"
-        quantity = "Training loss" if outcome is None else monitored
+        quantity = "Training loss" if outcome is None else f"Validation {monitored.name}"
         plot = charts.curve(
             summary.rounds,
             values,
             quantity,
             f"course-{index}",
-            chance=None if outcome is None or generator else 0.5,
+            chance=None if outcome is None else monitored.chance,
         )
         tables = []
         for first in range(0, len(sites), SITES_PER_TABLE):
             some = sites[first : first + SITES_PER_TABLE]
             rows = [
-                (r.round, r.stage, [_text(entries[site][i], outcome, generator) for site in some])
+                (r.round, r.stage, [_text(entries[site][i], outcome, monitored) for site in some])
                 for i, r in enumerate(summary.rounds)
             ]
             tables.append((some, rows))
@@ -73,16 +73,16 @@ def courses(summary: Summary, *, generator: bool) -> list[Course]:
     return found
 
 
-def _value(entry: SiteRound | None, outcome: str | None, generator: bool) -> float | None:
+def _value(entry: SiteRound | None, outcome: str | None, monitored: Monitored) -> float | None:
     if entry is None:
         return None
     if outcome is None:
         return entry.loss
-    return (entry.validation_loss if generator else entry.auroc).get(outcome)
+    return entry.monitored(monitored).get(outcome)
 
 
-def _text(entry: SiteRound | None, outcome: str | None, generator: bool) -> str:
-    value = _value(entry, outcome, generator)
+def _text(entry: SiteRound | None, outcome: str | None, monitored: Monitored) -> str:
+    value = _value(entry, outcome, monitored)
     if value is not None and known(value):
         return figure(value)
     if entry is None:

@@ -14,6 +14,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from fedrad.models.tasks import task_of
 from fedrad.server.results.summary import Interval, Summary, read_summary
 from fedrad.system.files import write_whole
 
@@ -43,10 +44,10 @@ def render(summary: Summary) -> str:
             panels=[panel(summary, f, str(i)) for i, f in enumerate(found)],
             checklists={"TRIPOD+AI": checklists.TRIPOD_AI, "CLAIM": checklists.CLAIM},
             team=checklists.TEAM,
-            courses=courses(summary, generator=bool(_generator(summary))),
+            courses=courses(summary, task_of(summary.experiment).monitored),
             interval_name=confidence(summary),
             families=FAMILIES,
-            generator=_generator(summary),
+            instead_of_figures=task_of(summary.experiment).instead_of_figures,
             phantom=_is_phantom(summary),
             one_site=len(summary.sites) == 1,
             versions=_versions(summary),
@@ -69,25 +70,13 @@ def render_markdown(summary: Summary) -> str:
             summary=summary,
             name=str(summary.experiment.get("name") or "Unnamed experiment"),
             findings=findings(summary),
-            generator=_generator(summary),
+            instead_of_figures=task_of(summary.experiment).instead_of_figures,
             interval_name=confidence(summary),
             families=FAMILIES,
             why_empty=why_empty,
         )
     )
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
-
-
-def _generator(summary: Summary) -> str:
-    """What stands in the place of figures where a generator was trained; "" elsewhere."""
-    if summary.experiment.get("task") != "progression":
-        return ""
-    return (
-        "This experiment trained a generator of images, for simulated progressions at the sites. "
-        "It is scored on no patient, so there are no figures of a classifier; the denoising loss "
-        "on validation patients, by round, says whether it learns. Whether it gives back training "
-        "images, each site measured for itself."
-    )
 
 
 def write_report(folder: Path) -> Path:

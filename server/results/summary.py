@@ -8,6 +8,7 @@ from pydantic import Field
 
 from fedrad.exchange.figures import Missing
 from fedrad.models.calibration import Calibration
+from fedrad.models.tasks import Monitored
 from fedrad.stats.intervals import Interval
 from fedrad.system.files import write_whole
 
@@ -60,6 +61,10 @@ class SiteRound(Part):
     """Likewise; of a generator the mean squared denoising error."""
     missing: dict[str, Missing] = Field(default_factory=dict)
     """Outcome -> why there is no AUROC."""
+
+    def monitored(self, figure: Monitored) -> dict[str, float | None]:
+        """Outcome -> the figure that the experiment's task follows over the rounds."""
+        return {"auroc": self.auroc, "loss": self.validation_loss}[figure.key]
 
 
 class Round(Part):

@@ -62,7 +62,6 @@ class OpenRound:
         self._visit = Visit(
             federation,
             ROUND,
-            RoundReply,
             self._request,
             self._take,
             settled=set(self.sites),
@@ -133,13 +132,13 @@ class OpenRound:
         request = RoundRequest(round=self.number, manifest=manifest)
         return to_record(request, packed), packed.nbytes + len(request.model_dump_json())
 
-    def _take(self, site: str, answer: Answer) -> Verdict:
+    def _take(self, site: str, answer: Answer[RoundReply]) -> Verdict:
         """Check one answer; spool its update if there is a sound one."""
         if answer.reason == "reference" and site in self._current:
             self._current.discard(site)
             self.federation.records.add(self.number + 1, site, status=answer.failure)
             return Verdict(False, at_once=True)
-        reply: RoundReply | None = answer.reply
+        reply = answer.reply
         if reply is None:
             result = SiteRound(status=answer.status, why=answer.failure)
         else:
@@ -209,16 +208,19 @@ class OpenRound:
         if result.why:
             log.warning("  %s: %s", site, result.why)
             return
-        generator = self.federation.experiment.task == "progression"
-        monitored = result.validation_loss if generator else result.auroc
+        figure = self.federation.experiment.task.monitored
         shown = ", ".join(
             f"{v:.3f}" if v is not None else f"none ({result.missing.get(k)})"
-            for k, v in monitored.items()
+            for k, v in result.monitored(figure).items()
         )
         trained = f"loss {result.loss:.3f}, " if result.loss is not None else ""
-        what = "loss" if generator else "AUROC"
         log.info(
-            "  %s: %svalidation %s %s, %.1f s", site, trained, what, shown, result.seconds or 0
+            "  %s: %svalidation %s %s, %.1f s",
+            site,
+            trained,
+            figure.name,
+            shown,
+            result.seconds or 0,
         )
 
 

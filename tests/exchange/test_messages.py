@@ -9,7 +9,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from fedrad.exchange import messages
+from fedrad.exchange import messages, reasons
 from fedrad.exchange.messages import (
     BaselineReply,
     MessageError,
@@ -74,7 +74,7 @@ def test_every_message_refuses_unknown_fields():
 def test_a_reason_is_a_word_of_the_list():
     with pytest.raises(ValidationError):
         Refusal(reason="file /data/CANARY.dcm not found")
-    assert set(messages.REASONS) == set(typing.get_args(messages.Reason))
+    assert set(reasons.REASONS) == set(typing.get_args(reasons.Reason))
 
 
 def test_a_message_survives_the_record():
@@ -113,6 +113,34 @@ def test_a_record_that_is_no_message_is_refused_without_its_content(record):
     with pytest.raises(MessageError) as error:
         from_record(record, Release)
     assert "more: 1" not in str(error.value)
+
+
+@pytest.mark.parametrize("reader", [from_record, reply_from_record])
+def test_another_kind_than_expected_is_named_beside_the_expected(reader):
+    with pytest.raises(MessageError, match=r"^expected 'round', received 'scored'$"):
+        reader(to_record(ScoreReply()), RoundReply)
+
+
+def test_the_word_refusal_in_a_text_makes_no_refusal():
+    """What a message is stands in its `kind` alone, not anywhere in its text."""
+    odd = '{"kind":"scored","missing":null,"more":{"kind":"refusal","reason":"cohort"}}'
+    record = RecordDict({"message": ConfigRecord({"json": odd})})
+    with pytest.raises(MessageError, match="expected 'scored', received no valid message"):
+        reply_from_record(record, ScoreReply)
+
+
+def test_a_kind_that_does_not_exist_is_not_repeated():
+    record = RecordDict({"message": ConfigRecord({"json": '{"kind": "CANARY"}'})})
+    with pytest.raises(MessageError, match="union_tag_invalid") as error:
+        reply_from_record(record, RoundReply)
+    assert "CANARY" not in str(error.value)
+
+
+def test_every_request_and_every_reply_has_its_message_type():
+    types = [v for v in vars(messages).values() if isinstance(v, messages.MessageType)]
+    assert {t.request for t in types} == set(typing.get_args(messages.Request))
+    assert {t.reply for t in types} == set(typing.get_args(messages.Reply)) - {Refusal}
+    assert len({t.name for t in types}) == len(types)
 
 
 def test_a_refusal_is_understood_where_another_reply_was_expected():

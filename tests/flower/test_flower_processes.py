@@ -132,7 +132,7 @@ def test_what_goes_wrong_with_a_sites_own_files_leaves_as_one_word(
     ):
         grid = InProcessGrid(client_app, [node_config], {"experiment": text(1)})
         (reply,) = grid.send_and_receive(
-            [Message(to_record(ReadyRequest(fedrad="0.1.0")), 1, READY)]
+            [Message(to_record(ReadyRequest(fedrad="0.1.0")), 1, READY.name)]
         )
         assert reply.has_content(), reply.error
         assert str(tmp_path) not in str(reply.content)

@@ -117,7 +117,7 @@ class Town(InProcessGrid):
             hospital = self.hospitals[message.metadata.dst_node_id]
             if time > self.clock.now:
                 continue
-            if message.metadata.message_type == READY:
+            if message.metadata.message_type == READY.name:
                 content = to_record(hospital.ready())
             else:
                 content = hospital.answer(*from_record(message.content, RoundRequest))

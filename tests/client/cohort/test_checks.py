@@ -317,7 +317,7 @@ def show(folder: Path, experiment: str) -> tuple[dict[str, int], str, dict[str, 
 def test_the_check_shows_what_the_experiment_will_do_and_leaves_no_division(
     thirty, experiment, units, words
 ):
-    from fedrad.client.participant.participant import Participant
+    from fedrad.client.participant.site_data import SiteData
 
     shown, text, told = show(thirty, experiment)
     assert tuple(shown[part] for part in PARTS) == units
@@ -325,9 +325,9 @@ def test_the_check_shows_what_the_experiment_will_do_and_leaves_no_division(
     assert words is None or words in text
     assert words is None or words in (thirty / "state" / "check.html").read_text()
     assert not (thirty / "state" / "splits").exists()
-    participant = Participant(open_site(thirty), parse_experiment(experiment))
-    assert tuple(len(participant.rows[part]) for part in PARTS) == units
-    for part, examples in participant.parts.items():
+    data = SiteData(open_site(thirty), parse_experiment(experiment))
+    assert tuple(len(data.rows[part]) for part in PARTS) == units
+    for part, examples in data.parts.items():
         labels = examples.labels[:, 0]
         assert told["units"][part]["label"][:2] == [(labels == 1).sum(), (labels == 0).sum()]
     files = list((thirty / "state").glob("splits/*.json"))
@@ -337,10 +337,11 @@ def test_the_check_shows_what_the_experiment_will_do_and_leaves_no_division(
 
 def test_a_check_after_taking_part_shows_the_sides_that_were_given(thirty):
     from fedrad.client.participant.participant import Participant
+    from fedrad.client.participant.site_data import SiteData
 
     rows = list(csv.DictReader((thirty / "cohort.csv").open()))
     write_cohort(thirty, rows[:20])
-    Participant(open_site(thirty), parse_experiment(EXPERIMENT)).ready()
+    Participant(SiteData(open_site(thirty), parse_experiment(EXPERIMENT))).ready()
     (file,) = (thirty / "state" / "splits").glob("*.json")
     given = file.read_bytes()
     turned = [
@@ -349,8 +350,8 @@ def test_a_check_after_taking_part_shows_the_sides_that_were_given(thirty):
     write_cohort(thirty, turned)
     shown, _, told = show(thirty, EXPERIMENT)
     assert file.read_bytes() == given
-    participant = Participant(open_site(thirty), parse_experiment(EXPERIMENT))
-    for part, examples in participant.parts.items():
+    data = SiteData(open_site(thirty), parse_experiment(EXPERIMENT))
+    for part, examples in data.parts.items():
         labels = examples.labels[:, 0]
         assert told["units"][part]["label"][:2] == [(labels == 1).sum(), (labels == 0).sum()]
     assert sum(shown.values()) == 30
@@ -377,12 +378,12 @@ def test_what_folds_can_show_rests_on_all_patients(thirty):
 
 
 def test_all_images_count_with_the_unit_image(ward):
-    from fedrad.client.participant.participant import Participant
+    from fedrad.client.participant.site_data import SiteData
 
     folder, rows = ward
     text = EXPERIMENT.replace('"label"', '"bpd"').replace("seed = 3", 'seed = 3\nunit = "image"')
     experiment = parse_experiment(text + 'index_image = "all"\n')
-    parts = Participant(open_site(folder), experiment).parts
+    parts = SiteData(open_site(folder), experiment).parts
     assert sum(len(examples) for examples in parts.values()) == len(rows) > 60
     owners = [set(examples.patients.tolist()) for examples in parts.values()]
     assert sum(map(len, owners)) == len(set.union(*owners)) == 60
@@ -397,6 +398,7 @@ def test_a_site_that_cannot_be_checked_ends_with_two(tmp_path):
 
 def test_equal_pixels_with_two_labels_are_set_aside_and_repeats_used_once(tmp_path):
     from fedrad.client.participant.participant import Participant
+    from fedrad.client.participant.site_data import SiteData
 
     folder = write_site(tmp_path / "x", 60)
     rows = [
@@ -409,8 +411,8 @@ def test_equal_pixels_with_two_labels_are_set_aside_and_repeats_used_once(tmp_pa
         rows.append({"file": f"images/{new:04d}.png", "patient_id": f"p{new}", "label": label})
     write_cohort(folder, rows)
     site = open_site(folder, state=tmp_path / "state")
-    participant = Participant(site, parse_experiment(EXPERIMENT))
-    cohort = participant.cohort
+    participant = Participant(SiteData(site, parse_experiment(EXPERIMENT)))
+    cohort = participant.data.cohort
     assert set(cohort.set_aside) == {"images/0040.png", "images/0061.png"}
     assert list(cohort.repeated) == ["images/0060.png"]
     assert participant.ready().set_aside == 3

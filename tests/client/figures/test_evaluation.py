@@ -16,6 +16,7 @@ from fedrad.client.figures.disclosure import Disclosure
 from fedrad.client.figures.evaluation import Evaluation, Scored
 from fedrad.client.participant.participant import Participant
 from fedrad.client.participant.scoring import Scoring
+from fedrad.client.participant.site_data import SiteData
 from fedrad.client.policy.ledger import Ledger
 from fedrad.client.settings import open_site
 from fedrad.exchange.experiment import Experiment, ExperimentError, group_names, parse_experiment
@@ -116,16 +117,16 @@ def test_a_traveller_scores_there_as_its_own_site_would(sites, tmp_path):
     summary = run(with_(EXPERIMENT, travel="true"), sites, tmp_path / "x")
     kept = tmp_path / "x" / "out" / "sites"
     plan = parse_experiment(with_(EXPERIMENT, travel="true"))
-    host = Participant(open_site(sites["b"], state=kept / "b"), plan)
-    guest = Participant(open_site(sites["a"], state=kept / "a"), plan)
+    host = Participant(SiteData(open_site(sites["b"], state=kept / "b"), plan))
+    guest = Participant(SiteData(open_site(sites["a"], state=kept / "a"), plan))
     request = ScoreRequest(part="test", model="local")
-    assert len(host.parts["test"]) == 12, "b's patients, to be looked at with a's own file"
-    host.site = guest.site
-    host.folder = guest.folder
+    assert len(host.data.parts["test"]) == 12, "b's patients, to be looked at with a's own file"
+    host.data.site = guest.data.site
+    host.data.folder = guest.data.folder
     scoring = Scoring(host)
     scoring.score(request, None)
-    logits = scoring.scored.read("test", "local:a", host.keys("test"))
-    labels = host.parts["test"].labels[:, 0]
+    logits = scoring.scored.read("test", "local:a", host.data.keys("test"))
+    labels = host.data.parts["test"].labels[:, 0]
     cell = next(c for c in summary.cells if (c.model, c.site) == ("local:a", "b"))
     assert cell.auroc == roc_auc_score(labels, logits[:, 0])
 
@@ -234,18 +235,20 @@ class NoTestPatients(dict):
 
 def test_all_that_is_asked_before_the_test_can_be_answered_without_test_patients(tmp_path):
     site = Participant(
-        open_site(write_site(tmp_path / "a", 40, seed=1), state=tmp_path / "state"),
-        parse_experiment(EXPERIMENT),
+        SiteData(
+            open_site(write_site(tmp_path / "a", 40, seed=1), state=tmp_path / "state"),
+            parse_experiment(EXPERIMENT),
+        )
     )
     site.ready()
-    site.parts = NoTestPatients(site.parts)
-    net, stage = site.base.network, site.schedule.last_stage
+    site.data.parts = NoTestPatients(site.data.parts)
+    net, stage = site.data.base.network, site.data.schedule.last_stage
     manifest, flat = pack(
         {k: v.numpy() for k, v in net.state_dict().items()},
-        stage_tensors(net, stage, site.experiment.recipe),
-        round_=site.schedule.rounds,
+        stage_tensors(net, stage, site.data.experiment.recipe),
+        round_=site.data.schedule.rounds,
         stage=stage,
-        base_sha256=site.base.digest,
+        base_sha256=site.data.base.digest,
     )
     Scoring(site).score(ScoreRequest(part="validation", model="global", manifest=manifest), flat)
     sent = Scoring(site).release(ReleaseRequest(part="validation", models=["global"]))
@@ -272,8 +275,8 @@ def test_the_best_round_is_tested_too_where_it_is_not_the_last(sites, tmp_path):
 def test_a_second_question_about_the_same_patients_is_refused(sites, tmp_path):
     run(EXPERIMENT, sites, tmp_path / "x")
     kept = tmp_path / "x" / "out" / "sites" / "a"
-    site = Participant(open_site(sites["a"], state=kept), parse_experiment(EXPERIMENT))
-    said = json.loads((site.folder / "released" / "test.json").read_text().split("\n")[1])
+    site = Participant(SiteData(open_site(sites["a"], state=kept), parse_experiment(EXPERIMENT)))
+    said = json.loads((site.data.folder / "released" / "test.json").read_text().split("\n")[1])
     assert {s["model"] for s in said["scores"]} >= {"global", "local:a"}
     with pytest.raises(Exception, match="released for this experiment already"):
         Scoring(site).release(ReleaseRequest(part="test", models=["global"]))

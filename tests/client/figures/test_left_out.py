@@ -12,6 +12,7 @@ from fedrad.client.figures.disclosure import Disclosure
 from fedrad.client.figures.evaluation import Scored
 from fedrad.client.participant.participant import Participant
 from fedrad.client.participant.scoring import Scoring
+from fedrad.client.participant.site_data import SiteData
 from fedrad.client.policy.ledger import Ledger
 from fedrad.client.settings import open_site
 from fedrad.deploy.local import cross_validate as cross_validation
@@ -87,13 +88,15 @@ def test_every_patient_is_tested_once_and_the_sites_speak_once_over_all_folds(si
     aurocs, tested = [], []
     for fold in range(3):
         text = (tmp_path / "out" / f"fold-{fold:03}" / "experiment.toml").read_text()
-        site = Participant(open_site(sites["a"], state=kept / "a"), parse_experiment(text))
-        assert site.experiment.family == plan.family
-        assert site.experiment.evaluation_sha256 == summary.evaluation_sha256
-        logits = Scoring(site).scored.read("test", "global", site.keys("test"))
-        aurocs.append(roc_auc_score(site.parts["test"].labels[:, 0], logits[:, 0]))
-        tested += site.keys("test")
-        parts = [set(site.keys(part)) for part in ("train", "validation", "test")]
+        site = Participant(
+            SiteData(open_site(sites["a"], state=kept / "a"), parse_experiment(text))
+        )
+        assert site.data.experiment.family == plan.family
+        assert site.data.experiment.evaluation_sha256 == summary.evaluation_sha256
+        logits = Scoring(site).scored.read("test", "global", site.data.keys("test"))
+        aurocs.append(roc_auc_score(site.data.parts["test"].labels[:, 0], logits[:, 0]))
+        tested += site.data.keys("test")
+        parts = [set(site.data.keys(part)) for part in ("train", "validation", "test")]
         assert sum(map(len, parts)) == 40 == len(set.union(*parts))
         assert len(parts[1]) == round(0.2 * (40 - len(parts[2]))) or len(parts[1]) > 0
     assert len(tested) == len(set(tested)) == 40

@@ -192,6 +192,7 @@ executor.import_what_visits_need()
 before = set(sys.modules)
 from support.hospital import EXPERIMENT
 from fedrad.client.participant.participant import Participant
+from fedrad.client.participant.site_data import SiteData
 from fedrad.client.settings import open_site
 from fedrad.exchange.experiment import parse_experiment
 from fedrad.exchange.messages import RoundRequest
@@ -201,7 +202,7 @@ experiment = parse_experiment(EXPERIMENT)
 base = load_base(experiment.model, 1, seed=3, dropout=experiment.recipe.dropout)
 request = GlobalModel(experiment, base).broadcast("all", 0).full
 folder = Path(sys.argv[1])
-site = Participant(open_site(folder, name="a", state=folder / "state"), experiment)
+site = Participant(SiteData(open_site(folder, name="a", state=folder / "state"), experiment))
 site.round(RoundRequest(round=0, manifest=request[0]), request[1])
 print(*sorted({name.partition(".")[0] for name in set(sys.modules) - before}))
 """

@@ -60,7 +60,7 @@ class Site:
             run_config={"experiment": EXPERIMENT},
         )
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, SUPERLINK_NODE_ID, 1
-        message = Message(to_record(ReadyRequest(fedrad="0.1.0")), 1, READY)
+        message = Message(to_record(ReadyRequest(fedrad="0.1.0")), 1, READY.name)
         message.metadata.__dict__["_message_id"] = "1"
         run = SimpleNamespace(run_id=1, fab_id="fedrad/fedrad-bundle", fab_version="0.1.0")
         fake = {

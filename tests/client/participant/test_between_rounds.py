@@ -7,9 +7,10 @@ import pytest
 import torch
 from support.hospital import EXPERIMENT, write_site
 
-from fedrad.client.participant.between_rounds import Kept
+from fedrad.client.participant.between_rounds import RoundTensors
 from fedrad.client.participant.participant import Participant
 from fedrad.client.participant.scoring import Scoring
+from fedrad.client.participant.site_data import SiteData
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import open_site
 from fedrad.exchange.experiment import parse_experiment
@@ -19,7 +20,7 @@ from fedrad.models.network import stage_tensors
 
 
 def test_a_round_starts_from_the_last_one_trained_before_it(tmp_path: Path) -> None:
-    kept = Kept(tmp_path / "kept")
+    kept = RoundTensors(tmp_path / "kept")
     assert kept.before(0) == {}
     for round_ in (0, 1, 4):
         kept.save(round_, {"x": torch.tensor([float(round_)])})
@@ -29,21 +30,21 @@ def test_a_round_starts_from_the_last_one_trained_before_it(tmp_path: Path) -> N
 
 
 def test_a_round_that_is_repeated_starts_as_it_did(tmp_path: Path) -> None:
-    kept = Kept(tmp_path)
+    kept = RoundTensors(tmp_path)
     for round_ in (0, 1, 1, 1):
         kept.save(round_, {"x": torch.tensor([float(round_)])})
         assert kept.before(1)["x"] == 0
 
 
 def test_an_experiment_that_starts_again_forgets_the_rounds_to_come(tmp_path: Path) -> None:
-    kept = Kept(tmp_path)
+    kept = RoundTensors(tmp_path)
     for round_ in (5, 6, 0):
         kept.save(round_, {"x": torch.tensor([float(round_)])})
     assert kept.before(9)["x"] == 0
 
 
 def test_a_damaged_file_stops_the_site_and_names_the_file(tmp_path: Path) -> None:
-    kept = Kept(tmp_path)
+    kept = RoundTensors(tmp_path)
     kept.save(0, {"x": torch.zeros(1)})
     next(tmp_path.iterdir()).write_bytes(b"damaged")
     with pytest.raises(SiteProblem, match="round-00000"):
@@ -53,7 +54,9 @@ def test_a_damaged_file_stops_the_site_and_names_the_file(tmp_path: Path) -> Non
 def participant(folder: Path) -> Participant:
     text = EXPERIMENT.replace("[recipe]", '[recipe]\nbatchnorm = "local"\nmoments = "keep"')
     return Participant(
-        open_site(folder, state=folder.parent / f"state-{folder.name}"), parse_experiment(text)
+        SiteData(
+            open_site(folder, state=folder.parent / f"state-{folder.name}"), parse_experiment(text)
+        )
     )
 
 
@@ -61,14 +64,14 @@ def ask(
     site: Participant, round_: int, flat: np.ndarray | None = None
 ) -> tuple[RoundRequest, np.ndarray]:
     """A request of round `round_` that sends the base, or `flat`."""
-    network = site.base.network
-    stage = site.schedule.stage(min(round_, site.schedule.rounds - 1))
+    network = site.data.base.network
+    stage = site.data.schedule.stage(min(round_, site.data.schedule.rounds - 1))
     manifest, packed = pack(
         {k: v.numpy() for k, v in network.state_dict().items()},
-        stage_tensors(network, stage, site.experiment.recipe),
+        stage_tensors(network, stage, site.data.experiment.recipe),
         round_=round_,
         stage=stage,
-        base_sha256=site.base.digest,
+        base_sha256=site.data.base.digest,
     )
     return RoundRequest(round=round_, manifest=manifest), packed
 
@@ -79,8 +82,8 @@ def test_a_local_normalisation_stays_at_the_site_and_serves_it(tmp_path: Path) -
     assert reply.manifest is not None
     assert not [name for name in reply.manifest.names if "bn" in name or "downsample.1" in name]
     request, flat = ask(site, 1)
-    model = site.global_model(request.manifest, flat, "all", 1).state_dict()
-    base, kept = site.base.network.state_dict(), site.kept.before(1)
+    model = site.received(request.manifest, flat, "all", 1).state_dict()
+    base, kept = site.data.base.network.state_dict(), site.between_rounds.before(1)
     own = {name for name in kept if name in base}
     assert own == {n for n in base if "bn" in n or "downsample.1" in n} - {
         n for n in base if n.endswith("num_batches_tracked")
@@ -95,8 +98,8 @@ def test_a_site_that_never_trained_uses_the_normalisation_of_the_base(tmp_path: 
     reply, update = site.round(*ask(site, 0))
     assert (reply.manifest, update) == (None, None)
     request, flat = ask(site, 1)
-    model = site.global_model(request.manifest, flat, "all", 1).state_dict()
-    assert all(torch.equal(model[k], v) for k, v in site.base.network.state_dict().items())
+    model = site.received(request.manifest, flat, "all", 1).state_dict()
+    assert all(torch.equal(model[k], v) for k, v in site.data.base.network.state_dict().items())
 
 
 def test_a_repeated_round_gives_the_same_update(tmp_path: Path) -> None:
@@ -116,7 +119,7 @@ def test_scores_are_those_of_the_sites_own_normalisation(tmp_path: Path) -> None
     def scored() -> np.ndarray:
         scoring = Scoring(site)
         scoring.score(wanted, flat)
-        logits = scoring.scored.read("test", "global", site.keys("test"))
+        logits = scoring.scored.read("test", "global", site.data.keys("test"))
         assert logits is not None
         return logits
 

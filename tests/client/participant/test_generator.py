@@ -9,15 +9,23 @@ import torch
 from support.generators import GENERATOR, allow_generator, run_generator
 from support.hospital import write_cohort, write_site
 
-from fedrad.client.participant.generator import participant_of
+from fedrad.client.participant.participant import Participant
+from fedrad.client.participant.scoring import Scoring
+from fedrad.client.participant.site_data import SiteData
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Policy, open_site
 from fedrad.exchange.experiment import ExperimentError, parse_experiment
 from fedrad.exchange.lineage import read_lineage
+from fedrad.exchange.messages import BaselineRequest, ValidationRequest
+from fedrad.exchange.update import Manifest
 from fedrad.models.progression.generators import open_generator
 from fedrad.models.progression.network import load_generator
 from fedrad.models.progression.training import denoising_losses
 from fedrad.models.weight_files import WeightsError, file_sha256
+
+
+def manifest():
+    return Manifest(round=2, stage="all", names=[], shapes=[], base_sha256="", sha256="")
 
 
 @pytest.fixture
@@ -64,21 +72,35 @@ def test_a_site_remembers_whom_the_generator_trained_on(trained):
     experiment = parse_experiment(GENERATOR)
     for name in "ab":
         site = open_site(trained / name, state=trained / "state" / name)
-        participant = participant_of(site, experiment)
-        assert participant.trained.keys(experiment.identity) == set(participant.keys("train"))
+        data = SiteData(site, experiment)
+        assert data.trained_patients.keys(experiment.identity) == set(data.keys("train"))
 
 
 def test_a_site_takes_no_part_unless_its_policy_allows_it(tmp_path):
     assert Policy().share_generator is False
     folder = write_site(tmp_path / "a")
-    participant = participant_of(
-        open_site(folder, state=tmp_path / "s"), parse_experiment(GENERATOR)
+    participant = Participant(
+        SiteData(open_site(folder, state=tmp_path / "s"), parse_experiment(GENERATOR))
     )
     with pytest.raises(SiteProblem, match="share_generator = true") as refusal:
         participant.ready()
     assert refusal.value.reason == "generator"
     with pytest.raises(SiteProblem, match="share_generator"):
         participant.round(None, None)
+
+
+def test_a_generators_site_refuses_what_only_a_classifier_has(tmp_path, trained):
+    site = open_site(trained / "a", state=tmp_path / "s")
+    participant = Participant(SiteData(site, parse_experiment(GENERATOR)))
+    wanted = ValidationRequest(manifest=manifest(), alphas=[0.5])
+    for ask, why in (
+        (lambda: participant.baseline(BaselineRequest()), "neither local-only models nor test"),
+        (lambda: participant.validation(wanted, None), "neither local-only models nor test"),
+        (lambda: Scoring(participant), "a generator is not scored on patients"),
+    ):
+        with pytest.raises(SiteProblem, match=why) as refusal:
+            ask()
+        assert refusal.value.reason == "request"
 
 
 def test_the_coordinator_hears_which_site_does_not_allow_it(tmp_path, permitting):
@@ -129,9 +151,9 @@ def test_one_round_of_one_step_is_the_pooled_gradient_step(tmp_path, permitting)
     pooled = start_generator(experiment.generator, experiment.model, ["label"], seed=3).network
     loss, patients = torch.zeros(()), 0
     for name, folder in permitting.items():
-        site = participant_of(open_site(folder, state=tmp_path / "state" / name), experiment)
-        examples: Examples = site.parts["train"]
-        draws = torch.Generator().manual_seed(site._seed(0))
+        site = Participant(SiteData(open_site(folder, state=tmp_path / "state" / name), experiment))
+        examples: Examples = site.data.parts["train"]
+        draws = torch.Generator().manual_seed(site.seed_of(0))
         rows = balanced_order(examples.labels, 64, draws)
         batch = draw_batch(pooled, examples, rows, draws, torch.device("cpu"), hide=0.15)
         loss = loss + len(examples) * batch.loss(pooled)
@@ -149,9 +171,9 @@ def test_one_round_of_one_step_is_the_pooled_gradient_step(tmp_path, permitting)
 def test_validation_losses_are_those_of_the_received_generator(trained):
     experiment = parse_experiment(GENERATOR)
     site = open_site(trained / "a", state=trained / "state" / "a")
-    participant = participant_of(site, experiment)
+    data = SiteData(site, experiment)
     losses = denoising_losses(
-        participant.start.network, participant.parts["validation"], device=torch.device("cpu")
+        data.start.network, data.parts["validation"], device=torch.device("cpu")
     )
     summary = json.loads((trained / "out" / "summary.json").read_text())
     sent = summary["rounds"][0]["sites"]["a"]["validation_loss"]["label"]

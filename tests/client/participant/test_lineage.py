@@ -8,7 +8,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from support.hospital import SHORT, write_site
 
-from fedrad.client.participant.participant import Participant
+from fedrad.client.participant.site_data import SiteData
 from fedrad.client.settings import open_site
 from fedrad.deploy.start.preparation import Refused
 from fedrad.exchange.experiment import ExperimentError, parse_experiment
@@ -100,19 +100,19 @@ def test_the_site_refuses_to_score_even_where_nobody_asked_whether_it_is_ready(h
     text = (hospitals.root / "experiment-2" / "experiment.toml").read_text()
     site = open_site(hospitals.sites["a"], state=hospitals.state / "a")
     with pytest.raises(Exception, match="trained the base weights"):
-        _ = Participant(site, parse_experiment(text)).parts
+        _ = SiteData(site, parse_experiment(text)).parts
 
 
 def test_a_record_is_of_the_training_patients_pseudonyms_and_only_grows(hospitals):
     first = hospitals.run(1)
     experiment = parse_experiment((first / "experiment.toml").read_text())
     site = open_site(hospitals.sites["a"], state=hospitals.state / "a")
-    participant = Participant(site, experiment)
-    kept = participant.trained
-    assert kept.keys(experiment.identity) == set(participant.keys("train"))
-    assert len(set(participant.keys("train"))) == len(participant.parts["train"])
+    data = SiteData(site, experiment)
+    kept = data.trained_patients
+    assert kept.keys(experiment.identity) == set(data.keys("train"))
+    assert len(set(data.keys("train"))) == len(data.parts["train"])
     kept.record(experiment.identity, ["another"])
-    assert kept.keys(experiment.identity) == {*participant.keys("train"), "another"}
+    assert kept.keys(experiment.identity) == {*data.keys("train"), "another"}
     assert "CANARY" not in next(kept.folder.iterdir()).read_text()
 
 

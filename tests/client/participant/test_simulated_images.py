@@ -10,7 +10,7 @@ from scipy.stats import kendalltau
 from support.generators import write_generator
 from support.hospital import SHORT
 
-from fedrad.client.participant.simulated_images import Trajectories, generator_of
+from fedrad.client.participant.simulated_images import SimulatedImages, generator_of
 from fedrad.client.problems import SiteProblem
 from fedrad.deploy.local.simulation import prepare, simulate
 from fedrad.exchange.experiment import ExperimentError, parse_experiment
@@ -45,7 +45,7 @@ def examples(labels=LABELS):
 def made(file, folder, labels=LABELS, **changes):
     asked = settings(file, **changes)
     opened = open_generator(file)
-    return Trajectories(asked, opened, ["label"], folder, CPU, LOG).of(examples(labels))
+    return SimulatedImages(asked, opened, ["label"], folder, CPU, LOG).of(examples(labels))
 
 
 # At the site

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from fedrad.client.commands.main import app
 from fedrad.client.images import read_radiograph
-from fedrad.client.participant.participant import Participant
+from fedrad.client.participant.site_data import SiteData
 from fedrad.client.predict import estimate as module
 from fedrad.client.settings import open_site
 from fedrad.exchange.experiment import parse_experiment
@@ -55,11 +55,11 @@ def changed(file: Path, to: Path, **changes) -> Path:
 def test_the_logits_are_those_with_which_the_site_was_scored(finished, model, tmp_path):
     experiment = parse_experiment((finished / "out" / "experiment.toml").read_text())
     site = open_site(finished / "a", state=finished / "out" / "sites" / "a")
-    participant = Participant(site, experiment)
-    network = participant.base.network
+    data = SiteData(site, experiment)
+    network = data.base.network
     network.load_state_dict(load_file(finished / "out" / "model.safetensors"))
-    logits = score(network, participant.parts["test"].images, device=participant.device)[:, 0]
-    files = [participant.cohort.units[row].file for row in participant.rows["test"]]
+    logits = score(network, data.parts["test"].images, device=data.device)[:, 0]
+    files = [data.cohort.units[row].file for row in data.rows["test"]]
     result = predict(model, *files, "--out", tmp_path / "p.csv")
     assert result.exit_code == 0, result.output
     rows = list(csv.DictReader(io.StringIO((tmp_path / "p.csv").read_text())))

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from fedrad.client.participant.participant import Participant
+from fedrad.client.participant.site_data import SiteData
 from fedrad.client.settings import open_site
 from fedrad.deploy.local.demo import PATIENTS
 from fedrad.exchange.experiment import read_experiment
@@ -54,9 +54,7 @@ def test_thumbnails_do_not_solve_the_phantoms(demo):
     experiment, _ = read_experiment(out / "experiment.toml")
     os.environ["FEDRAD_WEIGHTS"] = str(out)
     parts = [
-        Participant(
-            open_site(out / n, name=n, state=out / "results" / "sites" / n), experiment
-        ).parts
+        SiteData(open_site(out / n, name=n, state=out / "results" / "sites" / n), experiment).parts
         for n in PATIENTS
     ]
 

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from support.hospital import EXPERIMENT, write_cohort, write_site
 
 from fedrad.client.app import app as client_app
-from fedrad.client.participant.participant import Participant
+from fedrad.client.participant.site_data import SiteData
 from fedrad.client.policy.ledger import Ledger
 from fedrad.client.settings import open_site
 from fedrad.deploy.local.simulation import prepare, simulate
@@ -85,11 +85,11 @@ def test_the_released_auroc_is_that_of_the_model_on_the_sites_test_patients(done
     experiment = parse_experiment((out / "experiment.toml").read_text())
     for name in ("a", "b"):
         site = open_site(sites[name], state=out / "sites" / name)
-        participant = Participant(site, experiment)
-        network = participant.base.network
+        data = SiteData(site, experiment)
+        network = data.base.network
         network.load_state_dict(load_file(out / "model.safetensors"))
-        test = participant.parts["test"]
-        logits = score(network, test.images, device=participant.device)[:, 0]
+        test = data.parts["test"]
+        logits = score(network, test.images, device=data.device)[:, 0]
         cell = next(c for c in summary.cells if c.site == name and c.model == "global")
         assert cell.auroc == roc_auc_score(test.labels[:, 0], logits)
         assert cell.positives == test.labels.sum()

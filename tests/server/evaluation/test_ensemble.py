@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
 
 from fedrad.client.participant.participant import Participant
+from fedrad.client.participant.site_data import SiteData
 from fedrad.client.policy.ledger import Ledger
 from fedrad.client.settings import open_site
 from fedrad.exchange.experiment import ExperimentError, parse_experiment
@@ -131,7 +132,7 @@ def test_the_chosen_mixture_is_the_best_on_validation_patients_and_is_what_is_te
     summary = read_summary(out)
     experiment = parse_experiment((out / "experiment.toml").read_text())
     own = {
-        name: Participant(open_site(folder, state=hospitals.state / name), experiment)
+        name: SiteData(open_site(folder, state=hospitals.state / name), experiment)
         for name, folder in hospitals.sites.items()
     }
     tuned = ResNet(experiment.model, 1)
@@ -139,11 +140,11 @@ def test_the_chosen_mixture_is_the_best_on_validation_patients_and_is_what_is_te
     expected = []
     for alpha in (0.0, 0.3, 0.7, 1.0):
         wins = pairs = 0.0
-        for participant in own.values():
-            mixture = interpolate(participant.base.network, tuned, alpha)
-            validation = participant.parts["validation"]
+        for data in own.values():
+            mixture = interpolate(data.base.network, tuned, alpha)
+            validation = data.parts["validation"]
             labels = validation.labels[:, 0]
-            logits = score(mixture, validation.images, device=participant.device)[:, 0]
+            logits = score(mixture, validation.images, device=data.device)[:, 0]
             weight = labels.sum() * (1 - labels).sum()
             if min(labels.sum(), (1 - labels).sum()) >= 3:
                 wins, pairs = wins + weight * roc_auc_score(labels, logits), pairs + weight
@@ -159,7 +160,9 @@ def test_the_chosen_mixture_is_the_best_on_validation_patients_and_is_what_is_te
     cell = next(c for c in summary.cells if (c.model, c.site) == ("global", "a"))
     test = own["a"].parts["test"]
     tested = score(
-        interpolate(own["a"].base.network, tuned, alpha), test.images, device=torch.device("cpu")
+        interpolate(own["a"].base.network, tuned, alpha),
+        test.images,
+        device=torch.device("cpu"),
     )
     assert cell.auroc == roc_auc_score(test.labels[:, 0], tested[:, 0])
 
@@ -173,17 +176,19 @@ def test_no_test_patient_is_touched_by_the_choice(hospitals):
     assert kinds[:decided] == ["readiness", "round", "validation", *kinds[3:decided]]
     assert set(kinds[3:decided]) == {"scored"}, "on validation patients, as asked"
     participant = Participant(
-        open_site(hospitals.sites["a"], state=hospitals.state / "a"), parse_experiment(text)
+        SiteData(
+            open_site(hospitals.sites["a"], state=hospitals.state / "a"), parse_experiment(text)
+        )
     )
-    participant.parts.pop("test")  # to reach for it would be an error
-    net, stage = participant.base.network, participant.schedule.last_stage
-    names = stage_tensors(net, stage, participant.experiment.recipe)
+    participant.data.parts.pop("test")  # to reach for it would be an error
+    net, stage = participant.data.base.network, participant.data.schedule.last_stage
+    names = stage_tensors(net, stage, participant.data.experiment.recipe)
     manifest, flat = pack(
         {k: v.numpy() for k, v in net.state_dict().items()},
         names,
-        round_=participant.schedule.rounds,
+        round_=participant.data.schedule.rounds,
         stage=stage,
-        base_sha256=participant.base.digest,
+        base_sha256=participant.data.base.digest,
     )
     request = ValidationRequest(manifest=manifest, alphas=[0.5, 1.0])
     assert len(participant.validation(request, flat).figures) == 2

@@ -17,7 +17,7 @@ from monai.bundle.utils import DEFAULT_METADATA
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from fedrad.client.participant.participant import Participant
+from fedrad.client.participant.site_data import SiteData
 from fedrad.client.settings import open_site
 from fedrad.deploy.commands.main import app
 from fedrad.exchange.experiment import parse_experiment
@@ -45,12 +45,12 @@ def tested(finished):
     """The test images of site a: (files, pictures, the participant's own logits)."""
     experiment = parse_experiment((finished / "out" / "experiment.toml").read_text())
     site = open_site(finished / "a", state=finished / "out" / "sites" / "a")
-    participant = Participant(site, experiment)
-    network = participant.base.network
+    data = SiteData(site, experiment)
+    network = data.base.network
     network.load_state_dict(load_file(finished / "out" / "model.safetensors"))
-    images = participant.parts["test"].images
-    files = [participant.cohort.units[row].file for row in participant.rows["test"]]
-    return files, images[:], score(network, images, device=participant.device)
+    images = data.parts["test"].images
+    files = [data.cohort.units[row].file for row in data.rows["test"]]
+    return files, images[:], score(network, images, device=data.device)
 
 
 def test_the_weights_are_those_of_the_experiment_and_say_how_to_use_them(finished, exported):

@@ -94,7 +94,7 @@ def test_a_damaged_list_of_members_is_refused_in_words(tmp_path):
     ("theirs", "answer"), [("0.1.0", Readiness), ("0.1.7", Readiness), ("0.2.0", Refusal)]
 )
 def test_a_site_of_another_minor_version_says_so_before_any_work(grid, tmp_path, theirs, answer):
-    sent = Message(to_record(ReadyRequest(fedrad=theirs)), 1, READY)
+    sent = Message(to_record(ReadyRequest(fedrad=theirs)), 1, READY.name)
     (reply,) = grid.send_and_receive([sent])
     said, _ = reply_from_record(reply.content, Readiness)
     assert isinstance(said, answer)

@@ -16,12 +16,12 @@ from fedrad.models.network import stage_tensors
 from fedrad.models.settings import Stage
 from fedrad.models.weights import Start
 
-from .between_rounds import Kept
+from .between_rounds import RoundTensors
 
 _RECEIVED, _LOST = "received/", "lost/"
 
 
-class Link:
+class WeightExchange:
     """Decodes what comes and encodes what goes.
 
     Where the experiment sends differences, both ends know them against the model that came with
@@ -33,7 +33,7 @@ class Link:
     def __init__(self, experiment: Experiment, base: Start, folder: Path) -> None:
         self.experiment = experiment
         self.base = base
-        self.kept = Kept(folder)
+        self.rounds = RoundTensors(folder)
         self._tensors = {
             name: value.cpu().float().numpy() for name, value in base.network.state_dict().items()
         }
@@ -44,8 +44,23 @@ class Link:
     ) -> dict[str, NDArray[np.float32]]:
         """The tensors that the coordinator sent, if they are exactly those of the stage.
 
-        Raises SiteProblem("reference") where they are differences to a model that is not here,
-        SiteProblem("request") where they are not what they should be.
+        Parameters
+        ----------
+        manifest, packed
+            What came.
+        stage, round_
+            What should have come; rounds count from 0.
+
+        Returns
+        -------
+        dict
+            Name of each tensor that the stage shares -> its values.
+
+        Raises
+        ------
+        SiteProblem
+            "reference": they are differences to a model that is not here. "request": they are not
+            what they should be.
         """
         if packed is None:
             raise SiteProblem("request", "the request came without its tensors")
@@ -77,9 +92,19 @@ class Link:
     def send(
         self, state: Mapping[str, Tensor], stage: Stage, round_: int
     ) -> tuple[Manifest, Packed]:
-        """The trained tensors of a stage, packed; what that loses is kept for the next round.
+        """The trained tensors of a stage, packed; what that loses is added to the next round's.
 
-        Raises SiteProblem("diverged") where they are not finite.
+        Parameters
+        ----------
+        state
+            All tensors of the trained network, by name.
+        stage, round_
+            What was trained; rounds count from 0.
+
+        Raises
+        ------
+        SiteProblem
+            "diverged": a value is not finite.
         """
         names = stage_tensors(self.base.network, stage, self.experiment.recipe)
         trained = {name: state[name].cpu().float().numpy() for name in names}
@@ -116,7 +141,7 @@ class Link:
     def _keep(self, manifest: Manifest, lost: Mapping[str, NDArray[np.float32]]) -> None:
         received = tensors_of(manifest, self._received)
         tensors = {_RECEIVED + name: torch.from_numpy(v) for name, v in received.items()}
-        self.kept.save(
+        self.rounds.save(
             manifest.round,
             tensors | {_LOST + n: torch.from_numpy(v) for n, v in lost.items() if v.ndim > 1},
         )
@@ -124,6 +149,6 @@ class Link:
     def _before(self, prefix: str, round_: int) -> dict[str, NDArray[np.float32]]:
         return {
             name.removeprefix(prefix): value.numpy()
-            for name, value in self.kept.before(round_).items()
+            for name, value in self.rounds.before(round_).items()
             if name.startswith(prefix)
         }

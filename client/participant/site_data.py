@@ -29,19 +29,17 @@ from fedrad.models.activations import Store
 from fedrad.models.examples import Examples
 from fedrad.models.progression.generators import OpenedGenerator
 from fedrad.models.weight_files import WeightsError
-from fedrad.models.weights import Base, Start, load_base
+from fedrad.models.weights import Base, Start
 
-from .between_rounds import Kept
-from .link import Link
-from .simulated_images import Trajectories, generator_of
-from .trained_patients import TrainedUnits, check_lineage
+from .simulated_images import SimulatedImages, generator_of
+from .trained_patients import TrainedPatients, check_lineage
 
 ALL_THREADS = torch.get_num_threads()
 """What PyTorch takes of its own accord: all cores, or OMP_NUM_THREADS."""
 
 
-class Prepared:
-    """A site with what it has for an experiment. Everything is read when first needed.
+class SiteData:
+    """Patients, images and weights of one site for one experiment, each read when first needed.
 
     Parameters
     ----------
@@ -69,7 +67,6 @@ class Prepared:
             subgroups=policy.share_subgroups,
         )
         self.folder = site.state / "experiments" / f"{experiment.name}-{experiment.identity[:12]}"
-        self.kept = Kept(self.folder / "kept")
 
     @cached_property
     def pseudonyms(self) -> Pseudonyms:
@@ -77,9 +74,10 @@ class Prepared:
         return Pseudonyms.kept(self.site.state)
 
     @cached_property
-    def trained(self) -> TrainedUnits:
-        """Whom earlier experiments trained on here."""
-        return TrainedUnits(self.site.state / "trained", pseudonyms=self.pseudonyms.fingerprint)
+    def trained_patients(self) -> TrainedPatients:
+        """Whom each experiment trained on here."""
+        folder = self.site.state / "trained"
+        return TrainedPatients(folder, pseudonyms=self.pseudonyms.fingerprint)
 
     @cached_property
     def device(self) -> torch.device:
@@ -96,28 +94,18 @@ class Prepared:
         return self.site.settings.threads or ALL_THREADS
 
     @cached_property
-    def base(self) -> Base:
-        """The base weights, by name and hash. SiteProblem("weights") where they are not here."""
-        model, recipe = self.experiment.model, self.experiment.recipe
+    def start(self) -> Start:
+        """The network that training starts from. SiteProblem("weights") where it is not here."""
         try:
-            return load_base(
-                model,
-                len(self.experiment.outcomes),
-                seed=self.experiment.seed,
-                dropout=recipe.dropout,
-            )
+            return self.experiment.task.load_start(self.experiment)
         except WeightsError as error:
             raise SiteProblem("weights", str(error)) from error
 
-    @cached_property
-    def start(self) -> Start:
-        """The network that training starts from."""
-        return self.base
-
-    @cached_property
-    def link(self) -> Link:
-        """The exchange of weights, with what it keeps."""
-        return Link(self.experiment, self.start, self.folder / "exchange")
+    @property
+    def base(self) -> Base:
+        """The same as base weights, which a classifier starts from."""
+        assert isinstance(self.start, Base)
+        return self.start
 
     @cached_property
     def cohort(self) -> Cohort:
@@ -177,7 +165,7 @@ class Prepared:
         for what, weights in (("the base weights", self.start), ("the generator", self.generator)):
             if weights is not None:
                 lineage = read_lineage(weights.metadata)
-                check_lineage(lineage, self.site.name, self.trained, held_out, what=what)
+                check_lineage(lineage, self.site.name, self.trained_patients, held_out, what=what)
         cohort, images, labels = self._loaded
         whose = None
         if self.experiment.unit == "image":
@@ -205,7 +193,7 @@ class Prepared:
         examples = self.parts["train"]
         if self.generator is None:
             return examples
-        trajectories = Trajectories(
+        simulated = SimulatedImages(
             self.experiment.recipe.progression,
             self.generator,
             self.experiment.outcomes,
@@ -213,7 +201,7 @@ class Prepared:
             self.device,
             self.log,
         )
-        return replace(examples, later=trajectories.of(examples))
+        return replace(examples, later=simulated.of(examples))
 
     def keys(self, part: Part) -> list[str]:
         """Pseudonyms of the patients of a part's units; they stay at the site."""

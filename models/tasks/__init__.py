@@ -1,0 +1,27 @@
+"""What an experiment can train. A new task is one file here, and its name in this list."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from .classification import Classification
+from .generation import Generation
+from .task import Monitored, Task, TaskName, TrainingRound
+
+__all__ = [
+    "CLASSIFICATION",
+    "GENERATION",
+    "TASKS",
+    "Monitored",
+    "Task",
+    "TaskName",
+    "TrainingRound",
+    "task_of",
+]
+
+CLASSIFICATION, GENERATION = Classification(), Generation()
+TASKS: dict[str, Task] = {task.name: task for task in (CLASSIFICATION, GENERATION)}
+
+
+def task_of(experiment: Mapping[str, Any]) -> Task:
+    """The task of a summary's experiment; one that names none trained a classifier."""
+    return TASKS.get(str(experiment.get("task")), CLASSIFICATION)
