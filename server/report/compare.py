@@ -220,11 +220,12 @@ def _row(name: str, summary: Summary, outcome: str) -> Row:
     if o is None:
         return Row(name=name, outcome=outcome, sites=sites)
     balanced = f1 = None
-    if o.sensitivity is not None and o.specificity is not None:
-        balanced = (o.sensitivity + o.specificity) / 2
-    if o.sensitivity is not None and o.ppv is not None:
-        both = o.sensitivity + o.ppv
-        f1 = 2 * o.sensitivity * o.ppv / both if both else 0.0
+    at, sensitivity = o.decisions, o.decisions.sensitivity
+    if sensitivity is not None and at.specificity is not None:
+        balanced = (sensitivity + at.specificity) / 2
+    if sensitivity is not None and at.ppv is not None:
+        both = sensitivity + at.ppv
+        f1 = 2 * sensitivity * at.ppv / both if both else 0.0
     return Row(
         name=name,
         outcome=outcome,

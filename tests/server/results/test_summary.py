@@ -1,0 +1,109 @@
+"""`summary.json` and `cells.csv`: the fields that readers of earlier versions know."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from fedrad.exchange.figures import Confusion, ProbabilityFigures, RankFigures
+from fedrad.server.report.report import render
+from fedrad.server.results.parts import Cell, Decisions, Overall, SiteChoice
+from fedrad.server.results.summary import CELL_COLUMNS, cell_columns, read_summary
+from fedrad.stats.site_figures import PROBABILITY_FIGURES, RANK_FIGURES
+
+EARLIER = Path(__file__).with_name("summary_0.1.json")
+"""As fedrad 0.1 wrote it, before figures were parts of their own: one split, noise, a site without
+histograms, a site that did not answer, and one of a cross-validation."""
+
+
+@pytest.fixture
+def earlier(tmp_path):
+    (tmp_path / "summary.json").write_bytes(EARLIER.read_bytes())
+    return read_summary(tmp_path)
+
+
+def test_a_summary_of_an_earlier_version_is_written_as_it_was(earlier, tmp_path):
+    earlier.write(tmp_path)
+    written = json.loads((tmp_path / "summary.json").read_text("utf-8"))
+    assert written == json.loads(EARLIER.read_text("utf-8"))
+
+
+def test_what_was_flat_in_the_file_is_a_part_in_python(earlier):
+    cell = next(c for c in earlier.cells if (c.model, c.site) == ("global", "a"))
+    flat = next(
+        c
+        for c in json.loads(EARLIER.read_text("utf-8"))["cells"]
+        if (c["model"], c["site"]) == ("global", "a")
+    )
+    assert cell.ranks == RankFigures(average_precision=flat["average_precision"])
+    assert cell.decisions.sensitivity == flat["sensitivity"]
+    assert cell.decisions.npv_ci == tuple(flat["npv_ci"])
+    assert cell.site_choice.threshold == flat["site_threshold"]
+    assert cell.site_choice.ppv == flat["site_ppv"]
+    assert cell.site_choice.brier == flat["site_brier"]
+    assert cell.probabilities.slope == flat["calibration_slope"]
+    whole = next(o for o in earlier.overall if o.model == "global")
+    assert whole.probabilities.intercept is not None
+    assert "Calibration" in render(earlier)
+
+
+def test_what_a_later_version_adds_is_kept():
+    cell = Cell.model_validate(
+        {"model": "m", "site": "s", "outcome": "y", "sensitivity": 0.5}
+        | {"figure_of_tomorrow": 0.25}
+    )
+    assert cell.decisions.sensitivity == 0.5
+    assert cell.model_dump()["figure_of_tomorrow"] == 0.25
+
+
+def test_parts_given_whole_and_flat_are_the_same_cell():
+    about = {"model": "m", "site": "s", "outcome": "y"}
+    flat = Cell(**about, sensitivity=0.5, site_threshold=1.0, calibration_slope=0.9)
+    parts = Cell(
+        **about,
+        decisions=Decisions(sensitivity=0.5),
+        site_choice=SiteChoice(threshold=1.0),
+        probabilities=ProbabilityFigures(slope=0.9),
+    )
+    assert flat == parts
+    assert Cell.model_validate_json(parts.model_dump_json()) == parts
+
+
+def test_the_columns_of_cells_csv_keep_their_places(earlier, tmp_path):
+    earlier.write(tmp_path)
+    with (tmp_path / "cells.csv").open(newline="", encoding="utf-8") as file:
+        head, *rows = csv.reader(file)
+    assert tuple(head[: len(CELL_COLUMNS)]) == CELL_COLUMNS
+    assert head == cell_columns()
+    cell = earlier.cells[0]
+    of_first = dict(zip(head, rows[0], strict=True))
+    assert cell.ci is not None
+    assert float(of_first["ci_low"]) == cell.ci[0]
+    assert float(of_first["ppv"] or "nan") == pytest.approx(cell.decisions.ppv, nan_ok=True)
+    assert float(of_first["brier"]) == cell.probabilities.brier
+    assert of_first["missing"] == ""
+
+
+def test_every_figure_that_a_site_computes_has_its_field_its_column_and_its_place_in_the_docs():
+    assert [f.name for f in RANK_FIGURES] == list(RankFigures.model_fields)
+    assert [f.name for f in PROBABILITY_FIGURES] == list(ProbabilityFigures.model_fields)
+    about = {"model": "m", "outcome": "y"}
+    written = Cell(site="s", **about).model_dump().keys()
+    exact = {"intercept": "calibration_intercept", "slope": "calibration_slope"}
+    names = {exact.get(f.name, f.name) for f in (*RANK_FIGURES, *PROBABILITY_FIGURES)}
+    assert names <= written
+    assert names <= set(cell_columns())
+    assert {exact.get(f.name, f.name) for f in PROBABILITY_FIGURES} <= Overall(
+        **about
+    ).model_dump().keys()
+
+
+def test_rates_are_those_of_the_counts_with_wilsons_intervals():
+    counts = Confusion(true_positives=8, false_negatives=2, false_positives=0, true_negatives=0)
+    found = Decisions.of(counts, 0.95)
+    assert (found.sensitivity, found.ppv) == (0.8, 1.0)
+    assert (found.specificity, found.specificity_ci) == (None, None), "nobody without the outcome"
+    assert found.npv == 0.0
+    assert found.sensitivity_ci == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    assert Decisions.of(counts, None).sensitivity_ci is None
