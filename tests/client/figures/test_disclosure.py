@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_federations import OPERATING, SiteScores, federation, figures, release
 
-from fedrad.client.cohort.groups import group_of
 from fedrad.client.figures.disclosure import Disclosure
 from fedrad.client.participant.kept_scores import ReleasedFigures, ScoredUnits, digest_of
 from fedrad.client.problems import SiteProblem
