@@ -2,13 +2,15 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
+from support.paths import ROOT
 
 from fedrad.exchange.figures import Confusion, ProbabilityFigures, RankFigures
 from fedrad.server.report.report import render
-from fedrad.server.results.parts import Cell, Decisions, Overall, SiteChoice
+from fedrad.server.results.parts import PROBABILITIES, Cell, Decisions, Overall, SiteChoice
 from fedrad.server.results.summary import CELL_COLUMNS, cell_columns, read_summary
 from fedrad.stats.site_figures import PROBABILITY_FIGURES, RANK_FIGURES
 
@@ -88,15 +90,14 @@ def test_the_columns_of_cells_csv_keep_their_places(earlier, tmp_path):
 def test_every_figure_that_a_site_computes_has_its_field_its_column_and_its_place_in_the_docs():
     assert [f.name for f in RANK_FIGURES] == list(RankFigures.model_fields)
     assert [f.name for f in PROBABILITY_FIGURES] == list(ProbabilityFigures.model_fields)
+    of_ranks = {f.name for f in RANK_FIGURES}
+    of_probabilities = {PROBABILITIES.key(f.name) for f in PROBABILITY_FIGURES}
     about = {"model": "m", "outcome": "y"}
-    written = Cell(site="s", **about).model_dump().keys()
-    exact = {"intercept": "calibration_intercept", "slope": "calibration_slope"}
-    names = {exact.get(f.name, f.name) for f in (*RANK_FIGURES, *PROBABILITY_FIGURES)}
-    assert names <= written
-    assert names <= set(cell_columns())
-    assert {exact.get(f.name, f.name) for f in PROBABILITY_FIGURES} <= Overall(
-        **about
-    ).model_dump().keys()
+    assert of_ranks | of_probabilities <= Cell(site="s", **about).model_dump().keys()
+    assert of_probabilities <= Overall(**about).model_dump().keys()
+    assert of_ranks | of_probabilities <= set(cell_columns())
+    page = (ROOT / "docs" / "reports.md").read_text("utf-8")
+    assert of_ranks | of_probabilities <= set(re.findall(r"`([a-z_]+)`", page))
 
 
 def test_rates_are_those_of_the_counts_with_wilsons_intervals():
