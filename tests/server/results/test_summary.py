@@ -4,6 +4,7 @@ import csv
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.paths import ROOT
@@ -25,10 +26,20 @@ def earlier(tmp_path):
     return read_summary(tmp_path)
 
 
+def known_to(earlier: Any, written: Any) -> Any:
+    """What was written, without fields that were added since."""
+    if isinstance(earlier, dict):
+        return {key: known_to(value, written[key]) for key, value in earlier.items()}
+    if isinstance(earlier, list) and len(earlier) == len(written):
+        return [known_to(a, b) for a, b in zip(earlier, written, strict=True)]
+    return written
+
+
 def test_a_summary_of_an_earlier_version_is_written_as_it_was(earlier, tmp_path):
     earlier.write(tmp_path)
     written = json.loads((tmp_path / "summary.json").read_text("utf-8"))
-    assert written == json.loads(EARLIER.read_text("utf-8"))
+    content = json.loads(EARLIER.read_text("utf-8"))
+    assert known_to(content, written) == content
 
 
 def test_what_was_flat_in_the_file_is_a_part_in_python(earlier):
