@@ -27,7 +27,8 @@ from scipy.stats import norm
 
 from fedrad.client.figures.cross_validation import CrossValidation
 from fedrad.client.figures.disclosure import Disclosure
-from fedrad.client.figures.evaluation import Evaluation, Scored
+from fedrad.client.figures.one_split import OneSplit
+from fedrad.client.figures.scored import Scored
 from fedrad.exchange.experiment import Experiment
 from fedrad.server.report.report import write_report
 from fedrad.server.results.comparisons import comparisons, subgroups
@@ -238,7 +239,7 @@ def _folds_hold(
         labels = data.labels[own][:, None]
         folds.append(Scored(labels, patients[own], {"global": logits}, sides))
     named = {"side": ("left", "right")} if group else {}
-    release_ = CrossValidation(["y"], OPEN, "local:a", named).release(folds, ["global"], {})
+    release_ = CrossValidation(["y"], OPEN, "local:a", named).release(folds, [], ["global"], {})
     estimate = site_estimate((release_.subgroups if group else release_.scores)[0], 0.95)
     if estimate is None:
         return None
@@ -277,8 +278,9 @@ def size(sites: int = 30, outcomes: int = 5, units: int = 300) -> None:
         groups = {"sex": rng.integers(0, 2, units), "age": rng.integers(0, 4, units)}
         test, validation = Scored(labels, None, logits, groups), Scored(labels, None, logits)
         started = time.perf_counter()
-        evaluation = Evaluation(plan, DEFAULT, f"local:{name}")
-        releases[name] = evaluation.release("test", test, validation, models, shared, {})
+        groups_of = plan.evaluation.subgroups
+        split = OneSplit(columns, DEFAULT, f"local:{name}", groups_of, "test", shared)
+        releases[name] = split.release([test], [validation], models, {})
         at_site.append(time.perf_counter() - started)
         sent.append(len(releases[name].model_dump_json()))
     started = time.perf_counter()

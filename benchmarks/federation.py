@@ -20,7 +20,8 @@ import numpy as np
 import tomlkit
 import torch
 
-from fedrad.client.figures.evaluation import Evaluation, Scored
+from fedrad.client.figures.one_split import OneSplit
+from fedrad.client.figures.scored import Scored
 from fedrad.client.participant.site_data import SiteData
 from fedrad.client.settings import open_site
 from fedrad.deploy.commands.terminal import show_progress
@@ -122,9 +123,10 @@ def central(simulation: Simulation) -> list[Row]:
             )
             for part in ("validation", "test")
         }
-        evaluation = Evaluation(experiment, p.disclosure, f"local:{p.site.name}")
-        releases[p.site.name] = evaluation.release(
-            "test", parts["test"], parts["validation"], ["global"], {}, {}
+        own, groups = f"local:{p.site.name}", experiment.evaluation.subgroups
+        split = OneSplit(experiment.outcomes, p.disclosure, own, groups, "test", {})
+        releases[p.site.name] = split.release(
+            [parts["test"]], [parts["validation"]], ["global"], {}
         )
     tested = Tested(releases)
     extra = ", one-class site in it" if experiment.federation.train_one_class else ""

@@ -13,7 +13,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 from fedrad.client.figures.disclosure import Disclosure
-from fedrad.client.figures.evaluation import Evaluation, Scored
+from fedrad.client.figures.one_split import OneSplit
+from fedrad.client.figures.scored import Scored
 from fedrad.exchange.experiment import Experiment
 from fedrad.exchange.figures import Line, Operating, Release
 from fedrad.exchange.histogram import GRID
@@ -78,10 +79,10 @@ def release(
     """What a site with these scores of a global model releases."""
     units = Scored(data.labels[:, None], data.patients, {"global": data.logits[:, None]})
     nobody = Scored(np.zeros((0, 1), np.float32), None, {})
-    unit = "patient" if data.patients is None else "image"
     given = {} if operating is None else {"global": {"y": operating}}
-    return Evaluation(experiment(unit), disclosure, f"local:{site}").release(
-        "test", units, nobody, ["global"], given, {}
+    own = f"local:{site}"
+    return OneSplit(["y"], disclosure, own, {}, "test", given).release(
+        [units], [nobody], ["global"], {}
     )
 
 
@@ -128,24 +129,24 @@ def _errors_of_cell(cell: Cell, own: SiteScores) -> Iterator[tuple[str, float, f
     if both:
         yield "AUROC", abs(_known(cell.auroc) - roc_auc_score(y, z)), 0.0
         precision = average_precision_score(y, z)
-        yield "average precision", abs(_known(cell.average_precision) - precision), 0.0
+        yield "average precision", abs(_known(cell.ranks.average_precision) - precision), 0.0
         # The shift is what makes the mean probability right (saturated scores leave it a choice).
-        shifted = expit(calibrated + _known(cell.calibration_intercept)).mean()
+        shifted = expit(calibrated + _known(cell.probabilities.intercept)).mean()
         yield "calibration in the large", abs(shifted - y.mean()), 0.0
-        if cell.calibration_slope is not None:
+        if cell.probabilities.slope is not None:
             slope = _slope(calibrated, y)
-            error = abs(cell.calibration_slope - slope) / max(1.0, abs(slope))
+            error = abs(cell.probabilities.slope - slope) / max(1.0, abs(slope))
             yield "calibration slope", error, 0.0
     yield "prevalence", abs(_known(cell.prevalence) - y.mean()), 0.0
-    yield "Brier score", abs(_known(cell.brier) - brier_score_loss(y, p)), 0.0
+    yield "Brier score", abs(_known(cell.probabilities.brier) - brier_score_loss(y, p)), 0.0
     yield "ECE", abs(_known(cell.ece) - _ece(cell, y, p)), 0.0
     if "sensitivity" not in cell.withheld:
         called = _called(z)
         for name, value, chosen, hit in (
-            ("sensitivity", cell.sensitivity, y == 1, called),
-            ("specificity", cell.specificity, y == 0, ~called),
-            ("positive predictive value", cell.ppv, called, y == 1),
-            ("negative predictive value", cell.npv, ~called, y == 0),
+            ("sensitivity", cell.decisions.sensitivity, y == 1, called),
+            ("specificity", cell.decisions.specificity, y == 0, ~called),
+            ("positive predictive value", cell.decisions.ppv, called, y == 1),
+            ("negative predictive value", cell.decisions.npv, ~called, y == 0),
         ):
             assert (value is not None) == bool(chosen.any())
             if value is not None:
@@ -164,7 +165,11 @@ def _errors_overall(
     assert OPERATING.calibration is not None
     calibrated = OPERATING.calibration.intercept + OPERATING.calibration.slope * z
     home = np.repeat(np.arange(len(data)), [len(d.labels) for d in data.values()])
-    yield "Brier score, all", abs(_known(whole.brier) - brier_score_loss(y, expit(calibrated))), 0.0
+    yield (
+        "Brier score, all",
+        abs(_known(whole.probabilities.brier) - brier_score_loss(y, expit(calibrated))),
+        0.0,
+    )
     for b in whole.net_benefit:
         yield "net benefit, all", abs(b.value - _benefit(b.threshold, calibrated, y)), b.bound
     own = [(d, roc_auc_score(d.labels, d.logits)) for d in data.values() if _both(d.labels)]

@@ -12,6 +12,7 @@ from pydantic import Field, StringConstraints
 
 from .experiment import NAME, Outcome
 from .histogram import CELLS, Histogram
+from .inline import Flat, Inline
 from .wire import Wire
 
 Count = Annotated[int, Field(ge=0)]
@@ -53,23 +54,41 @@ class CurveBin(Wire):
     mean: Share
 
 
-class Probabilities(Wire):
-    """Calibrated probabilities against outcomes.
+class RankFigures(Wire):
+    """Exact figures of the order of one model's scores, beside the AUROC: one field for each entry
+    of `RANK_FIGURES` in `fedrad.stats.site_figures`, None where a class is missing.
 
-    `by`: whose calibration, that of all sites' validation patients or of the site's own. `brier`:
-    mean of (p - y)². `intercept`: calibration in the large, the shift of the calibrated logits that
-    would make their mean right (0 is perfect); `slope`: of a logistic regression on them (1 is
-    perfect). Both None where a class is missing, the slope also where the classes are separated.
+    `average_precision`: area under precision over recall, in [0, 1].
     """
 
-    by: Literal["common", "site"]
-    brier: Share
+    average_precision: Share | None = None
+
+
+class ProbabilityFigures(Wire):
+    """Exact figures of calibrated probabilities p against outcomes y: one field for each entry of
+    `PROBABILITY_FIGURES` in `fedrad.stats.site_figures`.
+
+    `brier`: mean of (p - y)². `intercept`: calibration in the large, the shift of the calibrated
+    logits that would make their mean right (0 is perfect); `slope`: of a logistic regression on
+    them (1 is perfect). The last two are None where a class is missing, the slope also where the
+    classes are separated.
+    """
+
+    brier: Share | None = None
     intercept: float | None = None
     slope: float | None = None
+
+
+class Probabilities(Wire, Flat):
+    """Calibrated probabilities against outcomes. `by`: whose calibration, that of all sites'
+    validation patients or of the site's own."""
+
+    by: Literal["common", "site"]
+    exact: Annotated[ProbabilityFigures, Inline()] = ProbabilityFigures()
     curve: list[CurveBin] = Field(default_factory=list)
 
 
-class Decided(Wire):
+class Confusion(Wire):
     """Units by class and by what they were called."""
 
     true_positives: Count
@@ -78,7 +97,7 @@ class Decided(Wire):
     true_negatives: Count
 
 
-class OutOfFold(Wire):
+class OutOfFold(Wire, Flat):
     """One model's scores of all folds together, each unit scored once, by a model that was not
     trained on it. A fold's scores are mapped to probabilities by the calibration that its
     validation units at the site choose; several models' scores they are nonetheless, and so
@@ -88,21 +107,21 @@ class OutOfFold(Wire):
     few patients are on one side.
     """
 
-    average_precision: Share | None = None
+    ranks: Annotated[RankFigures, Inline()] = RankFigures()
     histogram: Histogram
     probabilities: Probabilities
-    decided: Decided | None = None
+    decided: Confusion | None = None
 
 
-class Scores(Wire):
+class Scores(Wire, Flat):
     """One model on one outcome of one site.
 
-    `auroc`, its `variance` (clustered by patient where patients have several units) and
-    `average_precision` are exact, computed at the site; None where a class is missing.
+    `auroc`, its `variance` (clustered by patient where patients have several units) and `ranks`
+    are exact, computed at the site; None where a class is missing.
     `site_threshold` and `site_brier` belong to the threshold and the calibration that the site's
     own validation patients choose. `folds`: AUROC of each fold of a cross-validation, None where
     it is withheld; `auroc` is then their mean, counts are patients of all folds, and `out_of_fold`
-    stands in place of precision, histogram, probabilities and thresholds. `epsilon`: the histogram,
+    stands in place of ranks, histogram, probabilities and thresholds. `epsilon`: the histogram,
     with the counts, carries noise, and nothing exact is given. `histogram_missing`: why there is no
     histogram beside exact figures, where the site's policy shares none. `missing` says why nothing
     is given (then the counts are 0) or, as "one class", why there is no AUROC.
@@ -114,7 +133,7 @@ class Scores(Wire):
     negatives: Count = 0
     auroc: Share | None = None
     variance: Variance | None = None
-    average_precision: Share | None = None
+    ranks: Annotated[RankFigures, Inline()] = RankFigures()
     histogram: Histogram | None = None
     probabilities: Probabilities | None = None
     site_threshold: Edge | None = None

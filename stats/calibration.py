@@ -1,4 +1,4 @@
-"""Calibration over sites that keep their scores: from released validation histograms."""
+"""Calibration: of single units' logits, and over sites that keep their scores, from histograms."""
 
 from collections.abc import Sequence
 
@@ -11,10 +11,57 @@ from fedrad.exchange.figures import Line
 from fedrad.exchange.histogram import GRID, Histogram
 from fedrad.models.calibration import Calibration, fit, maximum_likelihood, undo_prior
 
+Floats = NDArray[np.float64]
 FEWEST_BINS = 3
 
 
-def bin_logits(histogram: Histogram) -> NDArray[np.float64] | None:
+def shift(logits: Floats, positives: Floats, negatives: Floats) -> float | None:
+    """Calibration in the large: what must be added to calibrated logits to make their mean
+    probability the prevalence (Van Calster et al. 2019, BMC Medicine 17:230: the intercept of a
+    logistic regression with a slope of 1). 0 is perfect.
+
+    Parameters
+    ----------
+    logits
+        (B,) calibrated logits, of units or of bins.
+    positives, negatives
+        (B,) numbers of units of each class that have them.
+
+    Returns
+    -------
+    float or None
+        None where a class is missing.
+    """
+    if not positives.sum() or not negatives.sum():
+        return None
+    units = positives + negatives
+    reach = float(np.abs(logits).max()) + 40.0
+
+    def excess(moved: float) -> float:
+        return float(np.sum(units * expit(logits + moved) - positives))
+
+    return float(brentq(excess, -reach, reach, xtol=1e-10))
+
+
+def slope(logits: Floats, positives: Floats, negatives: Floats) -> float | None:
+    """Calibration slope: that of a logistic regression on calibrated logits (Cox 1958). 1 is
+    perfect; below 1 probabilities are too extreme.
+
+    Parameters
+    ----------
+    logits, positives, negatives
+        As of `shift`.
+
+    Returns
+    -------
+    float or None
+        None where a class is missing or the classes are separated.
+    """
+    fitted = maximum_likelihood(logits, positives, negatives)
+    return None if fitted is None else fitted[1]
+
+
+def bin_logits(histogram: Histogram) -> Floats | None:
     """The logit that stands for each bin (B,): its middle.
 
     The outermost bins reach to the limit of the grid only because they are the last: like an open
@@ -49,10 +96,10 @@ def calibrate(histograms: Sequence[Histogram]) -> Calibration | None:
     return undo_prior(positives, negatives, "no site's histogram is fine enough")
 
 
-def intercept_and_slope(
+def shift_and_slope(
     histograms: Sequence[Histogram], calibration: Line
 ) -> tuple[float | None, float | None]:
-    """Calibration in the large and slope of calibrated logits over all sites, units placed in the
+    """`shift` and `slope` over all sites of logits that a calibration maps, units placed in the
     middle of their bins; None where they do not exist, or no histogram is fine enough."""
     placed = [(z, h) for h in histograms if (z := bin_logits(h)) is not None]
     if not placed:
@@ -60,9 +107,4 @@ def intercept_and_slope(
     z = calibration.intercept + calibration.slope * np.concatenate([z for z, _ in placed])
     p = np.concatenate([np.array(h.positives, float) for _, h in placed])
     n = np.concatenate([np.array(h.negatives, float) for _, h in placed])
-    if not p.sum() or not n.sum():
-        return None, None
-    reach = float(np.abs(z).max()) + 40.0
-    shift = brentq(lambda a: float((p + n) @ expit(z + a) - p.sum()), -reach, reach, xtol=1e-10)
-    fitted = maximum_likelihood(z, p, n)
-    return float(shift), None if fitted is None else fitted[1]
+    return shift(z, p, n), slope(z, p, n)

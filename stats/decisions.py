@@ -1,31 +1,73 @@
-"""Thresholds, and what is decided at them, from histograms."""
+"""What is decided at a threshold: counts, rates and net benefit."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fedrad.exchange.figures import Line
-from fedrad.exchange.histogram import CELLS, GRID, Histogram
+from fedrad.exchange.figures import Confusion, Line
+from fedrad.exchange.histogram import GRID, Histogram
+
+from .intervals import Interval, wilson
 
 
 @dataclass(frozen=True)
-class Confusion:
-    """Units by class and by score at or above a threshold."""
+class Proportion:
+    """So many of so many units."""
 
-    true_positives: int
-    false_negatives: int
-    false_positives: int
-    true_negatives: int
+    part: int
+    of: int
 
-    def __add__(self, other: "Confusion") -> "Confusion":
-        """Units of both."""
-        return Confusion(
-            self.true_positives + other.true_positives,
-            self.false_negatives + other.false_negatives,
-            self.false_positives + other.false_positives,
-            self.true_negatives + other.true_negatives,
-        )
+    @property
+    def value(self) -> float | None:
+        """Share in [0, 1]; None where there is no unit."""
+        return self.part / self.of if self.of else None
+
+    def interval(self, confidence: float | None) -> Interval | None:
+        """Wilson's interval; None where no confidence is given, or there is no unit."""
+        return None if confidence is None else wilson(self.part, self.of, confidence)
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Of the units with the outcome, those called positive; of those without, negative; of those
+    called positive, those with it (predictive value); of those called negative, those without."""
+
+    sensitivity: Proportion
+    specificity: Proportion
+    ppv: Proportion
+    npv: Proportion
+
+
+def rates(c: Confusion) -> Rates:
+    """Sensitivity, specificity and predictive values of what was decided."""
+    return Rates(
+        sensitivity=Proportion(c.true_positives, c.true_positives + c.false_negatives),
+        specificity=Proportion(c.true_negatives, c.true_negatives + c.false_positives),
+        ppv=Proportion(c.true_positives, c.true_positives + c.false_positives),
+        npv=Proportion(c.true_negatives, c.true_negatives + c.false_negatives),
+    )
+
+
+def count_decisions(called: NDArray[np.bool_], positive: NDArray[np.bool_]) -> Confusion:
+    """Units (n,) by what they were called and by whether they have the outcome."""
+    return Confusion(
+        true_positives=int((called & positive).sum()),
+        false_negatives=int((~called & positive).sum()),
+        false_positives=int((called & ~positive).sum()),
+        true_negatives=int((~called & ~positive).sum()),
+    )
+
+
+def total(of_sites: Collection[Confusion]) -> Confusion:
+    """Units of all sites."""
+    return Confusion(
+        true_positives=sum(c.true_positives for c in of_sites),
+        false_negatives=sum(c.false_negatives for c in of_sites),
+        false_positives=sum(c.false_positives for c in of_sites),
+        true_negatives=sum(c.true_negatives for c in of_sites),
+    )
 
 
 @dataclass(frozen=True)
@@ -36,27 +78,6 @@ class NetBenefit:
     value: float
     bound: float
     treat_all: float
-
-
-def best_threshold(histograms: Sequence[Histogram]) -> int | None:
-    """Edge of the grid that maximises sensitivity + specificity (Youden 1950) over summed
-    histograms.
-
-    Bins that a candidate cuts are divided evenly over their cells. None where a class is missing.
-    """
-    positives, negatives = np.zeros(CELLS), np.zeros(CELLS)
-    for h in histograms:
-        for low, high, p, n in zip(
-            h.edges[:-1], h.edges[1:], h.positives, h.negatives, strict=True
-        ):
-            positives[low:high] += p / (high - low)
-            negatives[low:high] += n / (high - low)
-    if positives.sum() == 0 or negatives.sum() == 0:
-        return None
-    sensitivity = 1 - np.concatenate([[0.0], positives.cumsum()]) / positives.sum()
-    specificity = np.concatenate([[0.0], negatives.cumsum()]) / negatives.sum()
-    best = np.flatnonzero(np.isclose(sensitivity + specificity, (sensitivity + specificity).max()))
-    return int(best[len(best) // 2])
 
 
 def confusion(histogram: Histogram, threshold: int) -> Confusion | None:

@@ -1,14 +1,11 @@
-"""Exact figures of one model on one site's units, and their variances."""
+"""AUROC of one model on one site's units, or the mean over folds, and its variance."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
-from scipy.special import expit
-from sklearn.metrics import average_precision_score, roc_auc_score
-
-from fedrad.models.calibration import maximum_likelihood
+from sklearn.metrics import roc_auc_score
 
 Logits = NDArray[np.float64]
 Labels = NDArray[np.float32]
@@ -55,12 +52,6 @@ def known(labels: Labels, patients: Patients | None) -> tuple[NDArray[np.bool_],
 def auroc(logits: Logits, units: Units) -> float:
     """AUROC of logits (n,), ties one half. Both classes must be there."""
     return min(1.0, float(roc_auc_score(units.labels, logits)))
-
-
-def average_precision(logits: Logits, units: Units) -> float:
-    """Area under precision over recall as a sum of steps; the chance level is the prevalence."""
-    found = float(average_precision_score(units.labels, logits))
-    return min(1.0, found)  # its sum of steps may round to a hair above
 
 
 def deviations(logits: Logits, units: Units) -> Logits:
@@ -115,21 +106,31 @@ def variance(deviation: Logits, units: Units) -> float:
     return max(0.0, total)  # the last term may outweigh the others among very few patients
 
 
-def brier(logits: Logits, units: Units) -> float:
-    """Mean of (p - y)², logits (n,) being calibrated."""
-    return float(np.mean((expit(logits) - units.labels) ** 2))
+def variance_over_folds(
+    deviations: Sequence[Logits], units: Sequence[Units], weights: Sequence[float] | None = None
+) -> float:
+    """Variance of a weighted mean over folds of AUROCs, or of differences of two AUROCs, from the
+    influence of each patient on it (LeDell, Petersen & van der Laan 2015, Electronic Journal of
+    Statistics 9:1583), summed over the folds in which the patient is tested.
 
-
-def shift_and_slope(logits: Logits, units: Units) -> tuple[float | None, float | None]:
-    """Calibration in the large and calibration slope of calibrated logits (Van Calster et al. 2019,
-    BMC Medicine 17:230): the intercept at a slope of 1, and the slope of a free fit.
-
-    The shift is None where a class is missing, the slope also where the classes are separated.
+    Parameters
+    ----------
+    deviations
+        Of each fold (n,), as of `variance`.
+    units
+        Of each fold; patients are numbered alike in all of them.
+    weights
+        Of each fold; all the same where None.
     """
-    if not units.both:
-        return None, None
-    y = units.labels.astype(float)
-    reach = float(np.abs(logits).max()) + 40.0
-    shift = brentq(lambda a: float(np.sum(expit(logits + a) - y)), -reach, reach, xtol=1e-10)
-    fitted = maximum_likelihood(logits, y, 1 - y)
-    return float(shift), None if fitted is None else fitted[1]
+    share = np.ones(len(units)) if weights is None else np.array(weights, float)
+    influence, patients = [], []
+    for deviation, fold, weight in zip(deviations, units, share / share.sum(), strict=True):
+        assert fold.patients is not None
+        for of_class in (fold.positive, ~fold.positive):
+            n = int(of_class.sum())
+            small_sample = np.sqrt(n / (n - 1)) if n > 1 else 1.0  # as in a sample variance
+            influence.append(weight * deviation[of_class] * small_sample / n)
+            patients.append(fold.patients[of_class])
+    whose = np.unique(np.concatenate(patients), return_inverse=True)[1]
+    of_patients = np.bincount(whose, np.concatenate(influence))
+    return float(of_patients @ of_patients)

@@ -32,6 +32,11 @@ def logit_interval(
     """
     if variance <= 0.0 or auroc in (0.0, 1.0) or min(positives, negatives) < 2:
         return newcombe_interval(auroc, positives, negatives, confidence)
+    return large_sample_interval(auroc, variance, confidence)
+
+
+def large_sample_interval(auroc: float, variance: float, confidence: float) -> Interval:
+    """The same without the rule for small samples, of an AUROC in (0, 1)."""
     half = z_of(confidence) * np.sqrt(variance) / (auroc * (1 - auroc))
     centre = np.log(auroc / (1 - auroc))
     low, high = 1 / (1 + np.exp(-(centre + np.array([-half, half]))))

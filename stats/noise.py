@@ -3,7 +3,7 @@
 import numpy as np
 
 from fedrad.exchange.figures import Scores
-from fedrad.exchange.histogram import cut_off
+from fedrad.exchange.histogram import Histogram, cut_off
 
 from .auroc import histogram_variance, pair_auroc
 
@@ -21,17 +21,29 @@ def from_noisy(scores: Scores) -> Scores:
     if h is None or epsilon is None:
         return scores
     plain = cut_off(h)
-    counts = {"positives": plain.total_positives, "negatives": plain.total_negatives}
+    auroc = _auroc(h, plain, epsilon)
+    return Scores(
+        model=scores.model,
+        outcome=scores.outcome,
+        positives=plain.total_positives,
+        negatives=plain.total_negatives,
+        auroc=auroc[0] if auroc else None,
+        variance=auroc[1] if auroc else None,
+        histogram=plain,
+        epsilon=epsilon,
+        missing=None if auroc else "one class",
+    )
+
+
+def _auroc(h: Histogram, plain: Histogram, epsilon: float) -> tuple[float, float] | None:
+    """AUROC and its variance; `plain`: the histogram cut off at 0."""
     P, N = h.total_positives, h.total_negatives
     if P <= 0 or N <= 0:
-        return scores.model_copy(update={"histogram": plain, "missing": "one class", **counts})
+        return None
     value = float(np.clip(pair_auroc(h, h)[0], 0.0, 1.0))
     p, n = np.array(h.positives, float), np.array(h.negatives, float)
     below, above = (n.cumsum() - n / 2) / N, (P - p.cumsum() + p / 2) / P
     moves = np.concatenate([(below - value) / P, (above - value) / N])
     q = np.exp(-epsilon)
     noise = float(2 * q / (1 - q) ** 2 * (moves @ moves))
-    variance = histogram_variance(plain) + noise
-    return scores.model_copy(
-        update={"histogram": plain, "auroc": value, "variance": variance, **counts}
-    )
+    return value, histogram_variance(plain) + noise

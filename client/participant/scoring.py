@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from fedrad.client.cohort import group_of, numbered
 from fedrad.client.figures.cross_validation import CrossValidation
-from fedrad.client.figures.evaluation import Evaluation, Scored
+from fedrad.client.figures.one_split import OneSplit
+from fedrad.client.figures.scored import Scored
 from fedrad.client.problems import SiteProblem
 from fedrad.exchange.encoding import Packed
 from fedrad.exchange.figures import Missing, ModelName, Part, Release
@@ -65,15 +66,13 @@ class Scoring:
         if earlier := self.released.earlier(part, digest):
             return earlier
         missing = {model: self._why_missing(model) for model in models}
+        asked = (data.experiment.outcomes, data.disclosure, self.own, evaluation.subgroups)
         if folds:
-            over_folds = CrossValidation(
-                data.experiment.outcomes, data.disclosure, self.own, evaluation.subgroups
-            )
             first = [self._fold("validation", models, fold) for fold in range(evaluation.folds)]
-            released = over_folds.release(folds, models, missing, first)
+            released = CrossValidation(*asked).release(folds, first, models, missing)
         else:
-            released = Evaluation(data.experiment, data.disclosure, self.own).release(
-                part, units, self._units("validation", models), models, request.operating, missing
+            released = OneSplit(*asked, part, request.operating).release(
+                [units], [self._units("validation", models)], models, missing
             )
         self.released.record(digest, released)
         return released

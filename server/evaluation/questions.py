@@ -30,7 +30,7 @@ from fedrad.exchange.update import Manifest, UpdateError, check
 from fedrad.server.federation.federation import Federation
 from fedrad.server.federation.post import Answer
 from fedrad.server.federation.visit import SETTLED, Verdict, Visit
-from fedrad.server.results.cells import fault
+from fedrad.server.results.contradictions import fault
 from fedrad.server.rounds.global_model import GlobalModel
 
 from .shared_models import Travellers

@@ -5,19 +5,15 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from pydantic import Field
 
 from fedrad.exchange.experiment import Experiment
 from fedrad.models.tasks import task_of
-from fedrad.server.results.parts import Cell, Overall, Part
+from fedrad.server.results.parts import Part
 from fedrad.server.results.summary import Summary, read_summary
-from fedrad.stats.differences import holm
 from fedrad.stats.intervals import Interval
-from fedrad.stats.resampled import corrected_resampled, signed_rank, unpaired_interval
 
-MODEL = "global"
-"""The family that is compared."""
+from .contrasts import Contrast, cells_of, difference_of, overall_of, with_holm
 
 
 class Incomparable(Exception):
@@ -47,39 +43,6 @@ class Row(Part):
     balanced_accuracy: float | None = None
     f1: float | None = None
     sites: dict[str, SiteFigure] = Field(default_factory=dict)
-
-
-class Contrast(Part):
-    """Within-site AUROC of `first` minus that of `second`.
-
-    `paired`: by fold, at the `sites` that tell of every fold of both; interval, `p` and `p_holm`
-    (for all `tests` of the outcome together) are those of the corrected resampled t-test.
-    `wilcoxon_p`: the paper's own test, over repeats where there are several, else over folds;
-    `wilcoxon_least`: the smallest that so many pairs can give. Where nothing pairs them, the
-    interval is from the two figures' own, wider than need be, and there is no p. `why`: why
-    there is no difference at all.
-    """
-
-    outcome: str
-    first: str
-    second: str
-    difference: float | None = None
-    ci: Interval | None = None
-    p: float | None = None
-    p_holm: float | None = None
-    tests: int = 0
-    paired: bool = False
-    sites: list[str] = Field(default_factory=list)
-    folds: int = 0
-    wilcoxon_p: float | None = None
-    wilcoxon_least: float | None = None
-    wilcoxon_over: Literal["repeats", "folds"] | None = None
-    why: str | None = None
-
-    @property
-    def certain(self) -> bool:
-        """Whether one may be called higher: only where a paired interval does not hold 0."""
-        return self.paired and self.ci is not None and not self.ci[0] <= 0 <= self.ci[1]
 
 
 class Comparison(Part):
@@ -120,16 +83,11 @@ def compare(summaries: Mapping[str, Summary]) -> Comparison:
     level = float(first.experiment["evaluation"]["confidence"])
     contrasts: list[Contrast] = []
     for outcome in outcomes:
-        family = [
-            _contrast(outcome, one, summaries[one], other, summaries[other], level)
+        family = {
+            (one, other): difference_of(outcome, summaries[one], summaries[other], level)
             for one, other in combinations(summaries, 2)
-        ]
-        adjusted = holm([c.p for c in family])
-        tests = sum(p is not None for p in adjusted)
-        contrasts += [
-            c.model_copy(update={"p_holm": p, "tests": tests})
-            for c, p in zip(family, adjusted, strict=True)
-        ]
+        }
+        contrasts += with_holm(outcome, family)
     return Comparison(
         experiments={name: s.experiment for name, s in summaries.items()},
         differing=_differing({name: s.experiment for name, s in summaries.items()}),
@@ -185,8 +143,8 @@ def _check(one: str, first: Summary, other: str, summary: Summary) -> None:
         mine, theirs = first.experiment["evaluation"][key], evaluation[key]
         _same(f"evaluation.{key}", one, mine, other, theirs)
     _same("sites", one, sorted(first.sites), other, sorted(summary.sites))
-    counted = {(c.site, c.outcome): c for c in _cells(first)}
-    for c in _cells(summary):
+    counted = {(c.site, c.outcome): c for c in cells_of(first)}
+    for c in cells_of(summary):
         mine_there = counted.get((c.site, c.outcome))
         if mine_there is None or None in (c.positives, mine_there.positives):
             continue
@@ -206,29 +164,22 @@ def _same(key: str, one: str, mine: object, other: str, theirs: object) -> None:
         )
 
 
-def _cells(summary: Summary) -> list[Cell]:
-    return [c for c in summary.cells if c.model == MODEL]
-
-
-def _overall(summary: Summary, outcome: str) -> Overall | None:
-    return next((o for o in summary.overall if (o.model, o.outcome) == (MODEL, outcome)), None)
-
-
 def _row(name: str, summary: Summary, outcome: str) -> Row:
     sites = {
         c.site: SiteFigure(auroc=c.auroc, ci=c.ci, missing=c.missing)
-        for c in _cells(summary)
+        for c in cells_of(summary)
         if c.outcome == outcome
     }
-    o = _overall(summary, outcome)
+    o = overall_of(summary, outcome)
     if o is None:
         return Row(name=name, outcome=outcome, sites=sites)
     balanced = f1 = None
-    if o.sensitivity is not None and o.specificity is not None:
-        balanced = (o.sensitivity + o.specificity) / 2
-    if o.sensitivity is not None and o.ppv is not None:
-        both = o.sensitivity + o.ppv
-        f1 = 2 * o.sensitivity * o.ppv / both if both else 0.0
+    at, sensitivity = o.decisions, o.decisions.sensitivity
+    if sensitivity is not None and at.specificity is not None:
+        balanced = (sensitivity + at.specificity) / 2
+    if sensitivity is not None and at.ppv is not None:
+        both = sensitivity + at.ppv
+        f1 = 2 * sensitivity * at.ppv / both if both else 0.0
     return Row(
         name=name,
         outcome=outcome,
@@ -239,75 +190,3 @@ def _row(name: str, summary: Summary, outcome: str) -> Row:
         f1=f1,
         sites=sites,
     )
-
-
-def _contrast(
-    outcome: str, one: str, first: Summary, other: str, second: Summary, confidence: float
-) -> Contrast:
-    empty = Contrast(outcome=outcome, first=one, second=other)
-    evaluation = first.experiment["evaluation"]
-    apart, sites = _by_fold(first, second, outcome)
-    share = max(_test_to_train(s.experiment["evaluation"]) for s in (first, second))
-    if (d := corrected_resampled(apart, share, confidence)) is not None:
-        repeats, folds = evaluation["repeats"], evaluation["folds"]
-        runs = np.array(apart).reshape(repeats, folds).mean(axis=1).tolist()
-        rank = signed_rank(runs if repeats > 1 else apart)
-        return empty.model_copy(
-            update={
-                "difference": d.value,
-                "ci": d.interval,
-                "p": d.p,
-                "paired": True,
-                "sites": sites,
-                "folds": len(apart),
-                "wilcoxon_p": rank.p if rank else None,
-                "wilcoxon_least": rank.least if rank else None,
-                "wilcoxon_over": ("repeats" if repeats > 1 else "folds") if rank else None,
-            }
-        )
-    mine, theirs = _overall(first, outcome), _overall(second, outcome)
-    told = [
-        sorted(c.site for c in _cells(s) if c.outcome == outcome and c.auroc is not None)
-        for s in (first, second)
-    ]
-    if not mine or not theirs or mine.within is None or theirs.within is None:
-        return empty.model_copy(update={"why": "one of them has no within-site AUROC"})
-    if told[0] != told[1]:
-        return empty.model_copy(update={"why": "their figures are of different sites"})
-    interval = None
-    if mine.within_ci and theirs.within_ci:
-        interval = unpaired_interval(mine.within, mine.within_ci, theirs.within, theirs.within_ci)
-    found = {"difference": mine.within - theirs.within, "ci": interval, "sites": told[0]}
-    return empty.model_copy(update=found)
-
-
-def _by_fold(first: Summary, second: Summary, outcome: str) -> tuple[list[float], list[str]]:
-    """Difference of the within-site AUROC in each fold, at the sites that tell of every fold in
-    both; and these sites."""
-    evaluation = first.experiment["evaluation"]
-    trainings = evaluation["folds"] * evaluation["repeats"]
-    mine, theirs = (
-        {
-            c.site: c
-            for c in _cells(s)
-            if c.outcome == outcome and len(c.folds) == trainings and None not in c.folds
-        }
-        for s in (first, second)
-    )
-    away = evaluation["held_out"]
-    sites = sorted(site for site in mine.keys() & theirs.keys() if site not in away)
-    if not sites or not trainings:
-        return [], []
-    weights = np.array([(mine[s].positives or 0) * (mine[s].negatives or 0) for s in sites], float)
-    apart = np.array([mine[s].folds for s in sites], float) - np.array(
-        [theirs[s].folds for s in sites], float
-    )
-    return (weights @ apart / weights.sum()).tolist(), sites
-
-
-def _test_to_train(evaluation: Mapping[str, Any]) -> float:
-    """Patients tested over patients trained on, in each fold."""
-    if not evaluation["folds"]:
-        return 0.0
-    tested = 1 / evaluation["folds"]
-    return float(tested / ((1 - tested) * (1 - evaluation["validation"])))

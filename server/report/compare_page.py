@@ -8,7 +8,8 @@ from pathlib import Path
 from fedrad.server.results.summary import read_summary
 from fedrad.system.files import write_whole
 
-from .compare import Comparison, Contrast, compare
+from .compare import Comparison, compare
+from .contrasts import Contrast
 from .report import environment, pvalue, signed
 
 

@@ -27,10 +27,10 @@ def roc(cells: Mapping[str, Cell | None], key: str) -> Markup:
             colour, marker, line = site_style(index)
             false, true = zip(*cell.roc, strict=True)
             axes.plot(false, true, color=colour, linestyle=line, linewidth=1.3)
-            if cell.sensitivity is not None and cell.specificity is not None:
+            if cell.decisions.sensitivity is not None and cell.decisions.specificity is not None:
                 axes.plot(
-                    [1 - cell.specificity],
-                    [cell.sensitivity],
+                    [1 - cell.decisions.specificity],
+                    [cell.decisions.sensitivity],
                     color=colour,
                     marker=marker,
                     markersize=7,

@@ -83,7 +83,9 @@ def panel(summary: Summary, finding: Finding, key: str) -> Panel:
             for name, alone in (("sites", False), ("overall", True))
         },
         roc=curves.roc(cells, f"roc-{key}"),
-        calibrated=[(s, c) for s, c in cells.items() if c is not None and known(c.brier)],
+        calibrated=[
+            (s, c) for s, c in cells.items() if c is not None and known(c.probabilities.brier)
+        ],
         calibration=curves.calibration(cells, f"calibration-{key}"),
         curves=[(s, p) for s, c in cells.items() if c for p in c.calibration_curve],
         benefit=curves.benefit(whole.net_benefit if whole else [], f"benefit-{key}"),

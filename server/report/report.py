@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 
 from fedrad.models.tasks import task_of
 from fedrad.server.results.summary import Interval, Summary, read_summary
+from fedrad.stats.site_figures import PROBABILITY_FIGURES
 from fedrad.system.files import write_whole
 
 from . import charts, checklists, drawing
@@ -56,6 +57,7 @@ def render(summary: Summary) -> str:
             why_empty=why_empty,
             participation=participation,
             elapsed=_elapsed(summary),
+            probability_figures=PROBABILITY_FIGURES,
         )
     )
     return "\n".join(line.rstrip() for line in text.splitlines() if line.strip()) + "\n"

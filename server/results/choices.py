@@ -7,8 +7,8 @@ from pydantic import BaseModel
 from fedrad.exchange.figures import Line, ModelName, Operating, Release
 from fedrad.exchange.histogram import CELLS, Histogram, cut_off
 from fedrad.models.calibration import Calibration
+from fedrad.stats import thresholds
 from fedrad.stats.calibration import calibrate
-from fedrad.stats.decisions import best_threshold
 
 DEFAULT_THRESHOLD = CELLS // 2
 """A logit of 0: where balanced training puts the border between the classes."""
@@ -58,7 +58,7 @@ def choose(
                 for s in release.scores
                 if (s.model, s.outcome) == (model, outcome) and s.histogram
             ]
-            found.thresholds.setdefault(model, {})[outcome] = best_threshold(histograms)
+            found.thresholds.setdefault(model, {})[outcome] = thresholds.of_all_sites(histograms)
             found.calibration.setdefault(model, {})[outcome] = calibrate(histograms)
     return found
 

@@ -2,58 +2,71 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 
 from fedrad.exchange.experiment import Experiment, group_names
-from fedrad.exchange.figures import Subgroup
+from fedrad.exchange.figures import Missing, Subgroup
 from fedrad.stats.auroc import site_estimate, within_site
-from fedrad.stats.differences import difference, holm, weighted_difference
+from fedrad.stats.differences import Difference, difference, holm, weighted_difference
 
 from .overall import Tested
 from .parts import ComparisonFigures, Gap, SubgroupFigures
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """Two models on one outcome, at a site or over all."""
+
+    model: str
+    other: str
+    outcome: str
+    site: str | None = None
+    difference: Difference | None = None
+    missing: Missing | None = None
 
 
 def comparisons(tested: Tested, experiment: Experiment) -> list[ComparisonFigures]:
     """Was it worth joining? The global model minus the local-only and minus the base, at each site
     and over all sites."""
     confidence = experiment.evaluation.confidence
-    at_sites: list[ComparisonFigures] = []
+    at_sites: list[_Compared] = []
     together: dict[tuple[str, str, str], list[tuple[float, float, float]]] = defaultdict(list)
     counts = {key: s.positives * s.negatives for key, s in tested.scores().items()}
     for site, release in sorted(tested.releases.items()):
         for c in release.comparisons:
-            found = ComparisonFigures(
-                model=c.model, other=c.other, outcome=c.outcome, site=site, missing=c.missing
-            )
+            found = None
             if c.difference is not None and c.variance is not None:
-                d = difference(c.difference, c.variance, confidence)
-                found = found.model_copy(update={"difference": d.value, "ci": d.interval, "p": d.p})
+                found = difference(c.difference, c.variance, confidence)
                 weight = counts.get((c.model, site, c.outcome), 0)
                 family = (c.model, c.other.partition(":")[0], c.outcome)
                 together[family].append((c.difference, c.variance, weight))
-            at_sites.append(found)
+            at_sites.append(_Compared(c.model, c.other, c.outcome, site, found, c.missing))
     over_all = []
     for (model, other, outcome), parts in together.items():
         values, variances, weights = zip(*parts, strict=True)
         if (w := weighted_difference(values, variances, weights, confidence)) is not None:
-            over_all.append(
-                ComparisonFigures(
-                    model=model,
-                    other=other,
-                    outcome=outcome,
-                    difference=w.value,
-                    ci=w.interval,
-                    p=w.p,
-                )
-            )
+            over_all.append(_Compared(model, other, outcome, difference=w))
     return [*_with_holm(over_all), *_with_holm(at_sites)]
 
 
-def _with_holm(family: list[ComparisonFigures]) -> list[ComparisonFigures]:
-    adjusted = holm([c.p for c in family])
+def _with_holm(family: Sequence[_Compared]) -> list[ComparisonFigures]:
+    """The figures of a family of tests, p corrected for all of them together."""
+    adjusted = holm([c.difference.p if c.difference else None for c in family])
     tests = sum(p is not None for p in adjusted)
     return [
-        c.model_copy(update={"p_holm": p, "tests": tests})
+        ComparisonFigures(
+            model=c.model,
+            other=c.other,
+            outcome=c.outcome,
+            site=c.site,
+            difference=c.difference.value if c.difference else None,
+            ci=c.difference.interval if c.difference else None,
+            p=c.difference.p if c.difference else None,
+            p_holm=p,
+            tests=tests,
+            missing=c.missing,
+        )
         for c, p in zip(family, adjusted, strict=True)
     ]
 

@@ -2,9 +2,18 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from fedrad.exchange.experiment import Experiment
-from fedrad.exchange.figures import Line, Missing, Operating, Probabilities, Release, Scores
+from fedrad.exchange.figures import (
+    Confusion,
+    Line,
+    Missing,
+    Operating,
+    ProbabilityFigures,
+    Release,
+    Scores,
+)
 from fedrad.exchange.histogram import GRID, Histogram
 from fedrad.stats.auroc import (
     design_effect,
@@ -15,14 +24,16 @@ from fedrad.stats.auroc import (
     within_site,
     worst,
 )
-from fedrad.stats.calibration import intercept_and_slope
-from fedrad.stats.decisions import Confusion, average_benefit, confusion, net_benefit
+from fedrad.stats.calibration import shift_and_slope
+from fedrad.stats.decisions import average_benefit, net_benefit, total
 from fedrad.stats.new_site import new_site
 from fedrad.stats.noise import from_noisy
 from fedrad.stats.prevalence import site_only, within_share
+from fedrad.stats.site_figures import over_sites
 
-from .cells import BENEFIT_THRESHOLDS, CALIBRATED, cell_of, confusion_of, points_of, shares
-from .parts import Cell, NewSiteFigures, Overall, Pair
+from .basis import CALIBRATED, basis_of
+from .cells import BENEFIT_THRESHOLDS, cell_of, points_of
+from .parts import Cell, Decisions, NetBenefitPoint, NewSiteFigures, Overall, Pair
 
 LOCAL = "local"
 """Family name of the local-only models, each tested at home."""
@@ -106,12 +117,9 @@ def overall(tested: Tested, models: Sequence[str], experiment: Experiment) -> li
                 if scores is not None and scores.missing in (None, "one class"):
                     of_sites[site] = scores
             operating = tested.operating.get(family, {}).get(outcome)
-            figures = _overall(family, outcome, of_sites, operating, experiment)
-            if figures.threshold is not None:
-                default = outcome in tested.by_default.get(family, ())
-                origin = "default" if default else "validation"
-                figures = figures.model_copy(update={"threshold_from": origin})
-            found.append(figures)
+            default = outcome in tested.by_default.get(family, ())
+            added = _added_up(of_sites, operating, default=default)
+            found.append(_overall(family, outcome, of_sites, added, experiment))
     return found
 
 
@@ -119,10 +127,11 @@ def _overall(
     family: str,
     outcome: str,
     of_sites: Mapping[str, Scores],
-    operating: Operating | None,
+    added: "_AddedUp",
     experiment: Experiment,
 ) -> Overall:
     confidence, clustered = experiment.evaluation.confidence, experiment.unit == "image"
+    level = None if clustered else confidence
     some = list(of_sites.values())
     histograms = {site: s.histogram for site, s in of_sites.items() if s.histogram}
     within, mean = within_site(some, confidence), macro(some, confidence)
@@ -132,7 +141,7 @@ def _overall(
     alone, share = site_only(some, confidence), within_share(some, confidence)
     elsewhere = new_site(some, confidence)
     names = list(histograms)
-    found = Overall(
+    return Overall(
         model=family,
         outcome=outcome,
         within=within.value if within else None,
@@ -168,64 +177,75 @@ def _overall(
         positives=sum(s.positives for s in some),
         negatives=sum(s.negatives for s in some),
         folds_sd=folds_sd(some),
-    )
-    if any(s.out_of_fold for s in some):
-        return found.model_copy(update=_out_of_folds(of_sites, experiment))
-    if operating is None or not histograms:
-        return found
-    speaking = {site: s for site, s in of_sites.items() if s.histogram}
-    return found.model_copy(update=_at_operating_point(speaking, operating, experiment))
-
-
-def _at_operating_point(
-    of_sites: Mapping[str, Scores], operating: Operating, experiment: Experiment
-) -> dict[str, object]:
-    """What adds up over sites: counts on either side of the threshold, squared errors, benefit."""
-    confidence = None if experiment.unit == "image" else experiment.evaluation.confidence
-    decided: dict[str, Confusion] = {}
-    for site, s in of_sites.items():
-        assert s.histogram is not None
-        if (c := confusion(s.histogram, operating.threshold)) is not None:
-            decided[site] = c
-    told = [(s.histogram, _common(s.probabilities)) for s in of_sites.values() if s.histogram]
-    return (
-        {"threshold": float(GRID[operating.threshold]), "threshold_sites": list(decided)}
-        | (shares(sum(decided.values(), Confusion(0, 0, 0, 0)), confidence) if decided else {})
-        | (_of_probabilities(told, operating.calibration) if operating.calibration else {})
+        threshold=added.threshold,
+        threshold_from=added.threshold_from,
+        decisions=Decisions.of(total(added.decided.values()), level)
+        if added.decided
+        else Decisions(),
+        threshold_sites=list(added.decided),
+        probabilities=added.probabilities,
+        net_benefit=added.net_benefit,
     )
 
 
-def _common(p: Probabilities | None) -> Probabilities | None:
-    return p if p is not None and p.by == "common" else None
+@dataclass(frozen=True)
+class _AddedUp:
+    """What adds up over sites: counts on either side of a threshold, squared errors, benefit."""
+
+    threshold: float | None = None
+    threshold_from: Literal["validation", "default", "folds"] | None = None
+    decided: Mapping[str, Confusion] = field(default_factory=dict)
+    """Of the sites that may tell."""
+    probabilities: ProbabilityFigures = field(default_factory=ProbabilityFigures)
+    net_benefit: list[NetBenefitPoint] = field(default_factory=list)
 
 
-def _out_of_folds(of_sites: Mapping[str, Scores], experiment: Experiment) -> dict[str, object]:
-    """What adds up over sites of a cross-validation: what each fold decided at its own threshold,
-    squared errors, benefit."""
-    confidence = None if experiment.unit == "image" else experiment.evaluation.confidence
-    there = {site: s.out_of_fold for site, s in of_sites.items() if s.out_of_fold}
-    decided = {site: confusion_of(o.decided) for site, o in there.items() if o.decided}
-    return (
-        {"threshold_from": "folds", "threshold_sites": list(decided)}
-        | (shares(sum(decided.values(), Confusion(0, 0, 0, 0)), confidence) if decided else {})
-        | _of_probabilities([(o.histogram, o.probabilities) for o in there.values()], CALIBRATED)
+def _added_up(
+    of_sites: Mapping[str, Scores], operating: Operating | None, *, default: bool
+) -> _AddedUp:
+    """`operating`: common threshold and calibration. `default`: the threshold was not chosen on
+    patients. A cross-validation needs neither: each fold has its own at each site."""
+    of_folds = any(s.out_of_fold for s in of_sites.values())
+    if operating is None and not of_folds:
+        return _AddedUp()
+    bases = {site: basis_of(s, operating) for site, s in of_sites.items()}
+    there = {site: b for site, b in bases.items() if b.histogram is not None}
+    if not there:
+        return _AddedUp()
+    calibration = CALIBRATED if of_folds else operating.calibration if operating else None
+    by = "site" if of_folds else "common"
+    exact = [
+        b.probabilities.exact if b.probabilities and b.probabilities.by == by else None
+        for b in there.values()
+    ]
+    histograms = [b.histogram for b in there.values() if b.histogram]
+    return _AddedUp(
+        threshold=float(GRID[operating.threshold]) if operating and not of_folds else None,
+        threshold_from="folds" if of_folds else "default" if default else "validation",
+        decided={site: b.decided for site, b in there.items() if b.decided},
+        probabilities=_probabilities(histograms, exact, calibration),
+        net_benefit=_benefit(histograms, calibration),
     )
 
 
-def _of_probabilities(
-    of_sites: Sequence[tuple[Histogram, Probabilities | None]], calibration: Line
-) -> dict[str, object]:
-    """Figures of probabilities by a calibration, over all sites; Brier scores of those who say what
-    theirs is."""
-    histograms = [h for h, _ in of_sites]
+def _probabilities(
+    histograms: Sequence[Histogram],
+    exact: Sequence[ProbabilityFigures | None],
+    calibration: Line | None,
+) -> ProbabilityFigures:
+    """Figures of probabilities by a calibration, over all sites: means of the exact ones of the
+    sites that gave them, intercept and slope from histograms."""
+    if calibration is None:
+        return ProbabilityFigures()
     sizes = [h.total_positives + h.total_negatives for h in histograms]
-    benefit = [net_benefit(h, calibration, BENEFIT_THRESHOLDS) for h in histograms]
-    exact = [(n, p.brier) for n, (_, p) in zip(sizes, of_sites, strict=True) if p is not None]
-    counted = sum(n for n, _ in exact)
-    shift, slope = intercept_and_slope(histograms, calibration)
-    return {
-        "brier": sum(n * b for n, b in exact) / counted if counted else None,
-        "calibration_intercept": shift,
-        "calibration_slope": slope,
-        "net_benefit": points_of([average_benefit(sizes, at) for at in zip(*benefit, strict=True)]),
-    }
+    means = over_sites([(n, e) for n, e in zip(sizes, exact, strict=True) if e is not None])
+    intercept, slope = shift_and_slope(histograms, calibration)
+    return ProbabilityFigures.model_validate(means | {"intercept": intercept, "slope": slope})
+
+
+def _benefit(histograms: Sequence[Histogram], calibration: Line | None) -> list[NetBenefitPoint]:
+    if calibration is None:
+        return []
+    sizes = [h.total_positives + h.total_negatives for h in histograms]
+    of_sites = [net_benefit(h, calibration, BENEFIT_THRESHOLDS) for h in histograms]
+    return points_of([average_benefit(sizes, at) for at in zip(*of_sites, strict=True)])

@@ -1,15 +1,20 @@
 """The parts of a summary that hold figures on test patients."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
-from fedrad.exchange.figures import Missing
+from fedrad.exchange.figures import Confusion, Missing, ProbabilityFigures, RankFigures
+from fedrad.exchange.inline import Flat, Inline
+from fedrad.stats.decisions import rates
 from fedrad.stats.intervals import Interval
 
+PROBABILITIES = Inline(names={"intercept": "calibration_intercept", "slope": "calibration_slope"})
+"""In `summary.json` these two are called what they are of."""
 
-class Part(BaseModel):
-    """Base of the summary's parts."""
+
+class Part(Flat):
+    """Base of the summary's parts. What a later version added to a file is kept."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -32,16 +37,69 @@ class NetBenefitPoint(Part):
     treat_all: float
 
 
+class Decisions(Part):
+    """Rates of what is decided at a threshold, with Wilson's intervals where each unit is a patient
+    of its own. None without units to divide by."""
+
+    sensitivity: float | None = None
+    sensitivity_ci: Interval | None = None
+    specificity: float | None = None
+    specificity_ci: Interval | None = None
+    ppv: float | None = None
+    ppv_ci: Interval | None = None
+    npv: float | None = None
+    npv_ci: Interval | None = None
+
+    @classmethod
+    def of(cls, counts: Confusion, confidence: float | None) -> "Decisions":
+        """From counts; without intervals where no confidence is given."""
+        r = rates(counts)
+        return cls(
+            sensitivity=r.sensitivity.value,
+            sensitivity_ci=r.sensitivity.interval(confidence),
+            specificity=r.specificity.value,
+            specificity_ci=r.specificity.interval(confidence),
+            ppv=r.ppv.value,
+            ppv_ci=r.ppv.interval(confidence),
+            npv=r.npv.value,
+            npv_ci=r.npv.interval(confidence),
+        )
+
+
+class SiteChoice(Part):
+    """What a site's own validation patients chose: a threshold, a logit, with the rates at it, and
+    the Brier score by their calibration."""
+
+    threshold: float | None = None
+    sensitivity: float | None = None
+    specificity: float | None = None
+    ppv: float | None = None
+    npv: float | None = None
+    brier: float | None = None
+
+    @classmethod
+    def of(cls, threshold: float, counts: Confusion | None, brier: float | None) -> "SiteChoice":
+        """`counts`: at the threshold, None where the site may not tell them."""
+        r = rates(counts) if counts else None
+        return cls(
+            threshold=threshold,
+            sensitivity=r.sensitivity.value if r else None,
+            specificity=r.specificity.value if r else None,
+            ppv=r.ppv.value if r else None,
+            npv=r.npv.value if r else None,
+            brier=brier,
+        )
+
+
 class Cell(Part):
     """One model on one site's test patients, one outcome.
 
-    `sensitivity`, `specificity`, `ppv` and `npv` are at the common threshold, those named `site_`
-    at the one that the site's own validation patients choose (of a local-only model these only).
-    Probabilities are calibrated by all sites' validation patients (`calibrated_by` "common"), or
-    the site's own; `site_brier` is by the site's own in either case. Of a cross-validation, all
+    `decisions` are at the common threshold, `site_choice` at the one that the site's own validation
+    patients choose (of a local-only model this only). Probabilities are calibrated by all sites'
+    validation patients (`calibrated_by` "common"), or the site's own. Of a cross-validation, all
     figures but the AUROC are of all folds together, at the threshold and by the calibration of each
     fold, which the site's own validation patients choose. `epsilon`: every figure comes from a
-    noisy histogram. `withheld`: figure -> why it is not there.
+    noisy histogram. `withheld`: figure, as in the file -> why it is not there.
     """
 
     model: str
@@ -52,25 +110,11 @@ class Cell(Part):
     positives: int | None = None
     negatives: int | None = None
     prevalence: float | None = None
-    average_precision: float | None = None
-    sensitivity: float | None = None
-    sensitivity_ci: Interval | None = None
-    specificity: float | None = None
-    specificity_ci: Interval | None = None
-    ppv: float | None = None
-    ppv_ci: Interval | None = None
-    npv: float | None = None
-    npv_ci: Interval | None = None
-    site_threshold: float | None = None
-    site_sensitivity: float | None = None
-    site_specificity: float | None = None
-    site_ppv: float | None = None
-    site_npv: float | None = None
+    ranks: Annotated[RankFigures, Inline()] = RankFigures()
+    decisions: Annotated[Decisions, Inline()] = Decisions()
+    site_choice: Annotated[SiteChoice, Inline("site_")] = SiteChoice()
     calibrated_by: Literal["common", "site"] | None = None
-    brier: float | None = None
-    site_brier: float | None = None
-    calibration_intercept: float | None = None
-    calibration_slope: float | None = None
+    probabilities: Annotated[ProbabilityFigures, PROBABILITIES] = ProbabilityFigures()
     ece: float | None = None
     """Expected calibration error: mean distance of share and probability over the curve's bins."""
     calibration_curve: list[CurvePoint] = Field(default_factory=list)
@@ -139,20 +183,12 @@ class Overall(Part):
     threshold_from: Literal["validation", "default", "folds"] | None = None
     """"default" is a logit of 0, where no site could release both classes of its validation
     patients; "folds": each fold's own at each site, so that `threshold` is None."""
-    sensitivity: float | None = None
-    sensitivity_ci: Interval | None = None
-    specificity: float | None = None
-    specificity_ci: Interval | None = None
-    ppv: float | None = None
-    ppv_ci: Interval | None = None
-    npv: float | None = None
-    npv_ci: Interval | None = None
+    decisions: Annotated[Decisions, Inline()] = Decisions()
     threshold_sites: list[str] = Field(default_factory=list)
     """Sites behind the figures at the threshold."""
-    brier: float | None = None
-    calibration_intercept: float | None = None
-    calibration_slope: float | None = None
-    """Of the calibrated logits of all sites' test patients, from their histograms."""
+    probabilities: Annotated[ProbabilityFigures, PROBABILITIES] = ProbabilityFigures()
+    """Of all sites' test patients: those that add up over sites, and intercept and slope from the
+    sites' histograms."""
     net_benefit: list[NetBenefitPoint] = Field(default_factory=list)
 
 

@@ -6,13 +6,13 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from fedrad.exchange.figures import Missing
+from fedrad.exchange.figures import Missing, ProbabilityFigures, RankFigures
 from fedrad.models.calibration import Calibration
 from fedrad.models.tasks import Monitored
 from fedrad.stats.intervals import Interval
 from fedrad.system.files import write_whole
 
-from .parts import Cell, ComparisonFigures, Gap, Overall, Part, SubgroupFigures
+from .parts import PROBABILITIES, Cell, ComparisonFigures, Gap, Overall, Part, SubgroupFigures
 
 __all__ = [
     "Best",
@@ -33,7 +33,18 @@ __all__ = [
 ]
 
 
-MORE = (
+CELL_COLUMNS = (
+    "model",
+    "site",
+    "outcome",
+    "auroc",
+    "ci_low",
+    "ci_high",
+    "positives",
+    "negatives",
+    "sensitivity",
+    "specificity",
+    "missing",
     "prevalence",
     "average_precision",
     "ppv",
@@ -44,7 +55,13 @@ MORE = (
     "calibration_slope",
     "ece",
 )
-"""Figures of a cell that `cells.csv` holds beside those it always had."""
+"""Columns of `cells.csv`, which keep their places; figures added since come after them."""
+
+
+def cell_columns() -> list[str]:
+    """All columns of `cells.csv`."""
+    exact = [*RankFigures.model_fields, *map(PROBABILITIES.key, ProbabilityFigures.model_fields)]
+    return list(dict.fromkeys([*CELL_COLUMNS, *exact]))
 
 
 class SiteRound(Part):
@@ -169,41 +186,11 @@ class Summary(Part):
         """Write `summary.json`, `cells.csv`, `rounds.csv` into the experiment's folder."""
         write_whole(folder / "summary.json", self.model_dump_json(indent=1))
         with (folder / "cells.csv").open("w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file)
-            table.writerow(
-                [
-                    "model",
-                    "site",
-                    "outcome",
-                    "auroc",
-                    "ci_low",
-                    "ci_high",
-                    "positives",
-                    "negatives",
-                    "sensitivity",
-                    "specificity",
-                    "missing",
-                    *MORE,
-                ]
-            )
+            cells = csv.DictWriter(file, cell_columns(), extrasaction="ignore")
+            cells.writeheader()
             for c in self.cells:
                 low, high = c.ci or (None, None)
-                table.writerow(
-                    [
-                        c.model,
-                        c.site,
-                        c.outcome,
-                        c.auroc,
-                        low,
-                        high,
-                        c.positives,
-                        c.negatives,
-                        c.sensitivity,
-                        c.specificity,
-                        c.missing,
-                        *(getattr(c, name) for name in MORE),
-                    ]
-                )
+                cells.writerow({**c.model_dump(), "ci_low": low, "ci_high": high})
         with (folder / "rounds.csv").open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
             table.writerow(

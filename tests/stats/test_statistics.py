@@ -9,10 +9,11 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from fedrad.client.figures.disclosure import Disclosure
-from fedrad.exchange.figures import Line, Scores
+from fedrad.exchange.figures import Line, RankFigures, Scores
 from fedrad.exchange.histogram import GRID, Histogram, count
 from fedrad.stats import auroc as a
-from fedrad.stats.decisions import best_threshold, confusion, net_benefit
+from fedrad.stats import thresholds
+from fedrad.stats.decisions import confusion, net_benefit
 from fedrad.stats.differences import difference, holm, weighted_difference
 from fedrad.stats.exact import Units, auroc_variance
 from fedrad.stats.intervals import hanley_mcneil, logit_interval, newcombe_interval, wilson
@@ -46,7 +47,7 @@ def test_a_site_with_one_class_adds_to_the_pooled_auroc_but_has_none_of_its_own(
     assert (cells["one"].auroc, cells["one"].missing) == (None, "one class")
     assert (whole.within, whole.within_ci) == (without.within, without.within_ci)
     assert whole.pooled != without.pooled
-    assert cells["one"].brier is not None
+    assert cells["one"].probabilities.brier is not None
 
 
 @given(st.integers(0, 2**31))
@@ -108,7 +109,7 @@ def test_images_of_one_patient_widen_the_pooled_interval_as_they_do_within_sites
     assert alone.pooled_ci is not None
     widths = [high - low for low, high in (clustered.pooled_ci, alone.pooled_ci)]
     assert widths[0] / widths[1] == pytest.approx(2, rel=0.15)
-    assert clustered.sensitivity_ci is None, "Wilson's interval knows no clusters"
+    assert clustered.decisions.sensitivity_ci is None, "Wilson's interval knows no clusters"
 
 
 def test_perfect_separation_has_an_interval_that_is_no_point():
@@ -209,10 +210,10 @@ def test_a_perfect_site_does_not_break_the_meta_analysis():
 def test_the_threshold_lies_where_the_classes_part():
     labels = np.repeat([0.0, 1.0], 100)
     logits = np.concatenate([np.linspace(-3, -0.5, 100), np.linspace(0.5, 3, 100)])
-    threshold = best_threshold([count(logits, labels, minimum_bin=3)])
+    threshold = thresholds.of_all_sites([count(logits, labels, minimum_bin=3)])
     assert threshold is not None
     assert -0.6 <= GRID[threshold] <= 0.6
-    assert best_threshold([count(logits[:100], labels[:100], minimum_bin=3)]) is None
+    assert thresholds.of_all_sites([count(logits[:100], labels[:100], minimum_bin=3)]) is None
 
 
 def test_a_threshold_inside_a_bin_tells_no_counts_but_bounds_the_benefit():
@@ -256,7 +257,7 @@ def test_noisy_histograms_give_the_auroc_with_an_interval_that_knows_the_noise()
     exact, hits = auroc_variance(own.logits, Units(own.labels)), 0
     for _ in range(100):
         sent = release("a", own, rule).scores[0]
-        assert (sent.auroc, sent.average_precision, sent.probabilities) == (None, None, None)
+        assert (sent.auroc, sent.ranks, sent.probabilities) == (None, RankFigures(), None)
         found = from_noisy(sent)
         assert found.variance is not None
         assert found.variance > exact

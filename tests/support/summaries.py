@@ -3,6 +3,7 @@
 from typing import Any
 
 from fedrad.exchange.experiment import Experiment
+from fedrad.exchange.figures import ProbabilityFigures
 from fedrad.server.results.parts import (
     ComparisonFigures,
     CurvePoint,
@@ -236,13 +237,10 @@ def rich(sites=("aachen", ODD)):
             update={
                 "roc": [(0.0, 0.0), (0.2, 0.7), (1.0, 1.0)],
                 "calibration_curve": curve,
-                "brier": 0.123,
-                "calibration_intercept": -0.4,
-                "calibration_slope": 0.9,
+                "probabilities": ProbabilityFigures(brier=0.123, intercept=-0.4, slope=0.9),
                 "ece": 0.05,
                 "prevalence": 0.28,
-                "ppv": 0.61,
-                "ppv_ci": (0.5, 0.7),
+                "decisions": c.decisions.model_copy(update={"ppv": 0.61, "ppv_ci": (0.5, 0.7)}),
             }
         )
         if c.model == "global" and c.auroc

@@ -4,23 +4,18 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from fedrad.client.cohort.evidence import Evidence
+from fedrad.stats.intervals import large_sample_interval
 
 from .check import Check, Finding
 
 EXAMPLE = 0.8
 """AUROC at which the narrowest interval is stated."""
+CONFIDENCE = 0.95
+"""Level of the intervals that checks state."""
 FEW = 100
 """Test units of a class above which the sentence is no longer needed."""
-
-
-def logit_interval(auroc: float, variance: float) -> tuple[float, float]:
-    """95 % interval of an AUROC in (0, 1) on the logit scale, as in the report."""
-    half = norm.ppf(0.975) * np.sqrt(variance) / (auroc * (1 - auroc))
-    low, high = 1 / (1 + np.exp(-(np.log(auroc / (1 - auroc)) + np.array([-half, half]))))
-    return float(low), float(high)
 
 
 def narrowest_interval(
@@ -33,7 +28,7 @@ def narrowest_interval(
     Q₁ = A/(2 − A). More of the other class does not help below that.
     """
     q = 2 * auroc**2 / (1 + auroc) if positive else auroc / (2 - auroc)
-    return logit_interval(auroc, (q - auroc**2) / units)
+    return large_sample_interval(auroc, (q - auroc**2) / units, CONFIDENCE)
 
 
 class FewUnits(Check[Evidence]):

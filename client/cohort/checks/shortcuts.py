@@ -15,9 +15,10 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from fedrad.client.cohort.evidence import Evidence
 from fedrad.client.cohort.spreadsheet import day
 from fedrad.stats.exact import Units, auroc_variance
+from fedrad.stats.intervals import large_sample_interval
 
 from .check import Check, Finding
-from .numbers import logit_interval
+from .numbers import CONFIDENCE
 
 LIMIT = 0.55
 """Lower limit of the AUROC of tags alone above which there is a warning. Out-of-fold scores spread
@@ -111,7 +112,7 @@ def cross_validated(
     if not 0 < auroc < 1:
         return auroc, (auroc, auroc)
     variance = auroc_variance(scores, Units(labels.astype(np.float32), patients))
-    return auroc, logit_interval(auroc, variance)
+    return auroc, large_sample_interval(auroc, variance, CONFIDENCE)
 
 
 def _known(

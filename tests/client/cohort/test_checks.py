@@ -19,7 +19,7 @@ from PIL import Image
 from support.hospital import EXPERIMENT, with_, write_cohort, write_site
 from typer.testing import CliRunner
 
-from fedrad.client.cohort.checks.numbers import logit_interval, narrowest_interval
+from fedrad.client.cohort.checks.numbers import narrowest_interval
 from fedrad.client.cohort.checks.shortcuts import cross_validated, tags_classifier
 from fedrad.client.cohort.inspection import Inspection, inspect
 from fedrad.client.commands.main import app
@@ -162,9 +162,11 @@ def test_no_interval_is_narrower_than_that_of_unlimited_others():
         counts = (units, 10**9) if positive else (10**9, units)
         variance = statistics.hanley_mcneil(0.8, *counts)
         told = narrowest_interval(units, positive=positive)
-        assert told == pytest.approx(logit_interval(0.8, variance), abs=1e-4)
+        assert told == pytest.approx(
+            statistics.large_sample_interval(0.8, variance, 0.95), abs=1e-4
+        )
         fewer = statistics.hanley_mcneil(0.8, *(min(n, 300) for n in counts))
-        low, high = logit_interval(0.8, fewer)
+        low, high = statistics.large_sample_interval(0.8, fewer, 0.95)
         assert high - low > told[1] - told[0]
 
 

@@ -73,12 +73,12 @@ def test_a_threshold_with_few_patients_on_one_side_is_withheld_and_the_reason_sa
     logits = np.linspace(-4, -1, 40)
     logits[:2] = 3.0  # two patients above the threshold
     cells, whole = figures({"a": SiteScores(logits, labels)}, RULE)
-    assert cells["a"].sensitivity is None
+    assert cells["a"].decisions.sensitivity is None
     assert cells["a"].withheld["sensitivity"] == "below minimum"
-    assert (whole.sensitivity, whole.threshold_sites) == (None, [])
+    assert (whole.decisions.sensitivity, whole.threshold_sites) == (None, [])
     logits[:3] = 3.0
     cells, _ = figures({"a": SiteScores(logits, labels)}, RULE)
-    assert cells["a"].sensitivity == 3 / 20
+    assert cells["a"].decisions.sensitivity == 3 / 20
 
 
 # Subgroups

@@ -13,13 +13,14 @@ from sklearn.metrics import roc_auc_score
 from support.hospital import EXPERIMENT, run, with_, write_cohort, write_site
 
 from fedrad.client.figures.disclosure import Disclosure
-from fedrad.client.figures.evaluation import Evaluation, Scored
+from fedrad.client.figures.one_split import OneSplit
+from fedrad.client.figures.scored import Scored
 from fedrad.client.participant.participant import Participant
 from fedrad.client.participant.scoring import Scoring
 from fedrad.client.participant.site_data import SiteData
 from fedrad.client.policy.ledger import Ledger
 from fedrad.client.settings import open_site
-from fedrad.exchange.experiment import Experiment, ExperimentError, group_names, parse_experiment
+from fedrad.exchange.experiment import ExperimentError, group_names, parse_experiment
 from fedrad.exchange.messages import ReleaseRequest, ScoreRequest
 from fedrad.exchange.update import pack
 from fedrad.models.network import stage_tensors
@@ -53,14 +54,14 @@ def test_a_site_sends_the_difference_of_its_models_and_nothing_of_single_patient
     labels = np.repeat([1, 0], [20, 30]).astype(np.float32)
     logits = {m: rng.normal(size=(50, 1)) + labels[:, None] for m in ("global", "local:a", "base")}
     logits["base"][:] = np.nan  # the base has no output for this outcome
-    plan = Experiment(name="x", outcomes=["y"])
     units, rule = Scored(labels[:, None], None, logits), Disclosure(10, 3)
-    sent = Evaluation(plan, rule, "local:a").comparisons(units, ["base", "local:a", "global"])
+    split = OneSplit(["y"], rule, "local:a", {}, "test", {})
+    sent = split.comparisons([units], ["base", "local:a", "global"])
     assert [(c.other, c.missing) for c in sent] == [("local:a", None), ("base", "not run")]
     own, alone = (roc_auc_score(labels, logits[m][:, 0]) for m in ("global", "local:a"))
     assert sent[0].difference == pytest.approx(own - alone)
     few = Scored(labels[12:, None], None, {m: z[12:] for m, z in logits.items()})
-    sent = Evaluation(plan, rule, "local:a").comparisons(few, ["local:a", "global"])
+    sent = split.comparisons([few], ["local:a", "global"])
     assert (sent[0].missing, sent[0].difference) == ("below minimum", None)
 
 

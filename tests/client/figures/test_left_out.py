@@ -9,7 +9,7 @@ from support.hospital import EXPERIMENT, run, with_, write_site
 
 from fedrad.client.figures.cross_validation import CrossValidation
 from fedrad.client.figures.disclosure import Disclosure
-from fedrad.client.figures.evaluation import Scored
+from fedrad.client.figures.scored import Scored
 from fedrad.client.participant.participant import Participant
 from fedrad.client.participant.scoring import Scoring
 from fedrad.client.participant.site_data import SiteData
@@ -39,7 +39,7 @@ def test_a_site_held_out_tests_all_its_patients_and_has_no_say(sites, tmp_path):
     assert (summary.best, summary.calibration) == (without.best, without.calibration)
     [outside] = [o for o in summary.held_out if o.model == "global"]
     assert outside.within == cells[("global", "c")].auroc
-    assert outside.sensitivity is not None
+    assert outside.decisions.sensitivity is not None
     report = (tmp_path / "x" / "out" / "report.html").read_text()
     assert "which took no part in training or choices" in report
 
@@ -156,14 +156,14 @@ def test_the_variance_of_the_mean_of_folds_is_that_of_repeated_draws():
     drawn = []
     for _ in range(400):
         release = CrossValidation(["y"], Disclosure(1, 1), "local:a").release(
-            folds_of(rng, 5, 12, 20), ["global"], {}
+            folds_of(rng, 5, 12, 20), [], ["global"], {}
         )
         drawn.append((release.scores[0].auroc, release.scores[0].variance))
     values = np.array(drawn)
     assert values[:, 1].mean() == pytest.approx(values[:, 0].var(), rel=0.2)
     one = folds_of(rng, 1, 30, 40)
     [alone] = (
-        CrossValidation(["y"], Disclosure(1, 1), "local:a").release(one, ["global"], {}).scores
+        CrossValidation(["y"], Disclosure(1, 1), "local:a").release(one, [], ["global"], {}).scores
     )
     units = Units(one[0].labels[:, 0])
     expected = variance(deviations(one[0].logits["global"][:, 0], units), units)
@@ -174,7 +174,9 @@ def test_a_repeated_division_of_the_same_patients_adds_no_certainty():
     rng = np.random.default_rng(5)
     folds = folds_of(rng, 4, 12, 20)
     rule = CrossValidation(["y"], Disclosure(1, 1), "local:a")
-    [once], [twice] = (rule.release(f, ["global"], {}).scores for f in (folds, [*folds, *folds]))
+    [once], [twice] = (
+        rule.release(f, [], ["global"], {}).scores for f in (folds, [*folds, *folds])
+    )
     assert twice.auroc == pytest.approx(once.auroc)
     assert twice.variance == pytest.approx(once.variance)
     assert (twice.positives, twice.negatives) == (once.positives, once.negatives)
@@ -184,12 +186,12 @@ def test_a_folds_own_auroc_is_told_only_where_it_and_what_is_left_hold_enough():
     rng = np.random.default_rng(6)
     rule = CrossValidation(["y"], Disclosure(10, 3), "local:a")
     small = folds_of(rng, 5, 4, 6)
-    [found] = rule.release(small, ["global"], {}).scores
+    [found] = rule.release(small, [], ["global"], {}).scores
     assert found.auroc is not None, "20 positives and 30 negatives in all"
     assert found.folds == [None] * 5
     mixed = [*folds_of(rng, 3, 15, 20), folds_of(rng, 1, 5, 20)[0]]
-    [found] = rule.release(mixed, ["global"], {}).scores
+    [found] = rule.release(mixed, [], ["global"], {}).scores
     assert [f is None for f in found.folds].count(True) == 2, "one alone could be subtracted"
     few = folds_of(rng, 3, 2, 10)
-    [found] = rule.release(few, ["global"], {}).scores
+    [found] = rule.release(few, [], ["global"], {}).scores
     assert found.missing == "below minimum"

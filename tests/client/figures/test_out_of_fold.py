@@ -10,15 +10,15 @@ from support.hospital import EXPERIMENT, with_, write_cohort, write_site
 
 from fedrad.client.figures.cross_validation import CrossValidation
 from fedrad.client.figures.disclosure import Disclosure
-from fedrad.client.figures.evaluation import Scored
 from fedrad.client.figures.out_of_fold import out_of_fold
+from fedrad.client.figures.scored import Fold, Scored
 from fedrad.client.policy.ledger import Ledger
 from fedrad.deploy.local.cross_validate import cross_validate
 from fedrad.exchange.figures import Scores
 from fedrad.exchange.histogram import cells_of
-from fedrad.server.results.cells import fault
+from fedrad.server.results.contradictions import fault
+from fedrad.stats import thresholds
 from fedrad.stats.exact import Units
-from fedrad.stats.thresholds import choose
 
 OPEN = Disclosure(minimum_units=1, minimum_bin=1)
 
@@ -27,7 +27,7 @@ def part(rng, positives, negatives, *, scale=1.0, shift=0.0, start=0):
     """Raw logits and units of one fold; `start`: number of its first patient."""
     labels = np.repeat([1, 0], [positives, negatives]).astype(np.float32)
     raw = shift + scale * rng.normal(1.5 * labels, 1.0)
-    return raw, Units(labels, start + np.arange(len(labels)))
+    return Fold(Units(labels, start + np.arange(len(labels))), [raw], {})
 
 
 def folds(rng, scales=((1.0, 0.0), (3.0, -2.0), (0.5, 4.0))):
@@ -44,14 +44,14 @@ def test_the_figures_are_those_of_the_mapped_scores_of_all_folds():
     found = out_of_fold(tested, validated, OPEN)
     assert found is not None
     mapped, called, labels = [], [], []
-    for (raw, units), (seen, of) in zip(tested, validated, strict=True):
-        chosen = choose(seen, of)
-        mapped.append(chosen.calibration.logits(raw))
-        called.append(cells_of(raw) >= chosen.threshold)
-        labels.append(units.labels)
+    for fold, seen in zip(tested, validated, strict=True):
+        chosen = thresholds.of_site(seen.logits[0], seen.units)
+        mapped.append(chosen.calibration.logits(fold.logits[0]))
+        called.append(cells_of(fold.logits[0]) >= chosen.threshold)
+        labels.append(fold.units.labels)
     z, c, y = map(np.concatenate, (mapped, called, labels))
-    assert found.average_precision == pytest.approx(average_precision_score(y, z))
-    assert found.probabilities.brier == pytest.approx(brier_score_loss(y, expit(z)))
+    assert found.ranks.average_precision == pytest.approx(average_precision_score(y, z))
+    assert found.probabilities.exact.brier == pytest.approx(brier_score_loss(y, expit(z)))
     assert found.probabilities.by == "site"
     decided = found.decided
     assert decided is not None
@@ -71,25 +71,32 @@ def test_the_scale_of_a_folds_model_does_not_matter():
     tested, validated = folds(np.random.default_rng(2), scales)
     one = out_of_fold(tested, validated, OPEN)
     plain = [
-        [((raw - m) / s, units) for (raw, units), (s, m) in zip(part_, scales, strict=True)]
+        [
+            Fold(fold.units, [(fold.logits[0] - m) / s], {})
+            for fold, (s, m) in zip(part_, scales, strict=True)
+        ]
         for part_ in (tested, validated)
     ]
     two = out_of_fold(*plain, OPEN)
     assert one is not None
     assert two is not None
-    assert one.average_precision == pytest.approx(two.average_precision)
-    assert one.probabilities.brier == pytest.approx(two.probabilities.brier, abs=1e-6)
+    assert one.ranks.average_precision == pytest.approx(two.ranks.average_precision)
+    assert one.probabilities.exact.brier == pytest.approx(two.probabilities.exact.brier, abs=1e-6)
     raw, labels = (
-        np.concatenate([r for r, _ in tested]),
-        np.concatenate([u.labels for _, u in tested]),
+        np.concatenate([fold.logits[0] for fold in tested]),
+        np.concatenate([fold.units.labels for fold in tested]),
     )
     mixed = average_precision_score(labels, raw)
-    assert one.average_precision > mixed + 0.05, "raw scores of three models are on three scales"
+    assert one.ranks.average_precision > mixed + 0.05, (
+        "raw scores of three models are on three scales"
+    )
 
 
 def test_test_patients_of_a_fold_choose_nothing_in_it():
     tested, validated = folds(np.random.default_rng(3))
-    turned = [(raw, Units(1 - units.labels, units.patients)) for raw, units in tested]
+    turned = [
+        Fold(Units(1 - fold.units.labels, fold.units.patients), fold.logits, {}) for fold in tested
+    ]
     one, other = out_of_fold(tested, validated, OPEN), out_of_fold(turned, validated, OPEN)
     assert one is not None
     assert other is not None
@@ -101,22 +108,22 @@ def test_test_patients_of_a_fold_choose_nothing_in_it():
 
 def test_what_has_no_choice_or_too_few_on_a_side_is_not_given():
     tested, validated = folds(np.random.default_rng(4))
-    raw, units = validated[0]
-    one_class = (raw[units.positive], units.of(units.positive))
+    ill = validated[0].units.positive
+    one_class = Fold(validated[0].units.of(ill), [validated[0].logits[0][ill]], {})
     assert out_of_fold(tested, [one_class, *validated[1:]], OPEN) is None
     assert out_of_fold(tested, validated[1:], OPEN) is None, "a fold has no validation scores"
-    far = [(raw + 50, units) for raw, units in tested]  # all are called positive but a few
-    far[0][0][:4] -= 100
+    far = [Fold(fold.units, [fold.logits[0] + 50], {}) for fold in tested]  # all called positive,
+    far[0].logits[0][:4] -= 100  # but a few
     found = out_of_fold(far, validated, Disclosure(minimum_units=10, minimum_bin=3))
     assert found is not None
     assert found.decided is None
-    assert found.probabilities.brier > 0.3
+    assert found.probabilities.exact.brier > 0.3
     held = np.array(found.histogram.positives) + np.array(found.histogram.negatives)
     assert held.min() >= 3
 
 
 def scored(part_, groups=None):
-    raw, units = part_
+    units, raw = part_.units, part_.logits[0]
     return Scored(units.labels[:, None], units.patients, {"global": raw[:, None]}, groups or {})
 
 
@@ -124,7 +131,7 @@ def test_with_repeats_each_patient_counts_once():
     tested, validated = folds(np.random.default_rng(5))
     rule = CrossValidation(["y"], Disclosure(10, 3), "local:a")
     first = [scored(p) for p in tested]
-    release = rule.release([*first, *first], ["global"], {}, [scored(p) for p in validated])
+    release = rule.release([*first, *first], [scored(p) for p in validated], ["global"], {})
     found = release.scores[0].out_of_fold
     assert found is not None
     assert found == out_of_fold(tested, validated, Disclosure(10, 3))
@@ -137,7 +144,7 @@ def test_a_guest_model_gets_its_auroc_only():
         for p in (tested, validated)
     ]
     rules = [CrossValidation(["y"], Disclosure(10, 3), own) for own in ("local:a", "local:b")]
-    [guest], [own] = (r.release(parts[0], ["local:b"], {}, parts[1]).scores for r in rules)
+    [guest], [own] = (r.release(*parts, ["local:b"], {}).scores for r in rules)
     assert guest.auroc == own.auroc
     assert (guest.out_of_fold is None, own.out_of_fold is None) == (True, False)
 
@@ -178,14 +185,14 @@ def test_a_group_is_looked_at_within_each_fold_and_folds_weigh_by_their_pairs():
     groups = [{"sex": rng.integers(0, 2, 40)} for _ in tested]
     rule = CrossValidation(["y"], Disclosure(10, 3), "local:a", {"sex": ("F", "M")})
     release = rule.release(
-        [scored(p, g) for p, g in zip(tested, groups, strict=True)], ["global"], {}
+        [scored(p, g) for p, g in zip(tested, groups, strict=True)], [], ["global"], {}
     )
     for found in release.subgroups:
         aurocs, pairs, positives = [], [], 0
-        for (raw, units), of_fold in zip(tested, groups, strict=True):
+        for fold, of_fold in zip(tested, groups, strict=True):
             inside = of_fold["sex"] == found.group
-            y = units.labels[inside]
-            aurocs.append(roc_auc_score(y, raw[inside]))
+            y = fold.units.labels[inside]
+            aurocs.append(roc_auc_score(y, fold.logits[0][inside]))
             pairs.append(int(y.sum() * (1 - y).sum()))
             positives += int(y.sum())
         assert found.auroc == pytest.approx(np.average(aurocs, weights=pairs))
@@ -193,7 +200,8 @@ def test_a_group_is_looked_at_within_each_fold_and_folds_weigh_by_their_pairs():
         assert 0 < found.variance < 0.02
     assert len(release.subgroups) == 2
     few = [{"sex": (np.arange(40) % 8 == 0).astype(int)} for _ in tested]
-    release = rule.release([scored(p, g) for p, g in zip(tested, few, strict=True)], ["global"], {})
+    parts = [scored(p, g) for p, g in zip(tested, few, strict=True)]
+    release = rule.release(parts, [], ["global"], {})
     assert {s.missing for s in release.subgroups} == {"below minimum"}, "one tells the other"
 
 
@@ -219,7 +227,7 @@ def test_a_policy_that_shares_no_histograms_and_groups_holds_over_folds_too(tmp_
     assert cells["b"].auroc is not None
     assert not cells["b"].calibration_curve
     assert not cells["b"].roc
-    assert cells["b"].sensitivity is None
+    assert cells["b"].decisions.sensitivity is None
     assert {g.missing for g in summary.subgroups if g.site == "b"} == {"declined"}
     ledger = (tmp_path / "out" / "sites" / "b" / "ledger.jsonl").read_text()
     assert "out_of_fold" not in ledger
@@ -238,21 +246,23 @@ def test_a_cross_validation_says_what_its_folds_can_say_together(tmp_path):
     cells = {(c.model, c.site): c for c in summary.cells}
     for model in ("global", "local:a"):
         cell = cells[(model, "a")]
-        assert cell.brier is not None
+        assert cell.probabilities.brier is not None
         assert cell.calibrated_by == "site"
-        assert cell.average_precision is not None
+        assert cell.ranks.average_precision is not None
         assert cell.roc[-1] == (1.0, 1.0)
         assert sum(point.units for point in cell.calibration_curve) == 60
-        assert cell.sensitivity is not None or cell.withheld == {"sensitivity": "below minimum"}
+        assert cell.decisions.sensitivity is not None or cell.withheld == {
+            "sensitivity": "below minimum"
+        }
     whole = next(o for o in summary.overall if o.model == "global")
     assert whole.threshold_from == "folds"
     assert whole.threshold is None
     assert whole.pooled is None, "hospitals calibrate for themselves"
-    briers = [cells[("global", n)].brier for n in "ab"]
-    assert whole.brier == pytest.approx(np.mean(briers))
+    briers = [cells[("global", n)].probabilities.brier for n in "ab"]
+    assert whole.probabilities.brier == pytest.approx(np.mean(briers))
     if whole.threshold_sites == ["a", "b"]:
-        both = [cells[("global", n)].sensitivity for n in "ab"]
-        assert whole.sensitivity == pytest.approx(np.mean(both))
+        both = [cells[("global", n)].decisions.sensitivity for n in "ab"]
+        assert whole.decisions.sensitivity == pytest.approx(np.mean(both))
     assert {s.group for s in summary.subgroups if s.auroc is not None} == {"F", "M"}
     for name in "ab":
         ledger = Ledger(tmp_path / "out" / "sites" / name / "ledger.jsonl").entries()

@@ -67,8 +67,8 @@ def test_histograms_and_groups_that_are_not_shared_are_declined_and_the_rest_is_
     cells = {c.site: c for c in summary.cells if c.model == "global"}
     assert cells["b"].auroc is not None
     assert cells["b"].withheld == {"sensitivity": "declined", "site_threshold": "declined"}
-    assert cells["b"].sensitivity is None
-    assert cells["a"].sensitivity is not None
+    assert cells["b"].decisions.sensitivity is None
+    assert cells["a"].decisions.sensitivity is not None
     assert cells["b"].roc == []
     assert {g.missing for g in summary.subgroups if g.site == "b"} == {"declined"}
     assert "declined" not in {g.missing for g in summary.subgroups if g.site == "a"}

@@ -104,8 +104,8 @@ def test_a_site_with_one_class_only_evaluates_and_says_so(experiment_file, sites
     assert {r.sites["one"].status for r in summary.rounds} == {"evaluated"}
     cells = {c.model: c for c in summary.cells if c.site == "one"}
     assert (cells["global"].auroc, cells["global"].missing) == (None, "one class")
-    assert cells["global"].sensitivity is not None
-    assert cells["global"].specificity is None
+    assert cells["global"].decisions.sensitivity is not None
+    assert cells["global"].decisions.specificity is None
     assert cells["local:one"].missing == "one class"
     pooled = next(o for o in summary.overall if o.model == "global")
     assert pooled.positives > sum(

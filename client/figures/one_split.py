@@ -1,0 +1,172 @@
+"""What one split of the units has beside the AUROC: a histogram, and what follows from it."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy.special import expit
+
+from fedrad.exchange.experiment import Groups
+from fedrad.exchange.figures import (
+    Missing,
+    ModelName,
+    Operating,
+    Part,
+    Probabilities,
+    RankFigures,
+    Scores,
+)
+from fedrad.exchange.histogram import Histogram
+from fedrad.stats import exact, site_figures, thresholds
+from fedrad.stats.exact import Logits, Units
+from fedrad.stats.thresholds import SiteChoices
+
+from .disclosure import Disclosure
+from .evaluation import Evaluation
+from .scored import Fold, Scored, folds_of
+
+
+class OneSplit(Evaluation):
+    """The release of a site on a part of its units.
+
+    Parameters
+    ----------
+    outcomes, disclosure, own, subgroups
+        As of `Evaluation`.
+    part
+        Which units are released; comparisons, groups and the site's own choices are looked at on
+        test units only.
+    operating
+        Model -> outcome -> common threshold and calibration, where there are any.
+    """
+
+    def __init__(
+        self,
+        outcomes: Sequence[str],
+        disclosure: Disclosure,
+        own: ModelName,
+        subgroups: Mapping[str, Groups],
+        part: Part,
+        operating: Mapping[ModelName, Mapping[str, Operating]],
+    ) -> None:
+        super().__init__(outcomes, disclosure, own, subgroups)
+        self.part = part
+        self.operating = operating
+        self.compares = part == "test" and not disclosure.epsilon
+
+    def withheld(self, units: Units) -> Missing | None:
+        """As the site's rule has it."""
+        return self.disclosure.withheld(units)
+
+    def counts(self, units: Units) -> tuple[int, int]:
+        """Units of each class, as in the histogram."""
+        positives = int(units.positive.sum())
+        return positives, len(units.labels) - positives
+
+    def variance(self, folds: Sequence[Fold], weights: Sequence[float] | None) -> float:
+        """DeLong's, or Obuchowski's, of the one fold."""
+        [fold] = folds
+        return exact.variance(fold.deviations, fold.units)
+
+    def scores(
+        self,
+        model: ModelName,
+        outcome: int,
+        folds: Sequence[Fold],
+        tested: Sequence[Scored],
+        validation: Sequence[Scored],
+    ) -> Scores:
+        """One model on one outcome. Noise is for one unit more or less, so it is no protection
+        where a patient has several: then nothing is given."""
+        [fold] = folds
+        name, units, raw = self.outcomes[outcome], fold.units, fold.logits[0]
+        guest, rule = self.is_guest(model), self.disclosure
+        if missing := rule.withheld(units):
+            return Scores(model=model, outcome=name, missing=missing)
+        common = self.operating.get(model, {}).get(name)
+        chosen = self.choices(validation, model, outcome) if self.part == "test" else None
+        edges = [chooser.threshold for chooser in (common, chosen) if chooser is not None]
+        if rule.epsilon:
+            if guest or units.patients is not None or not rule.histograms:
+                return Scores(model=model, outcome=name, missing="declined")
+            return self._noisy(model, name, rule.histogram(raw, units, edges))
+        positives, negatives = self.counts(units)
+        auroc = self.auroc(folds)
+        open_ = not guest and rule.histograms
+        histogram = rule.histogram(raw, units, edges) if open_ else None
+        site = chosen if open_ else None
+        return Scores(
+            model=model,
+            outcome=name,
+            positives=positives,
+            negatives=negatives,
+            auroc=auroc.value if auroc else None,
+            variance=auroc.variance if auroc else None,
+            ranks=site_figures.of_ranks(raw, units) if units.both else RankFigures(),
+            histogram=histogram,
+            probabilities=self.probabilities(raw, units, histogram, common, chosen)
+            if histogram
+            else None,
+            site_threshold=site.threshold if site else None,
+            site_brier=site_figures.brier(site.calibration.logits(raw), units) if site else None,
+            histogram_missing=None if guest or rule.histograms else "declined",
+            missing=None if auroc else "one class",
+        )
+
+    def _noisy(self, model: ModelName, outcome: str, histogram: Histogram) -> Scores:
+        """With noise the histogram is all that is given."""
+        return Scores(
+            model=model,
+            outcome=outcome,
+            histogram=histogram,
+            epsilon=self.disclosure.epsilon,
+            positives=max(0, histogram.total_positives),
+            negatives=max(0, histogram.total_negatives),
+        )
+
+    def probabilities(
+        self,
+        raw: Logits,
+        units: Units,
+        histogram: Histogram,
+        common: Operating | None,
+        chosen: SiteChoices | None,
+    ) -> Probabilities | None:
+        """Figures of the probabilities by the common calibration, else by the site's own; None
+        without either.
+
+        Parameters
+        ----------
+        raw
+            (n,) raw logits.
+        units
+            The n units.
+        histogram
+            Of the same, whose bins the curve joins.
+        common, chosen
+            What all sites' validation units chose, and what the site's own did.
+        """
+        line = common.calibration if common is not None else None
+        if line is not None:
+            calibrated = line.intercept + line.slope * raw
+        elif chosen is not None:
+            calibrated = chosen.calibration.logits(raw)
+        else:
+            return None
+        return Probabilities(
+            by="common" if line is not None else "site",
+            exact=site_figures.of_probabilities(calibrated, units),
+            curve=self.disclosure.curve(histogram, raw, np.asarray(expit(calibrated)), units),
+        )
+
+    def choices(
+        self, validation: Sequence[Scored], model: ModelName, outcome: int
+    ) -> SiteChoices | None:
+        """The site's own threshold and calibration from its validation units; None where nothing
+        may be said of these, or a class is missing."""
+        folds = folds_of(validation, [model], outcome)
+        if not folds or self.disclosure.epsilon:
+            return None
+        [fold] = folds
+        if self.disclosure.withheld(fold.units) or not fold.units.both:
+            return None
+        return thresholds.of_site(fold.logits[0], fold.units)

@@ -1,0 +1,174 @@
+"""Differences of two experiments, paired by fold where both have the same folds."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from fedrad.server.results.parts import Cell, Overall, Part
+from fedrad.server.results.summary import Summary
+from fedrad.stats.differences import Difference, holm
+from fedrad.stats.intervals import Interval
+from fedrad.stats.resampled import (
+    SignedRank,
+    corrected_resampled,
+    signed_rank,
+    unpaired_interval,
+)
+
+MODEL = "global"
+"""The family that is compared."""
+
+
+class Contrast(Part):
+    """Within-site AUROC of `first` minus that of `second`.
+
+    `paired`: by fold, at the `sites` that tell of every fold of both; interval, `p` and `p_holm`
+    (for all `tests` of the outcome together) are those of the corrected resampled t-test.
+    `wilcoxon_p`: the paper's own test, over repeats where there are several, else over folds;
+    `wilcoxon_least`: the smallest that so many pairs can give. Where nothing pairs them, the
+    interval is from the two figures' own, wider than need be, and there is no p. `why`: why
+    there is no difference at all.
+    """
+
+    outcome: str
+    first: str
+    second: str
+    difference: float | None = None
+    ci: Interval | None = None
+    p: float | None = None
+    p_holm: float | None = None
+    tests: int = 0
+    paired: bool = False
+    sites: list[str] = Field(default_factory=list)
+    folds: int = 0
+    wilcoxon_p: float | None = None
+    wilcoxon_least: float | None = None
+    wilcoxon_over: Literal["repeats", "folds"] | None = None
+    why: str | None = None
+
+    @property
+    def certain(self) -> bool:
+        """Whether one may be called higher: only where a paired interval does not hold 0."""
+        return self.paired and self.ci is not None and not self.ci[0] <= 0 <= self.ci[1]
+
+
+def cells_of(summary: Summary) -> list[Cell]:
+    """Of the global model."""
+    return [c for c in summary.cells if c.model == MODEL]
+
+
+def overall_of(summary: Summary, outcome: str) -> Overall | None:
+    """The global model on an outcome over all sites."""
+    return next((o for o in summary.overall if (o.model, o.outcome) == (MODEL, outcome)), None)
+
+
+@dataclass(frozen=True)
+class Paired:
+    """The folds in which both experiments tested the same patients."""
+
+    folds: int
+    rank: SignedRank | None
+    over: Literal["repeats", "folds"]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A difference of two experiments, or `why` there is none; without `paired` from the two
+    figures' own intervals."""
+
+    difference: Difference | None = None
+    sites: list[str] = field(default_factory=list)
+    paired: Paired | None = None
+    why: str | None = None
+
+
+def with_holm(outcome: str, family: Mapping[tuple[str, str], Compared]) -> list[Contrast]:
+    """The contrasts of an outcome, p corrected for all of them together."""
+    adjusted = holm([c.difference.p if c.difference else None for c in family.values()])
+    tests = sum(p is not None for p in adjusted)
+    found = []
+    for ((first, second), c), p in zip(family.items(), adjusted, strict=True):
+        d, pairs = c.difference, c.paired
+        rank = pairs.rank if pairs else None
+        found.append(
+            Contrast(
+                outcome=outcome,
+                first=first,
+                second=second,
+                difference=d.value if d else None,
+                ci=d.interval if d else None,
+                p=d.p if d else None,
+                p_holm=p,
+                tests=tests,
+                paired=pairs is not None,
+                sites=c.sites,
+                folds=pairs.folds if pairs else 0,
+                wilcoxon_p=rank.p if rank else None,
+                wilcoxon_least=rank.least if rank else None,
+                wilcoxon_over=pairs.over if pairs and rank else None,
+                why=c.why,
+            )
+        )
+    return found
+
+
+def difference_of(outcome: str, first: Summary, second: Summary, confidence: float) -> Compared:
+    """Within-site AUROC of the first experiment less that of the second, by fold where folds pair
+    them."""
+    evaluation = first.experiment["evaluation"]
+    apart, sites = _by_fold(first, second, outcome)
+    share = max(_test_to_train(s.experiment["evaluation"]) for s in (first, second))
+    if (d := corrected_resampled(apart, share, confidence)) is not None:
+        repeats, folds = evaluation["repeats"], evaluation["folds"]
+        runs = np.array(apart).reshape(repeats, folds).mean(axis=1).tolist()
+        rank = signed_rank(runs if repeats > 1 else apart)
+        over: Literal["repeats", "folds"] = "repeats" if repeats > 1 else "folds"
+        return Compared(d, sites, Paired(len(apart), rank, over))
+    mine, theirs = overall_of(first, outcome), overall_of(second, outcome)
+    sites, others = (
+        sorted(c.site for c in cells_of(s) if c.outcome == outcome and c.auroc is not None)
+        for s in (first, second)
+    )
+    if not mine or not theirs or mine.within is None or theirs.within is None:
+        return Compared(why="one of them has no within-site AUROC")
+    if sites != others:
+        return Compared(why="their figures are of different sites")
+    interval = None
+    if mine.within_ci and theirs.within_ci:
+        interval = unpaired_interval(mine.within, mine.within_ci, theirs.within, theirs.within_ci)
+    return Compared(Difference(mine.within - theirs.within, interval, None), sites)
+
+
+def _by_fold(first: Summary, second: Summary, outcome: str) -> tuple[list[float], list[str]]:
+    """Difference of the within-site AUROC in each fold, at the sites that tell of every fold in
+    both; and these sites."""
+    evaluation = first.experiment["evaluation"]
+    trainings = evaluation["folds"] * evaluation["repeats"]
+    mine, theirs = (
+        {
+            c.site: c
+            for c in cells_of(s)
+            if c.outcome == outcome and len(c.folds) == trainings and None not in c.folds
+        }
+        for s in (first, second)
+    )
+    away = evaluation["held_out"]
+    sites = sorted(site for site in mine.keys() & theirs.keys() if site not in away)
+    if not sites or not trainings:
+        return [], []
+    weights = np.array([(mine[s].positives or 0) * (mine[s].negatives or 0) for s in sites], float)
+    apart = np.array([mine[s].folds for s in sites], float) - np.array(
+        [theirs[s].folds for s in sites], float
+    )
+    return (weights @ apart / weights.sum()).tolist(), sites
+
+
+def _test_to_train(evaluation: Mapping[str, Any]) -> float:
+    """Patients tested over patients trained on, in each fold."""
+    if not evaluation["folds"]:
+        return 0.0
+    tested = 1 / evaluation["folds"]
+    return float(tested / ((1 - tested) * (1 - evaluation["validation"])))

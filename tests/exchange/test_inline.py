@@ -1,0 +1,52 @@
+"""Groups of figures that have no level of their own in JSON."""
+
+import json
+from typing import Annotated
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from fedrad.exchange.figures import Probabilities, ProbabilityFigures, RankFigures, Scores
+from fedrad.exchange.inline import Flat, Inline
+
+
+class Size(BaseModel):
+    width: int = 0
+    height: int = 0
+
+
+class Box(Flat):
+    name: str
+    outside: Annotated[Size, Inline("outer_")] = Size()
+    inside: Annotated[Size, Inline(names={"height": "depth"})] = Size()
+    weight: float = 1.0
+
+
+FLAT = {"name": "a", "outer_width": 3, "outer_height": 4, "width": 1, "depth": 2, "weight": 0.5}
+
+
+def test_a_group_is_written_beside_the_other_fields_in_their_order_and_read_back():
+    box = Box(name="a", outside=Size(width=3, height=4), inside=Size(width=1, height=2), weight=0.5)
+    assert list(box.model_dump().items()) == list(FLAT.items())
+    assert Box.model_validate(FLAT) == box
+    assert Box.model_validate_json(json.dumps(FLAT)) == box
+    assert Box.model_validate({"name": "a", "depth": 2}).inside == Size(height=2)
+
+
+def test_what_is_not_set_is_left_out_where_that_is_asked_for():
+    assert Box(name="a", inside=Size(width=1)).model_dump(exclude_defaults=True) == {
+        "name": "a",
+        "width": 1,
+    }
+
+
+def test_a_message_stays_closed_and_checked():
+    sent = Scores(model="global", outcome="y", ranks=RankFigures(average_precision=0.5))
+    assert json.loads(sent.model_dump_json())["average_precision"] == 0.5
+    assert Scores.model_validate_json(sent.model_dump_json()) == sent
+    about = {"model": "global", "outcome": "y"}
+    for wrong in ({"average_precision": 1.5}, {"path": "/data"}, {"ranks": {"path": "/data"}}):
+        with pytest.raises(ValidationError):
+            Scores.model_validate(about | wrong)
+    with pytest.raises(ValidationError):
+        Probabilities(by="site", exact=ProbabilityFigures(brier=float("nan")))
