@@ -4,12 +4,11 @@ Convolutions and the head, which are nearly all of a network, are encoded; tenso
 (normalisation, biases) are 0.4 % of a ResNet-50, decide much, and travel as float32.
 """
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
 
-Encoding = Literal["float32", "float16", "bfloat16", "int8"]
+from .experiment import Encoding
+
 Flat = NDArray[np.float32]
 Packed = NDArray[np.uint8]
 

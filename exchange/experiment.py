@@ -23,8 +23,8 @@ from fedrad.models.progression.settings import GeneratorSettings
 from fedrad.models.schedule import Schedule
 from fedrad.models.settings import ModelSettings, RecipeSettings, Settings, Share
 from fedrad.models.tasks import CLASSIFICATION, TASKS, Task, TaskName
+from fedrad.system.errors import UserError
 
-from .encoding import Encoding
 from .strategies import ServerSettings, StrategyName, check_strategy
 
 NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
@@ -50,7 +50,11 @@ _BY_NAME = GetPydanticSchema(
 """A task is written as its name."""
 
 
-class ExperimentError(Exception):
+Encoding = Literal["float32", "float16", "bfloat16", "int8"]
+"""How the values of an update travel."""
+
+
+class ExperimentError(UserError):
     """An experiment file that cannot be used: which key, which value, what is allowed."""
 
 

@@ -25,6 +25,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from pydantic import AwareDatetime, Field, StringConstraints, ValidationError, field_validator
 
+from fedrad.system.errors import UserError
+
 from .experiment import Name
 from .wire import Wire
 
@@ -37,7 +39,7 @@ Address = Annotated[
 Id = Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")]
 
 
-class InvitationError(Exception):
+class InvitationError(UserError):
     """A file that is no invitation or request, or one that is not valid; the text says why."""
 
 

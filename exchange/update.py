@@ -14,7 +14,8 @@ from pydantic import Field
 
 from fedrad.models.settings import Stage
 
-from .encoding import BYTES, Encoding, Flat, Packed, decode, encode
+from .encoding import BYTES, Flat, Packed, decode, encode
+from .experiment import Encoding
 from .wire import Hash, Wire
 
 

@@ -2,6 +2,9 @@
 
 import socket
 
+LISTENS_SECONDS = 2.0
+"""How long to wait for an answer of this machine itself."""
+
 
 def free_port() -> int:
     """A port of loopback that nobody listens at now."""
@@ -9,3 +12,10 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def listens(port: int) -> bool:
+    """Whether a program listens at a port of loopback."""
+    with socket.socket() as probe:
+        probe.settimeout(LISTENS_SECONDS)
+        return probe.connect_ex(("127.0.0.1", port)) == 0

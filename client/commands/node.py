@@ -1,4 +1,4 @@
-"""The commands by which a hospital takes part: join once, start, stop."""
+"""Commands by which a hospital takes part: join once, start, stop."""
 
 import logging
 import sys
@@ -7,44 +7,45 @@ from typing import Annotated
 
 import typer
 
-from .options import Folder, SiteName, StateFolder, fail
+from fedrad.system.commands import fail
+
+from .options import Folder, SiteName, StateFolder
 
 
 def join(
-    invitation: Annotated[Path, typer.Argument(help="File that the coordinator sent.")],
+    invitation: Annotated[Path, typer.Argument(help="Invitation that the coordinator sent.")],
     folder: Folder = Path("."),
     request: Annotated[
         Path | None, typer.Option(help="File to write; default: NAME.request.")
     ] = None,
     fingerprint: Annotated[
-        str | None, typer.Option(help="What the coordinator read out; without it you are asked.")
+        str | None,
+        typer.Option(
+            help="Fingerprint that the coordinator read out. Without it, the command asks you."
+        ),
     ] = None,
     name: SiteName = None,
     state: StateFolder = None,
 ) -> None:
     """Join a federation: make this node's key, which stays here, and write a request."""
     from fedrad.client.policy.membership import join as join_federation
-    from fedrad.client.problems import SiteProblem
     from fedrad.client.settings import open_site
-    from fedrad.exchange.invitation import Invitation, InvitationError
+    from fedrad.exchange.invitation import Invitation
 
-    try:
-        invited = Invitation.read(invitation)
-        shown = invited.fingerprint()
-        if fingerprint is None:
-            print(
-                f"Invitation for {invited.site} to {invited.address}. Ask the coordinator on the "
-                f"telephone for:\n\n    {shown}\n"
-            )
-            if not typer.confirm("Does the coordinator read out the same?"):
-                fail("not joined: the file was changed on the way, or is not the coordinator's")
-        elif fingerprint.replace(" ", "") != shown.replace(" ", ""):
-            fail(f"not joined: the invitation's fingerprint is {shown}")
-        site = open_site(folder, name=name, state=state)
-        file = request or Path(f"{site.name}.request")
-        answer = join_federation(site, invited, file)
-    except (InvitationError, SiteProblem) as problem:
-        fail(str(problem))
+    invited = Invitation.read(invitation)
+    shown = invited.fingerprint()
+    if fingerprint is None:
+        print(
+            f"Invitation for {invited.site} to {invited.address}. Ask the coordinator on the "
+            f"telephone for:\n\n    {shown}\n"
+        )
+        if not typer.confirm("Does the coordinator read out the same?"):
+            fail("not joined: the file was changed on the way, or is not the coordinator's")
+    elif fingerprint.replace(" ", "") != shown.replace(" ", ""):
+        fail(f"not joined: the invitation's fingerprint is {shown}")
+    site = open_site(folder, name=name, state=state)
+    file = request or Path(f"{site.name}.request")
+    answer = join_federation(site, invited, file)
     print(
         f"{file} written; it is no secret: the private key stays in {site.state}. Send it to the "
         f"coordinator, and read this out by telephone:\n\n    {answer.fingerprint()}\n\n"
@@ -59,40 +60,38 @@ def start(
 ) -> None:
     """Take part: connect to the coordinator, and stay until stopped.
 
-    SIGTERM and `fedrad-site stop` finish the round in hand first; Ctrl-C abandons it.
+    SIGTERM and `fedrad-site stop` finish a round that has begun; Ctrl-C abandons it.
     """
     from fedrad.client.node.service import start as run_node
     from fedrad.client.policy.membership import read_membership
-    from fedrad.client.problems import SiteProblem
     from fedrad.client.settings import open_site
 
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"
     )
-    try:
-        site = open_site(folder, name=name, state=state)
-        run_node(site, read_membership(site.state))
-    except SiteProblem as problem:
-        fail(str(problem))
+    site = open_site(folder, name=name, state=state)
+    run_node(site, read_membership(site.state))
 
 
 def stop(
     folder: Folder = Path("."),
-    now: Annotated[bool, typer.Option("--now", help="Abandon the round in hand.")] = False,
+    now: Annotated[
+        bool, typer.Option("--now", help="Abandon a round that has begun, instead of finishing it.")
+    ] = False,
     name: SiteName = None,
     state: StateFolder = None,
 ) -> None:
-    """Stop the node that `start` runs; a round in hand is finished and sent first."""
+    """Stop the node that `fedrad-site start` runs.
+
+    A round that has begun is finished and sent first.
+    """
     from fedrad.client.node.service import stop as stop_node
-    from fedrad.client.problems import SiteProblem
     from fedrad.client.settings import open_site
 
+    site = open_site(folder, name=name, state=state)
+    print("stopping" if now else "stopping, after the round in hand", flush=True)
     try:
-        site = open_site(folder, name=name, state=state)
-        print("stopping" if now else "stopping, after the round in hand", flush=True)
         stop_node(site, now=now)
-    except SiteProblem as problem:
-        fail(str(problem))
     except KeyboardInterrupt:
         print("it is still stopping; `fedrad-site stop --now` abandons the round", file=sys.stderr)
         raise SystemExit(130) from None

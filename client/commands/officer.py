@@ -1,31 +1,33 @@
-"""The commands of a hospital's data-protection officer: what left, and what may run."""
+"""Commands of a hospital's data-protection officer: what has left, and what may run."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .options import Folder, SiteName, StateFolder, fail
+from fedrad.system.commands import fail
+
+from .options import Folder, SiteName, StateFolder
 
 
 def ledger(
     folder: Folder = Path("."),
     experiment: Annotated[
-        str | None, typer.Option(help="Only the messages of this experiment.")
+        str | None, typer.Option(help="Name of an experiment; only its messages are shown.")
     ] = None,
     export: Annotated[
-        Path | None, typer.Option(help="File to write all to: .csv, or .json with all of it.")
+        Path | None,
+        typer.Option(help="File to write as well: .csv for a table, .json for every detail."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print all as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every detail as JSON.")] = False,
     name: SiteName = None,
     state: StateFolder = None,
 ) -> None:
-    """Show all that left this site, and verify that nothing in the record was changed."""
+    """Show every message that has left this site, and verify that the record is unchanged."""
     from rich.console import Console
 
-    from fedrad.client.policy.ledger import LEDGER, Ledger, LedgerError
+    from fedrad.client.policy.ledger import LEDGER, Ledger
     from fedrad.client.policy.ledger_table import as_json_text, of_experiment, show, write
-    from fedrad.client.problems import SiteProblem
     from fedrad.client.settings import open_site
 
     try:
@@ -33,8 +35,6 @@ def ledger(
         record = of_experiment(record, experiment)
         if export is not None:
             write(record, export)
-    except (SiteProblem, LedgerError) as problem:
-        fail(str(problem))
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}")
     if as_json:
@@ -48,36 +48,43 @@ def ledger(
 def approve(
     folder: Folder = Path("."),
     experiment: Annotated[
-        str | None, typer.Argument(help="Its name; without it all are listed.")
+        str | None,
+        typer.Argument(help="Name of the experiment. Without it, all experiments are listed."),
     ] = None,
     file: Annotated[
-        Path | None, typer.Option(help="Experiment file that came in advance, to approve now.")
+        Path | None,
+        typer.Option(help="Experiment file that was sent in advance, to be approved now."),
     ] = None,
-    revoke: Annotated[bool, typer.Option("--revoke", help="Take an approval back.")] = False,
-    by: Annotated[str | None, typer.Option(help="Who decides; default: this user.")] = None,
+    revoke: Annotated[bool, typer.Option("--revoke", help="Withdraw an approval.")] = False,
+    by: Annotated[
+        str | None, typer.Option(help="Name of the person who decides; default: this user.")
+    ] = None,
     settings: Annotated[
-        str | None, typer.Option(help="Which, where several of one name were asked for.")
+        str | None,
+        typer.Option(
+            help="First characters of the settings' hash, where several experiments have the name."
+        ),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask once more.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Decide without asking for confirmation.")
+    ] = False,
     name: SiteName = None,
     state: StateFolder = None,
 ) -> None:
-    """Show what a coordinator asks of this site in plain words, and approve it."""
+    """Show in plain words what an experiment would do at this site, and approve it."""
     import getpass
 
     from rich.console import Console
 
     from fedrad.client.policy.approvals import Approvals
-    from fedrad.client.policy.ledger import LedgerError
-    from fedrad.client.problems import SiteProblem
     from fedrad.client.settings import open_site
-    from fedrad.exchange.experiment import ExperimentError, read_experiment
+    from fedrad.exchange.experiment import read_experiment
 
     from . import approvals as approving
 
     console = Console(highlight=False)
+    site = open_site(folder, name=name, state=state)
     try:
-        site = open_site(folder, name=name, state=state)
         if file is not None:
             given, text = read_experiment(file)
             asked = Approvals(site.state).keep(given, text)
@@ -95,8 +102,6 @@ def approve(
         if not yes and not typer.confirm(question):
             fail("nothing was decided")
         Approvals(site.state).decide(asked, decided, by or getpass.getuser())
-    except (ExperimentError, SiteProblem, LedgerError) as problem:
-        fail(str(problem))
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}")
     print(f"{asked.name}: {decided}. The ledger has it; with other settings it would ask anew.")

@@ -1,19 +1,16 @@
-"""What the commands of `fedrad-site` share."""
+"""Arguments that the commands of `fedrad-site` share."""
 
-import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
-Folder = Annotated[Path, typer.Argument(help="The site's folder.")]
-SiteName = Annotated[str | None, typer.Option(help="Site name, where there is no site.toml.")]
-StateFolder = Annotated[
-    Path | None, typer.Option(help="State folder, where it is not that of site.toml.")
+SITE_FOLDER = "Folder of the site, with its cohort.csv and site.toml."
+Folder = Annotated[Path, typer.Argument(help=SITE_FOLDER)]
+SiteName = Annotated[
+    str | None, typer.Option(help="Name of the site; needed where there is no site.toml.")
 ]
-
-
-def fail(text: str) -> NoReturn:
-    """End with a message and status 2."""
-    print(text, file=sys.stderr)
-    raise SystemExit(2)
+StateFolder = Annotated[
+    Path | None,
+    typer.Option(help="Folder for what the site stores; default: as site.toml says."),
+]

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 from fedrad.exchange.encoding import Packed
 from fedrad.exchange.wire import Wire
+from fedrad.system.errors import UserError
 
 LEDGER = "ledger.jsonl"
 START = "0" * 64
@@ -21,7 +22,7 @@ _BLOCK = 64 * 1024
 Entry = dict[str, Any]
 
 
-class LedgerError(ValueError):
+class LedgerError(UserError, ValueError):
     """A ledger that was changed, or cannot be read: nothing may leave before a person has looked.
     The text names the line."""
 

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from fedrad.exchange.experiment import read_experiment
 from fedrad.server.federation.records import Record, Records
-from fedrad.server.rounds.checkpoint import Checkpoint
+from fedrad.server.rounds.run_state import RunState
 
 REFRESH_SECONDS = 2.0
 LAST_ROUNDS = 5
@@ -30,7 +30,7 @@ def watch(folder: Path, *, once: bool) -> None:
     if not (folder / "records.sqlite").is_file():
         raise FileNotFoundError(folder)
     console = Console()
-    running = Checkpoint(folder / "checkpoint").is_held
+    running = RunState(folder / "checkpoint").is_held
     if once or not running():
         console.print(state(folder))
         return
@@ -48,16 +48,16 @@ def state(folder: Path) -> RenderableType:
         rows = records.all()
     finally:
         records.close()
-    checkpoint = Checkpoint(folder / "checkpoint")
+    run = RunState(folder / "checkpoint")
     rounds = experiment.federation.rounds
     finished = _latest(rows, "seconds", site="")
     began = _latest(rows, "began", site="")
-    lines = [f"[bold]{experiment.name}[/]: {_standing(checkpoint)}"]
+    lines = [f"[bold]{experiment.name}[/]: {_standing(run)}"]
     if began:
         number = max(began)
         lines.append(f"Round {number} of {rounds}, stage {began[number].text}{_left(rows, rounds)}")
     waiting = [r for r in rows if r.metric == "waiting"]
-    if waiting and checkpoint.is_held() and waiting[-1].id > max(r.id for r in finished.values()):
+    if waiting and run.is_held() and waiting[-1].id > max(r.id for r in finished.values()):
         lines.append(f"[yellow]Waiting[/]: {waiting[-1].text}")
     table = Table()
     monitored = experiment.task.monitored
@@ -87,16 +87,16 @@ def state(folder: Path) -> RenderableType:
     return Group(*(Text.from_markup(line) for line in lines), table)
 
 
-def _standing(checkpoint: Checkpoint) -> str:
-    if checkpoint.is_held():
+def _standing(run: RunState) -> str:
+    if run.is_held():
         return "running"
-    progress = checkpoint.load()
-    if progress is None:
+    standing = run.standing()
+    if standing is None:
         return "ended before its first checkpoint; `fedrad resume` goes on"
-    if progress.status == "completed":
+    if standing.status == "completed":
         return "completed"
-    done = len(progress.rounds)
-    return f"not running, {done} rounds are done; `fedrad resume` goes on ({progress.why})"
+    done = len(standing.rounds)
+    return f"not running, {done} rounds are done; `fedrad resume` goes on ({standing.why})"
 
 
 def _left(rows: Sequence[Record], rounds: int) -> str:

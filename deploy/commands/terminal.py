@@ -1,16 +1,51 @@
-"""What the commands of `fedrad` share on the terminal."""
+"""What the commands of `fedrad` share: arguments, log lines, checks that cost no time."""
 
 import logging
 import shutil
-import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.logging import RichHandler
 
-Folder = Annotated[Path, typer.Argument(help="Folder of an experiment.")]
+from fedrad.system.commands import fail
+
+
+def _readable(file: Path) -> Path:
+    """Refuse a faulty experiment file before the libraries are imported that take seconds."""
+    from fedrad.exchange.experiment import read_experiment
+
+    read_experiment(file)
+    return file
+
+
+ExperimentFile = Annotated[Path, typer.Argument(help="Experiment file (TOML).", callback=_readable)]
+Folder = Annotated[Path, typer.Argument(help="Folder with the results of an experiment.")]
+Sites = Annotated[
+    list[str],
+    typer.Option(
+        "--site",
+        help="A site, as NAME=FOLDER; the folder holds its cohort.csv. Repeat for each site.",
+    ),
+]
+
+
+def folders_of(options: list[str]) -> dict[str, Path]:
+    """Name -> folder of each site, from options of the form NAME=FOLDER."""
+    sites: dict[str, Path] = {}
+    for option in options:
+        name, equals, folder = option.partition("=")
+        if not equals or not name or not folder:
+            fail(f"--site {option}: write NAME=FOLDER")
+        if name in sites:
+            fail(f"--site {option}: a site named {name!r} is given already")
+        sites[name] = Path(folder)
+    return sites
+
+
+def check_summary(folder: Path) -> None:
+    """Refuse a folder without results before the libraries are imported that take seconds."""
+    if not (folder / "summary.json").is_file():
+        fail(f"{folder}: holds no summary.json; give the folder of an experiment")
 
 
 def write_template(template: Path, file: Path) -> None:
@@ -24,16 +59,12 @@ def write_template(template: Path, file: Path) -> None:
 
 
 def show_progress() -> None:
-    """Log lines of fedrad to the terminal; warnings of the libraries too."""
+    """Show the log lines of fedrad on the terminal, and the libraries' warnings."""
+    from rich.console import Console
+    from rich.logging import RichHandler
+
     handler = RichHandler(
         console=Console(stderr=True), show_path=False, show_level=False, log_time_format="%H:%M:%S"
     )
     logging.getLogger("fedrad").addHandler(handler)
     logging.getLogger("fedrad").setLevel(logging.INFO)
-
-
-def fail(text: str) -> NoReturn:
-    """Say what is wrong and end with status 2."""
-    Console(stderr=True).print("[bold red]refused[/]", highlight=False)
-    print(text, file=sys.stderr)
-    raise SystemExit(2)

@@ -16,7 +16,7 @@ from pathlib import Path
 from cryptography import x509
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from fedrad.deploy.start.preparation import Refused
+from fedrad.deploy.refused import Refused
 from fedrad.exchange.experiment import Name
 from fedrad.exchange.invitation import Address, Invitation, InvitationError, Request
 from fedrad.flower.processes import Connection

@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-import httpx
 from rich.console import Console
 from rich.table import Table
 
 from fedrad.server.federation.members import Member
+from fedrad.system.ports import listens
 
-from .folder import Coordinator
-from .serve import Control
+from .folder import Coordinator, Served
 
 
 def show_members(folder: Path) -> None:
@@ -17,12 +16,7 @@ def show_members(folder: Path) -> None:
     coordinator = Coordinator(folder)
     served = coordinator.served()
     members = coordinator.members().sites
-    try:
-        online = {
-            node for node, status in Control(coordinator).nodes().values() if status == "online"
-        }
-    except httpx.HTTPError:
-        online = None
+    online = _online(coordinator, served)
     table = Table("site", "status", "since", "connected", title=f"Sites of {served.address}")
     for member in members:
         since = f"{member.since.astimezone():%Y-%m-%d %H:%M}"
@@ -31,6 +25,25 @@ def show_members(folder: Path) -> None:
     console.print(table if members else "No site was invited yet: `fedrad invite SITE`")
     if online is None:
         console.print("`fedrad serve` is not running: nobody is connected.", style="yellow")
+
+
+def _online(coordinator: Coordinator, served: Served) -> set[int] | None:
+    """Numbers of the nodes that are connected; None where `fedrad serve` is not running.
+
+    Flower's client takes longer to import than all the rest of the command: it is imported only
+    where something listens at the port.
+    """
+    if not listens(served.control_port):
+        return None
+    import httpx
+
+    from .serve import Control
+
+    try:
+        nodes = Control(coordinator).nodes()
+    except httpx.HTTPError:
+        return None
+    return {node for node, status in nodes.values() if status == "online"}
 
 
 def _status(member: Member) -> str:

@@ -6,7 +6,8 @@ from typing import Any
 
 import tomlkit
 
-from fedrad.deploy.start.preparation import Refused, weights_fault
+from fedrad.deploy.refused import Refused
+from fedrad.deploy.start.preparation import weights_fault
 from fedrad.exchange.experiment import ExperimentError, parse_experiment, read_experiment
 from fedrad.models.settings import PRESETS
 from fedrad.models.weight_folders import look_in

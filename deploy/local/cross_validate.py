@@ -5,7 +5,7 @@ from pathlib import Path
 
 import tomlkit
 
-from fedrad.deploy.start.preparation import Refused
+from fedrad.deploy.refused import Refused
 from fedrad.exchange.experiment import parse_experiment, read_experiment
 from fedrad.server.report.report import write_report
 from fedrad.server.results.summary import Summary, read_summary

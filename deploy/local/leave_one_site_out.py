@@ -8,7 +8,7 @@ import numpy as np
 import tomlkit
 from scipy.special import expit, logit
 
-from fedrad.deploy.start.preparation import Refused
+from fedrad.deploy.refused import Refused
 from fedrad.exchange.experiment import read_experiment
 from fedrad.server.results.summary import Cell
 from fedrad.stats.intervals import z_of

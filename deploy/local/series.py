@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fedrad.deploy.start.preparation import Refused
+from fedrad.deploy.refused import Refused
 from fedrad.exchange.experiment import parse_experiment, read_experiment
 from fedrad.server.results.summary import Summary, read_summary
 

@@ -10,14 +10,14 @@ from fedrad.client.app import app as client_app
 from fedrad.client.cohort import Pseudonyms, read_table
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site, open_site
-from fedrad.deploy.start.preparation import Refused, given_experiment, make_folder
+from fedrad.deploy.refused import Refused
+from fedrad.deploy.start.notes import SIMULATION
+from fedrad.deploy.start.preparation import given_experiment, make_folder
 from fedrad.exchange.experiment import Experiment, ExperimentError, read_experiment
 from fedrad.flower.grid import InProcessGrid, NodeConfig
 from fedrad.models.weight_folders import look_in
 from fedrad.server.app import app as server_app
 from fedrad.server.results.summary import Summary, read_summary
-
-NOTE = Path("sites") / "simulation.json"
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def simulate(simulation: Simulation) -> Summary:
 
 def note(simulation: Simulation, engine: str) -> None:
     """Write down, on the sites' side of the folder, what a resume needs to know."""
-    file = simulation.folder / NOTE
+    file = simulation.folder / SIMULATION
     file.parent.mkdir(parents=True, exist_ok=True)
     kept = {"engine": engine, "nodes": simulation.nodes, "weights": str(simulation.weights)}
     file.write_text(json.dumps(kept), encoding="utf-8")
@@ -97,9 +97,9 @@ def note(simulation: Simulation, engine: str) -> None:
 def noted(folder: Path) -> tuple[Simulation, str] | None:
     """The simulation of a folder, to be resumed, and its engine; None where it was none. Raises
     Refused."""
-    if not (folder / NOTE).is_file():
+    if not (folder / SIMULATION).is_file():
         return None
-    kept = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+    kept = json.loads((folder / SIMULATION).read_text(encoding="utf-8"))
     try:
         experiment, text = read_experiment(folder / "experiment.toml")
         for node in kept["nodes"]:

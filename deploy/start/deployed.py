@@ -4,15 +4,14 @@ import json
 from pathlib import Path
 
 from fedrad.deploy.local.flower_engine import follow
+from fedrad.deploy.refused import Refused
 from fedrad.flower.processes import Connection, FlowerError, Settings, own_flower
 from fedrad.models.weight_folders import look_in
 from fedrad.server.federation.federation import ExperimentFailed
 from fedrad.server.results.summary import Summary
 
-from .preparation import Refused, given_experiment, make_folder
-
-NOTE = "superlink.json"
-"""How an experiment was started, beside it: what a resume needs to know."""
+from .notes import SUPERLINK
+from .preparation import given_experiment, make_folder
 
 
 def run_deployed(experiment_file: Path, out: Path, connection: Connection) -> Summary:
@@ -29,13 +28,13 @@ def run_deployed(experiment_file: Path, out: Path, connection: Connection) -> Su
         "members": str(connection.members.resolve()) if connection.members else None,
         "weights": str(experiment_file.parent.resolve()),
     }
-    (out / NOTE).write_text(json.dumps(note), encoding="utf-8")
+    (out / SUPERLINK).write_text(json.dumps(note), encoding="utf-8")
     return _run(text, out, connection, resume=False)
 
 
 def resume_deployed(folder: Path) -> Summary:
     """Go on with an experiment started at a SuperLink. Raises Refused, ExperimentFailed."""
-    note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+    note = json.loads((folder / SUPERLINK).read_text(encoding="utf-8"))
     look_in(Path(note["weights"]))
     certificates, members = note["root_certificates"], note.get("members")
     connection = Connection(

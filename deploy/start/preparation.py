@@ -2,14 +2,11 @@
 
 from pathlib import Path
 
+from fedrad.deploy.refused import Refused
 from fedrad.exchange.experiment import Experiment, ExperimentError, read_experiment
 from fedrad.exchange.lineage import read_lineage
 from fedrad.models.weight_files import WeightsError
 from fedrad.models.weight_folders import look_in
-
-
-class Refused(Exception):
-    """A run that cannot start; the text names every fault."""
 
 
 def given_experiment(file: Path, out: Path) -> tuple[Experiment, str, list[str]]:

@@ -23,12 +23,13 @@ from fedrad.models.tasks import task_of
 from fedrad.models.weight_files import WeightsError, file_sha256, read_safetensors
 from fedrad.server.results.choices import DEFAULT_THRESHOLD
 from fedrad.server.results.summary import Summary, read_summary
+from fedrad.system.errors import UserError
 
 from .model_card import model_card
 from .monai_bundle import write_bundle
 
 
-class ExportFailed(Exception):
+class ExportFailed(UserError):
     """A model cannot be exported. The text says why, and what to do."""
 
 

@@ -12,11 +12,12 @@ from fedrad.models.tasks import task_of
 from fedrad.server.results.parts import Part
 from fedrad.server.results.summary import Summary, read_summary
 from fedrad.stats.intervals import Interval
+from fedrad.system.errors import UserError
 
 from .contrasts import Contrast, cells_of, difference_of, overall_of, with_holm
 
 
-class Incomparable(Exception):
+class Incomparable(UserError):
     """Experiments whose test patients are not the same; the text says what differs."""
 
 

@@ -4,9 +4,6 @@
 a crash is always of one piece.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 from pydantic import BaseModel
@@ -16,9 +13,10 @@ from fedrad.exchange.figures import Missing, Release
 from fedrad.exchange.messages import Readiness
 from fedrad.server.results.choices import Choices
 from fedrad.server.results.summary import Best, Ensemble, Round
-from fedrad.system.files import is_locked, locked, replacing, write_whole
+from fedrad.system.files import replacing, write_whole
 
 from .global_model import GlobalModel
+from .run_state import RunState
 
 _KINDS = ("network", "sent", "moments")
 
@@ -52,32 +50,14 @@ class Progress(BaseModel):
     """File of the tensors that belong to this."""
 
 
-class Checkpoint:
+class Checkpoint(RunState):
     """The checkpoint of one experiment, in a folder of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._file = folder / "progress.json"
-        self.stop_file = folder / "stop"
-        """Exists where somebody asked for the run to stop."""
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep others off while this run lasts. Raises BlockingIOError where one is at work."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with locked(self._file, wait=False):
-            self.stop_file.unlink(missing_ok=True)
-            yield
-
-    def is_held(self) -> bool:
-        """Whether a run is at work."""
-        return is_locked(self._file)
 
     def load(self) -> Progress | None:
         """Where the experiment stood; None before its first checkpoint."""
-        if not self._file.is_file():
+        if not self.progress_file.is_file():
             return None
-        return Progress.model_validate_json(self._file.read_text(encoding="utf-8"))
+        return Progress.model_validate_json(self.progress_file.read_text(encoding="utf-8"))
 
     def restore(self, progress: Progress, model: GlobalModel) -> None:
         """Put the tensors that belong to a progress into the model."""
@@ -110,7 +90,7 @@ class Checkpoint:
             with replacing(file) as temporary:
                 save_file(tensors, temporary)
             progress.tensors = file.name
-        write_whole(self._file, progress.model_dump_json(indent=1))
+        write_whole(self.progress_file, progress.model_dump_json(indent=1))
         for old in self.folder.glob("round-*.safetensors"):
             if old.name != progress.tensors:
                 old.unlink()

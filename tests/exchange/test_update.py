@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fedrad.exchange.encoding import BYTES, Encoding, decode, encode
+from fedrad.exchange.encoding import BYTES, decode, encode
+from fedrad.exchange.experiment import Encoding
 from fedrad.exchange.update import Manifest, UpdateError, check, lay_out, pack, tensors_of, unpack
 
 shapes = st.lists(st.lists(st.integers(1, 4), max_size=4), min_size=1, max_size=6)

@@ -18,7 +18,7 @@ from fedrad.client.settings import open_site
 from fedrad.deploy.local import cross_validate as cross_validation
 from fedrad.deploy.local.cross_validate import cross_validate
 from fedrad.deploy.local.leave_one_site_out import expected, leave_one_site_out
-from fedrad.deploy.start.preparation import Refused
+from fedrad.deploy.refused import Refused
 from fedrad.exchange.experiment import parse_experiment, read_experiment
 from fedrad.server.results.summary import Cell
 from fedrad.stats.exact import Units, deviations, variance

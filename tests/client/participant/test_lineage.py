@@ -10,7 +10,7 @@ from support.hospital import SHORT, write_site
 
 from fedrad.client.participant.site_data import SiteData
 from fedrad.client.settings import open_site
-from fedrad.deploy.start.preparation import Refused
+from fedrad.deploy.refused import Refused
 from fedrad.exchange.experiment import ExperimentError, parse_experiment
 from fedrad.exchange.lineage import Ancestor, read_lineage, write_lineage
 from fedrad.server.federation.federation import ExperimentFailed

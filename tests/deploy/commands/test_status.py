@@ -9,12 +9,13 @@ from typer.testing import CliRunner
 
 from fedrad.deploy.commands.main import app
 from fedrad.deploy.commands.status import state, watch
-from fedrad.deploy.local.simulation import NOTE, noted, prepare, simulate
+from fedrad.deploy.local.simulation import noted, prepare, simulate
+from fedrad.deploy.start.notes import SIMULATION
 from fedrad.server.federation.federation import Stopped
 from fedrad.server.federation.records import Records
 from fedrad.server.results.summary import read_summary
-from fedrad.server.rounds.checkpoint import Checkpoint
 from fedrad.server.rounds.open_round import OpenRound
+from fedrad.server.rounds.run_state import RunState
 
 
 def shown(folder: Path) -> str:
@@ -70,7 +71,7 @@ def test_what_a_round_waits_for_is_shown_while_it_waits(stopped):
     records = Records(stopped / "records.sqlite")
     records.add(0, "", {}, waiting="round 2: 1 sound updates, the quorum is 2 (b: lost)")
     records.close()
-    with Checkpoint(stopped / "checkpoint").held():
+    with RunState(stopped / "checkpoint").held():
         assert "Waiting: round 2: 1 sound updates" in shown(stopped)
     assert "Waiting" not in shown(stopped)
 
@@ -83,7 +84,7 @@ def test_a_folder_without_an_experiment_is_refused(tmp_path, command):
 
 
 def test_how_a_simulation_was_run_is_kept_on_the_sites_side(stopped):
-    assert NOTE.parts[0] == "sites"
+    assert SIMULATION.parts[0] == "sites"
     for file in stopped.rglob("*"):
         if file.is_file() and "sites" not in file.relative_to(stopped).parts:
             assert str(stopped.parent / "a").encode() not in file.read_bytes(), file

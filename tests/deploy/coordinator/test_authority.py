@@ -12,7 +12,7 @@ import pytest
 
 from fedrad.deploy.coordinator.authority import RENEW_DAYS, SERVER_DAYS, Authority, names_of
 from fedrad.deploy.coordinator.folder import Coordinator
-from fedrad.deploy.start.preparation import Refused
+from fedrad.deploy.refused import Refused
 
 NAMES = ["localhost", "127.0.0.1"]
 

@@ -15,7 +15,7 @@ from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import open_site
 from fedrad.deploy.coordinator.authority import Authority
 from fedrad.deploy.coordinator.folder import Coordinator
-from fedrad.deploy.start.preparation import Refused
+from fedrad.deploy.refused import Refused
 from fedrad.exchange.invitation import Invitation, InvitationError, Request
 from fedrad.server.federation.members import Members
 

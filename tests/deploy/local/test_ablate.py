@@ -7,7 +7,7 @@ from support.hospital import EXPERIMENT, with_
 
 from fedrad.deploy.commands.main import app
 from fedrad.deploy.local.ablate import ablate, rows_of
-from fedrad.deploy.start.preparation import Refused
+from fedrad.deploy.refused import Refused
 from fedrad.exchange.experiment import ExperimentError, parse_experiment
 
 FOUR = EXPERIMENT.replace("rounds = 2", "rounds = 4")

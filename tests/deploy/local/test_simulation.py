@@ -17,7 +17,7 @@ from fedrad.client.participant.site_data import SiteData
 from fedrad.client.policy.ledger import Ledger
 from fedrad.client.settings import open_site
 from fedrad.deploy.local.simulation import prepare, simulate
-from fedrad.deploy.start.preparation import Refused
+from fedrad.deploy.refused import Refused
 from fedrad.exchange.experiment import FederationSettings, parse_experiment
 from fedrad.exchange.messages import RoundReply, from_record, to_record
 from fedrad.exchange.update import pack, tensors_of, unpack

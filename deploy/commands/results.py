@@ -1,0 +1,85 @@
+"""Commands that read the results of experiments."""
+
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedrad.system.commands import fail
+
+from .terminal import Folder, check_summary
+
+
+def report(
+    folder: Folder,
+    open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    index: Annotated[
+        bool,
+        typer.Option("--index", help="Write one page over all experiments below FOLDER instead."),
+    ] = False,
+) -> None:
+    """Write report.html and report.md anew from the summary.json of an experiment."""
+    if not index:
+        check_summary(folder)
+    elif not folder.is_dir():
+        fail(f"{folder}: no such folder; give the folder of experiments")
+    from fedrad.server.report.index import write_index
+    from fedrad.server.report.report import write_report
+
+    try:
+        file = write_index(folder) if index else write_report(folder)
+    except ValueError as error:
+        fail(f"{folder / 'summary.json'}: not a summary of fedrad: {error}")
+    print(file)
+    if open_:
+        webbrowser.open(file.resolve().as_uri())
+
+
+def compare(
+    folders: Annotated[
+        list[Path], typer.Argument(help="Folders with results, of two or more experiments.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the comparison.")] = Path("comparison"),
+) -> None:
+    """Compare experiments on the same test patients; folds are compared in pairs."""
+    for folder in folders:
+        if not (file := folder / "summary.json").is_file():
+            fail(f"{file}: no such file; give folders of finished experiments")
+    from fedrad.server.report.compare import named
+    from fedrad.server.report.compare_page import write_comparison
+
+    try:
+        page = write_comparison(named(folders), out)
+    except ValueError as error:
+        fail(f"not a summary of fedrad: {error}")
+    print((out / "compare.md").read_text(encoding="utf-8"))
+    print(page)
+
+
+def export(
+    folder: Folder,
+    to: Annotated[
+        Path | None, typer.Option(help="New folder to write; default: FOLDER/export.")
+    ] = None,
+    onnx: Annotated[bool, typer.Option(help="Whether to write model.onnx as well.")] = True,
+) -> None:
+    """Write the model of a finished experiment for others to use.
+
+    As safetensors, as ONNX and as a MONAI bundle, with a model card.
+    """
+    check_summary(folder)
+    from fedrad.server.export.export import export as write_export
+
+    target = to or folder / "export"
+    try:
+        record = write_export(folder, target, onnx=onnx)
+    except OSError as error:
+        fail(f"{target}: cannot be written: {error.strerror}")
+    print(target)
+    if record.batchnorm == "local":
+        print(
+            "batchnorm = \"local\": the file holds the base's normalisation; each site's own, with "
+            "which it was tested, stays there"
+        )
+    print("Research use only; not a medical device.")

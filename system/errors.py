@@ -1,0 +1,9 @@
+"""Errors that are written for the person at the terminal."""
+
+
+class UserError(Exception):
+    """What was asked for cannot be done, and the person who asked can change that.
+
+    The text says what is wrong, where, and what to do. Commands show it without a traceback and end
+    with status 2. A class of such errors derives from this one.
+    """
