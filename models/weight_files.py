@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from fedrad.system.errors import UserError
 from fedrad.system.files import replacing, write_whole
 
 from .settings import ModelSettings
@@ -28,7 +29,7 @@ PUBLISHED = ("resnet50-res512-all", "imagenet")
 GET_AGAIN = "get the file again from where it is published and pin it (`fedrad weights pin`)"
 
 
-class WeightsError(Exception):
+class WeightsError(UserError):
     """Base weights are missing, are not those that were pinned, or do not fit the network."""
 
 

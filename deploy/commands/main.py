@@ -60,12 +60,8 @@ def pin(
     if not experiment.is_file():
         fail(f"{experiment}: no such file; `fedrad init` writes a commented one")
     from fedrad.deploy.start.pin import pin_weights
-    from fedrad.models.weight_files import WeightsError
 
-    try:
-        print(pin_weights(weights, experiment))
-    except WeightsError as error:
-        fail(str(error))
+    print(pin_weights(weights, experiment))
 
 
 for command in (
@@ -94,14 +90,13 @@ def main() -> None:
     try:
         app()
     except Exception as error:
-        # Only now: these modules import PyTorch, which takes seconds.
-        from fedrad.models.weight_files import WeightsError
+        # Only now: this module imports Flower, which takes a second.
         from fedrad.server.federation.federation import ExperimentFailed, Stopped
 
         if isinstance(error, Stopped):
             print("Stopped; `fedrad resume` goes on from here", file=sys.stderr)
             raise SystemExit(1) from None
-        if not isinstance(error, ExperimentFailed | WeightsError):
+        if not isinstance(error, ExperimentFailed):
             raise
         print(f"The experiment failed: {error}", file=sys.stderr)
         raise SystemExit(1) from None
