@@ -28,11 +28,14 @@ lint: install
 
 install: $(VENV)/.installed
 
-# An editable install follows the working tree; it is made anew when a dependency changes.
+# An editable install follows the working tree; it is made anew when a dependency changes. Bytecode is
+# compiled once here, so that no first command waits for it.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet "uv>=0.12"
-	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/uv pip install --compile-bytecode --python $(BIN)/python --constraint constraints.txt \
+		--editable ".[dev]"
+	$(BIN)/python -m compileall -q $(CURDIR)/src/fedrad/*/
 	touch $@
 
 clean:
