@@ -10,13 +10,13 @@ from fedrad.client.policy.approvals import Approvals, Asked
 from fedrad.client.policy.plain_words import describe
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site
-from fedrad.exchange.experiment import ExperimentError, parse_experiment
+from fedrad.exchange.experiment import parse_experiment
 
 Decided = Literal["approved", "revoked"]
 
 
-def show_all(site: Site, console: Console) -> None:
-    """List what this site was asked for, and what was decided."""
+def list_experiments(site: Site, console: Console) -> None:
+    """List the experiments that this site was asked to join, and what was decided on each."""
     asked = Approvals(site.state).all()
     if not asked:
         console.print("No experiment was asked for yet.")
@@ -41,9 +41,23 @@ def show_all(site: Site, console: Console) -> None:
         console.print("policy.approval = false: experiments run here without being approved.")
 
 
-def find(site: Site, name: str, settings: str | None) -> Asked:
-    """The experiment of a name; `settings`: the beginning of its identity, where several have it.
-    Raises SiteProblem where there is none, or several."""
+def find_experiment(site: Site, name: str, settings: str | None) -> Asked:
+    """The experiment of a name that this site was asked to join.
+
+    Parameters
+    ----------
+    site
+        This site.
+    name
+        Name of the experiment.
+    settings
+        First characters of its identity (the hash of its settings); None if the name is enough.
+
+    Raises
+    ------
+    SiteProblem
+        If there is no such experiment, or more than one.
+    """
     named = [one for one in Approvals(site.state).all() if one.name == name]
     named = [one for one in named if one.identity.startswith(settings or "")]
     if not named:
@@ -58,12 +72,9 @@ def find(site: Site, name: str, settings: str | None) -> Asked:
     return named[0]
 
 
-def show(asked: Asked, site: Site, console: Console) -> None:
-    """Show an experiment in plain words. Raises SiteProblem where this site cannot read it."""
-    try:
-        experiment = parse_experiment(asked.text)
-    except ExperimentError as error:
-        raise SiteProblem("experiment", str(error)) from error
+def show_experiment(asked: Asked, site: Site, console: Console) -> None:
+    """Show an experiment in plain words. Raises ExperimentError if this version cannot read it."""
+    experiment = parse_experiment(asked.text)
     console.print(
         f"[bold]{asked.name}[/], settings {asked.identity[:12]}, asked for {_minute(asked.asked)}"
     )

@@ -89,11 +89,11 @@ def approve(
             given, text = read_experiment(file)
             asked = Approvals(site.state).keep(given, text)
         elif experiment is not None:
-            asked = approving.find(site, experiment, settings)
+            asked = approving.find_experiment(site, experiment, settings)
         else:
-            approving.show_all(site, console)
+            approving.list_experiments(site, console)
             return
-        approving.show(asked, site, console)
+        approving.show_experiment(asked, site, console)
         decided: approving.Decided = "revoked" if revoke else "approved"
         if asked.standing == decided:
             print(f"{asked.name} is {decided} already")

@@ -184,7 +184,7 @@ def run(
         connection = Connection(superlink, root_certificates)
     from fedrad.deploy.start.deployed import run_deployed
 
-    from .table import show
+    from .table import show_results
 
     show_progress()
     try:
@@ -192,7 +192,7 @@ def run(
     except KeyboardInterrupt:
         print(f"The experiment goes on without us: `fedrad status {out}`", file=sys.stderr)
         raise SystemExit(130) from None
-    show(summary, out)
+    show_results(summary, out)
 
 
 def status(
@@ -234,11 +234,11 @@ def resume(folder: Folder) -> None:
     from fedrad.deploy.local.simulation import noted, simulate
     from fedrad.deploy.start.deployed import resume_deployed
 
-    from .table import show
+    from .table import show_results
 
     show_progress()
     if simulation := noted(folder):
         summary = (run_flower if simulation[1] == "flower" else simulate)(simulation[0])
     else:
         summary = resume_deployed(folder)
-    show(summary, folder)
+    show_results(summary, folder)

@@ -29,11 +29,11 @@ def demo(
     """Draw three phantom hospitals and run a federation over them."""
     from fedrad.deploy.local.demo import run_demo
 
-    from .table import show
+    from .table import show_results
 
     show_progress()
     summary, folder = run_demo(out)
-    show(summary, folder)
+    show_results(summary, folder)
 
 
 def simulate(
@@ -58,7 +58,7 @@ def simulate(
     sites = folders_of(site)
     from fedrad.deploy.local import simulation
 
-    from .table import show
+    from .table import show_results
 
     checked = simulation.prepare(experiment, sites, out, state=state)
     show_progress()
@@ -68,7 +68,7 @@ def simulate(
         summary = run_flower(checked)
     else:
         summary = simulation.simulate(checked)
-    show(summary, out)
+    show_results(summary, out)
 
 
 def cross_validate(experiment: ExperimentFile, site: Sites, out: SeriesFolder) -> None:
@@ -79,10 +79,10 @@ def cross_validate(experiment: ExperimentFile, site: Sites, out: SeriesFolder) -
     sites = folders_of(site)
     from fedrad.deploy.local import cross_validate
 
-    from .table import show
+    from .table import show_results
 
     show_progress()
-    show(cross_validate.cross_validate(experiment, sites, out), out)
+    show_results(cross_validate.cross_validate(experiment, sites, out), out)
 
 
 def leave_one_site_out(experiment: ExperimentFile, site: Sites, out: SeriesFolder) -> None:

@@ -1,4 +1,4 @@
-"""`fedrad status`: what the records say of an experiment, while it runs and afterwards."""
+"""`fedrad status`: how far an experiment is, from its records, while it runs and afterwards."""
 
 import time
 from collections import defaultdict
@@ -18,15 +18,17 @@ from fedrad.server.rounds.run_state import RunState
 
 REFRESH_SECONDS = 2.0
 LAST_ROUNDS = 5
-"""Rounds whose duration the estimate rests on."""
+"""Number of rounds whose median duration gives the time left."""
 BARS = 12
-"""Bars of a curve, so that the table fits 80 columns."""
+"""Number of bars of a curve; the table then fits 80 columns."""
 _BARS = "▁▂▃▄▅▆▇█"
 
 
 def watch(folder: Path, *, once: bool) -> None:
-    """Show the state of an experiment; live until no run is at work on it. Raises
-    FileNotFoundError where there is none."""
+    """Show the state of an experiment; live until no run is at work on it, unless `once`.
+
+    Raises FileNotFoundError if the folder holds no experiment.
+    """
     if not (folder / "records.sqlite").is_file():
         raise FileNotFoundError(folder)
     console = Console()
@@ -41,7 +43,7 @@ def watch(folder: Path, *, once: bool) -> None:
 
 
 def state(folder: Path) -> RenderableType:
-    """A page for the terminal: where the experiment stands, and its sites."""
+    """A page for the terminal: how far the experiment is, and a table of its sites."""
     experiment, _ = read_experiment(folder / "experiment.toml")
     records = Records(folder / "records.sqlite")
     try:
@@ -73,8 +75,8 @@ def state(folder: Path) -> RenderableType:
     metrics = [f"validation_{monitored.key}/{outcome}" for outcome in experiment.outcomes]
     low, high = monitored.limits or (None, None)
     for site in sorted({r.site for r in rows if r.site}):
-        said = [r for r in rows if r.site == site and r.metric == "status"]
-        status = [r for r in said if r.round] or said  # a round's, if there was one
+        answers = [r for r in rows if r.site == site and r.metric == "status"]
+        status = [r for r in answers if r.round] or answers  # of a round, if there was one
         seconds = _latest(rows, "seconds", site=site)
         table.add_row(
             site,
@@ -100,7 +102,7 @@ def _standing(run: RunState) -> str:
 
 
 def _left(rows: Sequence[Record], rounds: int) -> str:
-    """Time left for training, from the last rounds of the same length of experience."""
+    """Time left for training, from the median duration of the last rounds; "" before the first."""
     finished = _latest(rows, "seconds", site="")
     if not finished or len(finished) >= rounds:
         return ""
@@ -126,7 +128,15 @@ def _values(rows: Sequence[Record], metric: str, site: str) -> list[float | None
 def _curve(
     values: Sequence[float | None], low: float | None = None, high: float | None = None
 ) -> str:
-    """The last value and all as a row of bars; a blank where there is none."""
+    """The last value, and the values of all rounds as bars; a blank for a round without a value.
+
+    Parameters
+    ----------
+    values
+        One value for each round.
+    low, high
+        Range of the bars; default: the smallest and the largest value.
+    """
     known = [v for v in values if v is not None]
     if not known:
         return ""

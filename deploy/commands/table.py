@@ -10,7 +10,7 @@ from fedrad.server.results.summary import Cell, Interval, Summary
 FAMILIES = {"base": "base", "local": "local-only", "global": "global"}
 
 
-def show(summary: Summary, folder: Path) -> None:
+def show_results(summary: Summary, folder: Path) -> None:
     """Print the matrix of models and sites for each outcome, and where the report is."""
     console = Console()
     for outcome in summary.experiment["outcomes"]:

@@ -2,7 +2,7 @@
 
 from support.summaries import make_summary
 
-from fedrad.deploy.commands.table import show
+from fedrad.deploy.commands.table import show_results
 from fedrad.server.results.summary import Cell
 
 
@@ -14,9 +14,9 @@ def test_a_sites_local_only_figure_is_that_of_its_own_model(tmp_path, capsys):
         for b in plain.sites
         if a != b
     ]
-    show(plain, tmp_path)
+    show_results(plain, tmp_path)
     alone = capsys.readouterr().out
-    show(plain.model_copy(update={"cells": [*plain.cells, *visitors]}), tmp_path)
+    show_results(plain.model_copy(update={"cells": [*plain.cells, *visitors]}), tmp_path)
     assert capsys.readouterr().out == alone
     assert "aachen" in alone
     assert "declined" not in alone
