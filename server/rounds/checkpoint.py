@@ -4,7 +4,6 @@
 a crash is always of one piece.
 """
 
-
 import torch
 from pydantic import BaseModel
 from safetensors.torch import load_file, save_file
