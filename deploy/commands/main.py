@@ -37,6 +37,10 @@ for command in (
     app.command()(command)
 
 
+READER = "fedrad.client.images.transform.ReadRadiographd"
+"""With which an exported MONAI bundle reads radiographs: as the hospitals do."""
+
+
 class Engine(StrEnum):
     """What carries the messages of a simulation."""
 
@@ -221,7 +225,7 @@ def export(
 
     target = to or folder / "export"
     try:
-        record = write_export(folder, target, onnx=onnx)
+        record = write_export(folder, target, reader=READER, onnx=onnx)
     except ExportFailed as failed:
         fail(str(failed))
     except OSError as error:

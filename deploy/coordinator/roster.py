@@ -6,10 +6,10 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
+from fedrad.flower.control import Control
 from fedrad.server.federation.members import Member
 
 from .folder import Coordinator
-from .serve import Control
 
 
 def show_members(folder: Path) -> None:
@@ -18,9 +18,8 @@ def show_members(folder: Path) -> None:
     served = coordinator.served()
     members = coordinator.members().sites
     try:
-        online = {
-            node for node, status in Control(coordinator).nodes().values() if status == "online"
-        }
+        nodes = Control(coordinator.connection()).nodes()
+        online = {node for node, status in nodes.values() if status == "online"}
     except httpx.HTTPError:
         online = None
     table = Table("site", "status", "since", "connected", title=f"Sites of {served.address}")

@@ -3,12 +3,12 @@
 import json
 from pathlib import Path
 
-from fedrad.deploy.local.flower_engine import follow
 from fedrad.flower.processes import Connection, FlowerError, Settings, own_flower
 from fedrad.models.weight_folders import look_in
 from fedrad.server.federation.federation import ExperimentFailed
 from fedrad.server.results.summary import Summary
 
+from .follow import follow
 from .preparation import Refused, given_experiment, make_folder
 
 NOTE = "superlink.json"

@@ -35,7 +35,7 @@ class ExportFailed(Exception):
 OnnxWriter = Callable[[ResNet, ModelRecord, Path], None]
 
 
-def export(folder: Path, to: Path, *, onnx: bool = True) -> ModelRecord:
+def export(folder: Path, to: Path, *, reader: str, onnx: bool = True) -> ModelRecord:
     """Export the model of an experiment. The new folder appears complete or not at all.
 
     Parameters
@@ -44,6 +44,8 @@ def export(folder: Path, to: Path, *, onnx: bool = True) -> ModelRecord:
         Folder of the experiment.
     to
         Folder to write, which must not exist.
+    reader
+        Dotted name of the MONAI transform with which the bundle reads a radiograph.
     onnx
         Whether to write the ONNX file, which needs the extra `export`.
 
@@ -73,7 +75,7 @@ def export(folder: Path, to: Path, *, onnx: bool = True) -> ModelRecord:
         (partial / "MODEL_CARD.md").write_text(text, encoding="utf-8")
         if write_onnx:
             write_onnx(network, record, partial / "model.onnx")
-        write_bundle(network, record, text, partial / "bundle")
+        write_bundle(network, record, text, partial / "bundle", reader=reader)
         partial.rename(to)
     except WeightsError as error:
         raise ExportFailed(str(error)) from error

@@ -106,7 +106,7 @@ def test_the_superlink_takes_up_a_renewed_certificate_while_it_runs(
 ):
     import uvicorn
 
-    from fedrad.deploy.coordinator import superlink
+    from fedrad.flower import superlink
 
     monkeypatch.setattr(superlink, "LOOK_SECONDS", 0.05)
     files = make(authority, tmp_path, names=["old.example"])
