@@ -1,0 +1,164 @@
+"""What is private to Flower stands in one table, and a part that moved is one error."""
+
+import ast
+import importlib.metadata
+import inspect
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import flwr
+import pytest
+from support.paths import TESTS
+
+from fedrad.flower import internals, log_lines
+from fedrad.flower.internals import PARTS, TESTED, FlowerMovedError, Part, check_source
+
+ROOMS = ("client", "deploy", "exchange", "flower", "models", "server", "stats", "system")
+PUBLIC = ("flwr.app", "flwr.clientapp", "flwr.serverapp")
+REPOSITORY = TESTS.parent
+MOVED = re.compile(
+    rf"flwr \d\S*: flwr\.\S+ (has no|cannot be imported) .*tested with flwr {TESTED}: "
+    r"install fedrad with its constraints"
+)
+
+
+def modules() -> list[Path]:
+    return [file for room in ROOMS for file in (REPOSITORY / room).rglob("*.py")]
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_each_part_is_in_the_installed_flower_as_fedrad_relies_on(name):
+    assert getattr(internals, name) is not None
+
+
+@pytest.mark.parametrize(
+    "part", [part for line in log_lines.LINES for part in line.printed_by], ids=lambda p: p.lines[0]
+)
+def test_each_line_of_the_log_that_fedrad_reads_is_printed_by_the_installed_flower(part):
+    check_source(part)
+
+
+def test_the_table_is_for_the_version_that_is_pinned():
+    assert importlib.metadata.version("flwr").startswith(f"{TESTED}.")
+    assert f"flwr[simulation]=={TESTED}.*" in (REPOSITORY / "pyproject.toml").read_text()
+
+
+def test_no_other_module_names_what_is_private_to_flower():
+    """Neither as an import nor as a string from which one could be made."""
+    for file in modules():
+        if file.name in {"internals.py", "log_lines.py"} and file.parent.name == "flower":
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                names = re.findall(r"\bflwr\.\w+", node.value)
+            else:
+                continue
+            for name in names:
+                if name.split(".")[0] == "flwr":
+                    assert ".".join(name.split(".")[:2]) in PUBLIC, f"{file}:{node.lineno}: {name}"
+
+
+def test_the_type_checker_knows_the_parts_that_are_used_and_no_others():
+    tree = ast.parse(inspect.getsource(internals))
+    typed = {
+        (node.module, alias.name)
+        for block in tree.body
+        if isinstance(block, ast.If)
+        for node in block.body
+        for alias in node.names
+    }
+    table = {(part.module, part.name) for part in PARTS.values()}
+    assert typed <= table
+    used = {
+        alias.name
+        for file in modules()
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").endswith("internals")
+        for alias in node.names
+    }
+    assert {name for _, name in typed} == used & PARTS.keys()
+
+
+@pytest.mark.parametrize(
+    ("part", "fault"),
+    [
+        (Part("flwr.supercore.gone", "Run"), "flwr.supercore.gone cannot be imported"),
+        (Part("flwr.supercore.run", "Gone"), "flwr.supercore.run has no Gone"),
+        (Part("flwr.supercore.run", "Run", ("gone()",)), "flwr.supercore.run.Run has no line"),
+        (Part("flwr.supercore.run", "Run", (), ("gone",)), "flwr.supercore.run has no gone"),
+    ],
+)
+def test_a_part_that_moved_is_named_with_both_versions_and_what_to_do(monkeypatch, part, fault):
+    monkeypatch.setitem(PARTS, "Run", part)
+    with pytest.raises(FlowerMovedError) as error:
+        _ = internals.Run
+    assert MOVED.search(str(error.value))
+    assert f"flwr {importlib.metadata.version('flwr')}: {fault}" in str(error.value)
+
+
+def test_a_log_line_that_moved_is_a_sentence_for_the_sites_log(monkeypatch):
+    assert log_lines.missing_lines() == []
+    moved = log_lines.LogLine("x", (Part("flwr.supercore.run", "Run", ("print('x')",)),))
+    monkeypatch.setattr(log_lines, "LINES", (moved,))
+    (fault,) = log_lines.missing_lines()
+    assert MOVED.search(fault)
+
+
+@pytest.fixture(scope="module")
+def other_flower(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Flower in which one part of each module that fedrad uses has another name."""
+    folder = tmp_path_factory.mktemp("flower")
+    shutil.copytree(Path(flwr.__file__).parent, folder / "flwr")
+    for module, name in (
+        ("supernode/runtime/run_clientapp.py", "push_task_output"),
+        ("supernode/start_client_internal.py", "_push_messages"),
+        ("superlink/cli/flower_superlink.py", "_run_superlink_http_api"),
+        ("superlink/routers/fleet/node_auth.py", "authenticate_node"),
+        ("cli/cli_client_interceptor.py", "CliClientHttpInterceptor"),
+    ):
+        file = folder / "flwr" / module
+        text = file.read_text()
+        assert name in text
+        file.write_text(re.sub(rf"\b{name}\b", f"{name}_moved", text))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("program", "part"),
+    [
+        (["-m", "fedrad.client.node.executor", "--port", "1"], "push_task_output"),
+        (["-m", "fedrad.flower.supernode"], "_push_messages"),
+        (
+            ["-m", "fedrad.deploy.coordinator.superlink"]
+            + [f"--{name}=1" for name in ("listen", "hospital-port", "hospital-certificate")]
+            + ["--hospital-key=1"],
+            "authenticate_node",
+        ),
+        (["-c", "import fedrad.client.preflight.route"], "authenticate_node"),
+        (["-c", "import fedrad.deploy.coordinator.roster"], "CliClientHttpInterceptor"),
+        (["-c", "import fedrad.flower.superlink as s; s.run_superlink(id)"], "_run_superlink"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value[:2]),
+)
+def test_every_program_says_the_same_of_a_part_that_moved(other_flower, program, part):
+    ended = subprocess.run(
+        [sys.executable, *program],
+        env={**os.environ, "PYTHONPATH": str(other_flower)},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert ended.returncode != 0
+    said = log_lines.moved_part(ended.stderr.splitlines()[-1])
+    assert said, ended.stderr
+    assert MOVED.fullmatch(said.partition(" (`pip")[0])
+    assert part in said
