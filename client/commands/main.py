@@ -12,6 +12,8 @@ from typing import Annotated
 
 import typer
 
+from fedrad.flower.internals import FlowerMovedError
+
 from . import node as taking_part
 from . import officer
 from .options import Folder, SiteName, StateFolder, fail
@@ -253,4 +255,7 @@ def progression(
 
 def main() -> None:
     """Entry point of `fedrad-site`."""
-    app()
+    try:
+        app()
+    except FlowerMovedError as moved:
+        fail(str(moved))

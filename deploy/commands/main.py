@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from fedrad.exchange.experiment import ExperimentError
+from fedrad.flower.internals import FlowerMovedError
 
 from . import coordinator as coordinating
 from .terminal import Folder, fail, show_progress, write_template
@@ -270,6 +271,8 @@ def main() -> None:
     """Entry point of `fedrad`."""
     try:
         app()
+    except FlowerMovedError as moved:
+        fail(str(moved))
     except Exception as error:
         # Imported here, for torch takes seconds, which `fedrad init` need not wait for.
         from fedrad.models.weight_files import WeightsError

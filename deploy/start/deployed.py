@@ -7,6 +7,7 @@ from fedrad.flower.processes import Connection, FlowerError, Settings, own_flowe
 from fedrad.models.weight_folders import look_in
 from fedrad.server.federation.federation import ExperimentFailed
 from fedrad.server.results.summary import Summary
+from fedrad.system.files import write_whole
 
 from .follow import follow
 from .preparation import Refused, given_experiment, make_folder
@@ -29,7 +30,7 @@ def run_deployed(experiment_file: Path, out: Path, connection: Connection) -> Su
         "members": str(connection.members.resolve()) if connection.members else None,
         "weights": str(experiment_file.parent.resolve()),
     }
-    (out / NOTE).write_text(json.dumps(note), encoding="utf-8")
+    write_whole(out / NOTE, json.dumps(note))
     return _run(text, out, connection, resume=False)
 
 

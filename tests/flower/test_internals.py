@@ -14,6 +14,7 @@ import flwr
 import pytest
 from support.paths import TESTS
 
+from fedrad.deploy.coordinator.folder import Coordinator
 from fedrad.flower import internals, log_lines
 from fedrad.flower.internals import PARTS, TESTED, FlowerMovedError, Part, check_source
 
@@ -122,13 +123,33 @@ def other_flower(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("supernode/start_client_internal.py", "_push_messages"),
         ("superlink/cli/flower_superlink.py", "_run_superlink_http_api"),
         ("superlink/routers/fleet/node_auth.py", "authenticate_node"),
-        ("cli/cli_client_interceptor.py", "CliClientHttpInterceptor"),
+        ("**/*.py", "CliClientHttpInterceptor"),
     ):
-        file = folder / "flwr" / module
-        text = file.read_text()
-        assert name in text
-        file.write_text(re.sub(rf"\b{name}\b", f"{name}_moved", text))
+        for file in (folder / "flwr").glob(module):
+            text = file.read_text()
+            file.write_text(re.sub(rf"\b{name}\b", f"{name}_moved", text))
     return folder
+
+
+def run(flower: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, "PYTHONPATH": str(flower)},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+
+
+def test_a_command_says_it_without_a_traceback(other_flower, tmp_path):
+    """`fedrad sites` of a coordinator that was started once."""
+    Coordinator(tmp_path).set_up("localhost:8000", listen="127.0.0.1", names=[], own=None)
+    command = "from fedrad.deploy.commands.main import main; main()"
+    ended = run(other_flower, "-c", command, "sites", "--coordinator", str(tmp_path))
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr
+    assert MOVED.search(" ".join(ended.stderr.split()))
 
 
 @pytest.mark.parametrize(
@@ -149,14 +170,7 @@ def other_flower(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ids=lambda value: value if isinstance(value, str) else " ".join(value[:2]),
 )
 def test_every_program_says_the_same_of_a_part_that_moved(other_flower, program, part):
-    ended = subprocess.run(
-        [sys.executable, *program],
-        env={**os.environ, "PYTHONPATH": str(other_flower)},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
+    ended = run(other_flower, *program)
     assert ended.returncode != 0
     said = log_lines.moved_part(ended.stderr.splitlines()[-1])
     assert said, ended.stderr
