@@ -157,15 +157,9 @@ def test_a_command_says_it_without_a_traceback(other_flower, tmp_path):
     [
         (["-m", "fedrad.client.node.executor", "--port", "1"], "push_task_output"),
         (["-m", "fedrad.flower.supernode"], "_push_messages"),
-        (
-            ["-m", "fedrad.deploy.coordinator.superlink"]
-            + [f"--{name}=1" for name in ("listen", "hospital-port", "hospital-certificate")]
-            + ["--hospital-key=1"],
-            "authenticate_node",
-        ),
+        (["-m", "fedrad.deploy.coordinator.superlink"], "_run_superlink_http_api"),
         (["-c", "import fedrad.client.preflight.route"], "authenticate_node"),
         (["-c", "import fedrad.deploy.coordinator.roster"], "CliClientHttpInterceptor"),
-        (["-c", "import fedrad.flower.superlink as s; s.run_superlink(id)"], "_run_superlink"),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value[:2]),
 )
