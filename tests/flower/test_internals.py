@@ -3,6 +3,7 @@
 import ast
 import importlib.metadata
 import inspect
+import logging
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 
 import flwr
+import httpx
 import pytest
 from support.paths import TESTS
 
@@ -103,6 +105,36 @@ def test_a_part_that_moved_is_named_with_both_versions_and_what_to_do(monkeypatc
         _ = internals.Run
     assert MOVED.search(str(error.value))
     assert f"flwr {importlib.metadata.version('flwr')}: {fault}" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        (log_lines.CONNECTED, "INFO :      SuperNode ID: 123"),
+        (log_lines.NOT_ADMITTED, "[code: 2004] Node activation failed."),
+        (log_lines.NOT_ADMITTED, None),
+        (log_lines.OTHER_CERTIFICATE, "ERROR :     SSL/TLS handshake error detected."),
+        (log_lines.CONNECTED_AGAIN, "Connection successful after 3.00 seconds and 2 tries."),
+        (log_lines.MESSAGE_RECEIVED, "INFO :      Received successfully"),
+        (log_lines.ANSWER_SENT, "INFO :      Sent successfully"),
+        (log_lines.MESSAGE_LOST, "ERROR :     Failed to send message 7: timeout"),
+        (log_lines.RUN_HAS_ENDED, "Run ID 7 is not in `RUNNING` status. Ignoring message 8."),
+    ],
+)
+def test_a_line_of_a_nodes_log_is_of_its_kind_and_of_no_other(kind, line):
+    if line is None:  # httpx words what the SuperLink answers to a node that it does not know
+        answer = httpx.Response(401, request=httpx.Request("POST", "https://localhost/v1/fleet/x"))
+        with pytest.raises(httpx.HTTPStatusError) as error:
+            answer.raise_for_status()
+        line = str(error.value)
+    assert [other for other in log_lines.LINES if other.matches(line)] == [kind]
+
+
+def test_fedrads_lines_in_the_log_of_a_run_are_told_from_flowers():
+    record = logging.LogRecord("fedrad.server", logging.WARNING, "", 0, "a is %s", ("late",), None)
+    line = log_lines.run_log_formatter().format(record)
+    assert log_lines.run_log_line(line) == (logging.WARNING, "a is late")
+    assert log_lines.run_log_line("INFO :      Starting logstream for run_id `1`") is None
 
 
 def test_a_log_line_that_moved_is_a_sentence_for_the_sites_log(monkeypatch):

@@ -64,8 +64,8 @@ def test_a_message_at_work_is_waited_for_and_a_second_signal_ends_the_node_whate
 
 @pytest.mark.slow
 def test_a_node_ends_when_the_message_at_work_is_answered_and_takes_no_other(flower, tmp_path):
-    """The second message is a round: with 200 local epochs it takes a while."""
-    text = EXPERIMENT.replace("batch_size = 8", "batch_size = 8\nlocal_epochs = 200")
+    """The second message is a round: with 100 local epochs it takes a while."""
+    text = EXPERIMENT.replace("batch_size = 8", "batch_size = 4\nlocal_epochs = 100")
     nodes = {}
     for seed, name in enumerate("ab"):
         folder = write_site(tmp_path / name, seed=seed)
