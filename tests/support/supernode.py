@@ -122,7 +122,7 @@ class SuperNode:
             SUPERLINK_NODE_ID,
             1,
         )
-        message = Message(to_record(ReadyRequest(fedrad="0.1.0")), 1, READY)
+        message = Message(to_record(ReadyRequest(fedrad="0.1.0")), 1, READY.name)
         message.metadata.__dict__["_message_id"] = message.object_id
         parts = {name: part.deflate() for name, part in get_all_nested_objects(message).items()}
         digest = sha256(bundle).hexdigest()
