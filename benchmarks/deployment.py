@@ -22,13 +22,14 @@ from pathlib import Path
 import numpy as np
 from rounds import RESNET50, small_site
 
+from fedrad.client.node.service import NODE_COMMAND
 from fedrad.client.policy.ledger import Ledger
 from fedrad.client.policy.membership import join
 from fedrad.client.settings import open_site
 from fedrad.deploy.coordinator.folder import Coordinator
 from fedrad.exchange.messages import Readiness
-from fedrad.flower.bundles import approve
-from fedrad.flower.processes import BUNDLE, own_flower
+from fedrad.flower.bundles import BUNDLE, approve
+from fedrad.flower.processes import own_flower
 
 BIN = Path(sys.executable).parent
 WAYS = [("head only", "float32", "probe"), ("all blocks, float32", "float32", "full")]
@@ -66,9 +67,8 @@ def rounds_without_authentication(here: Path, sites: dict[str, Path], text: str)
     with own_flower({"OMP_NUM_THREADS": "1"}) as flower:
         flower.start_superlink("--database", str(here / "superlink.db"))
         for name, site in sites.items():
-            flower.start_supernode(
-                name, {"folder": str(site), "name": name, "state": str(here / name)}
-            )
+            node = {"folder": str(site), "name": name, "state": str(here / name)}
+            flower.start_supernode(name, node, NODE_COMMAND)
         yield from round_times(flower.run({"experiment": text, "out": str(here / "out")}))
 
 

@@ -25,11 +25,13 @@ import numpy as np
 import tomlkit
 from PIL import Image
 
+from fedrad.client.node.service import NODE_COMMAND
 from fedrad.deploy.local.simulation import prepare, simulate
 from fedrad.exchange.encoding import BYTES
 from fedrad.exchange.experiment import parse_experiment
 from fedrad.exchange.update import lay_out, pack
-from fedrad.flower.processes import Flower, FlowerError, own_flower, processes_of
+from fedrad.flower.process_tree import processes_of
+from fedrad.flower.processes import STOCK_SUPERNODE, Flower, FlowerError, own_flower
 from fedrad.models.network import stage_tensors
 from fedrad.models.weights import load_base
 from fedrad.server.results.summary import read_summary
@@ -103,7 +105,8 @@ def idle(rounds: int) -> None:
                 for name, site in sites.items():
                     state = root / f"state-{encoding}-{preset}" / name
                     node = {"folder": str(site), "name": name, "state": str(state)}
-                    flower.start_supernode(name, node, stock=app == "stock")
+                    command = STOCK_SUPERNODE if app == "stock" else NODE_COMMAND
+                    flower.start_supernode(name, node, command)
                 if app == "stock":
                     times = [
                         float(found[1])

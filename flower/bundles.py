@@ -1,23 +1,26 @@
 """Only installed code runs: what a bundle may hold, checked before anything of it is unpacked.
 
-A Flower bundle is code chosen by whoever starts a run. fedrad's holds none: it names the apps of
-the fedrad that the site installed. Anything else is refused, whoever sent it.
+A Flower bundle is code chosen by whoever starts a run. fedrad's is one file, in the folder
+`bundle`: it holds no code and names the apps of the fedrad that the site installed. Anything else
+is refused, whoever sent it.
 """
 
 import re
 import tomllib
 import zipfile
+from functools import cache
 from io import BytesIO
+from pathlib import Path
+from typing import Any
 
-APPS = {"serverapp": "fedrad.server.app:app", "clientapp": "fedrad.client.app:app"}
+BUNDLE = Path(__file__).parent / "bundle" / "pyproject.toml"
+"""fedrad's own, whose apps and names any other is compared with."""
 FILES = {"pyproject.toml", ".info/CONTENT", ".info/METADATA"}
 """Files of a bundle: fedrad's own, and what Flower adds."""
 LARGEST = 64 * 1024
 """Bytes a file of a bundle may unpack to."""
-
-
-NAME, PUBLISHER, VERSION = "fedrad-bundle", "fedrad", r"[0-9A-Za-z.+-]{1,40}"
-"""Of these Flower makes the name of the folder that it unpacks into."""
+VERSION = r"[0-9A-Za-z.+-]{1,40}"
+"""Of version, name and publisher Flower makes the name of the folder that it unpacks into."""
 
 FORM = "a bundle of another form than fedrad's"
 MORE = "the bundle holds files that fedrad's does not"
@@ -49,17 +52,31 @@ def approve(content: bytes) -> None:
             if any(file.file_size > LARGEST for file in held):
                 raise BundleNotApprovedError(LARGE)
             project = tomllib.loads(bundle.read("pyproject.toml").decode("utf-8"))
-            flower, about = project["tool"]["flwr"]["app"], project["project"]
-            components, dependencies = flower["components"], about.get("dependencies")
-            named = (about["name"], flower["publisher"]) == (NAME, PUBLISHER)
-            named = named and re.fullmatch(VERSION, about["version"]) is not None
+            apps, version = _apps(project), project["project"]["version"]
+            has_our_name = (
+                _names(project) == _names(_own()) and re.fullmatch(VERSION, version) is not None
+            )
+            dependencies = project["project"].get("dependencies")
     except BundleNotApprovedError:
         raise
     except Exception:  # whatever a hostile archive makes its readers raise, its text tells nobody
         raise BundleNotApprovedError(UNREADABLE) from None
-    if components != APPS:
+    if apps != _apps(_own()):
         raise BundleNotApprovedError(OTHER_APPS)
-    if not named:
+    if not has_our_name:
         raise BundleNotApprovedError(OTHER_NAME)
     if dependencies:
         raise BundleNotApprovedError(PACKAGES)
+
+
+@cache
+def _own() -> dict[str, Any]:
+    return tomllib.loads(BUNDLE.read_text(encoding="utf-8"))
+
+
+def _apps(project: dict[str, Any]) -> Any:
+    return project["tool"]["flwr"]["app"]["components"]
+
+
+def _names(project: dict[str, Any]) -> tuple[Any, Any]:
+    return project["project"]["name"], project["tool"]["flwr"]["app"]["publisher"]

@@ -8,12 +8,13 @@ from typing import NoReturn
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
-from flwr.supercore.task_identity import TaskIdentity
+
+from .internals import PARTS, SUPERLINK_NODE_ID, ErrorCode, Run, TaskIdentity, check_source
 
 NodeConfig = dict[str, str]
+
+check_source(PARTS["Metadata"])  # push_messages gives a message its id as Flower does
 
 
 class InProcessGrid(Grid):

@@ -9,13 +9,12 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import sysconfig
 import threading
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,11 +23,14 @@ from types import FrameType
 from fedrad.system.no_telemetry import SILENCE
 from fedrad.system.ports import free_port
 
+from .bundles import BUNDLE
+from .process_tree import end_processes_of, start_keeper
+
 START_SECONDS = 120.0
-END_SECONDS = 5.0
 NOWHERE = "http://127.0.0.1:9"
 """A proxy that is not there: even without usage reports, Ray asks the network for its cloud."""
-BUNDLE = Path(__file__).parent / "bundle" / "pyproject.toml"
+STOCK_SUPERNODE = ("flower-supernode",)
+"""Command of Flower's own node."""
 
 Settings = Mapping[str, str | int | float | bool]
 
@@ -87,14 +89,14 @@ class Flower:
                 "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray listens on loopback only
             }
         )
-        self._keeper = _start_keeper(folder)
+        self._keeper = start_keeper(folder)
         self._children: list[subprocess.Popen[bytes]] = []
 
     def start_superlink(self, *options: str) -> "subprocess.Popen[bytes]":
         """Start the SuperLink and wait until it answers. Raises FlowerError."""
         host, port = self.address.split(":")
         superlink = self._start(
-            "flower-superlink",
+            ["flower-superlink"],
             "superlink",
             "--insecure",
             "--isolation",
@@ -114,12 +116,19 @@ class Flower:
         return superlink
 
     def start_supernode(
-        self, name: str, node_config: Mapping[str, str], *, stock: bool = False
+        self, name: str, node_config: Mapping[str, str], command: Sequence[str]
     ) -> "subprocess.Popen[bytes]":
-        """Start a site's node, which looks for the SuperLink by itself; `stock`: with Flower's own
-        executor."""
-        own = [sys.executable, "-m", "fedrad.client.node.executor"]
-        command = ["flower-supernode"] if stock else own
+        """Start a site's node, which looks for the SuperLink by itself.
+
+        Parameters
+        ----------
+        name
+            Of its folder and its log here.
+        node_config
+            What Flower hands to the app at the site.
+        command
+            The program that takes the arguments of `flower-supernode`, such as STOCK_SUPERNODE.
+        """
         return self._start(
             command,
             name,
@@ -152,8 +161,7 @@ class Flower:
         )
         options = ["--federation-config", _toml(simulation, " ")] if simulation else []
         process = self._start(
-            "flwr",
-            "run",
+            ["flwr", "run"],
             "run",
             str(app),
             "own",
@@ -183,16 +191,16 @@ class Flower:
         return "\n".join(text.splitlines()[-lines:])
 
     def _start(
-        self, command: str | Sequence[str], name: str, *arguments: str
+        self, command: Sequence[str], name: str, *arguments: str
     ) -> "subprocess.Popen[bytes]":
         home = self.folder / name
         home.mkdir(exist_ok=True)
-        command = [command] if isinstance(command, str) else list(command)
-        if "/" not in command[0]:
-            command[0] = f"{sysconfig.get_path('scripts')}/{command[0]}"
+        program, *further = command
+        if "/" not in program:
+            program = f"{sysconfig.get_path('scripts')}/{program}"
         with (self.folder / f"{name}.log").open("ab") as log:
             child = subprocess.Popen(
-                [*command, *arguments],
+                [program, *further, *arguments],
                 env={**self._environment, "FLWR_HOME": str(home)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -211,41 +219,6 @@ class Flower:
             child.wait()
         self._keeper.terminate()
         self._keeper.wait()
-
-
-def end_processes_of(folder: Path) -> None:
-    """End all processes of a folder; those that do not go at a word are killed."""
-    patience = time.monotonic() + END_SECONDS
-    asked: set[int] = set()
-    while left := processes_of(folder):
-        killed = time.monotonic() > patience
-        for pid in left if killed else left - asked:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL if killed else signal.SIGTERM)
-        asked |= left
-        time.sleep(0.1)
-
-
-def processes_of(folder: Path) -> set[int]:
-    """Ids of all processes whose `FLWR_HOME` lies in a folder, and of all their children.
-
-    Their children too, as Ray's workers overwrite their environment. Empty where there is no
-    /proc.
-    """
-    mark = f"FLWR_HOME={folder}{os.sep}".encode()
-    found: set[int] = set()
-    parents: dict[int, int] = {}
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # ended meanwhile, or somebody else's
-            state, parent = (process / "stat").read_text().rpartition(")")[2].split()[:2]
-            if state == "Z":
-                continue
-            parents[int(process.name)] = int(parent)
-            if any(v.startswith(mark) for v in (process / "environ").read_bytes().split(b"\0")):
-                found.add(int(process.name))
-    while more := {pid for pid, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found
 
 
 @contextmanager
@@ -300,23 +273,3 @@ def _answers(url: str) -> bool:
             return bool(answer.status == 200)
     except OSError:
         return False
-
-
-def _start_keeper(folder: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", __name__, str(os.getpid()), str(folder)],
-        stdin=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-
-
-def _keep(parent: int, folder: Path) -> None:
-    """Wait for the program that made the folder. If it was killed, clear up in its place."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    end_processes_of(folder)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-if __name__ == "__main__":
-    _keep(int(sys.argv[1]), Path(sys.argv[2]))

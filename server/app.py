@@ -17,6 +17,8 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from fedrad.flower.log_lines import run_log_formatter
+
 from .experiment import run_experiment
 
 app = ServerApp()
@@ -28,7 +30,7 @@ def main(grid: Grid, context: Context) -> None:
     log = logging.getLogger("fedrad.server")
     if not log.hasHandlers():
         handler = logging.StreamHandler(sys.stdout)  # what `flwr log` shows, among Flower's lines
-        handler.setFormatter(logging.Formatter("fedrad %(levelname)s %(message)s"))
+        handler.setFormatter(run_log_formatter())
         log.addHandler(handler)
         log.setLevel(logging.INFO)
     text = str(context.run_config["experiment"])

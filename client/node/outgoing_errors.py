@@ -7,50 +7,57 @@ that is not approved, a library that does not load, a disk that is full).
 
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 from flwr.app import Context, Error, Message
 
 from fedrad.client.policy.ledger import LEDGER, Ledger
 from fedrad.flower.bundles import REFUSALS
+from fedrad.flower.client_process import Outgoing
 
-UNSAID = "the visit could not be run; the site's log says why"
-
-
-def sentence(reason: str | None) -> str:
-    """The sentence that may leave in the place of a reason."""
-    return next((known for known in REFUSALS if known in (reason or "")), UNSAID)
+NO_REASON = "the visit could not be run; the site's log says why"
 
 
-def scrubbed(message: Message, context: Context) -> Message:
-    """A message as it may leave: one that the app made is as it was, an error says a sentence of
-    the list and is recorded. Raises LedgerError or OSError where it cannot be recorded."""
+def permitted_reason(reason: str | None) -> str:
+    """The sentence of the list that may leave in the place of an exception's text."""
+    return next((known for known in REFUSALS if known in (reason or "")), NO_REASON)
+
+
+def permitted_message(message: Message, context: Context) -> Message:
+    """A message as it may leave.
+
+    Parameters
+    ----------
+    message
+        What Flower's client process would send. One that the app made stays as it was; in an error
+        a sentence of the list takes the place of the reason, and the ledger gets an entry.
+    context
+        The node's configuration, with the folder of the site's state.
+
+    Returns
+    -------
+    The same message.
+
+    Raises
+    ------
+    LedgerError, OSError
+        Where the entry cannot be written: then nothing is sent.
+    """
     if not message.has_error():
         return message
-    said = sentence(message.error.reason)
-    message.error = Error(message.error.code, said)
+    reason = permitted_reason(message.error.reason)
+    message.error = Error(message.error.code, reason)
     if state := context.node_config.get("state"):
         Ledger(Path(str(state)) / LEDGER).append(
             {
                 "experiment": f"run {message.metadata.run_id}",
                 "asked": {"kind": str(message.metadata.message_type)},
-                "message": {"kind": "error", "sentence": said},
-                "message_bytes": len(said.encode()),
+                "message": {"kind": "error", "sentence": reason},
+                "message_bytes": len(reason.encode()),
                 "tensor_bytes": 0,
-                "sha256": sha256(said.encode()).hexdigest(),
+                "sha256": sha256(reason.encode()).hexdigest(),
             }
         )
     return message
 
 
-def scrub(run_clientapp: Any) -> None:
-    """Put this in the place of the two functions by which Flower's client process speaks."""
-    push_message, push_output = run_clientapp.push_message, run_clientapp.push_task_output
-
-    def pushed(client: Any, message: Message, context: Context) -> None:
-        push_message(client, scrubbed(message, context), context)
-
-    def ended(client: Any, context: Context | None, sub_status: str, details: str) -> None:
-        push_output(client, context, sub_status, sentence(details) if details else "")
-
-    run_clientapp.push_message, run_clientapp.push_task_output = pushed, ended
+OUTGOING = Outgoing(message=permitted_message, details=permitted_reason)

@@ -9,7 +9,6 @@ import json
 import logging
 import logging.handlers
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -23,10 +22,13 @@ from types import FrameType
 from fedrad.client.policy.membership import Membership
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site
+from fedrad.flower import log_lines
 from fedrad.system.files import PRIVATE_FOLDER, is_locked, locked, write_whole
 from fedrad.system.no_telemetry import SILENCE
 from fedrad.system.ports import free_port
 
+NODE_COMMAND = (sys.executable, "-m", "fedrad.client.node.executor")
+"""The node's program, which takes the arguments of `flower-supernode`."""
 LOG_BYTES, LOG_FILES = 5 * 2**20, 5
 AGAIN_SECONDS = (5.0, 60.0)
 """How long to wait before a node that ended is started again: at first, and at most."""
@@ -40,27 +42,22 @@ NOT_LET_IN = (
     "if it lasts, the coordinator has not admitted it yet (`fedrad sites admit`), or has revoked "
     "it, or this machine's clock is wrong"
 )
-SAYINGS = (
-    (r"SuperNode ID:", logging.INFO, "connected; waiting for the coordinator"),
-    (r"\[code: 2004\]|401 Unauthorized|Invalid SuperNode", logging.WARNING, NOT_LET_IN),
+WORDS = (
+    (log_lines.CONNECTED, logging.INFO, "connected; waiting for the coordinator"),
+    (log_lines.NOT_ADMITTED, logging.WARNING, NOT_LET_IN),
     (
-        r"CERTIFICATE_VERIFY_FAILED|SSL/TLS handshake",
+        log_lines.OTHER_CERTIFICATE,
         logging.ERROR,
         "the coordinator's certificate is not the one of the invitation: either another machine "
         "answers in its place, or the coordinator has a new authority and must invite again",
     ),
-    (r"Connection successful after", logging.INFO, "the connection is back"),
-    (r"Received successfully", logging.INFO, "a message came; working on it"),
-    (r"Sent successfully", logging.INFO, "answered"),
-    (r"Failed to (send|receive) message", logging.WARNING, "a message was lost on the way"),
-    (r"is not in `RUNNING` status", logging.INFO, "the experiment has ended meanwhile"),
-    (
-        r"FlowerMovedError",
-        logging.ERROR,
-        "the installed flwr is not fedrad's: install with fedrad's constraints",
-    ),
+    (log_lines.CONNECTED_AGAIN, logging.INFO, "the connection is back"),
+    (log_lines.MESSAGE_RECEIVED, logging.INFO, "a message came; working on it"),
+    (log_lines.ANSWER_SENT, logging.INFO, "answered"),
+    (log_lines.MESSAGE_LOST, logging.WARNING, "a message was lost on the way"),
+    (log_lines.RUN_HAS_ENDED, logging.INFO, "the experiment has ended meanwhile"),
 )
-"""What the node says -> what a person is told."""
+"""Line of the node's log -> level and text of the line in the site's."""
 
 
 def start(site: Site, membership: Membership) -> None:
@@ -72,6 +69,9 @@ def start(site: Site, membership: Membership) -> None:
         node = _Node(site, membership)
         stop = _Stop(node)
         write_whole(running, str(os.getpid()))
+        # A warning and no refusal: the node works without, and all it prints is in node.log.
+        for fault in log_lines.missing_lines():
+            log.warning("this log may lack events of the node: %s", fault)
         log.info("%s: connecting to %s", site.name, membership.address)
         pause = AGAIN_SECONDS[0]
         while True:
@@ -108,13 +108,13 @@ def stop(site: Site, *, now: bool) -> None:
 
 
 class _Node:
-    """The node's process, and what it says."""
+    """The node's process, and its log."""
 
     def __init__(self, site: Site, membership: Membership) -> None:
         self.site = site
         self.membership = membership
         self.process: subprocess.Popen[bytes] | None = None
-        self._said = ""
+        self._last = ""
         self._log = logging.handlers.RotatingFileHandler(
             site.state / "node.log", maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8"
         )
@@ -131,9 +131,7 @@ class _Node:
         }
         self.process = subprocess.Popen(
             [
-                sys.executable,
-                "-m",
-                "fedrad.client.node.executor",
+                *NODE_COMMAND,
                 "--superlink",
                 member.address,
                 "--root-certificates",
@@ -176,13 +174,18 @@ class _Node:
         for line in self.process.stdout:
             text = line.decode("utf-8", "replace").rstrip("\n")
             self._log.emit(logging.makeLogRecord({"msg": text}))
-            for pattern, level, words in SAYINGS:
-                if not re.search(pattern, text):
-                    continue
-                if words != self._said or level < logging.WARNING:
+            if (event := _event(text)) is not None:
+                level, words = event
+                if words != self._last or level < logging.WARNING:
                     log.log(level, "%s", words)
-                self._said = words
-                break
+                self._last = words
+
+
+def _event(line: str) -> tuple[int, str] | None:
+    """Level and text with which a line of the node's log is passed on; None: it is not."""
+    if moved := log_lines.moved_part(line):
+        return logging.ERROR, moved
+    return next(((level, words) for kind, level, words in WORDS if kind.matches(line)), None)
 
 
 class _Stop:

@@ -12,15 +12,12 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
-from flwr.common.constant import SYSTEM_TIME_TOLERANCE, TIMESTAMP_TOLERANCE
-
 from fedrad.client.cohort.checks import Check, Finding
+from fedrad.flower.signatures import AHEAD_SECONDS, BEHIND_SECONDS
 
 PATIENCE = 8.0
 """Seconds to wait for each step."""
 SOON_DAYS = 14
-AHEAD, BEHIND = float(SYSTEM_TIME_TOLERANCE), float(TIMESTAMP_TOLERANCE + SYSTEM_TIME_TOLERANCE)
-"""Seconds that a node's clock may differ before its signatures are refused."""
 _CERTIFICATE = {
     9: "is not valid yet: this machine's clock is behind",
     10: "has expired, or this machine's clock is wrong",
@@ -211,9 +208,9 @@ class Clock(Check[Way]):
             return [NOT_TRIED]
         ahead = -subject.skew
         away = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the coordinator's"
-        if ahead >= AHEAD or -ahead >= BEHIND:
+        if ahead >= AHEAD_SECONDS or -ahead >= BEHIND_SECONDS:
             return [Finding(away, severity="refused")]
-        if abs(ahead) > AHEAD / 2:
+        if abs(ahead) > AHEAD_SECONDS / 2:
             return [Finding(away)]
         return [Finding("as the coordinator's", severity="information")]
 

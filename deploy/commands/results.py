@@ -10,6 +10,9 @@ from fedrad.system.commands import fail
 
 from .terminal import Folder, check_summary
 
+READER = "fedrad.client.images.transform.ReadRadiographd"
+"""With which an exported MONAI bundle reads radiographs: as the hospitals do."""
+
 
 def report(
     folder: Folder,
@@ -73,7 +76,7 @@ def export(
 
     target = to or folder / "export"
     try:
-        record = write_export(folder, target, onnx=onnx)
+        record = write_export(folder, target, reader=READER, onnx=onnx)
     except OSError as error:
         fail(f"{target}: cannot be written: {error.strerror}")
     print(target)

@@ -7,24 +7,14 @@ hospitals.
 """
 
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 
-from flwr.common.constant import SYSTEM_TIME_TOLERANCE, TIMESTAMP_TOLERANCE
-from flwr.supercore.constant import FLEET_HTTP_SIGNATURE_HEADER
+from fedrad.flower.asgi import App, Event, Receive, Scope, Send
+from fedrad.flower.signatures import FRESH_SECONDS, HEADER
 
 NODES = "/v1/fleet/"
 HEALTH = "/health"
 LARGEST = 64 * 2**20
 """Bytes of a request; Flower sends objects in chunks of 5 MB."""
-REMEMBERED_SECONDS = TIMESTAMP_TOLERANCE + 2 * SYSTEM_TIME_TOLERANCE
-"""For so long Flower takes a signed time for fresh."""
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class TooLargeError(Exception):
@@ -61,7 +51,7 @@ class Gate:
         received = 0
         answered = False
 
-        async def limited_receive() -> Message:
+        async def limited_receive() -> Event:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
@@ -69,7 +59,7 @@ class Gate:
                 raise TooLargeError
             return message
 
-        async def noted_send(message: Message) -> None:
+        async def noted_send(message: Event) -> None:
             nonlocal answered
             answered = True
             await send(message)
@@ -85,7 +75,7 @@ class Gate:
                 await _answer(send, 413, b"too large")
 
     def _replayed(self, headers: dict[bytes, bytes]) -> bool:
-        signature = headers.get(FLEET_HTTP_SIGNATURE_HEADER.lower().encode())
+        signature = headers.get(HEADER)
         if signature is None:
             return False  # Flower turns it away
         now = time.monotonic()
@@ -93,7 +83,7 @@ class Gate:
             del self._seen[oldest[0]]
         if signature in self._seen:
             return True
-        self._seen[signature] = now + REMEMBERED_SECONDS
+        self._seen[signature] = now + FRESH_SECONDS
         return False
 
 

@@ -37,10 +37,10 @@ def _online(coordinator: Coordinator, served: Served) -> set[int] | None:
         return None
     import httpx
 
-    from .serve import Control
+    from fedrad.flower.control import Control
 
     try:
-        nodes = Control(coordinator).nodes()
+        nodes = Control(coordinator.connection()).nodes()
     except httpx.HTTPError:
         return None
     return {node for node, status in nodes.values() if status == "online"}

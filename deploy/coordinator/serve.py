@@ -12,21 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_ssh_public_key
-from flwr.cli.cli_client_interceptor import CliClientHttpInterceptor
-from flwr.proto.control_pb2 import (
-    ListNodesRequest,
-    RegisterNodeRequest,
-    UnregisterNodeRequest,
-)
-from flwr.supercore.control import ControlHttpClient
-from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
-from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
 from fedrad.deploy.refused import Refused
+from fedrad.flower.control import Control, key_bytes
 from fedrad.flower.processes import start_environment
-from fedrad.server.federation.members import Member
 from fedrad.system.no_telemetry import SILENCE
 
 from .folder import Coordinator, Served
@@ -41,61 +30,19 @@ LOOK_SECONDS = 2.0
 RENEW_SECONDS = 3600.0
 
 
-class Control:
-    """What the coordinator asks of its own SuperLink, over loopback."""
-
-    def __init__(self, coordinator: Coordinator) -> None:
-        connection = coordinator.connection()
-        assert connection.root_certificates is not None
-        self._client = ControlHttpClient.from_server_address(
-            server_address=connection.address,
-            insecure=False,
-            root_certificates=connection.root_certificates.read_bytes(),
-            interceptors=[
-                CliClientHttpInterceptor(),
-                RuntimeVersionHttpInterceptor(component_name="flwr CLI"),
-            ],
-        )
-
-    def nodes(self) -> dict[bytes, tuple[int, str]]:
-        """Public key of each node that may connect -> its number, and "online" or not."""
-        answer = self._client.ListNodes(ListNodesRequest())
-        return {
-            node.public_key: (node.node_id, node.status)
-            for node in answer.nodes_info
-            if node.status != "unregistered"
-        }
-
-    def let_in(self, member: Member) -> int:
-        """Register an admitted node. Returns its number."""
-        request = RegisterNodeRequest(public_key=key_bytes(member), name=member.site)
-        return int(self._client.RegisterNode(request).node_id)
-
-    def turn_away(self, node: int) -> None:
-        """Unregister a node; its next request is refused."""
-        self._client.UnregisterNode(UnregisterNodeRequest(node_id=node))
-
-
-def key_bytes(member: Member) -> bytes:
-    """The public key of a member as Flower has it."""
-    key = load_ssh_public_key((member.public_key or "").encode())
-    assert isinstance(key, ec.EllipticCurvePublicKey)
-    return public_key_to_bytes(key)
-
-
 def reconcile(control: Control, coordinator: Coordinator) -> None:
     """Have exactly the admitted members as Flower's nodes; note the number of each."""
     nodes = control.nodes()
     with coordinator.changed_members() as members:
-        admitted = {key_bytes(member): member for member in members.admitted()}
+        admitted = {key_bytes(member.public_key or ""): member for member in members.admitted()}
         for key, (node, _) in nodes.items():
             if key not in admitted:
-                control.turn_away(node)
+                control.unregister(node)
                 log.info("node %d is turned away: not, or no longer, a member", node)
         for key, member in admitted.items():
             known = nodes.get(key)
             if known is None:
-                member.node = control.let_in(member)
+                member.node = control.register(key, member.site)
                 log.info("%s is let in", member.site)
             else:
                 member.node = known[0]
@@ -116,7 +63,7 @@ class _Applied:
         if _changed(file) == self._known:
             return
         try:
-            reconcile(Control(self._coordinator), self._coordinator)
+            reconcile(Control(self._coordinator.connection()), self._coordinator)
             self._known, self._said = _changed(file), ""
         except (Refused, httpx.HTTPStatusError) as error:
             if (text := str(error)) != self._said:

@@ -4,31 +4,25 @@ The apps, messages and checks are those of a deployed federation; Ray runs the s
 """
 
 import json
-import logging
 import math
 import os
-import re
 from pathlib import Path
 
 import torch
 
 from fedrad.client.app import SITES_VARIABLE
 from fedrad.client.settings import open_site
-from fedrad.flower.processes import Flower, FlowerError, Settings, own_flower
+from fedrad.deploy.start.follow import follow
+from fedrad.flower.processes import FlowerError, Settings, own_flower
 from fedrad.server.federation.federation import ExperimentFailed
-from fedrad.server.results.summary import Summary, read_summary
+from fedrad.server.results.summary import Summary
 
 from .simulation import Simulation, note
-
-log = logging.getLogger("fedrad.server")
 
 GPU_BYTES = 16 * 2**30
 """GPU memory that one site is given: a ResNet-50 at 512 pixels, batches of 16, with room."""
 WAIT_SECONDS = 10.0
 """Simulated nodes are registered before the ServerApp is loaded; a second look costs little."""
-LAST_LINES = 15
-
-_OURS = re.compile(r"fedrad (DEBUG|INFO|WARNING|ERROR|CRITICAL) (.*)")
 
 
 def run_flower(simulation: Simulation) -> Summary:
@@ -50,24 +44,6 @@ def run_flower(simulation: Simulation) -> Summary:
             return follow(flower, run_config, simulation.folder, _resources(simulation))
     except FlowerError as error:
         raise ExperimentFailed(str(error)) from error
-
-
-def follow(
-    flower: Flower, run_config: Settings, folder: Path, simulation: Settings | None = None
-) -> Summary:
-    """Run an experiment in Flower, and show fedrad's lines of its log. Returns the summary; raises
-    ExperimentFailed with the reason where it did not complete."""
-    last: list[str] = []
-    for line in flower.run(run_config, simulation):
-        if ours := _OURS.fullmatch(line):
-            log.log(logging.getLevelNamesMapping()[ours[1]], "%s", ours[2])
-        last = [*last[1 - LAST_LINES :], line]
-    if not (folder / "summary.json").is_file():
-        raise ExperimentFailed("Flower's run ended early:\n" + "\n".join(last))
-    summary = read_summary(folder)
-    if summary.status != "completed":
-        raise ExperimentFailed(summary.why or "the run was ended from outside")
-    return summary
 
 
 def _resources(simulation: Simulation) -> Settings:

@@ -3,13 +3,14 @@
 import json
 from pathlib import Path
 
-from fedrad.deploy.local.flower_engine import follow
 from fedrad.deploy.refused import Refused
 from fedrad.flower.processes import Connection, FlowerError, Settings, own_flower
 from fedrad.models.weight_folders import look_in
 from fedrad.server.federation.federation import ExperimentFailed
 from fedrad.server.results.summary import Summary
+from fedrad.system.files import write_whole
 
+from .follow import follow
 from .notes import SUPERLINK
 from .preparation import given_experiment, make_folder
 
@@ -28,7 +29,7 @@ def run_deployed(experiment_file: Path, out: Path, connection: Connection) -> Su
         "members": str(connection.members.resolve()) if connection.members else None,
         "weights": str(experiment_file.parent.resolve()),
     }
-    (out / SUPERLINK).write_text(json.dumps(note), encoding="utf-8")
+    write_whole(out / SUPERLINK, json.dumps(note))
     return _run(text, out, connection, resume=False)
 
 

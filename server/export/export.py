@@ -36,7 +36,7 @@ class ExportFailed(UserError):
 OnnxWriter = Callable[[ResNet, ModelRecord, Path], None]
 
 
-def export(folder: Path, to: Path, *, onnx: bool = True) -> ModelRecord:
+def export(folder: Path, to: Path, *, reader: str, onnx: bool = True) -> ModelRecord:
     """Export the model of an experiment. The new folder appears complete or not at all.
 
     Parameters
@@ -45,6 +45,8 @@ def export(folder: Path, to: Path, *, onnx: bool = True) -> ModelRecord:
         Folder of the experiment.
     to
         Folder to write, which must not exist.
+    reader
+        Dotted name of the MONAI transform with which the bundle reads a radiograph.
     onnx
         Whether to write the ONNX file, which needs the extra `export`.
 
@@ -74,7 +76,7 @@ def export(folder: Path, to: Path, *, onnx: bool = True) -> ModelRecord:
         (partial / "MODEL_CARD.md").write_text(text, encoding="utf-8")
         if write_onnx:
             write_onnx(network, record, partial / "model.onnx")
-        write_bundle(network, record, text, partial / "bundle")
+        write_bundle(network, record, text, partial / "bundle", reader=reader)
         partial.rename(to)
     except WeightsError as error:
         raise ExportFailed(str(error)) from error

@@ -20,7 +20,9 @@ SCHEMA = (
 """MONAI's schema of metadata.json."""
 
 
-def write_bundle(network: ResNet, record: ModelRecord, readme: str, folder: Path) -> None:
+def write_bundle(
+    network: ResNet, record: ModelRecord, readme: str, folder: Path, *, reader: str
+) -> None:
     """Write a bundle according to MONAI's specification.
 
     The files are `configs/metadata.json`, `configs/inference.json`, `models/model.pt` and
@@ -36,11 +38,13 @@ def write_bundle(network: ResNet, record: ModelRecord, readme: str, folder: Path
         Content of `docs/README.md`.
     folder
         Where to write.
+    reader
+        Dotted name of the MONAI transform that reads a radiograph as at the hospitals.
     """
     for name in ("configs", "models", "docs"):
         (folder / name).mkdir(parents=True)
     _write(bundle_metadata(record), folder / "configs" / "metadata.json")
-    _write(bundle_inference(record), folder / "configs" / "inference.json")
+    _write(bundle_inference(record, reader), folder / "configs" / "inference.json")
     torch.save(network.state_dict(), folder / "models" / "model.pt")
     (folder / "docs" / "README.md").write_text(readme, encoding="utf-8")
 
@@ -103,9 +107,10 @@ def bundle_metadata(record: ModelRecord) -> dict[str, Any]:
     }
 
 
-def bundle_inference(record: ModelRecord) -> dict[str, Any]:
+def bundle_inference(record: ModelRecord, reader: str) -> dict[str, Any]:
     """Content of `inference.json`. It reads the files in `dataset_dir` and writes
-    `predictions.csv` into `output_dir`, with a line for each file and a raw logit per outcome."""
+    `predictions.csv` into `output_dir`, with a line for each file and a raw logit per outcome.
+    `reader` is the transform that reads them."""
     return {
         "imports": ["$import os", "$import torch"],
         "bundle_root": ".",
@@ -127,7 +132,7 @@ def bundle_inference(record: ModelRecord) -> dict[str, Any]:
             "_target_": "Compose",
             "transforms": [
                 {
-                    "_target_": "fedrad.client.images.transform.ReadRadiographd",
+                    "_target_": reader,
                     "keys": "image",
                     **record.model.input.model_dump(),
                     "chain": record.reading_chain,

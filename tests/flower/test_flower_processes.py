@@ -20,11 +20,14 @@ from support.hospital import EXPERIMENT, write_site
 from support.processes import same_result, wait_until
 
 from fedrad.client.app import app as client_app
+from fedrad.client.node.service import NODE_COMMAND
 from fedrad.deploy.local.flower_engine import run_flower
 from fedrad.deploy.local.simulation import Simulation, prepare, simulate
 from fedrad.exchange.messages import READY, ReadyRequest, to_record
+from fedrad.flower.bundles import BUNDLE
 from fedrad.flower.grid import InProcessGrid
-from fedrad.flower.processes import BUNDLE, Flower, own_flower, processes_of
+from fedrad.flower.process_tree import processes_of
+from fedrad.flower.processes import Flower, own_flower
 from fedrad.server.federation.federation import ExperimentFailed
 from fedrad.server.results.summary import Summary, read_summary
 
@@ -77,7 +80,8 @@ def federation(
         flower.start_superlink()
         for name, folder in sites.items():
             state = tmp_path_factory.mktemp("state") / name
-            flower.start_supernode(name, {"folder": str(folder), "name": name, "state": str(state)})
+            node = {"folder": str(folder), "name": name, "state": str(state)}
+            flower.start_supernode(name, node, NODE_COMMAND)
         yield flower
         folder = flower.folder
     assert processes_of(folder) == set()

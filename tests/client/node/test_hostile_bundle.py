@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from support.hospital import EXPERIMENT, write_site
 
+from fedrad.client.node.service import NODE_COMMAND
 from fedrad.client.policy.ledger import Ledger
-from fedrad.flower.bundles import MORE
-from fedrad.flower.processes import BUNDLE, own_flower
+from fedrad.flower.bundles import BUNDLE, MORE
+from fedrad.flower.processes import own_flower
 
 pytestmark = pytest.mark.slow
 
@@ -28,13 +29,14 @@ def test_code_in_a_bundle_is_not_even_unpacked_and_the_ledger_says_what_left(
     (bundle / "pyproject.toml").write_text(text.replace("fedrad.client.app:app", "evil:app"))
     with own_flower({"OMP_NUM_THREADS": "1"}) as flower:
         flower.start_superlink()
-        flower.start_supernode("a", {"folder": str(folder), "name": "a", "state": str(state)})
+        node = {"folder": str(folder), "name": "a", "state": str(state)}
+        flower.start_supernode("a", node, NODE_COMMAND)
         config = {"experiment": EXPERIMENT, "out": str(tmp_path / "out"), "wait-seconds": 20.0}
         lines = "\n".join(flower.run(config, bundle=bundle))
-        node = flower.words("a", 10_000)
+        log = flower.words("a", 10_000)
         installed = [file.name for file in (flower.folder / "a").rglob("*.py")]
     assert "no quorum" in lines
-    assert MORE in node
+    assert MORE in log
     assert not installed
     assert not ran.exists()
     assert not re.search(r"CANARY|Traceback.*evil", lines)

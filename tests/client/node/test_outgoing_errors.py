@@ -1,200 +1,146 @@
-"""Whatever goes wrong at a site, no path, name or value leaves in an exception's text."""
+"""Whatever goes wrong at a site, no path, name or value leaves in an exception's text.
 
+Flower's own processes work on every message here; one thing in them fails.
+"""
+
+import shutil
 import zipfile
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
-from flwr.app import Context, Message, RecordDict
 from flwr.cli.build import build_fab_from_disk
-from flwr.clientapp.client_app import LoadClientAppError
-from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
-from flwr.supercore.task_identity import TaskIdentity
-from flwr.supernode.runtime import run_clientapp
+from flwr.common.constant import ErrorCode
 from support.hospital import EXPERIMENT, write_site
+from support.supernode import SuperNode, Visit
 
-from fedrad.client import app as site_app
-from fedrad.client.node import executor as node
-from fedrad.client.node import supernode
-from fedrad.client.node.outgoing_errors import UNSAID
+from fedrad.client.node.outgoing_errors import NO_REASON
 from fedrad.client.policy.ledger import Ledger
-from fedrad.client.problems import SiteProblem
-from fedrad.exchange.messages import READY, ReadyRequest, from_record, to_record
-from fedrad.exchange.messages import Refusal as Refused
-from fedrad.flower.bundles import REFUSALS
-from fedrad.flower.processes import BUNDLE
+from fedrad.exchange.messages import Readiness, Refusal, from_record
+from fedrad.flower import supernode
+from fedrad.flower.bundles import BUNDLE, MORE, NOT_UNPACKED
 
 SECRET = "/hospital/CANARY-0007/chest.dcm: 37 years"
-PARTS = (
-    "install_from_fab",
-    "push_message",
-    "push_task_output",
-    "pull_task_input",
-    "get_load_client_app_fn",
-    "get_project_dir",
-    "HeartbeatSender",
-    "RuntimeHttpClient",
-    "register_signal_handlers",
-    "flwr_exit",
-    "event",
-)
+EXPLODE = f"""
+def explode(*_, **__):
+    raise OSError(28, "No space left on device", {SECRET!r})
+from flwr.supernode.runtime import run_clientapp
+from fedrad.client import app
+"""
+RAISED = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
 
 
 class Site:
-    """A node's client process without its network: Flower's own code, with what it sends kept."""
+    """A site with a state of its own for each test, and the node that all tests share."""
 
-    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.state = tmp_path / "state"
-        self.bundle = build_fab_from_disk(_copied(tmp_path / "bundle"))
-        self.sent: list[str] = []
-        self.app: Any = site_app.app
-        self._exits: list = []
-        folder = str(write_site(tmp_path / "CANARY-site", 8))
-        context = Context(
-            run_id=1,
-            node_id=1,
-            node_config={"folder": folder, "state": str(self.state)},
-            state=RecordDict(),
-            run_config={"experiment": EXPERIMENT},
-        )
-        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, SUPERLINK_NODE_ID, 1
-        message = Message(to_record(ReadyRequest(fedrad="0.1.0")), 1, READY.name)
-        message.metadata.__dict__["_message_id"] = "1"
-        run = SimpleNamespace(run_id=1, fab_id="fedrad/fedrad-bundle", fab_version="0.1.0")
-        fake = {
-            "install_from_fab": lambda content, skip_prompt: tmp_path,
-            "push_message": lambda client, message, context: self.sent.append(_text(message)),
-            "push_task_output": lambda client, context, sub_status, details: self.sent.append(
-                details
-            ),
-            "pull_task_input": lambda client: (
-                message,
-                context,
-                run,
-                SimpleNamespace(content=self.bundle, hash_str="0"),
-            ),
-            "get_load_client_app_fn": lambda **_: lambda *_: self.app,
-            "get_project_dir": lambda *_: tmp_path,
-            "HeartbeatSender": lambda _: SimpleNamespace(
-                start=lambda: None, stop=lambda: None, is_running=True
-            ),
-            "RuntimeHttpClient": SimpleNamespace(
-                from_server_address=lambda **_: SimpleNamespace(close=lambda: None)
-            ),
-            "register_signal_handlers": lambda exit_handlers, **_: self._exits.extend(
-                exit_handlers
-            ),
-            "flwr_exit": lambda **_: [end() for end in self._exits],
-            "event": lambda *_: None,
-        }
-        assert fake.keys() == set(PARTS)
-        for name, part in fake.items():
-            monkeypatch.setattr(run_clientapp, name, part)
-        monkeypatch.setattr(run_clientapp, "make_task_heartbeat_fn_http", lambda client: None)
-        self.patch = monkeypatch
+    def __init__(self, node: SuperNode, state: Path) -> None:
+        self.node, self.state = node, state
+        self.bundle = build_fab_from_disk(BUNDLE.parent)
 
-    def visit(self) -> list[str]:
-        """All texts that the process sent."""
-        node.guard()
-        run_clientapp.run_clientapp("nowhere", "token", True, runtime_dependency_install=False)
-        return self.sent
+    def visit(self, fault: str = "", bundle: bytes | None = None) -> Visit:
+        """Ask whether the site is ready; nothing secret leaves, whatever else does."""
+        config = {"experiment": EXPERIMENT}
+        visit = self.node.visit(bundle or self.bundle, config, fault)
+        assert b"CANARY" not in visit.left + visit.details.encode()
+        return visit
+
+    def entry(self) -> dict:
+        """The one entry of the ledger."""
+        (entry,) = Ledger(self.state / "ledger.jsonl").entries()
+        return entry["message"]
 
 
-def _copied(folder: Path) -> Path:
-    folder.mkdir()
-    (folder / "pyproject.toml").write_text(BUNDLE.read_text())
-    return folder
-
-
-def _text(message: Message) -> str:
-    if message.has_error():
-        return f"{message.error.code}: {message.error.reason}"
-    return from_record(message.content, Refused)[0].reason
-
-
-def explode(*_, **__):
-    raise OSError(28, "No space left on device", SECRET)
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SuperNode]:
+    folder = tmp_path_factory.mktemp("CANARY-node")
+    site = write_site(folder / "CANARY-site", 8)
+    config = {"folder": str(site), "name": "a", "state": str(folder / "state")}
+    with SuperNode(folder, config) as node:
+        yield node
 
 
 @pytest.fixture
-def site(tmp_path, monkeypatch):
-    return Site(tmp_path, monkeypatch)
+def site(node: SuperNode) -> Site:
+    state = node.log.parent / "state"
+    shutil.rmtree(state, ignore_errors=True)
+    return Site(node, state)
 
 
-@pytest.mark.parametrize("stage", ["install_from_fab", "get_load_client_app_fn", "get_project_dir"])
-def test_what_goes_wrong_before_the_app_leaves_as_a_sentence_of_the_list(site, stage):
-    site.patch.setattr(run_clientapp, stage, explode)
-    sent = site.visit()
-    assert sent
-    said = REFUSALS[-1] if stage == "install_from_fab" else UNSAID
-    assert sent == [f"{ErrorCode.CLIENT_APP_RAISED_EXCEPTION}: {said}", said]
-    (entry,) = Ledger(site.state / "ledger.jsonl").entries()
-    assert entry["message"] == {"kind": "error", "sentence": said}
+def test_without_a_fault_the_site_answers(site):
+    visit = site.visit()
+    assert from_record(visit.answer.content, Readiness)[0].fedrad
+    assert visit.details == ""
+    assert site.entry()["kind"] == "readiness"
 
 
-def test_an_app_that_cannot_be_loaded_is_told_without_why(site):
-    def fail(**_):
-        raise LoadClientAppError(SECRET)
+@pytest.mark.parametrize(
+    ("fault", "code", "reason"),
+    [
+        ("run_clientapp.get_load_client_app_fn = explode", RAISED, NO_REASON),
+        ("run_clientapp.get_project_dir = explode", RAISED, NO_REASON),
+        ("type(app.app).__call__ = explode", RAISED, NO_REASON),
+        (
+            "import sys; sys.modules['fedrad.client.app'] = None",
+            ErrorCode.LOAD_CLIENT_APP_EXCEPTION,
+            NO_REASON,
+        ),
+        (f"import os; os.environ['FLWR_HOME'] = {str(BUNDLE)!r}", RAISED, NOT_UNPACKED),
+    ],
+    ids=["loader", "folder of the bundle", "the app itself", "app not installed", "disk"],
+)
+def test_what_goes_wrong_around_the_app_leaves_as_a_sentence_of_the_list(site, fault, code, reason):
+    visit = site.visit(EXPLODE + fault)
+    assert (visit.answer.error.code, visit.answer.error.reason) == (code, reason)
+    assert visit.details == reason
+    assert site.entry() == {"kind": "error", "sentence": reason}
 
-    site.patch.setattr(run_clientapp, "get_load_client_app_fn", fail)
-    assert site.visit()[0] == f"{ErrorCode.LOAD_CLIENT_APP_EXCEPTION}: {UNSAID}"
 
-
-def test_where_there_is_no_message_yet_nothing_but_the_sentence_is_said(site):
-    site.patch.setattr(run_clientapp, "pull_task_input", explode)
-    assert site.visit() == [UNSAID]
-
-
-def test_an_app_of_any_kind_cannot_speak_through_an_exception(site):
-    site.app = explode
-    assert site.visit()[0].endswith(UNSAID)
+def test_where_there_is_no_message_yet_nothing_but_the_sentence_leaves(site):
+    visit = site.visit(EXPLODE + "run_clientapp.pull_task_input = explode")
+    assert visit.answer is None
+    assert visit.details == NO_REASON
 
 
 @pytest.mark.parametrize(
     "stage",
     ["_site", "site_log", "parse_experiment", "admit", "_participant", "from_record", "turn"],
 )
-@pytest.mark.parametrize(
-    "error", [ValueError(SECRET), SiteProblem("cohort", SECRET), MemoryError(SECRET)]
-)
+@pytest.mark.parametrize("error", ["ValueError", "SiteProblem", "MemoryError"])
 def test_what_goes_wrong_in_a_visit_leaves_as_one_word(site, stage, error):
-    def fail(*_, **__):
-        raise error
-
-    site.patch.setattr(site_app, stage, fail)
-    if stage == "turn":
-        site.patch.setattr(site_app.Participant, "ready", fail)
-    sent = site.visit()
-    assert sent == ["cohort" if isinstance(error, SiteProblem) else "internal", ""]
-    (entry,) = Ledger(site.state / "ledger.jsonl").entries()
-    assert entry["message"]["kind"] == "refusal"
+    given = ("cohort", SECRET) if error == "SiteProblem" else (SECRET,)
+    visit = site.visit(
+        f"from fedrad.client import app\nfrom fedrad.client.problems import SiteProblem\n"
+        f"def fail(*_, **__):\n    raise {error}(*{given!r})\n"
+        f"assert hasattr(app, {stage!r})\napp.{stage} = fail\n"
+        + ("app.Participant.ready = fail\n" if stage == "turn" else "")
+    )
+    word = "cohort" if error == "SiteProblem" else "internal"
+    assert from_record(visit.answer.content, Refusal)[0].reason == word
+    assert visit.details == ""
+    assert site.entry()["kind"] == "refusal"
 
 
 def test_an_experiment_of_any_length_is_not_read(site):
-    site.patch.setattr(site_app, "LARGEST_TEXT", 100)
-    assert site.visit()[0] == "experiment"
+    visit = site.visit("from fedrad.client import app; app.LARGEST_TEXT = 100")
+    assert from_record(visit.answer.content, Refusal)[0].reason == "experiment"
 
 
 def test_what_cannot_be_written_into_the_ledger_is_not_sent(site):
-    site.app = explode
-    site.state.mkdir()
-    (site.state / "ledger.jsonl").mkdir()
-    assert site.visit() == [UNSAID]  # the process's own end, and no message
+    (site.state / "ledger.jsonl").mkdir(parents=True)
+    visit = site.visit(EXPLODE + "type(app.app).__call__ = explode")
+    assert visit.answer is None
+    assert visit.details == NO_REASON  # of the process's own end
 
 
 def test_a_bundle_that_would_write_a_file_when_imported_writes_none(site, tmp_path):
     written = tmp_path / "written"
-    evil = tmp_path / "bundle" / "evil.py"
-    evil.write_text(f"open({str(written)!r}, 'w')")
-    unpacked: list[bytes] = []
-    site.patch.setattr(
-        run_clientapp, "install_from_fab", lambda content, skip_prompt: unpacked.append(content)
-    )
-    site.bundle = build_fab_from_disk(tmp_path / "bundle")
-    assert site.visit()[0].endswith("the bundle holds files that fedrad's does not")
-    assert not unpacked
+    (tmp_path / "bundle").mkdir()
+    shutil.copy(BUNDLE, tmp_path / "bundle")
+    (tmp_path / "bundle" / "evil.py").write_text(f"open({str(written)!r}, 'w')")
+    visit = site.visit(bundle=build_fab_from_disk(tmp_path / "bundle"))
+    assert (visit.answer.error.code, visit.answer.error.reason) == (RAISED, MORE)
+    assert not list(site.node.home.rglob("evil.py"))
     assert not written.exists()
 
 
@@ -202,5 +148,5 @@ def test_settings_of_a_bundle_that_is_not_fedrads_are_not_unpacked_by_the_node(m
     bomb = BytesIO()
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("pyproject.toml", b"#" * 50_000_000)
-    monkeypatch.setattr(supernode, "get_fused_config_from_fab", explode)
+    monkeypatch.setattr(supernode, "get_fused_config_from_fab", pytest.fail)
     assert supernode.settings_of(bomb.getvalue(), None) == {}

@@ -5,7 +5,7 @@ import typing
 
 from support.paths import ROOT
 
-from fedrad.client.node.outgoing_errors import UNSAID, sentence
+from fedrad.client.node.outgoing_errors import NO_REASON, permitted_reason
 from fedrad.client.policy.ledger_table import KINDS
 from fedrad.client.settings import Policy
 from fedrad.exchange import messages
@@ -51,8 +51,8 @@ def test_every_kind_of_message_is_explained_to_an_officer():
 
 
 def test_what_is_said_of_an_exception_is_a_sentence_of_the_list():
-    assert sentence("<class 'OSError'>:<'/data/CANARY'>") == UNSAID
-    assert sentence(None) == UNSAID
+    assert permitted_reason("<class 'OSError'>:<'/data/CANARY'>") == NO_REASON
+    assert permitted_reason(None) == NO_REASON
     for said in REFUSALS:
-        assert sentence(f"<class 'BundleNotApprovedError'>:<'{said}'>") == said
+        assert permitted_reason(f"<class 'BundleNotApprovedError'>:<'{said}'>") == said
         assert not re.search(r"[/\\]", said)

@@ -201,7 +201,7 @@ def test_a_proxy_is_gone_through_and_named(tmp_path, monkeypatch):
 
 
 def test_the_numbers_of_flowers_tolerance_are_what_they_were():
-    assert (way.AHEAD, way.BEHIND) == (5, 305)
+    assert (way.AHEAD_SECONDS, way.BEHIND_SECONDS) == (5, 305)
 
 
 # The whole command

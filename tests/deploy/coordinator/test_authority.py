@@ -8,11 +8,13 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 
 from fedrad.deploy.coordinator.authority import RENEW_DAYS, SERVER_DAYS, Authority, names_of
 from fedrad.deploy.coordinator.folder import Coordinator
 from fedrad.deploy.refused import Refused
+from fedrad.flower import log_lines
 
 NAMES = ["localhost", "127.0.0.1"]
 
@@ -92,6 +94,19 @@ def test_a_certificate_is_renewed_a_month_before_its_end_or_for_other_names(auth
     assert names_of(files[0]) == {"localhost"}
 
 
+def test_a_node_that_meets_another_authority_is_told_so_in_the_sites_log(authority, tmp_path):
+    """Flower's node ends with the text of httpx's exception, which has OpenSSL's words."""
+    (tmp_path / "other").mkdir()
+    other = Authority(tmp_path / "other")
+    known = ssl.create_default_context(cafile=str(other.certificate_file))
+    with (
+        server(*make(authority, tmp_path)) as (port, _),
+        pytest.raises(httpx.ConnectError) as error,
+    ):
+        httpx.get(f"https://localhost:{port}", verify=known, trust_env=False)
+    assert log_lines.OTHER_CERTIFICATE.matches(str(error.value))
+
+
 def test_a_renewed_certificate_is_trusted_by_those_who_were_invited_before(authority, tmp_path):
     old = make(authority, tmp_path, now=datetime.now(UTC) - timedelta(days=SERVER_DAYS - 5))
     with server(*old) as (port, context):
@@ -106,7 +121,7 @@ def test_the_superlink_takes_up_a_renewed_certificate_while_it_runs(
 ):
     import uvicorn
 
-    from fedrad.deploy.coordinator import superlink
+    from fedrad.flower import superlink
 
     monkeypatch.setattr(superlink, "LOOK_SECONDS", 0.05)
     files = make(authority, tmp_path, names=["old.example"])

@@ -8,6 +8,7 @@ from flwr.superlink.main import create_app
 
 from fedrad.deploy.coordinator import gate
 from fedrad.deploy.coordinator.gate import Gate
+from fedrad.flower.signatures import FRESH_SECONDS, HEADER
 
 
 @pytest.fixture(scope="module")
@@ -83,11 +84,11 @@ def passed(seen: list):
 def test_a_signature_is_taken_once(monkeypatch):
     seen = []
     behind = Gate(passed(seen))
-    signed = {"headers": {gate.FLEET_HTTP_SIGNATURE_HEADER: "abc"}}
+    signed = {"headers": {HEADER.decode(): "abc"}}
     assert answers(behind, "POST", "/v1/fleet/pull-messages", **signed) == 200
     assert answers(behind, "POST", "/v1/fleet/pull-messages", **signed) == 401
     assert answers(behind, "POST", "/v1/fleet/push-messages", **signed) == 401
-    other = {"headers": {gate.FLEET_HTTP_SIGNATURE_HEADER: "abd"}}
+    other = {"headers": {HEADER.decode(): "abd"}}
     assert answers(behind, "POST", "/v1/fleet/pull-messages", **other) == 200
     assert seen == ["/v1/fleet/pull-messages"] * 2
 
@@ -98,9 +99,9 @@ def test_what_flower_would_not_take_for_fresh_any_more_is_forgotten(monkeypatch)
     behind = Gate(passed([]))
     for number in range(100):
         now[0] = 10.0 * number
-        signed = {gate.FLEET_HTTP_SIGNATURE_HEADER: str(number)}
+        signed = {HEADER.decode(): str(number)}
         assert answers(behind, "POST", "/v1/fleet/x", headers=signed) == 200
-    assert len(behind._seen) == 1 + gate.REMEMBERED_SECONDS // 10
+    assert len(behind._seen) == 1 + FRESH_SECONDS // 10
 
 
 def test_a_request_above_the_limit_is_refused_stated_or_not(monkeypatch):

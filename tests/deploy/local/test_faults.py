@@ -12,8 +12,10 @@ import pytest
 from support.hospital import EXPERIMENT, write_site
 from support.processes import same_result, wait_until
 
+from fedrad.client.node.service import NODE_COMMAND
 from fedrad.deploy.local.simulation import prepare, simulate
-from fedrad.flower.processes import Flower, own_flower, processes_of
+from fedrad.flower.process_tree import processes_of
+from fedrad.flower.processes import Flower, own_flower
 from fedrad.server.results.summary import Summary, read_summary
 from fedrad.server.rounds.checkpoint import Checkpoint
 
@@ -40,7 +42,7 @@ class Hospitals:
 
     def start(self, name: str) -> None:
         node = {"folder": str(self.folders[name]), "name": name, "state": str(self.state / name)}
-        self.nodes[name] = self.flower.start_supernode(name, node)
+        self.nodes[name] = self.flower.start_supernode(name, node, NODE_COMMAND)
 
     def kill(self, name: str) -> None:
         """SIGKILL to all processes of a site."""

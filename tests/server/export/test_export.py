@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from fedrad.client.participant.site_data import SiteData
 from fedrad.client.settings import open_site
-from fedrad.deploy.commands.main import app
+from fedrad.deploy.commands.main import READER, app
 from fedrad.exchange.experiment import parse_experiment
 from fedrad.exchange.lineage import read_lineage
 from fedrad.models.calibration import Calibration
@@ -36,7 +36,7 @@ from fedrad.server.results.summary import read_summary
 
 @pytest.fixture(scope="module")
 def exported(finished) -> Path:
-    export(finished / "out", finished / "model")
+    export(finished / "out", finished / "model", reader=READER)
     return finished / "model"
 
 
@@ -236,7 +236,7 @@ def copy_of(finished: Path, to: Path, **changes) -> Path:
 def test_an_experiment_that_is_not_completed_is_refused(finished, tmp_path):
     folder = copy_of(finished, tmp_path / "out", status="stopped", why="stopped by hand")
     with pytest.raises(ExportFailed, match=r"not completed \(stopped: stopped by hand\).*resume"):
-        export(folder, tmp_path / "model")
+        export(folder, tmp_path / "model", reader=READER)
     assert not (tmp_path / "model").exists()
 
 
@@ -246,10 +246,10 @@ def test_a_model_that_the_summary_does_not_speak_of_is_refused(finished, tmp_pat
     tensors["fc.bias"] += 1
     save_file(tensors, folder / "model.safetensors", metadata)
     with pytest.raises(ExportFailed, match=r"not the model of which summary\.json speaks"):
-        export(folder, tmp_path / "model")
+        export(folder, tmp_path / "model", reader=READER)
     (folder / "model.safetensors").unlink()
     with pytest.raises(ExportFailed, match="is gone"):
-        export(folder, tmp_path / "model")
+        export(folder, tmp_path / "model", reader=READER)
 
 
 def test_the_command_refuses_with_what_to_do(exported, finished, tmp_path):

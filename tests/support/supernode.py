@@ -1,0 +1,172 @@
+"""A site's node without a coordinator: Flower's SuperNode hands out messages that a test chose, and
+fedrad's executor works on them in a process of its own.
+
+Only the network to a SuperLink is missing: Flower's own functions take a message in and send the
+answer, over whose functions for the network the test sees every byte that would leave.
+"""
+
+import itertools
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import uvicorn
+from flwr.app import Message
+from flwr.app.message import remove_content_from_message
+from flwr.common.constant import SUPERLINK_NODE_ID
+from flwr.supercore.fab import Fab
+from flwr.supercore.inflatable.inflatable_object import (
+    get_all_nested_objects,
+    get_object_tree,
+    iterate_object_tree,
+)
+from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
+from flwr.supercore.object_store import ObjectStoreFactory
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+from flwr.supernode import start_client_internal as loop
+from flwr.supernode.main import create_app
+from flwr.supernode.nodestate import NodeStateFactory
+
+from fedrad.exchange.messages import READY, ReadyRequest, to_record
+from fedrad.system.ports import free_port
+
+from .processes import wait_until
+
+EXECUTOR = """
+import os, sys
+from pathlib import Path
+from fedrad.client.node import executor
+from fedrad.flower import client_process
+from fedrad.client.node.outgoing_errors import OUTGOING
+client_process.guard(OUTGOING)
+executor.import_what_visits_need()
+run_clientapp, parent = client_process.run_clientapp, os.getppid()
+def faulty(**given):  # in the child that works on one message
+    exec(Path(sys.argv[2]).read_text(), {})
+    run_clientapp(**given)
+client_process.run_clientapp = faulty
+client_process.run_tasks(sys.argv[1], lambda: os.getppid() == parent)
+"""
+
+
+@dataclass(frozen=True)
+class Visit:
+    """What came of a message: the answer as the coordinator gets it (None: it gets none), what
+    Flower's client process told the SuperNode at its end, and all bytes that left."""
+
+    answer: Message | None
+    details: str
+    left: bytes
+
+
+class SuperNode:
+    """Flower's SuperNode of a site, and an executor that works on its messages."""
+
+    def __init__(self, folder: Path, node_config: dict[str, str]) -> None:
+        self.log = folder / "executor.log"
+        self.home = folder / "flower"
+        self._fault = folder / "fault.py"
+        self._node_config = node_config
+        self._runs = itertools.count(1)
+        states = NodeStateFactory(objectstore_factory=ObjectStoreFactory())
+        self._state = states.state()
+        self._store = self._state.object_store
+        self._state.set_node_id(1)
+        port = free_port()
+        app = create_app(states)
+        self._server = uvicorn.Server(
+            uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error")
+        )
+        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        self._thread.start()
+        wait_until(lambda: self._server.started, 20)
+        with self.log.open("w") as log:
+            self._executor = subprocess.Popen(
+                [sys.executable, "-c", EXECUTOR, f"127.0.0.1:{port}", str(self._fault)],
+                env={**os.environ, "FLWR_HOME": str(self.home), "OMP_NUM_THREADS": "1"},
+                stdout=log,
+                stderr=log,
+            )
+
+    def __enter__(self) -> "SuperNode":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._executor.kill()
+        self._executor.wait()
+        self._server.should_exit = True
+        self._thread.join(timeout=10)
+
+    def visit(self, bundle: bytes, run_config: dict[str, str], fault: str = "") -> Visit:
+        """Have the site asked whether it is ready.
+
+        Parameters
+        ----------
+        bundle
+            Flower's bundle, as the coordinator sends it.
+        run_config
+            Settings of the run.
+        fault
+            Python code that breaks something in the process that works on this message alone.
+        """
+        self._fault.write_text(fault)
+        number = next(self._runs)
+        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = (
+            number,
+            SUPERLINK_NODE_ID,
+            1,
+        )
+        message = Message(to_record(ReadyRequest(fedrad="0.1.0")), 1, READY.name)
+        message.metadata.__dict__["_message_id"] = message.object_id
+        parts = {name: part.deflate() for name, part in get_all_nested_objects(message).items()}
+        digest = sha256(bundle).hexdigest()
+        run = Run.create_empty(number)
+        run.fab_id, run.fab_version, run.fab_hash = "fedrad/fedrad-bundle", "0.1.0", digest
+        run.series_id, run.override_config = number, dict(run_config)
+        assert loop._pull_and_store_message(
+            state=self._state,
+            object_store=self._store,
+            node_config=dict(self._node_config),
+            receive=lambda: (remove_content_from_message(message), get_object_tree(message)),
+            get_run=lambda _: run,
+            get_fab=lambda *_: Fab(digest, bundle, {}),
+            pull_object=lambda _, name: parts[name],
+            confirm_message_received=lambda *_: None,
+            trusted_entities=None,
+        )
+        (task,) = self._state.get_tasks(run_ids=[number])
+        end = time.monotonic() + 300
+        while not (task := self._state.get_tasks(task_ids=[task.task_id])[0]).finished_at:
+            assert self._executor.poll() is None, self.log.read_text()
+            assert time.monotonic() < end, self.log.read_text()
+            time.sleep(0.02)
+        answer, left = self._send()
+        return Visit(answer, task.status.details, left)
+
+    def _send(self) -> tuple[Message | None, bytes]:
+        entries = self._state.msg_store.values()
+        if not any(e.message.metadata.reply_to_message_id and not e.is_retrieved for e in entries):
+            return None, b""  # Flower's function would wait for an answer
+        sent: list[Message] = []
+        parts: dict[str, bytes] = {}
+
+        def send(message: Message, tree, seconds: float):
+            sent.append(message)
+            return {leaf.object_id for leaf in iterate_object_tree(tree)}, ""
+
+        loop._push_messages(
+            state=self._state,
+            object_store=self._store,
+            send=send,
+            push_object=lambda run, session, name, content: parts.update({name: content}),
+        )
+        (message,) = sent
+        answer = inflate_object_from_contents(message.metadata.message_id, dict(parts))
+        assert isinstance(answer, Message)
+        return answer, b"".join(parts.values()) + repr(message.__dict__).encode()
