@@ -1,6 +1,6 @@
 """What a site releases of models' scores on its patients.
 
-Single scores are spoken of in one place only: a histogram per model and outcome. A threshold is an
+Single scores are in one place only: a histogram per model and outcome. A threshold is an
 edge of the histogram's grid, and so are the ends of a calibration curve's bins: what stands beside
 the histogram divides the patients no further than the histogram does. What folds decide at their
 own thresholds does; so it is given for many patients only, in four numbers.

@@ -80,11 +80,11 @@ def _weighted(
 
 
 def folds_sd(cells: Sequence[Scores]) -> float | None:
-    """Standard deviation over folds of the within-site AUROC, at sites that tell of every fold; it
+    """Standard deviation over folds of the within-site AUROC, at sites that gave every fold's; it
     is shown as papers show it, and no interval follows from it (folds share training patients)."""
-    told = [c for c in cells if c.folds and None not in c.folds]
-    number = max((len(c.folds) for c in told), default=0)
-    same = [c for c in told if len(c.folds) == number]
+    complete = [c for c in cells if c.folds and None not in c.folds]
+    number = max((len(c.folds) for c in complete), default=0)
+    same = [c for c in complete if len(c.folds) == number]
     if number < 2:
         return None
     weights = np.array([c.positives * c.negatives for c in same], float)
@@ -192,7 +192,7 @@ def histogram_variance(histogram: Histogram) -> float:
 def design_effect(cells: Sequence[Scores]) -> float:
     """How much larger clustering makes the variance of the within-site AUROC: its variance from
     the sites' clustered ones over that from their histograms, in which every unit counts as a
-    patient. At least 1. Histograms do not tell which units are of one patient, so the pooled
+    patient. At least 1. Histograms do not show which units are of one patient, so the pooled
     figure borrows this."""
     clustered = alone = 0.0
     for c in cells:

@@ -82,7 +82,7 @@ class NetBenefit:
 
 def confusion(histogram: Histogram, threshold: int) -> Confusion | None:
     """Units on either side of an edge of the grid; None where it cuts a bin: too few patients lie
-    on one side of it for the site to tell."""
+    on one side of it for the site to give their number."""
     if threshold not in histogram.edges:
         return None
     at = histogram.edges.index(threshold)

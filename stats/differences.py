@@ -12,7 +12,7 @@ from .intervals import Interval, z_of
 @dataclass(frozen=True)
 class Difference:
     """A difference of AUROCs with its interval and two-sided p; these None where the variance is 0
-    (both models order all patients alike), so that nothing can be said of chance."""
+    (both models order all patients alike), so that chance cannot be judged."""
 
     value: float
     interval: Interval | None

@@ -1,4 +1,4 @@
-"""What the hospital alone tells: figures of the numbers of positives and negatives at the sites."""
+"""AUROC of knowing the hospital alone, from the numbers of positives and negatives at the sites."""
 
 from collections.abc import Sequence
 

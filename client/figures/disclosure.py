@@ -11,7 +11,7 @@ from fedrad.exchange.messages import Counts, Monitoring
 from fedrad.stats.exact import Logits, Units, auroc
 
 NOISY_BINS = 16
-"""Bins of a noisy histogram: fixed, for where bins end would tell of the scores."""
+"""Bins of a noisy histogram: fixed, for where bins end would disclose something of the scores."""
 CURVE_BINS = 10
 """At most so many bins has a calibration curve."""
 
@@ -21,7 +21,7 @@ class Disclosure:
     """The rule of one site in one experiment.
 
     A class that is present needs at least `minimum_units` patients before anything about it is
-    released; that a class is absent is told, as it is what makes a site a one-class site. No bin of
+    released; that a class is absent is given: it makes a site a one-class site. No bin of
     a histogram holds fewer than `minimum_bin` patients. With `epsilon` above 0 no exact figure of
     scores leaves: histograms carry noise (`noisy_histogram`), each at the cost of `epsilon`.
     `histograms`, `subgroups`: whether histograms, and figures of groups, leave at all.
@@ -34,7 +34,7 @@ class Disclosure:
     subgroups: bool = True
 
     def withheld(self, units: Units) -> Missing | None:
-        """Why nothing may be said about some units; None if it may."""
+        """Why no figure of some units may leave; None if they may."""
         if not len(units.labels):
             return "no units"
         classes = (units.count_patients(chosen) for chosen in (units.positive, ~units.positive))
@@ -82,7 +82,7 @@ class Disclosure:
         (the geometric mechanism, Ghosh, Roughgarden & Sundararajan 2009).
 
         ε-differentially private for one unit more or less (Dwork et al. 2006): one unit is in one
-        bin of one class. Integers, so that no rounding of a float tells the count (Mironov 2012).
+        bin of one class. Integers, so that no rounding of a float shows the count (Mironov 2012).
         """
         edges = list(range(0, CELLS + 1, CELLS // NOISY_BINS))
         exact = Histogram(
@@ -131,11 +131,11 @@ class Disclosure:
         ]
 
     def groups(self, units: Units, groups: NDArray[np.int64], number: int) -> set[int]:
-        """Which of `number` groups may be spoken of; `groups` (n,): the group of each unit, -1 for
-        those in none that is named.
+        """Of which of `number` groups figures may leave; `groups` (n,): the group of each unit,
+        -1 for those in none that is named.
 
         A group needs `minimum_units` patients of each class. What is left over of the whole must
-        not tell of a small rest (complementary suppression): the units outside the groups spoken of
+        not disclose a small rest (complementary suppression): the units outside the groups shown
         are nobody, or at least as many of each class; else the smallest group is withheld too.
         """
         size = {
@@ -145,14 +145,14 @@ class Disclosure:
             ]
             for g in range(number)
         }
-        told = {g for g, classes in size.items() if min(classes) >= self.minimum_units}
-        while told:
-            outside = ~np.isin(groups, list(told))
+        shown = {g for g, classes in size.items() if min(classes) >= self.minimum_units}
+        while shown:
+            outside = ~np.isin(groups, list(shown))
             rest = [
                 units.count_patients(outside & of_class)
                 for of_class in (units.positive, ~units.positive)
             ]
             if not any(rest) or min(rest) >= self.minimum_units:
                 break
-            told.remove(min(told, key=lambda g: (min(size[g]), sum(size[g]), g)))
-        return told
+            shown.remove(min(shown, key=lambda g: (min(size[g]), sum(size[g]), g)))
+        return shown

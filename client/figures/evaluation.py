@@ -121,7 +121,7 @@ class Evaluation(ABC):
 
     def is_guest(self, model: ModelName) -> bool:
         """Whether a model is another site's own. It gets its AUROC only: many histograms of the
-        same patients would tell more of them than one."""
+        same patients would disclose more of them than one."""
         return model.startswith("local:") and model != self.own
 
     def auroc(self, folds: Sequence[Fold], *, by_pairs: bool = False) -> Auroc | None:

@@ -161,8 +161,8 @@ class OneSplit(Evaluation):
     def choices(
         self, validation: Sequence[Scored], model: ModelName, outcome: int
     ) -> SiteChoices | None:
-        """The site's own threshold and calibration from its validation units; None where nothing
-        may be said of these, or a class is missing."""
+        """The site's own threshold and calibration from its validation units; None where figures
+        of these may not leave, or a class is missing."""
         folds = folds_of(validation, [model], outcome)
         if not folds or self.disclosure.epsilon:
             return None

@@ -21,8 +21,8 @@ def out_of_fold(
 
     Scores of different models are on different scales. So a fold's are mapped by the calibration
     that the fold's validation units at this site choose, and called by the threshold that they
-    choose; test units of a fold choose nothing in it. The caller has made sure that something may
-    be said of the units of all folds together.
+    choose; test units of a fold choose nothing in it. The caller has made sure that figures of
+    the units of all folds together may leave.
 
     Parameters
     ----------

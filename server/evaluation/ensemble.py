@@ -49,7 +49,7 @@ def best(
     """The alpha with the largest within-site validation AUROC, averaged over outcomes.
 
     `figures`: site -> one entry per alpha; `counts`: site -> outcome -> validation units. Of equal
-    ones the largest alpha, nearest to what was trained, wins; so it does where no site may tell.
+    ones the largest alpha, nearest to what was trained, wins; so too where no site gave one.
     """
     candidates = [
         Candidate(alpha=alpha, auroc=within_site(aurocs(figures, i), counts))

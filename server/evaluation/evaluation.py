@@ -73,7 +73,7 @@ class Evaluation:
         log.info("Thresholds and calibration from the validation patients")
         for model in self._models():
             questions.score("validation", model, self._tensors(model))
-        if folds:  # sites speak once, over all folds; each chooses by these scores for itself
+        if folds:  # sites release once, over all folds; each chooses for itself
             progress.choices = Choices()
             self._save()
             return

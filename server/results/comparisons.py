@@ -79,15 +79,15 @@ def subgroups(tested: Tested, experiment: Experiment) -> tuple[list[SubgroupFigu
     for column, named in experiment.evaluation.subgroups.items():
         names = group_names(named)
         for outcome in experiment.outcomes:
-            told: list[dict[str, Subgroup]] = [{} for _ in names]
+            by_group: list[dict[str, Subgroup]] = [{} for _ in names]
             for site, release in sorted(tested.releases.items()):
                 for s in release.subgroups:
                     if (s.column, s.outcome) != (column, outcome) or s.group >= len(names):
                         continue
                     figures.append(_subgroup(s, names[s.group], site, confidence))
                     if s.auroc is not None:
-                        told[s.group][site] = s
-            for name, of_sites in zip(names, told, strict=True):
+                        by_group[s.group][site] = s
+            for name, of_sites in zip(names, by_group, strict=True):
                 if (w := within_site(list(of_sites.values()), confidence)) is not None:
                     figures.append(
                         SubgroupFigures(
@@ -100,7 +100,7 @@ def subgroups(tested: Tested, experiment: Experiment) -> tuple[list[SubgroupFigu
                             negatives=sum(s.negatives for s in of_sites.values()),
                         )
                     )
-            if (gap := _largest_gap(outcome, column, names, told, confidence)) is not None:
+            if (gap := _largest_gap(outcome, column, names, by_group, confidence)) is not None:
                 gaps.append(gap)
     return figures, gaps
 
@@ -124,15 +124,16 @@ def _largest_gap(
     outcome: str,
     column: str,
     names: Sequence[str],
-    told: Sequence[Mapping[str, Subgroup]],
+    by_group: Sequence[Mapping[str, Subgroup]],
     confidence: float,
 ) -> Gap | None:
-    """Two groups are compared at sites that tell of both, weighted by 1/(1/pairs + 1/pairs)."""
+    """Two groups are compared at sites with figures of both, weighted by 1/(1/pairs + 1/pairs)."""
     tests = list(combinations(range(len(names)), 2))
     strict = 1 - (1 - confidence) / max(1, len(tests))
     found: list[Gap] = []
     for a, b in tests:
-        both = [(told[a][s], told[b][s]) for s in told[a] if s in told[b]]
+        one, other = by_group[a], by_group[b]
+        both = [(one[s], other[s]) for s in one if s in other]
         if not both:
             continue
         weights = [

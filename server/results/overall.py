@@ -195,7 +195,7 @@ class _AddedUp:
     threshold: float | None = None
     threshold_from: Literal["validation", "default", "folds"] | None = None
     decided: Mapping[str, Confusion] = field(default_factory=dict)
-    """Of the sites that may tell."""
+    """Of the sites that gave the counts."""
     probabilities: ProbabilityFigures = field(default_factory=ProbabilityFigures)
     net_benefit: list[NetBenefitPoint] = field(default_factory=list)
 

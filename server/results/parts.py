@@ -79,7 +79,7 @@ class SiteChoice(Part):
 
     @classmethod
     def of(cls, threshold: float, counts: Confusion | None, brier: float | None) -> "SiteChoice":
-        """`counts`: at the threshold, None where the site may not tell them."""
+        """`counts`: at the threshold, None where the site withholds them."""
         r = rates(counts) if counts else None
         return cls(
             threshold=threshold,

@@ -169,7 +169,7 @@ class Summary(Part):
     """None where no mixture with the base was asked for."""
     calibration: dict[str, Calibration | None] = Field(default_factory=dict)
     """Outcome -> from raw to calibrated logits of the global model; None where the validation
-    patients that sites could speak of lack a class."""
+    patients of which sites could give figures lack a class."""
     held_out: list[Overall] = Field(default_factory=list)
     """Over the sites that took no part in training or choices; they are in no other figure over
     sites."""
