@@ -339,12 +339,16 @@ def pairs(edits: Edits, held: list[dict]) -> None:
         others = {"no edit": before.astype(np.float32), "opposite": found["to the opposite class"]}
         for way, last in found.items():
             cells = [interval(gain_towards_later(last, other, later)) for other in others.values()]
-            cells += [interval(nearer_in(edits, last, other, later)) for other in others.values()]
+            cells += [
+                interval(gain_in_features(edits, last, other, later)) for other in others.values()
+            ]
             print(f"| | {way} | {' | '.join(cells)} |", flush=True)
 
 
-def nearer_in(edits: Edits, moved: NDArray, still: NDArray, later: NDArray) -> NDArray[np.floating]:
-    """As `gain_towards_later`, in the classifier's features, as share of the unedited distance."""
+def gain_in_features(
+    edits: Edits, moved: NDArray, still: NDArray, later: NDArray
+) -> NDArray[np.floating]:
+    """As `gain_towards_later`, in classifier features, as a share of the unedited distance."""
     a, b, c = (edits.features(x) for x in (moved, still, later))
     before = np.linalg.norm(b - c, axis=1)
     return np.asarray((before - np.linalg.norm(a - c, axis=1)) / before)

@@ -11,9 +11,10 @@ no medicine, and its AUROC shows only that the software works.
 """
 
 from .anatomy import AgeGroup, Anatomy, random_anatomy, reposition
-from .hospital import DEMO_HOSPITALS, Style, write_hospital
+from .hospital import write_hospital
 from .public_cohort import PUBLIC_STYLE, write_public_cohort
 from .radiograph import draw_radiograph, true_lung_mask
+from .style import DEMO_HOSPITALS, Style
 
 __all__ = [
     "DEMO_HOSPITALS",

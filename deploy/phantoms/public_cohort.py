@@ -7,7 +7,8 @@ import numpy as np
 
 from .anatomy import random_anatomy
 from .dicom import PhantomIdentity
-from .hospital import CohortWriter, ImageProgress, Style, draw_outcomes, draw_severity
+from .hospital import CohortWriter, ImageProgress, draw_outcomes, draw_severity
+from .style import Style
 
 PUBLIC_STYLE = Style(
     prevalence=0.5,
