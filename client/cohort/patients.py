@@ -1,4 +1,4 @@
-"""Pseudonyms of patients: the same in every experiment of a site, without meaning elsewhere."""
+"""Pseudonyms of patients: the same in every experiment of a site, another at each other site."""
 
 import hmac
 import secrets
@@ -43,7 +43,7 @@ class Pseudonyms:
 
     @classmethod
     def passing(cls) -> Self:
-        """With a salt that is kept nowhere, for a look that leaves nothing behind."""
+        """With a salt that is not stored, to read a table without writing anything."""
         return cls(secrets.token_bytes(32))
 
     def of(self, patient: str) -> str:
@@ -52,13 +52,16 @@ class Pseudonyms:
 
     @property
     def fingerprint(self) -> str:
-        """Tells one salt from another without giving it away."""
+        """Identifies the salt without revealing it."""
         return self.of("fingerprint of the salt")[:16]
 
 
 def numbered(pseudonyms: Iterable[str]) -> NDArray[np.int64]:
-    """Whose each is, (n,), from 0 in the order of first appearance. Not in the order of the
-    pseudonyms, which are random: what is drawn by number would differ from salt to salt."""
+    """Number of each patient, (n,), from 0 in the order of first appearance.
+
+    Not in the order of the pseudonyms, which depend on the salt: a draw by number would then depend
+    on it too.
+    """
     numbers: dict[str, int] = {}
     return np.array([numbers.setdefault(p, len(numbers)) for p in pseudonyms], dtype=np.int64)
 

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from fedrad.client.cohort.checks import RANK, Check, Finding, Result, run
+from fedrad.client.cohort.checks import SEVERITY_RANK, Check, CheckFinding, CheckResult, run_check
 from fedrad.client.cohort.inspection import Inspection, inspect
-from fedrad.client.cohort.page import render
+from fedrad.client.cohort.page import render_page
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site
 from fedrad.exchange.experiment import Experiment
@@ -37,9 +37,9 @@ class TakingPart(Check[SiteProblem | None]):
     remedy = "Mend what is named, and check again."
     severity = "refused"
 
-    def findings(self, subject: SiteProblem | None) -> list[Finding]:
+    def findings(self, subject: SiteProblem | None) -> list[CheckFinding]:
         """The problem that the site would have, if any."""
-        return [Finding(str(subject))] if subject else []
+        return [CheckFinding(str(subject))] if subject else []
 
 
 def check_site(
@@ -69,7 +69,7 @@ def check_site(
         found, evidence, pictures = inspect(site, experiment, progress)
         page = html or site.state / "check.html"
         page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(render(found, evidence, pictures), "utf-8")
+        page.write_text(render_page(found, evidence, pictures), "utf-8")
     least = evidence.minimum
     if experiment is not None:
         found = _with_readiness(found, site, experiment)
@@ -79,10 +79,10 @@ def check_site(
         print(json.dumps(found.to_json(), indent=1))
     else:
         show(found, page, least, Console(highlight=False))
-    return max(found.status, *(RANK[result.severity] for result in machine))
+    return max(found.status, *(SEVERITY_RANK[result.severity] for result in machine))
 
 
-def show_machine(results: Sequence[Result], console: Console) -> None:
+def show_machine(results: Sequence[CheckResult], console: Console) -> None:
     """Print what was found of this machine and its way to the coordinator, a line each."""
     for result in results:
         for finding in result.findings:
@@ -107,7 +107,7 @@ def _with_readiness(found: Inspection, site: Site, experiment: Experiment) -> In
         readiness = participant.ready().model_dump(mode="json", exclude={"kind"})
     except SiteProblem as error:
         problem = error
-    results = [*found.results, run(TakingPart(), problem)]
+    results = [*found.results, run_check(TakingPart(), problem)]
     return replace(found, readiness=readiness, results=results)
 
 
@@ -140,7 +140,7 @@ def show(found: Inspection, page: Path, least: int, console: Console) -> None:
     console.print(ends[found.status] + " Research use only; not a medical device.")
 
 
-def _show_result(result: Result, console: Console) -> None:
+def _show_result(result: CheckResult, console: Console) -> None:
     if not result.findings:
         console.print(f"[green]·[/] {result.name}: nothing found")
         return

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from fedrad.client.cohort.checks import Check, Finding, Result, Severity, run
+from fedrad.client.cohort.checks import Check, CheckFinding, CheckResult, Severity, run_check
 from fedrad.client.policy.admission import check_coordinator
 from fedrad.client.policy.approvals import Approvals
 from fedrad.client.policy.membership import read_membership
@@ -83,14 +83,14 @@ class Versions(Check[Machine]):
     problem = "A site of another minor version than the coordinator does nothing."
     remedy = "Install with fedrad's constraints.txt."
 
-    def findings(self, subject: Machine) -> list[Finding]:
+    def findings(self, subject: Machine) -> list[CheckFinding]:
         """What is installed."""
         said = ", ".join(f"{name} {version}" for name, version in subject.versions.items())
         pin = subject.wanted_flwr
         if pin and not subject.versions["flwr"].startswith(f"{pin}."):
-            return [Finding(f"{said}; fedrad needs flwr {pin}", severity="refused")]
+            return [CheckFinding(f"{said}; fedrad needs flwr {pin}", severity="refused")]
         return [
-            Finding(
+            CheckFinding(
                 f"{said}; the coordinator's first two numbers of fedrad must be the same",
                 severity="information",
             )
@@ -107,26 +107,26 @@ class Gpu(Check[Machine]):
         "(`python -c 'import torch; print(torch.version.cuda)'`), or set device = \"cpu\"."
     )
 
-    def findings(self, subject: Machine) -> list[Finding]:
+    def findings(self, subject: Machine) -> list[CheckFinding]:
         """What PyTorch sees, against what site.toml asks for."""
         wanted = subject.site.settings.device
         if subject.gpus:
             used = '; not used, as device = "cpu"' if wanted == "cpu" else ""
-            return [Finding("; ".join(subject.gpus) + used, severity="information")]
+            return [CheckFinding("; ".join(subject.gpus) + used, severity="information")]
         if wanted == "cuda":
-            return [Finding('device = "cuda", and PyTorch sees no GPU', severity="refused")]
+            return [CheckFinding('device = "cuda", and PyTorch sees no GPU', severity="refused")]
         if subject.driver and wanted == "auto":
-            return [Finding("there is an NVIDIA driver, and PyTorch sees no GPU")]
-        return [Finding("none; the CPU trains", severity="information")]
+            return [CheckFinding("there is an NVIDIA driver, and PyTorch sees no GPU")]
+        return [CheckFinding("none; the CPU trains", severity="information")]
 
 
-def _amount(gib: float | None, least: tuple[float, float], what: str) -> Finding:
+def _amount(gib: float | None, least: tuple[float, float], what: str) -> CheckFinding:
     if gib is None:
-        return Finding("cannot be told on this system", severity="information")
+        return CheckFinding("cannot be told on this system", severity="information")
     severity: Severity = (
         "refused" if gib < least[0] else ("warning" if gib < least[1] else "information")
     )
-    return Finding(f"{gib:.1f} GiB {what}", severity=severity)
+    return CheckFinding(f"{gib:.1f} GiB {what}", severity=severity)
 
 
 class Memory(Check[Machine]):
@@ -136,7 +136,7 @@ class Memory(Check[Machine]):
     problem = "A process that takes more than there is is killed, and the round with it."
     remedy = "Free memory, or raise the container's limit; 8 GiB do for a ResNet-50 at 512 pixels."
 
-    def findings(self, subject: Machine) -> list[Finding]:
+    def findings(self, subject: Machine) -> list[CheckFinding]:
         """How much is free."""
         return [_amount(subject.memory, MEMORY_GIB, "free")]
 
@@ -148,7 +148,7 @@ class Disk(Check[Machine]):
     problem = "Decoded images, and what a round keeps, find no place."
     remedy = "Make room, or set `state` in site.toml to a folder on another disk."
 
-    def findings(self, subject: Machine) -> list[Finding]:
+    def findings(self, subject: Machine) -> list[CheckFinding]:
         """How much is free for the state folder."""
         return [_amount(subject.disk, DISK_GIB, f"free for {subject.site.state}")]
 
@@ -160,14 +160,14 @@ class PrivateKey(Check[Machine]):
     problem = "Who can read the node's key can take part in this site's name."
     remedy = "chmod 600 the file; if others could have read it, ask for a new invitation."
 
-    def findings(self, subject: Machine) -> list[Finding]:
+    def findings(self, subject: Machine) -> list[CheckFinding]:
         """Whether others on this machine can read it."""
         key = subject.site.state / "node.key"
         if not key.is_file():
-            return [Finding("none yet; `fedrad-site join` makes it", severity="information")]
+            return [CheckFinding("none yet; `fedrad-site join` makes it", severity="information")]
         if stat.S_IMODE(key.stat().st_mode) & 0o077:
-            return [Finding(f"{key}: others on this machine can read it")]
-        return [Finding("its owner alone can read it", severity="information")]
+            return [CheckFinding(f"{key}: others on this machine can read it")]
+        return [CheckFinding("its owner alone can read it", severity="information")]
 
 
 class PolicyCheck(Check[Machine]):
@@ -177,21 +177,21 @@ class PolicyCheck(Check[Machine]):
     problem = "What the policy does not admit is refused."
     remedy = "Change [policy] in site.toml, or leave it: that is this site's decision."
 
-    def findings(self, subject: Machine) -> list[Finding]:
+    def findings(self, subject: Machine) -> list[CheckFinding]:
         """What it says, and what would be refused just now."""
         site = subject.site
         found = [
-            Finding(in_words(site.settings.policy, joined=site.joined), severity="information")
+            CheckFinding(in_words(site.settings.policy, joined=site.joined), severity="information")
         ]
         try:
             if site.joined:
                 check_coordinator(site)
             waiting = [one.name for one in Approvals(site.state).all() if not one.decisions]
         except SiteProblem as problem:
-            return [*found, Finding(str(problem), severity="refused")]
+            return [*found, CheckFinding(str(problem), severity="refused")]
         if waiting:
             names = ", ".join(waiting)
-            found.append(Finding(f"wait for `fedrad-site approve FOLDER NAME`: {names}"))
+            found.append(CheckFinding(f"wait for `fedrad-site approve FOLDER NAME`: {names}"))
         return found
 
 
@@ -232,12 +232,12 @@ def in_words(policy: Policy, *, joined: bool) -> str:
     return "; ".join(said)
 
 
-def check_machine(site: Site) -> list[Result]:
+def check_machine(site: Site) -> list[CheckResult]:
     """This machine, and for a site that has joined the way to its coordinator."""
     machine = look_at(site)
-    results = [run(check, machine) for check in MACHINE_CHECKS]
+    results = [run_check(check, machine) for check in MACHINE_CHECKS]
     if not site.joined:
         return results
     member = read_membership(site.state)
     way = try_way(member.host, member.port, member.ca)
-    return [*results, *(run(check, way) for check in WAY_CHECKS)]
+    return [*results, *(run_check(check, way) for check in WAY_CHECKS)]

@@ -20,7 +20,7 @@ from support.hospital import EXPERIMENT, with_, write_cohort, write_site
 from typer.testing import CliRunner
 
 from fedrad.client.cohort.checks.numbers import narrowest_interval
-from fedrad.client.cohort.checks.shortcuts import cross_validated, tags_classifier
+from fedrad.client.cohort.checks.shortcuts import cross_validated_auroc, tags_classifier
 from fedrad.client.cohort.inspection import Inspection, inspect
 from fedrad.client.commands.main import app
 from fedrad.client.figures.disclosure import Disclosure
@@ -146,7 +146,7 @@ def test_chance_alone_is_no_shortcut():
         labels = (rng.random(120) < 0.4).astype(float)
         patients = np.repeat(np.arange(60), 2)
         features = np.column_stack([rng.normal(size=(120, 3)), rng.integers(0, 2, (120, 3))])
-        lows.append(cross_validated(tags_classifier, features, labels, patients)[1][0])
+        lows.append(cross_validated_auroc(tags_classifier, features, labels, patients)[1][0])
     assert sum(low > 0.55 for low in lows) <= 1
 
 
