@@ -1,4 +1,4 @@
-"""The site's own log: a file in its state folder, which nothing sends anywhere."""
+"""The site's log: a file in its state folder, which is never sent."""
 
 import logging
 import time
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @cache
 def site_log(name: str, state: Path) -> logging.Logger:
-    """Logger of one site, writing to `site.log` in its state folder."""
+    """The logger of a site, which writes to `site.log` in the state folder."""
     state.mkdir(parents=True, exist_ok=True)
     log = logging.getLogger(f"fedrad.site.{name.replace('.', '_')}")
     handler = logging.FileHandler(state / "site.log", encoding="utf-8")

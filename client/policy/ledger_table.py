@@ -1,4 +1,4 @@
-"""The ledger for people: a table with each message in words, and files for other programs."""
+"""Shows the ledger: a table with a summary of each message, CSV and JSON."""
 
 import csv
 import io
@@ -29,18 +29,18 @@ KINDS = {
     "error": "a sentence of a fixed list: that the visit could not be run at all",
     "decision": "nothing left: a person approved an experiment, or took that back",
 }
-"""What each kind of message tells, in words."""
+"""Explanation of each kind of message."""
 
 
 def of_experiment(record: Record, name: str | None) -> Record:
-    """The entries of one experiment, or all."""
+    """The entries of one experiment; all entries if `name` is None."""
     if name is None:
         return record
     return replace(record, entries=[e for e in record.entries if e["experiment"] == name])
 
 
 def show(record: Record, console: Console) -> None:
-    """Print the ledger, what its kinds mean, and that it is whole."""
+    """Print the entries, an explanation of each kind of message, and the state of the chain."""
     rows = [("time (UTC)", "experiment", "message", "bytes", "SHA-256", "what")]
     rows += [
         (
@@ -74,29 +74,29 @@ def show(record: Record, console: Console) -> None:
 
 
 def what(entry: Entry) -> str:
-    """An entry's content in a few words."""
+    """A summary of an entry in a few words."""
     message, asked = entry["message"], entry.get("asked") or {}
-    said = []
+    summary = []
     if "round" in asked:
-        said.append(f"round {asked['round'] + 1}")
-    said += [str(asked[key]) for key in ("part", "model") if key in asked]
+        summary.append(f"round {asked['round'] + 1}")
+    summary += [str(asked[key]) for key in ("part", "model") if key in asked]
     if "models" in asked:
-        said.append(" ".join(asked["models"]))
+        summary.append(" ".join(asked["models"]))
     manifest = message.get("manifest")
     if manifest:
-        said.append(f"{len(manifest['names'])} tensors of stage {manifest['stage']}")
+        summary.append(f"{len(manifest['names'])} tensors of stage {manifest['stage']}")
     if message.get("patients"):
-        said.append(f"{message['patients']} patients, {message['images']} images")
-    said += [str(message[key]) for key in ("reason", "missing", "sentence") if key in message]
+        summary.append(f"{message['patients']} patients, {message['images']} images")
+    summary += [str(message[key]) for key in ("reason", "missing", "sentence") if key in message]
     if message["kind"] == "decision":
-        said.append(f"{message['decision']} by {message['by']}")
+        summary.append(f"{message['decision']} by {message['by']}")
     if "cut_off" in entry:
-        said.append("(the line before was cut off by a crash)")
-    return ", ".join(said)
+        summary.append("(the line before was cut off by a crash)")
+    return ", ".join(summary)
 
 
 def as_json_text(record: Record) -> str:
-    """All entries as JSON, word for word."""
+    """All entries as JSON, unchanged."""
     return json.dumps(
         {"format": 1, "head": record.head, "cut_off": record.cut_off, "entries": record.entries},
         indent=1,
@@ -104,7 +104,7 @@ def as_json_text(record: Record) -> str:
 
 
 def as_csv(record: Record) -> str:
-    """A row per entry."""
+    """The entries as CSV, one row each."""
     text = io.StringIO()
     table = csv.writer(text)
     table.writerow(
@@ -141,7 +141,7 @@ def as_csv(record: Record) -> str:
 
 
 def write(record: Record, file: Path) -> None:
-    """Write the ledger to a file; its ending says how. Raises SiteProblem for another ending."""
+    """Write the entries to a file as CSV or JSON, by its suffix. Raises SiteProblem for another."""
     forms = {".csv": as_csv, ".json": as_json_text}
     if file.suffix not in forms:
         raise SiteProblem("internal", f"{file}: .csv or .json")
