@@ -1,4 +1,4 @@
-"""A whole federation on one machine, over real site folders."""
+"""Simulates a federation on one machine, over real site folders."""
 
 import json
 from dataclasses import dataclass
@@ -22,26 +22,39 @@ from fedrad.server.results.summary import Summary, read_summary
 
 @dataclass(frozen=True)
 class Simulation:
-    """A checked simulation: nothing has been written yet, and nothing stands in its way."""
+    """A simulation whose input was checked and can run. No results have been written yet."""
 
     experiment: Experiment
     text: str
     nodes: list[NodeConfig]
     folder: Path
     weights: Path
-    """Folder of the experiment file, where base weights may lie beside it."""
+    """Folder of the experiment file, in which base weights are searched."""
     resume: bool = False
 
 
 def prepare(
     experiment_file: Path, sites: dict[str, Path], out: Path, *, state: Path | None = None
 ) -> Simulation:
-    """Check experiment, base weights, sites and output folder; find every fault before any work.
+    """Check experiment, base weights, sites and output folder, and report all faults at once.
 
-    `sites`: name -> folder with `cohort.csv`. What a site keeps goes to `state/NAME` (else
-    `out/sites/NAME`), the coordinator's results to `out`. An experiment that starts from the model
-    of an earlier one needs the earlier one's `state`: sites remember there whom they trained on.
-    Raises Refused.
+    Parameters
+    ----------
+    experiment_file
+        File of the experiment.
+    sites
+        Name -> folder of each site, with its cohort table.
+    out
+        Folder for the coordinator's results.
+    state
+        Folder for the sites' state, in `state/NAME`; None for `out/sites`. An experiment that
+        starts from the model of an earlier one needs the earlier one's folder, in which each site
+        has recorded the patients that it trained on.
+
+    Raises
+    ------
+    Refused
+        With all faults, before anything is run.
     """
     state = (state or out / "sites").resolve()
     experiment, text, faults = given_experiment(experiment_file, out)
@@ -58,11 +71,11 @@ def prepare(
         faults += [f"{key}: {name!r} is not among the sites given" for name in unknown]
     nodes = []
     for name, folder in sites.items():
-        kept = state / name
+        site_state = state / name
         try:
-            site: Site = open_site(folder.resolve(), name=name, state=kept)
+            site: Site = open_site(folder.resolve(), name=name, state=site_state)
             read_table(site, experiment.outcomes, Pseudonyms.passing())
-            nodes.append({"folder": str(site.folder), "name": name, "state": str(kept)})
+            nodes.append({"folder": str(site.folder), "name": name, "state": str(site_state)})
         except SiteProblem as problem:
             faults.append(f"--site {name}: {problem}")
     make_folder(out, faults)
@@ -70,7 +83,7 @@ def prepare(
 
 
 def simulate(simulation: Simulation) -> Summary:
-    """Run the real ServerApp and ClientApp in this process. Returns the summary."""
+    """Run the ServerApp and the ClientApp in this process. Returns the summary."""
     note(simulation, "in-process")
     run_config: dict[str, str | float | bool] = {
         "experiment": simulation.text,

@@ -259,15 +259,15 @@ def test_a_gpu_that_is_wanted_and_not_seen_is_told(tmp_path, settings, gpus, dri
     site = open_site(tmp_path, state=tmp_path / "state")
     versions = {"fedrad": "0.1.0", "flwr": "1.41.0"}
     found = machine.Machine(site, 16.0, 0.5, versions, "1.41", gpus=gpus, driver=driver)
-    assert run_check(machine.Gpu(), found).severity == severity
-    assert run_check(machine.Disk(), found).severity == "refused"
-    assert run_check(machine.Memory(), found).severity == "information"
-    assert run_check(machine.Versions(), found).severity == "information"
+    assert run_check(machine.GpuCheck(), found).severity == severity
+    assert run_check(machine.DiskCheck(), found).severity == "refused"
+    assert run_check(machine.MemoryCheck(), found).severity == "information"
+    assert run_check(machine.VersionsCheck(), found).severity == "information"
 
 
 def test_another_flower_than_fedrads_is_a_failure(tmp_path):
     (tmp_path / "site.toml").write_text('name = "a"\n')
     site = open_site(tmp_path, state=tmp_path / "state")
-    assert machine.look_at(site).wanted_flwr == "1.41"
+    assert machine.inspect_machine(site).wanted_flwr == "1.41"
     found = machine.Machine(site, None, 100, {"fedrad": "0.1.0", "flwr": "1.42.0"}, "1.41")
-    assert run_check(machine.Versions(), found).severity == "refused"
+    assert run_check(machine.VersionsCheck(), found).severity == "refused"
