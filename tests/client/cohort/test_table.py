@@ -1,4 +1,4 @@
-"""Tables as hospitals export them are read; what contradicts itself is refused with its line."""
+"""Tables are read as hospitals export them; contradictions are refused, with their line."""
 
 import stat
 from pathlib import Path
@@ -82,18 +82,18 @@ def test_an_absolute_path_inside_the_folder_is_fine(site):
         (b"a\0b", "holds no text"),
     ],
 )
-def test_what_contradicts_itself_is_refused_with_its_line(site, content, words):
+def test_a_contradiction_is_refused_with_its_line(site, content, words):
     with pytest.raises(SiteProblem, match=words):
         table_of(site, content)
 
 
-def test_a_row_that_says_the_same_again_counts_once_and_is_named(site):
+def test_a_repeated_row_counts_once_and_is_named(site):
     table = table_of(site, PLAIN + "images/0000.png,p,1,1.5\n")
     assert len(table.rows) == 2
     assert table.repeated == {"images/0000.png (line 4)": "line 2 says the same"}
 
 
-def test_outcomes_are_found_where_no_experiment_names_any(site):
+def test_outcomes_are_detected_if_no_experiment_names_any(site):
     text = "file,patient_id,sex,bpd,day,rop\nimages/0000.png,p,1,1,0,\nimages/0001.png,q,0,0,1,1\n"
     assert table_of(site, text, None).outcomes == ("bpd", "rop")
     with pytest.raises(SiteProblem, match="no column holds an outcome"):
@@ -109,8 +109,8 @@ def test_a_column_that_site_toml_names_must_be_there(site):
 def test_files_are_found_by_their_sop_instance_uid(site):
     table = table_of(site, "sop_instance_uid,patient_id,label\n1.2,p,1\n1.3,q,0\n")
     uids = {"0002.png": "1.2"}
-    found = find_by_uid(table, open_site(site), lambda files: [uids.get(f.name, "") for f in files])
-    assert [row.file and row.file.name for row in found.rows] == ["0002.png", None]
+    table = find_by_uid(table, open_site(site), lambda files: [uids.get(f.name, "") for f in files])
+    assert [row.file and row.file.name for row in table.rows] == ["0002.png", None]
     with pytest.raises(SiteProblem, match=r"files have this SOP\s+Instance UID"):
         find_by_uid(table, open_site(site), lambda files: ["1.2"] * len(files))
 

@@ -21,9 +21,9 @@ recipe = { preset = "progressive", views = 2 }
 
 
 def test_a_row_changes_what_it_names_and_nothing_else():
-    found = rows_of(FOUR + ROWS)
+    texts = rows_of(FOUR + ROWS)
     file = parse_experiment(FOUR)
-    rows = {row: parse_experiment(text) for row, text in found.items()}
+    rows = {row: parse_experiment(text) for row, text in texts.items()}
     assert list(rows) == ["all", "probe", "progressive"]
     same = rows["all"].model_copy(update={"name": "test"})
     assert same.identity == file.identity, "an empty row is the experiment itself"

@@ -85,11 +85,11 @@ class Run(threading.Thread):
             self.error = error
 
     def wait_for(self, words: str, seconds: float = 240) -> None:
-        def said() -> bool:
+        def logged() -> bool:
             return any(words in line for line in self.lines)
 
-        wait_until(lambda: said() or not self.is_alive(), seconds)
-        assert said(), "\n".join(self.lines)
+        wait_until(lambda: logged() or not self.is_alive(), seconds)
+        assert logged(), "\n".join(self.lines)
 
     def ended(self, seconds: float = 400) -> None:
         self.join(seconds)

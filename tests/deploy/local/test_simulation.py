@@ -64,8 +64,8 @@ def test_a_federation_ends_with_all_its_files(done):
 def test_the_golden_figures_of_this_federation_have_not_moved(done):
     summary, _ = done
     losses = {s: [r.sites[s].loss for r in summary.rounds] for s in ("a", "b")}
-    for site, found in losses.items():
-        assert found == pytest.approx(GOLDEN[site], rel=0.02)
+    for site, values in losses.items():
+        assert values == pytest.approx(GOLDEN[site], rel=0.02)
     within = next(o.within for o in summary.overall if o.model == "global")
     assert within == pytest.approx(GOLDEN["within"], abs=0.05)
 
