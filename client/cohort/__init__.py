@@ -2,9 +2,9 @@
 
 from .division import Division, divide
 from .groups import group_of
-from .patients import Pseudonyms, numbered
+from .patients import Pseudonyms, patient_numbers
 from .table import CohortRow, CohortTable, find_by_uid, read_table
-from .units import Cohort, Unit, index_rows, read_cohort, sift
+from .units import Cohort, Unit, index_rows, read_cohort, remove_unusable
 
 __all__ = [
     "Cohort",
@@ -17,8 +17,8 @@ __all__ = [
     "find_by_uid",
     "group_of",
     "index_rows",
-    "numbered",
+    "patient_numbers",
     "read_cohort",
     "read_table",
-    "sift",
+    "remove_unusable",
 ]

@@ -128,7 +128,7 @@ class _DivisionFile:
         self.plan = _plan(experiment)
         digest = sha256(json.dumps(self.plan, sort_keys=True).encode()).hexdigest()[:12]
         self.path = site.state / "splits" / f"{digest}.json"
-        self._salt = Pseudonyms.kept(site.state).fingerprint
+        self._salt = Pseudonyms.load_or_create(site.state).fingerprint
         self._record = record
 
     def assign(

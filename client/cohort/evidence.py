@@ -14,7 +14,7 @@ from fedrad.client.images import Reading
 
 from .copies import Copy, find_copies
 from .division import Division
-from .patients import numbered
+from .patients import patient_numbers
 from .table import CohortRow, CohortTable
 
 THUMBNAIL_SIDE = 64
@@ -79,7 +79,7 @@ class Evidence:
     @cached_property
     def patients(self) -> NDArray[np.int64]:
         """Number of the patient of each row, (n,), from 0."""
-        return numbered(row.patient for row in self.rows)
+        return patient_numbers(row.patient for row in self.rows)
 
     @cached_property
     def copies(self) -> list[Copy]:

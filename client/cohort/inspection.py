@@ -17,7 +17,7 @@ from .division import Division, describe_division, divide, is_held_out
 from .evidence import Evidence, thumbnails
 from .patients import Pseudonyms
 from .table import find_by_uid, read_table
-from .units import Cohort, index_rows, sift, unit
+from .units import Cohort, index_rows, remove_unusable, unit
 
 DEFAULT_INPUT = InputSettings(size=128)
 """Size of the pictures that are inspected without an experiment."""
@@ -105,7 +105,7 @@ def inspect(
         If the table or the image store cannot be used at all.
     """
     settings = site.settings
-    pseudonyms = Pseudonyms.kept(site.state)
+    pseudonyms = Pseudonyms.load_or_create(site.state)
     store = ImageStore(
         site.state / "images", limit_gib=settings.images_gib, workers=settings.decoders
     )
@@ -131,7 +131,7 @@ def inspect(
     position = {row.name: i for i, row in enumerate(rows)}
     rule = experiment.evaluation.index_image if experiment else "earliest"
     chosen = [row for row in index_rows(table.rows, rule) if row.name in position]
-    cohort, usable_units = sift(
+    cohort, usable_units = remove_unusable(
         Cohort([unit(row) for row in chosen], {}, {}),
         [readings[usable[position[row.name]]] for row in chosen],
     )

@@ -22,7 +22,7 @@ class Pseudonyms:
     salt: bytes
 
     @classmethod
-    def kept(cls, state: Path) -> Self:
+    def load_or_create(cls, state: Path) -> Self:
         """With the salt of a site's state folder, made at the first call, readable by its owner
         only. Raises SiteProblem("cohort") where the folder cannot be written or the salt is no
         longer whole."""
@@ -42,7 +42,7 @@ class Pseudonyms:
         return cls(salt)
 
     @classmethod
-    def passing(cls) -> Self:
+    def temporary(cls) -> Self:
         """With a salt that is not stored, to read a table without writing anything."""
         return cls(secrets.token_bytes(32))
 
@@ -56,7 +56,7 @@ class Pseudonyms:
         return self.of("fingerprint of the salt")[:16]
 
 
-def numbered(pseudonyms: Iterable[str]) -> NDArray[np.int64]:
+def patient_numbers(pseudonyms: Iterable[str]) -> NDArray[np.int64]:
     """Number of each patient, (n,), from 0 in the order of first appearance.
 
     Not in the order of the pseudonyms, which depend on the salt: a draw by number would then depend

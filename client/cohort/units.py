@@ -101,7 +101,7 @@ def read_cohort(
     SiteProblem
         As `read_table` and `find_by_uid`, and if no index image exists.
     """
-    pseudonyms = Pseudonyms.kept(site.state)
+    pseudonyms = Pseudonyms.load_or_create(site.state)
     table = read_table(site, experiment.outcomes, pseudonyms)
     if instance_uids is not None:
         table = find_by_uid(table, site, instance_uids)
@@ -160,7 +160,7 @@ def order_column(images: Sequence[CohortRow]) -> int | None:
     return int(np.argmax(complete)) if complete.any() else None
 
 
-def sift(cohort: Cohort, readings: Sequence[Reading]) -> tuple[Cohort, list[int]]:
+def remove_unusable(cohort: Cohort, readings: Sequence[Reading]) -> tuple[Cohort, list[int]]:
     """Remove the units whose file cannot be used.
 
     Of images with equal pixels, the first unit is used. If their outcomes differ, all are set

@@ -20,7 +20,7 @@ LEDGER = "ledger.jsonl"
 START = "0" * 64
 _BLOCK = 64 * 1024
 
-Entry = dict[str, Any]
+LedgerEntry = dict[str, Any]
 
 
 class LedgerError(UserError, ValueError):
@@ -29,14 +29,14 @@ class LedgerError(UserError, ValueError):
 
 
 @dataclass(frozen=True)
-class Record:
+class LedgerContent:
     """The content of a whole ledger.
 
     `cut_off`: bytes of an incomplete last line, after a crash while it was written. A message is
     sent after its line is on disk, so the message of that line was not sent.
     """
 
-    entries: list[Entry]
+    entries: list[LedgerEntry]
     cut_off: int = 0
     head: str = START
     """Hash of the last line. A copy of it elsewhere proves later that no line was removed."""
@@ -103,7 +103,7 @@ class Ledger:
             }
         )
 
-    def append(self, entry: Entry) -> None:
+    def append(self, entry: LedgerEntry) -> None:
         """Append an entry, with the time and the hash of the entry before.
 
         An incomplete line that a crash left stays in the file, on a line of its own. The entry that
@@ -123,7 +123,7 @@ class Ledger:
                 raise LedgerError(f"{self.path}: its last line was changed")
             previous = START if entry_before is None else str(entry_before["hash"])
             now = datetime.now(UTC).isoformat(timespec="seconds")
-            whole: Entry = {"time": now, **entry}
+            whole: LedgerEntry = {"time": now, **entry}
             if torn:
                 whole["cut_off"] = sha256(torn).hexdigest()
             whole["previous"] = previous
@@ -140,14 +140,14 @@ class Ledger:
             finally:
                 os.close(folder)
 
-    def read(self) -> Record:
+    def read(self) -> LedgerContent:
         """Read and verify the whole ledger. Raises LedgerError if the chain is broken."""
         if not self.path.is_file():
-            return Record([])
+            return LedgerContent([])
         lines = self.path.read_bytes().split(b"\n")
         whole = _parsed(lines[-1]) is not None  # then only the line's end was cut off
         cut_off = 0 if whole else len(lines.pop())
-        entries: list[Entry] = []
+        entries: list[LedgerEntry] = []
         previous, torn = START, b""
         for number, line in enumerate(lines, start=1):
             entry = _parsed(line)
@@ -165,13 +165,13 @@ class Ledger:
             previous, torn = entry["hash"], b""
         if torn:
             raise self._broken(len(lines))
-        return Record(entries, cut_off, previous)
+        return LedgerContent(entries, cut_off, previous)
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[LedgerEntry]:
         """All entries, oldest first. Raises LedgerError if the chain is broken."""
         return self.read().entries
 
-    def since(self, moment: datetime) -> Iterator[Entry]:
+    def since(self, moment: datetime) -> Iterator[LedgerEntry]:
         """Entries since a moment, newest first. Older lines are not read."""
         if not self.path.is_file():
             return
@@ -198,7 +198,7 @@ class Ledger:
             yield file
 
 
-def _parsed(line: bytes) -> Entry | None:
+def _parsed(line: bytes) -> LedgerEntry | None:
     """The entry of a line; None if the line is not a valid entry."""
     try:
         entry = json.loads(line)
@@ -234,5 +234,5 @@ def _backwards(file: BinaryIO, *, partial: bool = False) -> Iterator[bytes]:
         yield rest
 
 
-def _hash(entry: Entry) -> str:
+def _hash(entry: LedgerEntry) -> str:
     return sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()

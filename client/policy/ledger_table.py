@@ -11,7 +11,7 @@ from rich.console import Console
 
 from fedrad.client.problems import SiteProblem
 
-from .ledger import Entry, Record
+from .ledger import LedgerContent, LedgerEntry
 
 KINDS = {
     "readiness": "who this site is: versions, device, how many patients it has of each class and "
@@ -32,14 +32,14 @@ KINDS = {
 """Explanation of each kind of message."""
 
 
-def of_experiment(record: Record, name: str | None) -> Record:
+def of_experiment(record: LedgerContent, name: str | None) -> LedgerContent:
     """The entries of one experiment; all entries if `name` is None."""
     if name is None:
         return record
     return replace(record, entries=[e for e in record.entries if e["experiment"] == name])
 
 
-def show(record: Record, console: Console) -> None:
+def show(record: LedgerContent, console: Console) -> None:
     """Print the entries, an explanation of each kind of message, and the state of the chain."""
     rows = [("time (UTC)", "experiment", "message", "bytes", "SHA-256", "what")]
     rows += [
@@ -73,7 +73,7 @@ def show(record: Record, console: Console) -> None:
     )
 
 
-def what(entry: Entry) -> str:
+def what(entry: LedgerEntry) -> str:
     """A summary of an entry in a few words."""
     message, asked = entry["message"], entry.get("asked") or {}
     summary = []
@@ -95,7 +95,7 @@ def what(entry: Entry) -> str:
     return ", ".join(summary)
 
 
-def as_json_text(record: Record) -> str:
+def as_json_text(record: LedgerContent) -> str:
     """All entries as JSON, unchanged."""
     return json.dumps(
         {"format": 1, "head": record.head, "cut_off": record.cut_off, "entries": record.entries},
@@ -103,7 +103,7 @@ def as_json_text(record: Record) -> str:
     )
 
 
-def as_csv(record: Record) -> str:
+def as_csv(record: LedgerContent) -> str:
     """The entries as CSV, one row each."""
     text = io.StringIO()
     table = csv.writer(text)
@@ -140,7 +140,7 @@ def as_csv(record: Record) -> str:
     return text.getvalue()
 
 
-def write(record: Record, file: Path) -> None:
+def write(record: LedgerContent, file: Path) -> None:
     """Write the entries to a file as CSV or JSON, by its suffix. Raises SiteProblem for another."""
     forms = {".csv": as_csv, ".json": as_json_text}
     if file.suffix not in forms:
@@ -148,5 +148,5 @@ def write(record: Record, file: Path) -> None:
     file.write_text(forms[file.suffix](record), encoding="utf-8")
 
 
-def _bytes(entry: Entry) -> int:
+def _bytes(entry: LedgerEntry) -> int:
     return int(entry.get("message_bytes", 0)) + int(entry["tensor_bytes"])

@@ -14,7 +14,7 @@ from fedrad.models.weight_folders import look_in
 from fedrad.server.report.compare_page import write_comparison
 
 from .cross_validate import run_folds
-from .series import run
+from .series import run_or_resume
 
 STATE = "sites"
 OF_WEIGHTS = ("sha256", "base_outputs")
@@ -50,7 +50,7 @@ def ablate(experiment_file: Path, sites: dict[str, Path], out: Path) -> Path:
         Before anything is run, if a row cannot run.
     """
     _, text = read_experiment(experiment_file)
-    rows = rows_of(text, str(experiment_file))
+    rows = ablation_rows(text, str(experiment_file))
     if not rows:
         raise Refused(f"{experiment_file}: ablate runs the rows of [ablation], and it has none")
     look_in(experiment_file.parent)
@@ -61,11 +61,11 @@ def ablate(experiment_file: Path, sites: dict[str, Path], out: Path) -> Path:
         if parse_experiment(variant).evaluation.folds:
             run_folds(variant, experiment_file, sites, out / row, out / STATE)
         else:
-            run(variant, experiment_file, sites, out / row, out / STATE)
+            run_or_resume(variant, experiment_file, sites, out / row, out / STATE)
     return write_comparison({row: out / row for row in rows}, out)
 
 
-def rows_of(text: str, source: str = "experiment.toml") -> dict[str, str]:
+def ablation_rows(text: str, source: str = "experiment.toml") -> dict[str, str]:
     """Row -> the text of its experiment, from the text of a file with `[ablation]`.
 
     Raises Refused, with the name of the row, if a row is not a valid experiment. `source`: name of

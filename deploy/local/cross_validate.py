@@ -10,7 +10,7 @@ from fedrad.exchange.experiment import parse_experiment, read_experiment
 from fedrad.server.report.report import write_report
 from fedrad.server.results.summary import Summary, read_summary
 
-from .series import run
+from .series import run_or_resume
 
 
 def cross_validate(experiment_file: Path, sites: dict[str, Path], out: Path) -> Summary:
@@ -68,7 +68,7 @@ def run_folds(
         document = tomlkit.parse(text)
         document["evaluation"]["fold_number"] = fold
         folder = out / f"fold-{fold:03}"
-        run(tomlkit.dumps(document), experiment_file, sites, folder, state)
+        run_or_resume(tomlkit.dumps(document), experiment_file, sites, folder, state)
     shutil.copyfile(folder / "summary.json", out / "summary.json")
     write_report(out)
     return read_summary(out)

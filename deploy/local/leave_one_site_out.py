@@ -15,7 +15,7 @@ from fedrad.stats.intervals import z_of
 from fedrad.stats.new_site import FEWEST_SITES, NewSite, meta_analysis
 from fedrad.system.files import write_whole
 
-from .series import run
+from .series import run_or_resume
 
 
 def leave_one_site_out(
@@ -58,7 +58,9 @@ def leave_one_site_out(
     cells: list[Cell] = []
     for site in sites:
         folder = out / f"without-{site}"
-        summary = run(_without(site, text, len(sites)), experiment_file, sites, folder, state)
+        summary = run_or_resume(
+            _without(site, text, len(sites)), experiment_file, sites, folder, state
+        )
         cells += [c for c in summary.cells if (c.model, c.site) == ("global", site)]
     confidence = experiment.evaluation.confidence
     content = {
@@ -66,7 +68,9 @@ def leave_one_site_out(
         "experiment": experiment.model_dump(mode="json"),
         "cells": [c.model_dump(mode="json") for c in cells],
         "new_site": {
-            outcome: None if (n := expected(cells, outcome, confidence)) is None else vars(n)
+            outcome: None
+            if (n := auroc_at_new_site(cells, outcome, confidence)) is None
+            else vars(n)
             for outcome in experiment.outcomes
         },
     }
@@ -74,7 +78,7 @@ def leave_one_site_out(
     return cells
 
 
-def expected(cells: Sequence[Cell], outcome: str, confidence: float) -> NewSite | None:
+def auroc_at_new_site(cells: Sequence[Cell], outcome: str, confidence: float) -> NewSite | None:
     """Random-effects mean and prediction interval of the AUROC at a new site.
 
     A meta-analysis of the logits of the AUROCs at the sites left out. Their variances are computed

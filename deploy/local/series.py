@@ -9,7 +9,7 @@ from fedrad.server.results.summary import Summary, read_summary
 from .simulation import noted, prepare, simulate
 
 
-def run(
+def run_or_resume(
     text: str, experiment_file: Path, sites: dict[str, Path], folder: Path, state: Path | None
 ) -> Summary:
     """Run an experiment, resume it, or read its summary if it was completed in the folder before.

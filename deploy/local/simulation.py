@@ -74,7 +74,7 @@ def prepare(
         site_state = state / name
         try:
             site: Site = open_site(folder.resolve(), name=name, state=site_state)
-            read_table(site, experiment.outcomes, Pseudonyms.passing())
+            read_table(site, experiment.outcomes, Pseudonyms.temporary())
             nodes.append({"folder": str(site.folder), "name": name, "state": str(site_state)})
         except SiteProblem as problem:
             faults.append(f"--site {name}: {problem}")

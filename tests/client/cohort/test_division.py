@@ -279,7 +279,7 @@ def test_processes_that_divide_at_once_lose_no_patient_and_agree(tmp_path, monke
         time.sleep(0.1)
         return content
 
-    Pseudonyms.kept(tmp_path)
+    Pseudonyms.load_or_create(tmp_path)
     monkeypatch.setattr(JsonFile, "read", slowly)
 
     def divide_some(number):
@@ -300,7 +300,7 @@ def test_processes_that_divide_at_once_lose_no_patient_and_agree(tmp_path, monke
 def test_processes_that_start_at_once_have_one_salt(tmp_path, monkeypatch):
     token_bytes = secrets.token_bytes
     monkeypatch.setattr(secrets, "token_bytes", lambda n: [token_bytes(n), time.sleep(0.1)][0])
-    assert len(set(at_once(lambda _: Pseudonyms.kept(tmp_path / "state").salt))) == 1
+    assert len(set(at_once(lambda _: Pseudonyms.load_or_create(tmp_path / "state").salt))) == 1
     names = sorted(file.name for file in (tmp_path / "state").iterdir())
     assert names == [".salt.lock", "salt"]
 

@@ -23,7 +23,7 @@ def site(tmp_path):
 def table_of(folder: Path, content: str | bytes, outcomes=("label",)):
     text = content if isinstance(content, bytes) else content.encode()
     (folder / "cohort.csv").write_bytes(text)
-    return read_table(open_site(folder), outcomes, Pseudonyms.passing())
+    return read_table(open_site(folder), outcomes, Pseudonyms.temporary())
 
 
 PLAIN = "file,patient_id,label,day\nimages/0000.png,p,1,1.5\nimages/0001.png,q,0,2\n"
@@ -126,13 +126,13 @@ def test_the_index_image_is_missing_so_the_patient_is_set_aside_not_a_later_imag
 
 
 def test_a_pseudonym_is_the_same_at_its_site_and_another_elsewhere(tmp_path):
-    here = Pseudonyms.kept(tmp_path / "a")
-    assert Pseudonyms.kept(tmp_path / "a").of("p") == here.of("p")
-    assert Pseudonyms.kept(tmp_path / "b").of("p") != here.of("p")
+    here = Pseudonyms.load_or_create(tmp_path / "a")
+    assert Pseudonyms.load_or_create(tmp_path / "a").of("p") == here.of("p")
+    assert Pseudonyms.load_or_create(tmp_path / "b").of("p") != here.of("p")
     assert stat.S_IMODE((tmp_path / "a" / "salt").stat().st_mode) == 0o600
     (tmp_path / "a" / "salt").write_bytes(b"short")
     with pytest.raises(SiteProblem, match="is damaged; restore it"):
-        Pseudonyms.kept(tmp_path / "a")
+        Pseudonyms.load_or_create(tmp_path / "a")
 
 
 def test_numbers_and_dates_as_people_write_them():

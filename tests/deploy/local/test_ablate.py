@@ -6,7 +6,7 @@ import pytest
 from support.hospital import EXPERIMENT, with_
 
 from fedrad.deploy.commands.main import app
-from fedrad.deploy.local.ablate import ablate, rows_of
+from fedrad.deploy.local.ablate import ablate, ablation_rows
 from fedrad.deploy.refused import Refused
 from fedrad.exchange.experiment import ExperimentError, parse_experiment
 
@@ -21,7 +21,7 @@ recipe = { preset = "progressive", views = 2 }
 
 
 def test_a_row_changes_what_it_names_and_nothing_else():
-    texts = rows_of(FOUR + ROWS)
+    texts = ablation_rows(FOUR + ROWS)
     file = parse_experiment(FOUR)
     rows = {row: parse_experiment(text) for row, text in texts.items()}
     assert list(rows) == ["all", "probe", "progressive"]
@@ -39,7 +39,7 @@ def test_other_weights_come_without_the_hash_and_the_outputs_of_the_files():
     pinned = EXPERIMENT.replace(
         '"random"', f'"base.safetensors"\nsha256 = "{64 * "0"}"\nbase_outputs = {{ label = "x" }}'
     )
-    text = rows_of(pinned + '[ablation.control]\nmodel = { weights = "random" }\n')["control"]
+    text = ablation_rows(pinned + '[ablation.control]\nmodel = { weights = "random" }\n')["control"]
     model = parse_experiment(text).model
     assert (model.weights, model.sha256, model.base_outputs) == ("random", None, {})
 
@@ -51,10 +51,10 @@ def test_a_row_that_makes_no_experiment_or_is_overruled_is_refused_by_name():
         ("[ablation.sites]", "name the row otherwise"),
     ):
         with pytest.raises(Refused, match=why):
-            rows_of(EXPERIMENT + rows)
+            ablation_rows(EXPERIMENT + rows)
     overruling = EXPERIMENT.replace("batch_size = 8", "batch_size = 8\nprobe = 0.5")
     with pytest.raises(Refused, match=r"ablation\.x: its preset sets recipe\.probe"):
-        rows_of(overruling + '[ablation.x]\nrecipe = { preset = "full" }')
+        ablation_rows(overruling + '[ablation.x]\nrecipe = { preset = "full" }')
     for wrong in ("seed = 1", "evaluation = { folds = 2 }"):
         with pytest.raises(ExperimentError, match=r"ablation\.x"):
             parse_experiment(EXPERIMENT + f"[ablation.x]\n{wrong}")
