@@ -20,7 +20,7 @@ def site_log(name: str, state: Path) -> logging.Logger:
 
 
 def report_steps(log: logging.Logger, site: str) -> Callable[[int, int], None]:
-    """A report of (step, steps) for long rounds: a line every ten seconds."""
+    """A function that logs the progress (step, steps) of a long round every ten seconds."""
     last = time.monotonic()
 
     def report(step: int, steps: int) -> None:
