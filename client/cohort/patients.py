@@ -23,9 +23,11 @@ class Pseudonyms:
 
     @classmethod
     def load_or_create(cls, state: Path) -> Self:
-        """With the salt of a site's state folder, made at the first call, readable by its owner
-        only. Raises SiteProblem("cohort") where the folder cannot be written or the salt is no
-        longer whole."""
+        """Pseudonyms with the salt of a site's state folder.
+
+        The salt is made at the first call; only its owner can read it. Raises SiteProblem("cohort")
+        if the folder cannot be written or the salt is damaged.
+        """
         file = state / "salt"
         try:
             if not file.exists():
@@ -43,7 +45,7 @@ class Pseudonyms:
 
     @classmethod
     def temporary(cls) -> Self:
-        """With a salt that is not stored, to read a table without writing anything."""
+        """Pseudonyms with a salt that is not stored, to read a table without writing anything."""
         return cls(secrets.token_bytes(32))
 
     def of(self, patient: str) -> str:
@@ -67,7 +69,7 @@ def patient_numbers(pseudonyms: Iterable[str]) -> NDArray[np.int64]:
 
 
 def _create(file: Path, content: bytes) -> None:
-    """Write a file; where another process was first, its file stays."""
+    """Write a file unless it exists, also if another process writes it at the same time."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with locked(file):
         if not file.exists():

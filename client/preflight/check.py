@@ -112,8 +112,8 @@ def print_machine(results: Sequence[CheckResult], console: Console) -> None:
     console.print()
 
 
-def _with_readiness(found: Inspection, site: Site, experiment: Experiment) -> Inspection:
-    """Add word for word what the coordinator would learn, or why the site would refuse."""
+def _with_readiness(inspection: Inspection, site: Site, experiment: Experiment) -> Inspection:
+    """Add exactly what the coordinator would receive, or the reason why the site would refuse."""
     # these take seconds, and only experiments need them
     from fedrad.client.participant.participant import Participant
     from fedrad.client.participant.site_data import SiteData
@@ -125,8 +125,8 @@ def _with_readiness(found: Inspection, site: Site, experiment: Experiment) -> In
         readiness = participant.ready().model_dump(mode="json", exclude={"kind"})
     except SiteProblem as error:
         problem = error
-    results = [*found.results, run_check(ParticipationCheck(), problem)]
-    return replace(found, readiness=readiness, results=results)
+    results = [*inspection.results, run_check(ParticipationCheck(), problem)]
+    return replace(inspection, readiness=readiness, results=results)
 
 
 def print_inspection(inspection: Inspection, page: Path, least: int, console: Console) -> None:

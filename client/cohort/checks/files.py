@@ -75,7 +75,7 @@ class ImagesAfterOutcome(Check[Evidence]):
     """Images taken after the outcome was known."""
 
     name = "images after the outcome"
-    problem = "An image taken after the outcome shows it; a model trained on it foretells nothing."
+    problem = "An image taken after the outcome shows it; a model trained on it predicts nothing."
     remedy = 'Leave these images out, or keep index_image = "earliest" and check their dates.'
 
     def findings(self, subject: Evidence) -> Iterator[CheckFinding]:

@@ -30,13 +30,11 @@ OUTLIER_DEVIATIONS = 5.0
 
 
 class LateralViews(Check[Evidence]):
-    """LateralViews views."""
+    """Lateral views."""
 
     name = "lateral views"
-    problem = (
-        "LateralViews views look unlike frontal ones; where one class has more, the view is learnt."
-    )
-    remedy = "Leave lateral views out, or make an experiment of their own."
+    problem = "Lateral views look unlike frontal ones; if one class has more, the view is learnt."
+    remedy = "Leave lateral views out, or make a separate experiment of them."
 
     def findings(self, subject: Evidence) -> Iterator[CheckFinding]:
         """One finding, by View Position or by the column `view` of the table."""
@@ -148,7 +146,7 @@ class ReadingRemarks(Check[Evidence]):
     """Remarks made while the files were read."""
 
     name = "remarks of reading"
-    problem = "Some files say something unusual of themselves, or had to be read in another way."
+    problem = "Some files are unusual, or had to be read in another way."
     remedy = "Each remark says what to do; look at some of these images in check.html."
 
     def findings(self, subject: Evidence) -> Iterator[CheckFinding]:

@@ -146,7 +146,7 @@ class Shortcuts(Check[Evidence]):
 
     name = "shortcuts"
     problem = (
-        "Where the making of an image foretells the outcome, a network may learn the scanner "
+        "If the acquisition of an image predicts the outcome, a network may learn the scanner "
         "instead of the lung, and fail elsewhere."
     )
     remedy = (
