@@ -30,7 +30,7 @@ class Decision(BaseModel):
     time: str
 
 
-class Asked(BaseModel):
+class ApprovalRequest(BaseModel):
     """An experiment that the site was asked to join, and the decisions on it.
 
     `text`: the experiment's text as received. `asked`: time of the first request (UTC).
@@ -70,17 +70,21 @@ class Approvals:
                 raise SiteProblem(
                     "approval", f"{self.folder}: {MOST_WAITING} experiments wait already"
                 )
-            self.keep(experiment, text)
+            self.add(experiment, text)
             return False
         return asked.approved
 
-    def keep(self, experiment: Experiment, text: str) -> Asked:
+    def add(self, experiment: Experiment, text: str) -> ApprovalRequest:
         """Store an experiment that a coordinator asks for. Earlier decisions on it stay."""
-        new = Asked(name=experiment.name, identity=experiment.family, text=text, asked=_now())
+        new = ApprovalRequest(
+            name=experiment.name, identity=experiment.family, text=text, asked=_now()
+        )
         with self._changed(new) as asked:
             return asked
 
-    def decide(self, asked: Asked, decision: Literal["approved", "revoked"], by: str) -> Asked:
+    def decide(
+        self, asked: ApprovalRequest, decision: Literal["approved", "revoked"], by: str
+    ) -> ApprovalRequest:
         """Record a decision, in the ledger first. Decisions that another process recorded in the
         meantime stay."""
         made = Decision(decision=decision, by=by, time=_now())
@@ -100,24 +104,24 @@ class Approvals:
             decided.decisions.append(made)
         return decided
 
-    def all(self) -> list[Asked]:
+    def all(self) -> list[ApprovalRequest]:
         """All experiments that were asked for, oldest first."""
         files = self.folder.glob("*.json") if self.folder.is_dir() else []
         every = [asked for file in files if (asked := _read(file)) is not None]
         return sorted(every, key=lambda asked: (asked.asked, asked.name))
 
     @contextmanager
-    def _changed(self, asked: Asked) -> Iterator[Asked]:
+    def _changed(self, asked: ApprovalRequest) -> Iterator[ApprovalRequest]:
         """The stored state of an experiment, to be changed; `asked` if there is no file yet."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
         file = self.folder / _name(asked.name, asked.identity)
-        with _readable(), JsonFile(file, Asked).changed(lambda: asked) as content:
+        with _readable(), JsonFile(file, ApprovalRequest).changed(lambda: asked) as content:
             yield content
 
 
-def _read(file: Path) -> Asked | None:
+def _read(file: Path) -> ApprovalRequest | None:
     with _readable():
-        return JsonFile(file, Asked).read()
+        return JsonFile(file, ApprovalRequest).read()
 
 
 @contextmanager

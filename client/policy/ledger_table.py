@@ -32,14 +32,14 @@ KINDS = {
 """Explanation of each kind of message."""
 
 
-def of_experiment(record: LedgerContent, name: str | None) -> LedgerContent:
+def filter_by_experiment(record: LedgerContent, name: str | None) -> LedgerContent:
     """The entries of one experiment; all entries if `name` is None."""
     if name is None:
         return record
     return replace(record, entries=[e for e in record.entries if e["experiment"] == name])
 
 
-def show(record: LedgerContent, console: Console) -> None:
+def print_ledger(record: LedgerContent, console: Console) -> None:
     """Print the entries, an explanation of each kind of message, and the state of the chain."""
     rows = [("time (UTC)", "experiment", "message", "bytes", "SHA-256", "what")]
     rows += [
@@ -49,7 +49,7 @@ def show(record: LedgerContent, console: Console) -> None:
             entry["message"]["kind"],
             f"{_bytes(entry):,}",
             entry.get("sha256", "")[:12],
-            what(entry),
+            summarise(entry),
         )
         for entry in record.entries
     ]
@@ -73,7 +73,7 @@ def show(record: LedgerContent, console: Console) -> None:
     )
 
 
-def what(entry: LedgerEntry) -> str:
+def summarise(entry: LedgerEntry) -> str:
     """A summary of an entry in a few words."""
     message, asked = entry["message"], entry.get("asked") or {}
     summary = []
@@ -95,7 +95,7 @@ def what(entry: LedgerEntry) -> str:
     return ", ".join(summary)
 
 
-def as_json_text(record: LedgerContent) -> str:
+def ledger_as_json(record: LedgerContent) -> str:
     """All entries as JSON, unchanged."""
     return json.dumps(
         {"format": 1, "head": record.head, "cut_off": record.cut_off, "entries": record.entries},
@@ -103,7 +103,7 @@ def as_json_text(record: LedgerContent) -> str:
     )
 
 
-def as_csv(record: LedgerContent) -> str:
+def ledger_as_csv(record: LedgerContent) -> str:
     """The entries as CSV, one row each."""
     text = io.StringIO()
     table = csv.writer(text)
@@ -128,7 +128,7 @@ def as_csv(record: LedgerContent) -> str:
                 entry["time"],
                 entry["experiment"],
                 entry["message"]["kind"],
-                what(entry),
+                summarise(entry),
                 " ".join(names),
                 entry.get("message_bytes", 0),
                 entry["tensor_bytes"],
@@ -140,9 +140,9 @@ def as_csv(record: LedgerContent) -> str:
     return text.getvalue()
 
 
-def write(record: LedgerContent, file: Path) -> None:
+def write_ledger(record: LedgerContent, file: Path) -> None:
     """Write the entries to a file as CSV or JSON, by its suffix. Raises SiteProblem for another."""
-    forms = {".csv": as_csv, ".json": as_json_text}
+    forms = {".csv": ledger_as_csv, ".json": ledger_as_json}
     if file.suffix not in forms:
         raise SiteProblem("internal", f"{file}: .csv or .json")
     file.write_text(forms[file.suffix](record), encoding="utf-8")

@@ -20,7 +20,7 @@ STAGE_DESCRIPTIONS = {
 Section = tuple[str, list[str]]
 
 
-def describe(experiment: Experiment, policy: Policy) -> list[Section]:
+def describe_experiment(experiment: Experiment, policy: Policy) -> list[Section]:
     """Describe an experiment: headings with their sentences.
 
     They say what is trained, on which patients, what leaves the hospital and when, and which parts

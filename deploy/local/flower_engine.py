@@ -18,7 +18,7 @@ from fedrad.flower.processes import Flower, FlowerError, Settings, own_flower
 from fedrad.server.federation.federation import ExperimentFailed
 from fedrad.server.results.summary import Summary, read_summary
 
-from .simulation import Simulation, note
+from .simulation import Simulation, save_simulation
 
 log = logging.getLogger("fedrad.server")
 
@@ -37,7 +37,7 @@ def run_flower(simulation: Simulation) -> Summary:
     Every process and file of Flower and Ray is gone when this returns or raises. Raises
     ExperimentFailed with the reason.
     """
-    note(simulation, "flower")
+    save_simulation(simulation, "flower")
     try:
         with own_flower({SITES_VARIABLE: json.dumps(simulation.nodes)}) as flower:
             flower.start_superlink("--simulation")

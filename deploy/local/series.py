@@ -6,7 +6,7 @@ from fedrad.deploy.refused import Refused
 from fedrad.exchange.experiment import parse_experiment, read_experiment
 from fedrad.server.results.summary import Summary, read_summary
 
-from .simulation import noted, prepare, simulate
+from .simulation import load_simulation, prepare, simulate
 
 
 def run_or_resume(
@@ -45,7 +45,7 @@ def run_or_resume(
         )
     if (summary := finished(folder)) is not None:
         return summary
-    if (earlier := noted(folder)) is not None:
+    if (earlier := load_simulation(folder)) is not None:
         return simulate(earlier[0])
     file = experiment_file.with_name(f".{folder.name}.toml")  # beside the base weights
     try:

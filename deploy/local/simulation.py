@@ -84,7 +84,7 @@ def prepare(
 
 def simulate(simulation: Simulation) -> Summary:
     """Run the ServerApp and the ClientApp in this process. Returns the summary."""
-    note(simulation, "in-process")
+    save_simulation(simulation, "in-process")
     run_config: dict[str, str | float | bool] = {
         "experiment": simulation.text,
         "out": str(simulation.folder),
@@ -99,28 +99,33 @@ def simulate(simulation: Simulation) -> Summary:
     return read_summary(simulation.folder)
 
 
-def note(simulation: Simulation, engine: str) -> None:
-    """Write down, on the sites' side of the folder, what a resume needs to know."""
+def save_simulation(simulation: Simulation, engine: str) -> None:
+    """Save what a resume needs, in the folder of the sites' state.
+
+    `engine`: "in-process" or "flower".
+    """
     file = simulation.folder / SIMULATION
     file.parent.mkdir(parents=True, exist_ok=True)
-    kept = {"engine": engine, "nodes": simulation.nodes, "weights": str(simulation.weights)}
-    file.write_text(json.dumps(kept), encoding="utf-8")
+    content = {"engine": engine, "nodes": simulation.nodes, "weights": str(simulation.weights)}
+    file.write_text(json.dumps(content), encoding="utf-8")
 
 
-def noted(folder: Path) -> tuple[Simulation, str] | None:
-    """The simulation of a folder, to be resumed, and its engine; None where it was none. Raises
-    Refused."""
+def load_simulation(folder: Path) -> tuple[Simulation, str] | None:
+    """The simulation of a folder, to be resumed, and its engine; None if the folder has none.
+
+    Raises Refused if it cannot be resumed.
+    """
     if not (folder / SIMULATION).is_file():
         return None
-    kept = json.loads((folder / SIMULATION).read_text(encoding="utf-8"))
+    content = json.loads((folder / SIMULATION).read_text(encoding="utf-8"))
     try:
         experiment, text = read_experiment(folder / "experiment.toml")
-        for node in kept["nodes"]:
+        for node in content["nodes"]:
             open_site(Path(node["folder"]), name=node["name"], state=Path(node["state"]))
     except (ExperimentError, SiteProblem) as error:
         raise Refused(str(error)) from error
-    look_in(Path(kept["weights"]))
+    look_in(Path(content["weights"]))
     simulation = Simulation(
-        experiment, text, kept["nodes"], folder.resolve(), Path(kept["weights"]), resume=True
+        experiment, text, content["nodes"], folder.resolve(), Path(content["weights"]), resume=True
     )
-    return simulation, kept["engine"]
+    return simulation, content["engine"]

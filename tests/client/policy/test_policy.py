@@ -15,7 +15,7 @@ from fedrad.client.policy import approvals
 from fedrad.client.policy.admission import admit
 from fedrad.client.policy.approvals import Approvals
 from fedrad.client.policy.ledger import Ledger
-from fedrad.client.policy.plain_words import describe
+from fedrad.client.policy.plain_words import describe_experiment
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Policy, Site, open_site
 from fedrad.exchange.experiment import parse_experiment
@@ -193,7 +193,7 @@ def test_a_damaged_approval_is_no_approval(tmp_path):
 
 
 def words(text: str, **policy) -> str:
-    sections = describe(parse_experiment(text), Policy(**policy))
+    sections = describe_experiment(parse_experiment(text), Policy(**policy))
     return "\n".join(f"{heading}: {'; '.join(sentences)}" for heading, sentences in sections)
 
 
