@@ -19,7 +19,11 @@ import pydicom
 from PIL import Image
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-from fedrad.client.cohort.checks.shortcuts import LIMIT, cross_validated, tags_classifier
+from fedrad.client.cohort.checks.shortcuts import (
+    WARNING_LIMIT,
+    cross_validated_auroc,
+    tags_classifier,
+)
 from fedrad.client.cohort.inspection import Inspection, inspect
 from fedrad.client.settings import open_site
 from fedrad.deploy import phantoms
@@ -218,8 +222,8 @@ def alarms(count: int) -> None:
             )
             for at, features in enumerate((date, np.column_stack([date, *others]))):
                 of = np.arange(patients)
-                low = cross_validated(tags_classifier, features, labels, of)[1][0]
-                seen[at] += low > LIMIT
+                low = cross_validated_auroc(tags_classifier, features, labels, of)[1][0]
+                seen[at] += low > WARNING_LIMIT
         print(
             f"{patients:8}{share:10.0%}" + "".join(f"{n / count:10.1%}" for n in seen), flush=True
         )

@@ -34,7 +34,7 @@ from progression import interval
 from fedrad.client.images.lung_mask import lung_mask
 from fedrad.client.images.pictures import read_pictures
 from fedrad.deploy.commands.terminal import show_progress
-from fedrad.deploy.local.simulation import noted, prepare, simulate
+from fedrad.deploy.local.simulation import load_simulation, prepare, simulate
 from fedrad.models.network import ResNet
 from fedrad.models.progression.generators import OpenedGenerator, open_generator
 from fedrad.models.progression.iteration import simulate_progression
@@ -201,7 +201,7 @@ def classifier(arguments: argparse.Namespace) -> None:
 def train(out: Path, role: str, text: str) -> None:
     """Start or resume the experiment that trains one of the networks."""
     run = out / role / "run"
-    if earlier := noted(run):
+    if earlier := load_simulation(run):
         simulate(earlier[0])
         return
     file = out / role / "experiment.toml"

@@ -1,4 +1,4 @@
-"""The site's own log: a file in its state folder, which nothing sends anywhere."""
+"""The site's log: a file in its state folder, which is never sent."""
 
 import logging
 import time
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @cache
 def site_log(name: str, state: Path) -> logging.Logger:
-    """Logger of one site, writing to `site.log` in its state folder."""
+    """The logger of a site, which writes to `site.log` in the state folder."""
     state.mkdir(parents=True, exist_ok=True)
     log = logging.getLogger(f"fedrad.site.{name.replace('.', '_')}")
     handler = logging.FileHandler(state / "site.log", encoding="utf-8")
@@ -20,7 +20,7 @@ def site_log(name: str, state: Path) -> logging.Logger:
 
 
 def report_steps(log: logging.Logger, site: str) -> Callable[[int, int], None]:
-    """A report of (step, steps) for long rounds: a line every ten seconds."""
+    """A function that logs the progress (step, steps) of a long round every ten seconds."""
     last = time.monotonic()
 
     def report(step: int, steps: int) -> None:

@@ -1,4 +1,4 @@
-"""What goes wrong at a site: one word for the coordinator, the whole story for the site."""
+"""Errors of a site: one word for the coordinator, the details for the site itself."""
 
 from fedrad.exchange.reasons import Reason
 from fedrad.system.errors import UserError
@@ -7,8 +7,8 @@ from fedrad.system.errors import UserError
 class SiteProblem(UserError):
     """A problem at the site.
 
-    `reason` is all that leaves the site. The text may hold paths and rows of the cohort table:
-    it goes to the site's log and screen only.
+    Only `reason` leaves the site. The text may contain paths and rows of the cohort table: it goes
+    only to the site's log and screen.
     """
 
     def __init__(self, reason: Reason, text: str) -> None:

@@ -1,4 +1,4 @@
-"""`site.toml`: one hospital's own settings and policy. The file is optional."""
+"""`site.toml`: the settings and the policy of one hospital. The file is optional."""
 
 import tomllib
 from dataclasses import dataclass
@@ -16,26 +16,29 @@ from .problems import SiteProblem
 
 _CLOCK = "([01][0-9]|2[0-3]):[0-5][0-9]"
 ORDER_COLUMNS = ("order_index", "day_offset", "day", "date")
-"""Columns that order a patient's images, where `site.toml` names none; the first with a value."""
+"""Columns that order a patient's images if `site.toml` names none. The first with values counts."""
 
 
 class Columns(Settings):
-    """`[columns]`: names of the columns of the cohort table. A column that site.toml names must
-    be there; otherwise only `patient`, and `file` or `instance_uid`."""
+    """`[columns]`: names of the columns of the cohort table.
+
+    The table must have every column that site.toml names. Of the others it must have `patient`, and
+    `file` or `instance_uid`.
+    """
 
     file: str = "file"
     """Path of the image within the site's folder."""
     instance_uid: str = "sop_instance_uid"
-    """SOP Instance UID, where the table names no paths."""
+    """SOP Instance UID of the image, if the table has no paths."""
     patient: str = "patient_id"
     order: str | None = None
     """Numbers or dates that order a patient's images."""
     date: str = "date"
     """Date of the image."""
     outcome_date: str = "outcome_date"
-    """Date at which the outcome was known; for one outcome of several, `OUTCOME_date`."""
+    """Date on which the outcome was known. If outcomes have dates of their own: `OUTCOME_date`."""
     split: str = "split"
-    """`train`, `validation` or `test`: a division that the site made itself."""
+    """`train`, `validation` or `test`, if the site itself divides its patients."""
     view: str = "view"
     scanner: str = "scanner"
     sex: str = "sex"
@@ -43,40 +46,40 @@ class Columns(Settings):
 
 
 class Policy(Settings):
-    """`[policy]`: what may leave, and when this site works, whatever an experiment asks."""
+    """`[policy]`: what may leave this site, and when it works, for every experiment."""
 
     coordinators: tuple[str, ...] = ()
-    """`HOST:PORT` of the coordinators that this site may join, `*` for any part; empty: any."""
+    """`HOST:PORT` of the coordinators that this site may join; `*` matches any text. Empty: all."""
     experiments: tuple[str, ...] = ("*",)
-    """Names of the experiments that may run here, `*` for any part of a name."""
+    """Names of the experiments that may run here; `*` matches any text."""
     approval: bool = True
-    """Whether a person has to approve each experiment that a coordinator asks for."""
+    """Whether a person must approve each experiment that a coordinator asks for."""
     hours: str | None = Field(default=None, pattern=rf"^{_CLOCK}-{_CLOCK}$")
-    """Hours of the day in which this site works, "20:00-06:00" by this machine's clock."""
+    """Hours of the day in which this site works, such as "20:00-06:00", by this machine's clock."""
     rounds_per_day: int | None = Field(default=None, ge=0)
-    """Most rounds of training a day, of all experiments together."""
+    """Most rounds of training a day, for all experiments together."""
     compute_hours_per_day: float | None = Field(default=None, ge=0.0)
-    """Hours a day that visits may compute, GPU or not, of all experiments together."""
+    """Most hours of computing a day, with or without a GPU, for all experiments together."""
     minimum_units: int = Field(default=10, ge=1)
-    """No figure about a class with fewer units (none at all is told)."""
+    """Figures about a class with fewer units do not leave. That a class has no unit does."""
     minimum_bin: int = Field(default=3, ge=1)
-    """No histogram bin with fewer units."""
+    """Fewest units in a bin of a histogram."""
     epsilon: float = Field(default=0.0, ge=0.0, le=100.0)
-    """Above 0: histograms carry Laplace noise, this much of ε each, and no exact figure leaves."""
+    """Above 0: each histogram has Laplace noise of this ε, and no exact figure leaves."""
     share_histograms: bool = True
-    """Whether histograms of scores leave; without them thresholds, calibration and pooled figures
-    are made without this site."""
+    """Whether histograms of scores leave. Otherwise thresholds, calibration and pooled figures are
+    computed without this site."""
     share_subgroups: bool = True
     """Whether figures of groups of patients leave."""
     share_local_model: bool = False
-    """Whether the site's local-only model may be sent, to be scored at other sites."""
+    """Whether the site's local-only model may leave, to be scored at other sites."""
     test_other_models: bool = False
     """Whether other sites' local-only models are scored here."""
     share_generator: bool = False
-    """Whether weights of a generator trained here may leave; they can hold traces of images."""
+    """Whether weights of a generator trained here may leave. They can reveal training images."""
 
     def is_open(self, now: time) -> bool:
-        """Whether a time of day lies within `hours`; these may go over midnight."""
+        """Whether a time of day lies within `hours`, which may span midnight."""
         if self.hours is None:
             return True
         start, end = (time.fromisoformat(clock) for clock in self.hours.split("-"))
@@ -86,31 +89,31 @@ class Policy(Settings):
 
 
 class SiteSettings(Settings):
-    """A whole `site.toml`."""
+    """The content of `site.toml`."""
 
     name: Name
     cohort: str = "cohort.csv"
     state: str | None = None
-    """Folder for what the site keeps (decoded images, local models, log, ledger)."""
+    """State folder: decoded images, local models, log, ledger."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(default=0, ge=0, le=1024)
-    """CPU threads for training; 0 for all cores, or OMP_NUM_THREADS. With one, figures repeat
-    exactly whatever the machine."""
+    """CPU threads for training. 0: OMP_NUM_THREADS if set, else all cores. With one thread, every
+    machine computes exactly the same figures."""
     tolerance: Share = 0.05
-    """Largest share of files that may be set aside as broken."""
+    """Largest share of files that may be unusable."""
     images_gib: float = Field(default=50.0, gt=0.0)
     """Largest size of the store of decoded images, GiB."""
     decoders: int = Field(default=0, ge=0, le=1024)
-    """Processes that decode files side by side; 0 for one per core."""
+    """Processes that decode files in parallel; 0 for one per core."""
     activations_gib: float = Field(default=20.0, ge=0.0)
-    """Disk for what frozen blocks make of fixed views (`recipe.views`), GiB; 0 stores nothing."""
+    """Disk space for the outputs of frozen blocks on fixed views (`recipe.views`), GiB. 0: none."""
     columns: Columns = Columns()
     policy: Policy = Policy()
 
 
 @dataclass(frozen=True)
 class Site:
-    """A hospital's folder with its settings, its cohort table and its place to keep things."""
+    """A hospital's folder with its settings, its cohort table and its state folder."""
 
     folder: Path
     settings: SiteSettings
@@ -123,8 +126,9 @@ class Site:
 
     @property
     def joined(self) -> bool:
-        """Whether this site takes part in a federation of others: `fedrad-site join` was here. A
-        simulation keeps its sites' state elsewhere, and whoever runs it has the data before them.
+        """Whether this site has joined a real federation with `fedrad-site join`.
+
+        False in a simulation, whose sites have state folders of their own.
         """
         return (self.state / "membership.json").is_file()
 
@@ -135,10 +139,21 @@ class Site:
 
 
 def open_site(folder: Path, *, name: str | None = None, state: Path | None = None) -> Site:
-    """A site from its folder, with `site.toml` where there is one.
+    """Open a site's folder and read its `site.toml`, if there is one.
 
-    `name` and `state` take the place of what the file says, or stand for a missing file. Raises
-    SiteProblem("cohort") for a missing folder, a faulty file, or no name at all.
+    Parameters
+    ----------
+    folder
+        The site's folder.
+    name
+        Name of the site, instead of that in `site.toml`.
+    state
+        State folder, instead of that in `site.toml`.
+
+    Raises
+    ------
+    SiteProblem
+        With the reason "cohort", for a missing folder, a faulty file, or a site without a name.
     """
     if not folder.is_dir():
         raise SiteProblem("cohort", f"{folder}: no such folder")

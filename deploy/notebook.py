@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel, ValidationError
 
-from fedrad.client.cohort import Pseudonyms, numbered, read_table
+from fedrad.client.cohort import Pseudonyms, patient_numbers, read_table
 from fedrad.client.predict import estimate, output
 from fedrad.client.predict.estimate import Model
 from fedrad.client.settings import open_site
@@ -128,8 +128,8 @@ def read_site(
     if name is None and not (place / "site.toml").is_file():
         name = place.resolve().name
     site = open_site(place, name=name)
-    table = read_table(site, outcomes, Pseudonyms.passing())
-    patients = numbered(row.patient for row in table.rows)
+    table = read_table(site, outcomes, Pseudonyms.temporary())
+    patients = patient_numbers(row.patient for row in table.rows)
     rows = [
         {"file": row.name, "patient": patient}
         | dict(zip(table.outcomes, row.labels, strict=True))

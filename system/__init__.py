@@ -1,1 +1,1 @@
-"""What fedrad asks of the operating system: files, folders, ports, environment."""
+"""Access to the operating system: files, folders, ports, environment."""

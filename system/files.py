@@ -10,12 +10,12 @@ from typing import Generic, TypeVar
 from pydantic import BaseModel, ValidationError
 
 PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
-"""Permissions of what only the user who runs fedrad may read."""
+"""Permissions of files and folders that only the user who runs fedrad may read."""
 
 
 class UnreadableFileError(Exception):
-    """A file that is there and does not hold what it should. The text names the file and the
-    fault, and no value from within it."""
+    """A file that exists and has no valid content. The text names the file and the fault, but no
+    value in the file."""
 
 
 @contextmanager
@@ -33,8 +33,8 @@ def replacing(path: Path, *, private: bool = False, durable: bool = True) -> Ite
     private
         Whether only this user may read it (mode 600).
     durable
-        Whether it must outlast a power failure. A cache of many small files need not, and does not
-        wait for the disk.
+        Whether the file must survive a power failure, for which the disk must be waited for. A
+        cache of many small files need not.
 
     Raises
     ------
@@ -140,7 +140,7 @@ class JsonFile(Generic[M]):
             why = error.strerror or type(error).__name__
         except ValidationError as error:
             first = error.errors()[0]
-            place = str(first["loc"][0]) if first["loc"] else ""  # further in there may be keys
+            place = str(first["loc"][0]) if first["loc"] else ""  # deeper keys may be private
             why = f"{place}: {first['type']}" if place else first["type"]
         raise UnreadableFileError(f"{self.path}: cannot be read ({why})")
 

@@ -1,7 +1,7 @@
-"""No telemetry, no usage reports, no look for updates: from any library, in any command.
+"""Switches off telemetry, usage reports and checks for updates of all libraries.
 
-Called first by every command and app, before the libraries are imported; processes started
-later inherit it.
+Every command and app calls this first, before it imports the libraries. Processes that it starts
+inherit it.
 """
 
 import os
@@ -17,5 +17,5 @@ SILENCE = {
 
 
 def be_quiet() -> None:
-    """Set the variables by which the libraries are told to send nothing home."""
+    """Set the environment variables that keep the libraries from sending anything."""
     os.environ.update(SILENCE)

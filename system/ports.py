@@ -1,4 +1,4 @@
-"""Ports of this machine."""
+"""Network ports of this machine."""
 
 import socket
 
@@ -7,7 +7,7 @@ LISTENS_SECONDS = 2.0
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens at now."""
+    """A port of the loopback interface that no program uses at present."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

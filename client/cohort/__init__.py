@@ -1,24 +1,24 @@
-"""A site's cohort: from its spreadsheet to units, each patient's in one part of a division."""
+"""A site's cohort: from its spreadsheet to units, and their division into parts by patient."""
 
 from .division import Division, divide
 from .groups import group_of
-from .patients import Pseudonyms, numbered
-from .table import Row, Table, find_by_uid, read_table
-from .units import Cohort, Unit, index_rows, read_cohort, sift
+from .patients import Pseudonyms, patient_numbers
+from .table import CohortRow, CohortTable, find_by_uid, read_table
+from .units import Cohort, Unit, index_rows, read_cohort, remove_unusable
 
 __all__ = [
     "Cohort",
+    "CohortRow",
+    "CohortTable",
     "Division",
     "Pseudonyms",
-    "Row",
-    "Table",
     "Unit",
     "divide",
     "find_by_uid",
     "group_of",
     "index_rows",
-    "numbered",
+    "patient_numbers",
     "read_cohort",
     "read_table",
-    "sift",
+    "remove_unusable",
 ]

@@ -1,6 +1,6 @@
-"""Which side a patient is drawn to: pure functions of the patients, the settings and a seed.
+"""Assigns patients to parts or folds: pure functions of the patients, the settings and a seed.
 
-Nothing here reads or writes a file; `division` keeps what was drawn.
+Nothing here reads or writes a file; `division` stores the assignments.
 """
 
 from collections import Counter, defaultdict
@@ -20,12 +20,20 @@ PARTS: tuple[Part, ...] = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Patient:
-    """What the division looks at in a patient.
+    """The attributes of a patient that decide the assignment.
 
-    `key`: pseudonym. `name`: file of the patient's first unit, for messages at the site. `stratum`:
-    the outcomes, each positive where any of the patient's units is. `draw`: digest of the patient's
-    number, which orders the patients of a stratum. `part`: side that the cohort table or a date
-    gives, if any.
+    Attributes
+    ----------
+    key
+        Pseudonym.
+    name
+        File of the patient's first unit, for messages at the site.
+    stratum
+        The outcomes; an outcome is positive if any of the patient's units is positive.
+    draw
+        Digest of the patient's number, which orders the patients of a stratum.
+    part
+        Part that the cohort table or a date gives, if any.
     """
 
     key: str
@@ -38,15 +46,17 @@ class Patient:
 def patients_of(units: Sequence[Unit], settings: EvaluationSettings) -> list[Patient]:
     """The patients of some units, in the order of their first unit.
 
-    Raises SiteProblem where a patient stands on two sides of a `split` column, where both column
-    and date divide, or where an image has no date to divide by.
+    Raises SiteProblem if the `split` column gives a patient two parts, if both the column and a
+    date divide the patients, or if a unit lacks the date that the experiment divides by.
     """
     by_key: dict[str, list[Unit]] = defaultdict(list)
     for unit in units:
         by_key[unit.key].append(unit)
     return [
-        Patient(key, own[0].name, _stratum(own), own[0].draw, _given_part(own, settings))
-        for key, own in by_key.items()
+        Patient(
+            key, of_key[0].name, _stratum(of_key), of_key[0].draw, _given_part(of_key, settings)
+        )
+        for key, of_key in by_key.items()
     ]
 
 
@@ -58,47 +68,47 @@ def assign_parts(
 ) -> dict[str, Part]:
     """Assign every patient to a part, stratified by outcome.
 
-    Patients who are new are ordered, within their stratum, by a digest of seed and patient, so that
-    neither the order of the table nor another site's patients matter. They fill the parts that
-    are short of their stratum, test first.
+    New patients are ordered, within their stratum, by a digest of seed and patient, so that neither
+    the order of the table nor the patients of another site matter. They fill the parts that lack
+    patients of their stratum, the test part first.
 
     Parameters
     ----------
     patients
         All patients of the site, each once.
     settings
-        Shares of test and validation. With `test_after` the date gives the test patients: nobody
-        else is drawn for testing, and the validation share is one of the others.
+        Shares of test and validation. With `test_after` the date alone decides who is tested, and
+        the validation share is a share of the other patients.
     seed
         Seed of the draw.
     earlier
-        Pseudonym -> part of those who were assigned before; they stay where they are.
+        Pseudonym -> part of the patients who were assigned before; their part does not change.
 
     Returns
     -------
     dict[str, Part]
         Pseudonym -> part, for each of `patients`.
     """
-    sides: dict[str, Part] = {}
+    parts: dict[str, Part] = {}
     for stratum in _strata(patients).values():
         for patient in stratum:
-            if side := earlier.get(patient.key) or patient.part:
-                sides[patient.key] = side
+            if part := earlier.get(patient.key) or patient.part:
+                parts[patient.key] = part
         by_date = settings.test_after is not None
-        drawn_from = [p for p in stratum if not by_date or sides.get(p.key) != "test"]
+        drawn_from = [p for p in stratum if not by_date or parts.get(p.key) != "test"]
         quota = {
             "test": 0 if by_date else round(len(drawn_from) * settings.test),
             "validation": round(len(drawn_from) * settings.validation),
         }
-        held = Counter(sides[p.key] for p in drawn_from if p.key in sides)
-        new = _in_order([p for p in stratum if p.key not in sides], seed)
-        test = max(0, quota["test"] - held["test"])
-        validation = max(0, quota["validation"] - held["validation"])
+        assigned = Counter(parts[p.key] for p in drawn_from if p.key in parts)
+        new = _in_order([p for p in stratum if p.key not in parts], seed)
+        test = max(0, quota["test"] - assigned["test"])
+        validation = max(0, quota["validation"] - assigned["validation"])
         for place, patient in enumerate(new):
-            sides[patient.key] = (
+            parts[patient.key] = (
                 "test" if place < test else "validation" if place < test + validation else "train"
             )
-    return sides
+    return parts
 
 
 def assign_folds(
@@ -106,9 +116,9 @@ def assign_folds(
 ) -> dict[str, int]:
     """Assign every patient to the fold that tests the patient, stratified by outcome.
 
-    Each stratum is spread evenly, as by scikit-learn's StratifiedKFold, which cannot grow: here
-    patients who are new go to the fold that is shortest of their stratum, between equals to the
-    smallest fold.
+    Each stratum is spread evenly, as by scikit-learn's StratifiedKFold, which cannot add patients
+    later. Here a new patient goes to the fold with the fewest patients of the stratum, and among
+    several such folds to the smallest.
 
     Parameters
     ----------
@@ -119,7 +129,7 @@ def assign_folds(
     seed
         Seed of the draw.
     earlier
-        Pseudonym -> fold of those who were assigned before; they stay where they are.
+        Pseudonym -> fold of the patients who were assigned before; their fold does not change.
 
     Returns
     -------
@@ -133,36 +143,36 @@ def assign_folds(
     """
     if folds < 2 or len(patients) < folds:
         raise ValueError(f"{len(patients)} patients cannot be divided into {folds} folds")
-    sides = {p.key: earlier[p.key] for p in patients if p.key in earlier}
-    sizes = Counter(sides.values())
+    fold_of = {p.key: earlier[p.key] for p in patients if p.key in earlier}
+    sizes = Counter(fold_of.values())
     for stratum in _strata(patients).values():
-        held = Counter(sides[p.key] for p in stratum if p.key in sides)
-        for patient in _in_order([p for p in stratum if p.key not in sides], seed):
-            fold = min(range(folds), key=lambda f: (held[f], sizes[f], f))
-            sides[patient.key] = fold
-            held[fold] += 1
+        assigned = Counter(fold_of[p.key] for p in stratum if p.key in fold_of)
+        for patient in _in_order([p for p in stratum if p.key not in fold_of], seed):
+            fold = min(range(folds), key=lambda f: (assigned[f], sizes[f], f))
+            fold_of[patient.key] = fold
+            assigned[fold] += 1
             sizes[fold] += 1
-    return sides
+    return fold_of
 
 
 def _stratum(units: Sequence[Unit]) -> str:
-    labels = zip(*(unit.labels for unit in units), strict=True)
-    known = [[value for value in values if not isnan(value)] for values in labels]
+    by_outcome = zip(*(unit.labels for unit in units), strict=True)
+    known = [[value for value in values if not isnan(value)] for values in by_outcome]
     return str(tuple(max(values) if values else float("nan") for values in known))
 
 
 def _given_part(units: Sequence[Unit], settings: EvaluationSettings) -> Part | None:
-    named = {unit.part for unit in units if unit.part is not None}
+    column_parts = {unit.part for unit in units if unit.part is not None}
     first = units[0].name
-    if len(named) > 1:
+    if len(column_parts) > 1:
         raise SiteProblem(
             "cohort",
             f"the patient of {first} stands on two sides of the split column: "
-            f"{', '.join(sorted(named))}",
+            f"{', '.join(sorted(column_parts))}",
         )
     if settings.test_after is None:
-        return named.pop() if named else None
-    if named:
+        return column_parts.pop() if column_parts else None
+    if column_parts:
         raise SiteProblem(
             "cohort",
             "the experiment splits by date (evaluation.test_after) and the cohort table "

@@ -1,4 +1,4 @@
-"""Images that are there twice: equal pixels, or the same picture saved or resized again."""
+"""Finds copies of images: equal pixels, or the same picture saved again or resized."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -10,17 +10,18 @@ from scipy.ndimage import gaussian_filter
 
 from fedrad.client.images import Reading
 
-ALIKE = 0.86
-"""Least correlation of fine structure that makes two pictures copies. Measured on 2,887 real
-radiographs of four sites: two images of one patient reach 0.70, images of two patients 0.815, and
-copies with other size, gamma, window and 64 grey levels have at least 0.88."""
+COPY_CORRELATION = 0.86
+"""Correlation of fine structure above which two pictures count as copies. Measured on 2,887 real
+radiographs of four sites: two images of one patient reach at most 0.70, images of two patients at
+most 0.815; copies with another size, gamma, window and 64 grey levels have at least 0.88."""
 
 BLOCK = 1024
 
 
 @dataclass(frozen=True)
 class Copy:
-    """Two rows with the same image. `exact`: equal pixels; else `likeness` is a correlation."""
+    """Two rows with the same image. `exact`: their pixels are equal. `likeness`: correlation of
+    their fine structure, 1 if exact."""
 
     first: int
     second: int
@@ -29,7 +30,15 @@ class Copy:
 
 
 def find_copies(readings: Sequence[Reading], thumbnails: NDArray[np.uint8]) -> list[Copy]:
-    """All pairs of copies, each once; of a group of equal pixels each with its first."""
+    """All pairs of copies, each once. Images with equal pixels are each paired with the first.
+
+    Parameters
+    ----------
+    readings
+        Reading of each of the n images, with the digest of its pixels.
+    thumbnails
+        (n, S, S), of the same images.
+    """
     groups: dict[str, list[int]] = defaultdict(list)
     for row, reading in enumerate(readings):
         if reading.pixels:
@@ -39,39 +48,44 @@ def find_copies(readings: Sequence[Reading], thumbnails: NDArray[np.uint8]) -> l
     rows = np.array([row for row in range(len(readings)) if row not in later], dtype=np.int64)
     near = [
         Copy(int(rows[i]), int(rows[j]), False, likeness)
-        for i, j, likeness in _alike(fine_structure(thumbnails[rows]))
+        for i, j, likeness in _near_copies(fine_structure(thumbnails[rows]))
     ]
     return sorted(exact + near, key=lambda copy: (copy.first, copy.second))
 
 
 def fine_structure(thumbnails: NDArray[np.uint8]) -> NDArray[np.float16]:
-    """What tells one chest from another: (n, D) of mean 0 and norm 1.
+    """Features that tell one chest from another: (n, D), each row of mean 0 and norm 1.
 
-    All chests share their coarse shape, so it is taken away (a Gaussian of 2 pixels); local
-    contrast is made even and clipped, so that window, gamma and the borders of collimation count
-    for little.
+    All chests share their coarse shape, so it is subtracted (a Gaussian of 2 pixels). Local
+    contrast is normalised and clipped, so that window, gamma and the borders of collimation have
+    little influence.
     """
-    found = np.zeros((len(thumbnails), thumbnails[0].size if len(thumbnails) else 0), np.float16)
+    structure = np.zeros(
+        (len(thumbnails), thumbnails[0].size if len(thumbnails) else 0), np.float16
+    )
     for start in range(0, len(thumbnails), BLOCK):
-        given = thumbnails[start : start + BLOCK].astype(np.float32)
-        fine = given - gaussian_filter(given, (0, 2, 2))
+        block = thumbnails[start : start + BLOCK].astype(np.float32)
+        fine = block - gaussian_filter(block, (0, 2, 2))
         contrast = np.sqrt(gaussian_filter(fine**2, (0, 4, 4)))
         even = np.clip(fine / (contrast + 2.5), -1.5, 1.5).reshape(len(fine), -1)
         even -= even.mean(axis=1, keepdims=True)
         norm = np.linalg.norm(even, axis=1, keepdims=True)
-        found[start : start + BLOCK] = even / np.maximum(norm, 1e-6)
-    return found
+        structure[start : start + BLOCK] = even / np.maximum(norm, 1e-6)
+    return structure
 
 
-def _alike(structure: NDArray[np.float16]) -> list[tuple[int, int, float]]:
-    """Pairs above ALIKE, block by block: memory grows with the images, not with their square."""
+def _near_copies(structure: NDArray[np.float16]) -> list[tuple[int, int, float]]:
+    """Pairs of rows above COPY_CORRELATION, with their correlation.
+
+    Block by block, so that memory grows with the number of images, not with its square.
+    """
     pairs = []
     for i in range(0, len(structure), BLOCK):
         one = structure[i : i + BLOCK].astype(np.float32)
         for j in range(i, len(structure), BLOCK):
             other = structure[j : j + BLOCK].astype(np.float32)
             likeness = one @ other.T
-            for a, b in zip(*np.nonzero(likeness > ALIKE), strict=True):
+            for a, b in zip(*np.nonzero(likeness > COPY_CORRELATION), strict=True):
                 if i + a < j + b:
                     pairs.append((i + int(a), j + int(b), float(likeness[a, b])))
     return pairs

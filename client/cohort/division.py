@@ -1,4 +1,4 @@
-"""Which patients train, validate and test: the only place that divides them."""
+"""Divides a site's patients into training, validation and test: the only place that does so."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -23,35 +23,37 @@ from .units import Unit
 Division: TypeAlias = dict[Part, NDArray[np.int64]]
 """Part -> rows of a list of units; each row is in exactly one part."""
 
-Side = TypeVar("Side", Part, tuple[int, ...])
-"""What a file says of a patient: the part, or the fold of each repeat of a cross-validation."""
+Assignment = TypeVar("Assignment", Part, tuple[int, ...])
+"""The part of a patient, or the test fold in each repeat of a cross-validation."""
 
 
-class _Content(BaseModel, Generic[Side]):
-    """A file of divided patients. `plan`: the settings that decide the sides. `salt`: fingerprint
-    of the salt of the pseudonyms. `patients`: pseudonym -> side."""
+class _Content(BaseModel, Generic[Assignment]):
+    """Content of a division file.
+
+    `plan`: the settings that decide the division. `salt`: fingerprint of the salt of the
+    pseudonyms. `patients`: pseudonym -> assignment.
+    """
 
     format: Literal[1] = 1
     plan: dict[str, JsonValue]
     salt: str
-    patients: dict[str, Side]
+    patients: dict[str, Assignment]
 
 
 def divide(
     site: Site, experiment: Experiment, units: Sequence[Unit], fold: int, *, record: bool = True
 ) -> Division:
-    """Divide the patients of a site, all images of a patient into the same part.
+    """Divide the patients of a site; all images of a patient go into the same part.
 
-    The sides are kept in `splits/PLAN.json` of the site's state folder, where PLAN is a digest of
-    the settings that decide them: experiments with the same plan have the same division. A patient
-    in the file keeps the side for ever, also while the table does not have the patient. Delete
-    the file to divide anew; figures on test patients then no longer speak of patients that no
-    earlier model has seen. One process at a time reads, draws and writes.
+    The division is stored in `splits/PLAN.json` in the site's state folder, where PLAN is a digest
+    of the settings that decide it: experiments with the same plan have the same division. A patient
+    in the file never changes to another part, even if the patient is missing from the table for a
+    time. Delete the file to divide all patients anew; figures on test patients may then include
+    patients that earlier models were trained on. One process at a time reads, draws and writes.
 
-    In a cross-validation the file holds the fold that tests a patient. The validation patients of a
-    fold are drawn from all others at each call, so there more patients can change who validates,
-    never who is tested. A site that the experiment holds out tests on all its patients and has no
-    file.
+    In a cross-validation the file holds the fold that tests each patient. The validation patients
+    of a fold are drawn from the other patients at each call. New patients can therefore change who
+    validates, but never who is tested. A held-out site tests on all its patients and has no file.
 
     Parameters
     ----------
@@ -62,12 +64,12 @@ def divide(
     units
         The n units of the site's cohort.
     fold
-        Which of the folds · repeats trainings of a cross-validation, from 0. Without folds there
-        is one division, and this has no meaning.
+        Number of the training within a cross-validation, 0 to folds · repeats - 1. Without folds
+        there is one division, and this is ignored.
     record
-        Whether patients who are new are added to the file. A look at the cohort does not: it shows
-        what a training that starts now would use, and fixes nobody's side before the table is in
-        order.
+        Whether new patients are added to the file. An inspection of the cohort does not add them:
+        it shows the parts that a training would use now, and assigns no patient for good before
+        the table is correct.
 
     Returns
     -------
@@ -77,33 +79,34 @@ def divide(
     Raises
     ------
     SiteProblem
-        Where the file is damaged, was made with another salt, contradicts the table or cannot be
-        written; where the table divides patients that the experiment divides; where there are fewer
+        If the file is damaged, was made with another salt, contradicts the table or cannot be
+        written; if both the table and the experiment divide the patients; if there are fewer
         patients than folds.
     """
     if is_held_out(site, experiment):
-        sides: dict[str, Part] = {unit.key: "test" for unit in units}
+        parts: dict[str, Part] = {unit.key: "test" for unit in units}
     else:
         patients = patients_of(units, experiment.evaluation)
         file = _DivisionFile(site, experiment, record=record)
         if experiment.evaluation.folds:
-            sides = _by_fold(file, experiment, patients, fold)
+            parts = _by_fold(file, experiment, patients, fold)
         else:
-            sides = _by_share(file, experiment, patients)
+            parts = _by_share(file, experiment, patients)
     return {
-        part: np.array([i for i, u in enumerate(units) if sides[u.key] == part], dtype=np.int64)
+        part: np.array([i for i, u in enumerate(units) if parts[u.key] == part], dtype=np.int64)
         for part in PARTS
     }
 
 
 def is_held_out(site: Site, experiment: Experiment) -> bool:
-    """Whether all patients of a site are for testing: it takes no part in training or choices."""
+    """Whether the experiment holds a site out: the site tests on all its patients, and takes part
+    neither in training nor in validation."""
     return site.name in experiment.evaluation.held_out
 
 
-def describe(site: Site, experiment: Experiment) -> str | None:
-    """A sentence on a division that is not one split of the site's patients into three parts;
-    None where it is."""
+def describe_division(site: Site, experiment: Experiment) -> str | None:
+    """A sentence that explains the division of a held-out site or of a cross-validation; None for
+    an ordinary split."""
     evaluation = experiment.evaluation
     if is_held_out(site, experiment):
         return "The experiment holds this site out: all its patients are for testing"
@@ -119,30 +122,38 @@ def describe(site: Site, experiment: Experiment) -> str | None:
 
 
 class _DivisionFile:
-    """`splits/PLAN.json` of a site. Errors of reading and writing are SiteProblem("cohort")."""
+    """`splits/PLAN.json` of a site. SiteProblem("cohort") if it cannot be read or written."""
 
     def __init__(self, site: Site, experiment: Experiment, *, record: bool) -> None:
         self.plan = _plan(experiment)
         digest = sha256(json.dumps(self.plan, sort_keys=True).encode()).hexdigest()[:12]
         self.path = site.state / "splits" / f"{digest}.json"
-        self._salt = Pseudonyms.kept(site.state).fingerprint
+        self._salt = Pseudonyms.load_or_create(site.state).fingerprint
         self._record = record
 
-    def sides(
+    def assign(
         self,
-        kind: type[_Content[Side]],
-        draw: Callable[[Mapping[str, Side]], dict[str, Side]],
-    ) -> dict[str, Side]:
-        """The sides that `draw` gives, called with those in the file, and, if this is a record,
-        added to it before another process reads it."""
+        kind: type[_Content[Assignment]],
+        draw: Callable[[Mapping[str, Assignment]], dict[str, Assignment]],
+    ) -> dict[str, Assignment]:
+        """Assign the patients, and store new assignments unless `record` is false.
+
+        Parameters
+        ----------
+        kind
+            Class of the file's content.
+        draw
+            Takes the stored assignments and returns the assignment of every patient. The file is
+            locked while it runs, unless `record` is false.
+        """
         file = JsonFile(self.path, kind)
         empty = partial(kind, plan=self.plan, salt=self._salt, patients={})
         try:
             if not self._record:
-                return draw(self._known(file.read() or empty()))
+                return draw(self._stored(file.read() or empty()))
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with file.changed(empty) as content:
-                drawn = draw(self._known(content))
+                drawn = draw(self._stored(content))
                 content.patients = dict(sorted((content.patients | drawn).items()))
             return drawn
         except UnreadableFileError as error:
@@ -155,7 +166,7 @@ class _DivisionFile:
                 "cohort", f"{self.path}: cannot be written ({error.strerror})"
             ) from error
 
-    def _known(self, content: _Content[Side]) -> dict[str, Side]:
+    def _stored(self, content: _Content[Assignment]) -> dict[str, Assignment]:
         if content.salt != self._salt:
             raise SiteProblem(
                 "cohort",
@@ -167,40 +178,43 @@ class _DivisionFile:
 
 
 def _plan(experiment: Experiment) -> dict[str, JsonValue]:
-    """What decides the sides. Another setting here would give every site another file."""
+    """The settings that decide the division. With one more setting here, every site would get a
+    new file and divide its patients anew."""
     evaluation = experiment.evaluation
-    who_tests = {"folds", "repeats"} if evaluation.folds else {"test", "validation", "test_after"}
+    division_settings = (
+        {"folds", "repeats"} if evaluation.folds else {"test", "validation", "test_after"}
+    )
     return {
         **experiment.model_dump(mode="json", include={"outcomes", "unit", "seed"}),
-        **evaluation.model_dump(mode="json", include={"index_image", *who_tests}),
+        **evaluation.model_dump(mode="json", include={"index_image", *division_settings}),
     }
 
 
 def _by_share(
     file: _DivisionFile, experiment: Experiment, patients: Sequence[Patient]
 ) -> dict[str, Part]:
-    """One division for the whole experiment: shares, or the table's column, or a date."""
+    """The part of each patient, by the experiment's shares, a column or a date."""
 
     def draw(earlier: Mapping[str, Part]) -> dict[str, Part]:
         for patient in patients:
-            side = earlier.get(patient.key)
-            if side and patient.part and side != patient.part:
+            stored = earlier.get(patient.key)
+            if stored and patient.part and stored != patient.part:
                 raise SiteProblem(
                     "cohort",
-                    f"{patient.name}: its patient is on the {side} side in {file.path}, and "
+                    f"{patient.name}: its patient is on the {stored} side in {file.path}, and "
                     f"on the {patient.part} side by the cohort table. No patient changes sides: "
                     "correct the table, or delete the file to divide all patients anew",
                 )
         return assign_parts(patients, experiment.evaluation, experiment.seed, earlier)
 
-    return file.sides(_Content[Part], draw)
+    return file.assign(_Content[Part], draw)
 
 
 def _by_fold(
     file: _DivisionFile, experiment: Experiment, patients: Sequence[Patient], fold: int
 ) -> dict[str, Part]:
-    """One training of a cross-validation: the patients of its fold are for testing, a share of the
-    others for validation."""
+    """The part of each patient in one training of a cross-validation: the patients of the fold are
+    tested, a share of the others validates."""
     evaluation, seed = experiment.evaluation, experiment.seed
     if any(patient.part for patient in patients):
         raise SiteProblem(
@@ -227,10 +241,10 @@ def _by_fold(
             raise SiteProblem("cohort", str(error)) from error
         return {p.key: tuple(folds[p.key] for folds in drawn) for p in patients}
 
-    tested_in = file.sides(_Content[tuple[int, ...]], draw)
+    tested_in = file.assign(_Content[tuple[int, ...]], draw)
     repeat, number = divmod(fold, evaluation.folds)
     tested = {key for key, folds in tested_in.items() if folds[repeat] == number}
     others = [patient for patient in patients if patient.key not in tested]
-    nobody_else = evaluation.model_copy(update={"test": 0.0})
-    sides = assign_parts(others, nobody_else, seed + fold, {})
-    return sides | dict.fromkeys(tested, "test")
+    no_test = evaluation.model_copy(update={"test": 0.0})
+    parts = assign_parts(others, no_test, seed + fold, {})
+    return parts | dict.fromkeys(tested, "test")

@@ -1,4 +1,4 @@
-"""What the checks look at: the table, what is known of each file, and small pictures."""
+"""The data that the checks examine: the table, the reading of each file, and thumbnails."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,11 +14,11 @@ from fedrad.client.images import Reading
 
 from .copies import Copy, find_copies
 from .division import Division
-from .patients import numbered
-from .table import Row, Table
+from .patients import patient_numbers
+from .table import CohortRow, CohortTable
 
-SIDE = 64
-"""Side of the thumbnails that checks work on."""
+THUMBNAIL_SIDE = 64
+"""Side of the thumbnails that checks work on, pixels."""
 CHUNK = 256
 
 
@@ -29,22 +29,38 @@ class Pictures(Protocol):
         """Number of pictures."""
 
     def __getitem__(self, rows: NDArray[np.int64], /) -> NDArray[np.float16]:
-        """Some of them."""
+        """The pictures of some rows."""
 
 
 @dataclass(frozen=True)
 class Evidence:
     """A cohort as it was read.
 
-    `rows`, `readings` and `thumbnails` (n, SIDE, SIDE) uint8: the images that can be used. `units`:
-    which of them are scored, by the index rule. `parts`: of the units (rows of `units`), where an
-    experiment divides them; with `cross_validated` they are those of one of several trainings.
-    `set_aside`: file -> reason, of `files` files in all. `minimum`: fewest units of a class about
-    which figures are released.
+    Attributes
+    ----------
+    table
+        The cohort table.
+    rows, readings, thumbnails
+        The n usable images: their rows in the table, their readings, and their pictures
+        (n, THUMBNAIL_SIDE, THUMBNAIL_SIDE).
+    units
+        Positions in `rows` of the images that are scored, by the index rule.
+    set_aside
+        File -> reason why it cannot be used.
+    files
+        Number of files in the table.
+    tolerance
+        Largest share of files that may be set aside.
+    minimum
+        Fewest units of a class about which figures are released.
+    parts
+        Part -> positions in `units`; empty without an experiment.
+    cross_validated
+        Whether `parts` are those of one training of a cross-validation.
     """
 
-    table: Table
-    rows: list[Row]
+    table: CohortTable
+    rows: list[CohortRow]
     readings: list[Reading]
     thumbnails: NDArray[np.uint8]
     units: NDArray[np.int64]
@@ -57,13 +73,13 @@ class Evidence:
 
     @cached_property
     def labels(self) -> NDArray[np.float64]:
-        """Of the rows, (n, outcomes); NaN unknown."""
+        """Labels of the rows, (n, outcomes); NaN if unknown."""
         return np.array([row.labels for row in self.rows], float).reshape(len(self.rows), -1)
 
     @cached_property
     def patients(self) -> NDArray[np.int64]:
-        """Whose each row is, (n,) from 0."""
-        return numbered(row.patient for row in self.rows)
+        """Number of the patient of each row, (n,), from 0."""
+        return patient_numbers(row.patient for row in self.rows)
 
     @cached_property
     def copies(self) -> list[Copy]:
@@ -71,23 +87,23 @@ class Evidence:
         return find_copies(self.readings, self.thumbnails)
 
     def column(self, name: str) -> list[str]:
-        """A further column of the table, "" where there is none."""
+        """Values of a further column of the table, "" if the table does not have it."""
         return [row.values.get(name, "") for row in self.rows]
 
 
 def thumbnails(pictures: Pictures, rows: Sequence[int]) -> NDArray[np.uint8]:
-    """Pictures reduced to (n, SIDE, SIDE), 0 black to 255 white, some hundred at a time."""
-    small = np.zeros((len(rows), SIDE, SIDE), np.uint8)
+    """Thumbnails of some rows, (n, THUMBNAIL_SIDE, THUMBNAIL_SIDE), 0 black to 255 white."""
+    small = np.zeros((len(rows), THUMBNAIL_SIDE, THUMBNAIL_SIDE), np.uint8)
     for start in range(0, len(rows), CHUNK):
         chosen = np.array(rows[start : start + CHUNK], dtype=np.int64)
-        small[start : start + len(chosen)] = reduced(pictures[chosen], SIDE)
+        small[start : start + len(chosen)] = downsample(pictures[chosen], THUMBNAIL_SIDE)
     return small
 
 
-def reduced(pictures: NDArray[np.float16], side: int) -> NDArray[np.uint8]:
-    """(n, S, S) in [-1024, 1024] to (n, side, side) in 0 to 255, with antialiasing."""
-    given = torch.from_numpy(pictures.astype(np.float32))[:, None]
+def downsample(pictures: NDArray[np.float16], side: int) -> NDArray[np.uint8]:
+    """Downsample (n, S, S) in [-1024, 1024] to (n, side, side) in 0 to 255, with antialiasing."""
+    full = torch.from_numpy(pictures.astype(np.float32))[:, None]
     small = functional.interpolate(
-        given, size=(side, side), mode="bilinear", antialias=True, align_corners=False
+        full, size=(side, side), mode="bilinear", antialias=True, align_corners=False
     )[:, 0]
     return ((small + 1024) * (255 / 2048)).round().clamp(0, 255).to(torch.uint8).numpy()

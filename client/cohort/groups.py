@@ -11,16 +11,30 @@ from fedrad.exchange.experiment import Groups
 from .spreadsheet import number
 
 
-def group_of(values: Sequence[str], named: Groups) -> NDArray[np.int64]:
-    """Group of each value of a column, -1 for one that is in none: an empty cell, no number where
-    the groups are ranges, or a value that is not named (upper and lower case are the same)."""
-    if isinstance(named[0], str):
-        place = {str(name).casefold(): i for i, name in enumerate(named)}
-        return np.array([place.get(v.strip().casefold(), -1) for v in values], dtype=np.int64)
+def group_of(values: Sequence[str], groups: Groups) -> NDArray[np.int64]:
+    """Group of each value of a column.
+
+    Parameters
+    ----------
+    values
+        The n cells of the column.
+    groups
+        Names of the values that make a group each (upper and lower case are the same), or the
+        limits between ranges of numbers.
+
+    Returns
+    -------
+    NDArray[np.int64]
+        (n,) index of the group; -1 for a value in no group: an empty cell, a value without a
+        group of that name, or no number where the groups are ranges.
+    """
+    if isinstance(groups[0], str):
+        index = {str(name).casefold(): i for i, name in enumerate(groups)}
+        return np.array([index.get(v.strip().casefold(), -1) for v in values], dtype=np.int64)
     numbers = [number(v) if v.strip() else None for v in values]
     return np.array(
         [
-            -1 if v is None or isnan(v) else int(np.searchsorted(named, v, side="right"))
+            -1 if v is None or isnan(v) else int(np.searchsorted(groups, v, side="right"))
             for v in numbers
         ],
         dtype=np.int64,

@@ -1,4 +1,4 @@
-"""One look at a whole cohort, as plain data that terminal, page and JSON show."""
+"""Inspection of a whole cohort, as plain data for the terminal, the page and JSON."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -12,25 +12,43 @@ from fedrad.client.settings import Site
 from fedrad.exchange.experiment import Experiment
 from fedrad.models.settings import InputSettings
 
-from .checks import COHORT_CHECKS, RANK, Result, run
-from .division import Division, describe, divide, is_held_out
+from .checks import COHORT_CHECKS, SEVERITY_RANK, CheckResult, run_check
+from .division import Division, describe_division, divide, is_held_out
 from .evidence import Evidence, thumbnails
 from .patients import Pseudonyms
 from .table import find_by_uid, read_table
-from .units import Cohort, index_rows, sift, unit
+from .units import Cohort, index_rows, remove_unusable, unit
 
-LOOK = InputSettings(size=128)
-"""What pictures are looked at where no experiment says what it needs."""
+DEFAULT_INPUT = InputSettings(size=128)
+"""Size of the pictures that are inspected without an experiment."""
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and of how much."""
+InspectionProgress = Callable[[str, int, int], None]
+"""Called with the name of a step, the number of items done, and their total."""
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found. `units`: part (or "all") -> outcome -> [positives, negatives, unknown].
-    `division`: what these parts are, where they are not those of one split (a fold, a site held
-    out). `readiness`: word for word what the coordinator would learn, with an experiment."""
+    """Result of an inspection.
+
+    Attributes
+    ----------
+    site, experiment
+        Names; the experiment is None if none was given.
+    table
+        Encoding and separator of the cohort table, number of its images and patients.
+    outcomes, index_image
+        Outcomes of the units, and the rule that chose the image of each patient.
+    units
+        Part (or "all") -> outcome -> [positives, negatives, unknown].
+    results
+        Result of each check.
+    set_aside, repeated
+        File -> reason why it is not used.
+    division
+        Explains the parts of a cross-validation or of a held-out site; None for an ordinary split.
+    readiness
+        With an experiment: exactly what the coordinator would receive.
+    """
 
     site: str
     experiment: str | None
@@ -38,7 +56,7 @@ class Inspection:
     outcomes: list[str]
     index_image: str
     units: dict[str, dict[str, list[int]]]
-    results: list[Result]
+    results: list[CheckResult]
     set_aside: dict[str, str]
     repeated: dict[str, str]
     division: str | None = None
@@ -46,8 +64,8 @@ class Inspection:
 
     @property
     def status(self) -> int:
-        """0: nothing to say, 1: warnings, 2: the site would not take part."""
-        return max((RANK[result.severity] for result in self.results), default=0)
+        """Exit status. 0: no warnings, 1: warnings, 2: the site would not take part."""
+        return max((SEVERITY_RANK[result.severity] for result in self.results), default=0)
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
@@ -55,23 +73,39 @@ class Inspection:
 
 
 def inspect(
-    site: Site, experiment: Experiment | None, progress: Progress
+    site: Site, experiment: Experiment | None, progress: InspectionProgress
 ) -> tuple[Inspection, Evidence, StoredImages]:
-    """Read a site's cohort and run every check. What was decoded is kept, so that an interrupted
-    inspection continues where it stopped.
+    """Read a site's cohort and run every check.
 
-    With an experiment the patients are divided as a training that starts now would divide them, of
-    a cross-validation for its fold (`evaluation.fold_number`). The division is not recorded: the
-    file in `splits/` is read where there is one, and written by taking part alone. So a mistake in
-    the table that the inspection finds can be mended before it has given a patient a side, and
-    nothing is left of experiments that the site only looked at. Without an experiment nobody is
-    divided.
+    Decoded images are stored, so that an interrupted inspection continues where it stopped.
 
-    Returns what was found, what it was found in, and the pictures of `Evidence.rows`. Raises
-    SiteProblem where the table or the store cannot be used at all.
+    With an experiment, the patients are divided as a training would divide them now; in a
+    cross-validation, for the fold `evaluation.fold_number`. The division file in `splits/` is read
+    but not written: only a training writes it. An error in the table that the inspection reveals
+    can therefore be corrected before any patient is assigned for good.
+
+    Parameters
+    ----------
+    site
+        The site to inspect.
+    experiment
+        The experiment that decides outcomes, image size and division; None to inspect all outcomes
+        of the table without a division.
+    progress
+        Called after each item.
+
+    Returns
+    -------
+    tuple[Inspection, Evidence, StoredImages]
+        The result, the data that the checks examined, and the pictures of `Evidence.rows`.
+
+    Raises
+    ------
+    SiteProblem
+        If the table or the image store cannot be used at all.
     """
     settings = site.settings
-    pseudonyms = Pseudonyms.kept(site.state)
+    pseudonyms = Pseudonyms.load_or_create(site.state)
     store = ImageStore(
         site.state / "images", limit_gib=settings.images_gib, workers=settings.decoders
     )
@@ -79,29 +113,29 @@ def inspect(
     table = find_by_uid(
         table, site, lambda files: store.instance_uids(files, partial(progress, "finding files"))
     )
-    there = [row for row in table.rows if row.file is not None]
+    with_file = [row for row in table.rows if row.file is not None]
     images, readings = store.load(
-        [row.file for row in there if row.file],
-        experiment.model.input if experiment else LOOK,
+        [row.file for row in with_file if row.file],
+        experiment.model.input if experiment else DEFAULT_INPUT,
         partial(progress, "reading images"),
         partial(progress, "looking for new files"),
     )
     usable = [i for i, reading in enumerate(readings) if reading.unusable is None]
-    rows = [there[i] for i in usable]
+    rows = [with_file[i] for i in usable]
     set_aside = {row.name: "no such file" for row in table.rows if row.file is None}
     set_aside |= {
         row.name: reading.unusable
-        for row, reading in zip(there, readings, strict=True)
+        for row, reading in zip(with_file, readings, strict=True)
         if reading.unusable is not None
     }
-    place = {row.name: i for i, row in enumerate(rows)}
+    position = {row.name: i for i, row in enumerate(rows)}
     rule = experiment.evaluation.index_image if experiment else "earliest"
-    chosen = [row for row in index_rows(table.rows, rule) if row.name in place]
-    cohort, kept = sift(
+    chosen = [row for row in index_rows(table.rows, rule) if row.name in position]
+    cohort, usable_units = remove_unusable(
         Cohort([unit(row) for row in chosen], {}, {}),
-        [readings[usable[place[row.name]]] for row in chosen],
+        [readings[usable[position[row.name]]] for row in chosen],
     )
-    units = np.array([place[chosen[i].name] for i in kept], dtype=np.int64)
+    units = np.array([position[chosen[i].name] for i in usable_units], dtype=np.int64)
     parts: Division = {}
     if experiment:
         fold = experiment.evaluation.fold_number
@@ -127,8 +161,8 @@ def inspect(
     results = []
     for done, check in enumerate(COHORT_CHECKS):
         progress(f"checking: {check.name}", done, len(COHORT_CHECKS))
-        results.append(run(check, evidence))
-    found = Inspection(
+        results.append(run_check(check, evidence))
+    inspection = Inspection(
         site=site.name,
         experiment=experiment.name if experiment else None,
         table={
@@ -143,9 +177,9 @@ def inspect(
         results=results,
         set_aside=evidence.set_aside,
         repeated={**table.repeated, **cohort.repeated},
-        division=describe(site, experiment) if experiment else None,
+        division=describe_division(site, experiment) if experiment else None,
     )
-    return found, evidence, pictures
+    return inspection, evidence, pictures
 
 
 def _counts(evidence: Evidence) -> dict[str, dict[str, list[int]]]:

@@ -1,4 +1,4 @@
-"""`check.html`: the cohort at a glance, for the site's eyes only. Self-contained, no script."""
+"""`check.html`: the cohort on one page that stays at the site. Self-contained, without scripts."""
 
 import base64
 import io
@@ -10,20 +10,20 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image
 
-from .evidence import Evidence, Pictures, reduced
+from .evidence import Evidence, Pictures, downsample
 from .inspection import Inspection
 
 TEMPLATES = Path(__file__).parent / "templates"
 SHOWN, PER_FINDING = 120, 24
-"""Images drawn at random for the contact sheet, and shown per finding: the page stays of a size
-that a browser opens, whatever the cohort's."""
-SIDE = 112
+"""Images on the contact sheet, drawn at random, and images per finding. The limits keep the page
+small enough for a browser, however large the cohort is."""
+CARD_SIDE = 112
 BINS = 40
 
 
 @dataclass(frozen=True)
-class Card:
-    """One image of a contact sheet: data URI, file name, outcomes in words."""
+class ImageCard:
+    """One image of a contact sheet: data URI, file name, outcomes as text."""
 
     source: str
     name: str
@@ -31,34 +31,35 @@ class Card:
 
 
 @dataclass(frozen=True)
-class Histogram:
-    """Shares (BINS,) of units in [0, 1] of brightness or contrast, per class, as SVG heights."""
+class PixelHistogram:
+    """Histogram of brightness or contrast for one outcome. `bars`: class -> (BINS,) heights of the
+    bars, relative to the tallest bar of both classes."""
 
     quantity: str
     outcome: str
     bars: dict[str, list[float]]
 
 
-def render(found: Inspection, evidence: Evidence, pictures: Pictures) -> str:
-    """The page. The same inspection gives the same text."""
-    place = {row.name: i for i, row in enumerate(evidence.rows)}
+def render_page(inspection: Inspection, evidence: Evidence, pictures: Pictures) -> str:
+    """The page as HTML. The same inspection always gives the same text."""
+    position = {row.name: i for i, row in enumerate(evidence.rows)}
 
-    def cards(rows: list[int]) -> list[Card]:
+    def cards(rows: list[int]) -> list[ImageCard]:
         if not rows:
             return []
-        small = reduced(pictures[np.array(rows, dtype=np.int64)], SIDE)
+        small = downsample(pictures[np.array(rows, dtype=np.int64)], CARD_SIDE)
         return [
-            Card(_uri(picture), evidence.rows[row].name, _words(evidence, row))
+            ImageCard(_uri(picture), evidence.rows[row].name, _outcomes_text(evidence, row))
             for row, picture in zip(rows, small, strict=True)
         ]
 
     flagged = []
-    for result in found.results:
+    for result in inspection.results:
         for finding in result.findings:
             names = [name.split(": ")[0] for group in finding.files for name in group]
-            rows = [place[name] for name in names if name in place]
+            rows = [position[name] for name in names if name in position]
             if (finding.severity or result.severity) == "information":
-                rows = []  # the contact sheet shows enough of what is common
+                rows = []  # such images are common, and the contact sheet shows some
             flagged.append((result, finding, cards(rows[:PER_FINDING]), len(rows) - PER_FINDING))
     rng = np.random.default_rng(0)
     drawn = rng.permutation(len(evidence.rows))[:SHOWN]
@@ -70,9 +71,9 @@ def render(found: Inspection, evidence: Evidence, pictures: Pictures) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template("check.html.j2").render(
-        found=found,
+        inspection=inspection,
         flagged=flagged,
-        sheet=cards(sorted(drawn.tolist(), key=lambda row: _words(evidence, row))),
+        sheet=cards(sorted(drawn.tolist(), key=lambda row: _outcomes_text(evidence, row))),
         images=len(evidence.rows),
         histograms=_histograms(evidence),
         bins=BINS,
@@ -80,34 +81,34 @@ def render(found: Inspection, evidence: Evidence, pictures: Pictures) -> str:
 
 
 def _uri(picture: NDArray[np.uint8]) -> str:
-    held = io.BytesIO()
-    Image.fromarray(picture).save(held, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(held.getvalue()).decode()}"
+    jpeg = io.BytesIO()
+    Image.fromarray(picture).save(jpeg, "JPEG", quality=80)
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg.getvalue()).decode()}"
 
 
-def _words(evidence: Evidence, row: int) -> str:
-    said = {1.0: "1", 0.0: "0"}
+def _outcomes_text(evidence: Evidence, row: int) -> str:
+    texts = {1.0: "1", 0.0: "0"}
     return ", ".join(
-        f"{outcome} {said.get(label, 'unknown')}"
+        f"{outcome} {texts.get(label, 'unknown')}"
         for outcome, label in zip(evidence.table.outcomes, evidence.rows[row].labels, strict=True)
     )
 
 
-def _histograms(evidence: Evidence) -> list[Histogram]:
-    """Of every outcome; heights relative to the tallest bar of both classes."""
-    drawn = []
+def _histograms(evidence: Evidence) -> list[PixelHistogram]:
+    """The histograms of brightness and contrast of every outcome."""
+    histograms = []
     for quantity in ("brightness", "contrast"):
         values = np.array([getattr(reading, quantity) for reading in evidence.readings], float)
         top = 1.0 if quantity == "brightness" else 0.5
         for at, outcome in enumerate(evidence.table.outcomes):
             shares = {}
             for value, word in ((1, "with"), (0, "without")):
-                mine = values[(evidence.labels[:, at] == value) & np.isfinite(values)]
-                if len(mine):
-                    counts = np.histogram(np.clip(mine, 0, top), BINS, (0, top))[0]
-                    shares[word] = counts / len(mine)
+                of_class = values[(evidence.labels[:, at] == value) & np.isfinite(values)]
+                if len(of_class):
+                    counts = np.histogram(np.clip(of_class, 0, top), BINS, (0, top))[0]
+                    shares[word] = counts / len(of_class)
             if shares:
                 tallest = max(float(share.max()) for share in shares.values())
                 bars = {word: (s / tallest).round(3).tolist() for word, s in shares.items()}
-                drawn.append(Histogram(quantity, outcome, bars))
-    return drawn
+                histograms.append(PixelHistogram(quantity, outcome, bars))
+    return histograms

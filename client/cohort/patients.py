@@ -1,4 +1,4 @@
-"""Pseudonyms of patients: the same in every experiment of a site, without meaning elsewhere."""
+"""Pseudonyms of patients: the same in every experiment of a site, another at each other site."""
 
 import hmac
 import secrets
@@ -22,10 +22,12 @@ class Pseudonyms:
     salt: bytes
 
     @classmethod
-    def kept(cls, state: Path) -> Self:
-        """With the salt of a site's state folder, made at the first call, readable by its owner
-        only. Raises SiteProblem("cohort") where the folder cannot be written or the salt is no
-        longer whole."""
+    def load_or_create(cls, state: Path) -> Self:
+        """Pseudonyms with the salt of a site's state folder.
+
+        The salt is made at the first call; only its owner can read it. Raises SiteProblem("cohort")
+        if the folder cannot be written or the salt is damaged.
+        """
         file = state / "salt"
         try:
             if not file.exists():
@@ -42,8 +44,8 @@ class Pseudonyms:
         return cls(salt)
 
     @classmethod
-    def passing(cls) -> Self:
-        """With a salt that is kept nowhere, for a look that leaves nothing behind."""
+    def temporary(cls) -> Self:
+        """Pseudonyms with a salt that is not stored, to read a table without writing anything."""
         return cls(secrets.token_bytes(32))
 
     def of(self, patient: str) -> str:
@@ -52,19 +54,22 @@ class Pseudonyms:
 
     @property
     def fingerprint(self) -> str:
-        """Tells one salt from another without giving it away."""
+        """Identifies the salt without revealing it."""
         return self.of("fingerprint of the salt")[:16]
 
 
-def numbered(pseudonyms: Iterable[str]) -> NDArray[np.int64]:
-    """Whose each is, (n,), from 0 in the order of first appearance. Not in the order of the
-    pseudonyms, which are random: what is drawn by number would differ from salt to salt."""
+def patient_numbers(pseudonyms: Iterable[str]) -> NDArray[np.int64]:
+    """Number of each patient, (n,), from 0 in the order of first appearance.
+
+    Not in the order of the pseudonyms, which depend on the salt: a draw by number would then depend
+    on it too.
+    """
     numbers: dict[str, int] = {}
     return np.array([numbers.setdefault(p, len(numbers)) for p in pseudonyms], dtype=np.int64)
 
 
 def _create(file: Path, content: bytes) -> None:
-    """Write a file; where another process was first, its file stays."""
+    """Write a file unless it exists, also if another process writes it at the same time."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with locked(file):
         if not file.exists():

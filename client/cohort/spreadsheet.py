@@ -1,4 +1,4 @@
-"""A spreadsheet as hospitals export it: any common encoding, separator and decimal mark."""
+"""Reads spreadsheets as hospitals export them: any common encoding, separator, decimal mark."""
 
 import csv
 import io
@@ -14,7 +14,8 @@ SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 
 @dataclass(frozen=True)
 class Spreadsheet:
-    """Cells as text without surrounding blanks. `lines`: line in the file of each row."""
+    """A table of cells as text, without surrounding blanks. `lines`: line of each row in the
+    file."""
 
     path: Path
     encoding: str
@@ -24,11 +25,14 @@ class Spreadsheet:
     lines: list[int]
 
     def find(self, name: str) -> int | None:
-        """Position of a column: by its exact name, else by its name without regard to case and
-        with blanks, `-` and `_` alike. Raises SiteProblem where two columns fit."""
+        """Position of a column, None if there is none.
+
+        A column with exactly this name comes first; else one whose name differs only in case or in
+        blanks, `-` and `_`. Raises SiteProblem if two columns match.
+        """
         exact = [i for i, column in enumerate(self.header) if column == name]
-        alike = [i for i, column in enumerate(self.header) if _folded(column) == _folded(name)]
-        places = exact or alike
+        similar = [i for i, column in enumerate(self.header) if _folded(column) == _folded(name)]
+        places = exact or similar
         if len(places) > 1:
             raise SiteProblem(
                 "cohort", f"{self.path}: {len(places)} columns are named {name!r}; keep one"
@@ -37,11 +41,11 @@ class Spreadsheet:
 
 
 def read_spreadsheet(path: Path) -> Spreadsheet:
-    """Read a table. Raises SiteProblem("cohort") with the line for what is none.
+    """Read a table. Raises SiteProblem("cohort") that names the line of the fault.
 
     Encoding: by byte order mark, else UTF-8, else Windows-1252. Separator: that of `sep=` in the
-    first line (Excel), else the one that gives the header the most columns. Blank lines do not
-    count, nor do columns without a name that are empty throughout.
+    first line (Excel), else the one that gives the header the most columns. Blank lines are
+    ignored, and so are columns without a name if all their cells are empty.
     """
     text, encoding = _decoded(path)
     first = text.split("\n", 1)[0].strip()
@@ -113,9 +117,9 @@ def number(text: str) -> float | None:
 
 
 def day(text: str) -> date | None:
-    """The date of YYYY-MM-DD, YYYYMMDD or DD.MM.YYYY, a time behind it allowed.
+    """The date of YYYY-MM-DD, YYYYMMDD or DD.MM.YYYY, with or without a time after it.
 
-    Dates with slashes are None: nobody can tell 3/4/2024 from 4/3/2024.
+    None for dates with slashes: 3/4/2024 may be in March or in April.
     """
     head = text.strip()
     if german := re.match(r"(\d{1,2})\.(\d{1,2})\.(\d{4})(\s|$)", head):

@@ -1,4 +1,4 @@
-"""The cohort table: one row per image, its patient a pseudonym from here on."""
+"""Reads the cohort table: one row per image. Patient numbers become pseudonyms here."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +11,7 @@ from fedrad.client.settings import ORDER_COLUMNS, Columns, Site
 from .patients import Pseudonyms
 from .spreadsheet import Spreadsheet, day, number, read_spreadsheet
 
-ABOUT = {
+NOT_OUTCOMES = {
     "sex",
     "female",
     "male",
@@ -31,20 +31,35 @@ ABOUT = {
     "site",
     "id",
 }
-"""Columns that are never taken for outcomes where no experiment names any."""
+"""Columns that are never outcomes, even if all their values are 0 or 1."""
 
 InstanceUids = Callable[[Sequence[Path]], list[str]]
 
 
 @dataclass(frozen=True)
-class Row:
+class CohortRow:
     """One image of the table.
 
-    `name`: the file as in the table (or its SOP Instance UID). `file`: None where it was not
-    found. `patient`: pseudonym. `draw`: digest of the patient number, which orders patients in the
-    split so that the split does not hang on the salt; it is written nowhere. `orders`:
-    a number per order column, NaN where empty. `labels`: 0, 1 or NaN per outcome. `values`: the
-    other columns, for checks; those that `[columns]` of site.toml knows by their name there.
+    Attributes
+    ----------
+    line
+        Line in the table's file.
+    name
+        The file as the table names it, or its SOP Instance UID.
+    file
+        None if the file does not exist.
+    patient
+        Pseudonym.
+    draw
+        Digest of the patient number. It orders the patients for the division, so that the division
+        does not depend on the salt. It is never written to a file.
+    orders
+        Value of each order column, NaN if empty.
+    labels
+        0, 1 or NaN for each outcome.
+    values
+        Cells of the other columns, for checks. Columns of `[columns]` in site.toml have the name
+        that they have there.
     """
 
     line: int
@@ -58,26 +73,42 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
-    """A site's cohort table. `rows` are ordered by patient number, then by file, whatever the
-    order in the file. `repeated`: file -> which row says the same."""
+class CohortTable:
+    """A site's cohort table.
+
+    `rows` are ordered by patient number, then by file, not as in the file. `repeated`: repeated
+    row -> the row that it repeats.
+    """
 
     path: Path
     encoding: str
     separator: str
     outcomes: tuple[str, ...]
-    rows: list[Row]
+    rows: list[CohortRow]
     repeated: dict[str, str] = field(default_factory=dict)
 
 
-def read_table(site: Site, outcomes: Sequence[str] | None, pseudonyms: Pseudonyms) -> Table:
-    """Read and check the table. `outcomes` None: all columns of 0 and 1 that are not known to
-    say something else. Patient numbers are dropped here.
+def read_table(site: Site, outcomes: Sequence[str] | None, pseudonyms: Pseudonyms) -> CohortTable:
+    """Read and check the cohort table, and replace patient numbers by pseudonyms.
 
-    Rows that name a file by path have it if it exists; rows that name a SOP Instance UID get it
-    from `find_by_uid`. Raises SiteProblem: no table, a column missing ("outcome" for an outcome),
-    a value that is not 0, 1 or empty, a path outside the site's folder, a row without a patient,
-    one file with two rows that differ in patient, outcome or order.
+    Rows that name a file by its path get the file here, if it exists. Rows that name a SOP Instance
+    UID get it from `find_by_uid`.
+
+    Parameters
+    ----------
+    site
+        The site, whose settings name the table and its columns.
+    outcomes
+        Columns of the outcomes. None for all columns of 0 and 1 that have no other known meaning.
+    pseudonyms
+        Makes the pseudonyms of the patients.
+
+    Raises
+    ------
+    SiteProblem
+        If there is no table; if a column is missing (reason "outcome" for an outcome); for a value
+        that is not 0, 1 or empty, a path outside the site's folder, a row without a patient, or two
+        rows of one file that differ in patient, outcome or order.
     """
     sheet = read_spreadsheet(site.cohort)
     columns = site.settings.columns
@@ -88,8 +119,8 @@ def read_table(site: Site, outcomes: Sequence[str] | None, pseudonyms: Pseudonym
     where = [_required(sheet, outcome, "outcome") for outcome in chosen]
     orders = [columns.order] if columns.order else list(ORDER_COLUMNS)
     order_at = [at for name in orders if (at := sheet.find(name)) is not None]
-    known = {at: role for role, at in place.items()}
-    kept: dict[str, tuple[str, Row]] = {}
+    roles = {at: role for role, at in place.items()}
+    rows_by_name: dict[str, tuple[str, CohortRow]] = {}
     repeated: dict[str, str] = {}
     for line, cells in zip(sheet.lines, sheet.rows, strict=True):
         what = f"{sheet.path}, line {line}"
@@ -100,7 +131,7 @@ def read_table(site: Site, outcomes: Sequence[str] | None, pseudonyms: Pseudonym
             raise SiteProblem("cohort", f"{what}: the patient is empty")
         file = _inside(site.folder, reference, what) if reference else None
         name = reference if file is None else file.relative_to(site.folder.resolve()).as_posix()
-        row = Row(
+        row = CohortRow(
             line=line,
             name=name or uid or f"line {line}, which names no file",
             file=file if file is not None and file.is_file() else None,
@@ -109,28 +140,47 @@ def read_table(site: Site, outcomes: Sequence[str] | None, pseudonyms: Pseudonym
             orders=tuple(_order(cells[at], sheet.header[at], what) for at in order_at),
             labels=tuple(_label(cells[at], sheet.header[at], what) for at in where),
             values={
-                known.get(at, key): cells[at]
+                roles.get(at, key): cells[at]
                 for at, key in enumerate(sheet.header)
-                if known.get(at) not in ("patient", "file")
+                if roles.get(at) not in ("patient", "file")
             },
         )
-        if row.name in kept:
-            first = kept[row.name][1]
-            _same_or_refused(first, row, what)
+        if row.name in rows_by_name:
+            first = rows_by_name[row.name][1]
+            _check_repetition(first, row, what)
             repeated[f"{row.name} (line {line})"] = f"line {first.line} says the same"
         else:
-            kept[row.name] = (patient, row)
-    rows = [row for _, row in sorted(kept.values(), key=lambda item: (item[0], item[1].name))]
+            rows_by_name[row.name] = (patient, row)
+    rows = [
+        row for _, row in sorted(rows_by_name.values(), key=lambda item: (item[0], item[1].name))
+    ]
     if "instance_uid" not in place and not any(row.file for row in rows):
         raise SiteProblem("cohort", f"{sheet.path}: no row has a file that exists")
-    return Table(sheet.path, sheet.encoding, sheet.separator, tuple(chosen), rows, repeated)
+    return CohortTable(sheet.path, sheet.encoding, sheet.separator, tuple(chosen), rows, repeated)
 
 
-def find_by_uid(table: Table, site: Site, instance_uids: InstanceUids) -> Table:
-    """The table with files found for rows that name a SOP Instance UID only.
+def find_by_uid(table: CohortTable, site: Site, instance_uids: InstanceUids) -> CohortTable:
+    """Find the files of rows that name only a SOP Instance UID.
 
-    Reads the UID of every file in the site's folder (`instance_uids`: "" where a file has none).
-    Raises SiteProblem where two files have the UID of a row, or no row has a file.
+    Parameters
+    ----------
+    table
+        The table as it was read.
+    site
+        The site, whose folder is searched.
+    instance_uids
+        Returns the SOP Instance UID of each file, "" if a file has none. Called with all files in
+        the site's folder.
+
+    Returns
+    -------
+    CohortTable
+        The table with these files.
+
+    Raises
+    ------
+    SiteProblem
+        If two files have the UID of a row, or no row has a file.
     """
     if all(row.file or not row.values.get("instance_uid") for row in table.rows):
         return table
@@ -146,39 +196,39 @@ def find_by_uid(table: Table, site: Site, instance_uids: InstanceUids) -> Table:
     rows = []
     for row in table.rows:
         uid = row.values.get("instance_uid", "")
-        found = by_uid.get(uid, []) if uid and row.file is None else []
-        if len(found) > 1:
-            names = ", ".join(str(f.relative_to(site.folder.resolve())) for f in found)
+        matches = by_uid.get(uid, []) if uid and row.file is None else []
+        if len(matches) > 1:
+            names = ", ".join(str(f.relative_to(site.folder.resolve())) for f in matches)
             raise SiteProblem(
                 "cohort",
-                f"{table.path}, line {row.line}: {len(found)} files have this SOP "
+                f"{table.path}, line {row.line}: {len(matches)} files have this SOP "
                 f"Instance UID: {names}; keep one",
             )
-        rows.append(replace(row, file=found[0]) if found else row)
+        rows.append(replace(row, file=matches[0]) if matches else row)
     if not any(row.file for row in rows):
         raise SiteProblem("cohort", f"{table.path}: no file has a SOP Instance UID of the table")
     return replace(table, rows=rows)
 
 
 def _places(sheet: Spreadsheet, columns: Columns) -> dict[str, int]:
-    """Where the table's own columns are. A column that site.toml names must be there."""
-    found = {}
+    """Positions of the columns of `[columns]`. A column that site.toml names must exist."""
+    places = {}
     for role in Columns.model_fields:
         name = getattr(columns, role)
         if name is None:
             continue
         at = sheet.find(name)
         if at is not None:
-            found[role] = at
+            places[role] = at
         elif role in columns.model_fields_set or role == "patient":
             _required(sheet, name, "cohort")
-    if "file" not in found and "instance_uid" not in found:
+    if "file" not in places and "instance_uid" not in places:
         raise SiteProblem(
             "cohort",
             f"{sheet.path}: no column {columns.file!r} (path within the folder) and no column "
             f"{columns.instance_uid!r}; columns are {sheet.header}",
         )
-    return found
+    return places
 
 
 def _required(sheet: Spreadsheet, name: str, reason: str) -> int:
@@ -193,20 +243,20 @@ def _required(sheet: Spreadsheet, name: str, reason: str) -> int:
 
 
 def _outcomes(sheet: Spreadsheet, place: dict[str, int], columns: Columns) -> list[str]:
-    """Columns of 0, 1 and empty cells, not known to say something else."""
+    """Columns of 0, 1 and empty cells that have no other known meaning."""
     known = {*place.values()} | {at for c in ORDER_COLUMNS if (at := sheet.find(c)) is not None}
-    found = []
+    outcomes = []
     for at, name in enumerate(sheet.header):
         values = {row[at] for row in sheet.rows} - {""}
-        about = at in known or name.casefold() in ABOUT
-        if values and not about and all(number(value) in (0.0, 1.0) for value in values):
-            found.append(name)
-    if not found:
+        excluded = at in known or name.casefold() in NOT_OUTCOMES
+        if values and not excluded and all(number(value) in (0.0, 1.0) for value in values):
+            outcomes.append(name)
+    if not outcomes:
         raise SiteProblem(
             "outcome",
             f"{sheet.path}: no column holds an outcome (0, 1 or empty); columns are {sheet.header}",
         )
-    return found
+    return outcomes
 
 
 def _inside(folder: Path, reference: str, what: str) -> Path:
@@ -247,8 +297,8 @@ def _order(text: str, column: str, what: str) -> float:
     )
 
 
-def _same_or_refused(first: Row, second: Row, what: str) -> None:
-    """A row that says the same again is repeated; one that contradicts is the site's to mend."""
+def _check_repetition(first: CohortRow, second: CohortRow, what: str) -> None:
+    """Raise SiteProblem if two rows of one file contradict each other; equal rows are allowed."""
     differing = [
         name
         for name, one, two in (

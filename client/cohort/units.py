@@ -1,4 +1,4 @@
-"""From rows to units: which images stand for a patient, and what cannot."""
+"""Chooses the units of a cohort: the images that represent each patient, without unusable ones."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from fedrad.exchange.figures import Part
 
 from .patients import Pseudonyms
 from .spreadsheet import day
-from .table import InstanceUids, Row, find_by_uid, read_table
+from .table import CohortRow, InstanceUids, find_by_uid, read_table
 
 IndexRule = Literal["earliest", "latest", "all"]
 
@@ -34,12 +34,26 @@ PART_WORDS: dict[str, Part] = {
 
 @dataclass(frozen=True)
 class Unit:
-    """What is scored: a patient with the image that stands for them, or one of their images.
+    """The object that is scored: a patient, represented by one image, or a single image.
 
-    `key`: the patient's pseudonym, the same in every experiment of the site. `labels`: 0, 1 or
-    NaN, in the order of the experiment's outcomes. `draw`: the patient's place in the lot of the
-    split. `name`: the file as the table has it. `part`: side that the table gives, if any.
-    `day`: date of the image, if known. `values`: other columns of the table, for subgroups.
+    Attributes
+    ----------
+    key
+        Pseudonym of the patient, the same in every experiment of the site.
+    file
+        The image.
+    labels
+        0, 1 or NaN, in the order of the experiment's outcomes.
+    draw
+        Digest of the patient number, which orders the patients for the division.
+    name
+        The file as the table names it.
+    part
+        Part that the table gives, if any.
+    day
+        Date of the image, if known.
+    values
+        Cells of other columns of the table, for subgroups.
     """
 
     key: str
@@ -54,10 +68,10 @@ class Unit:
 
 @dataclass(frozen=True)
 class Cohort:
-    """A site's units, and what could not become one (file as in the table -> reason).
+    """A site's units, and the files that are not used (file as in the table -> reason).
 
-    `set_aside`: missing, unreadable, contradictory. `repeated`: rows and images that are there
-    already.
+    `set_aside`: missing, unreadable or contradictory files. `repeated`: rows and images that repeat
+    another.
     """
 
     units: list[Unit]
@@ -68,12 +82,26 @@ class Cohort:
 def read_cohort(
     site: Site, experiment: Experiment, instance_uids: InstanceUids | None = None
 ) -> Cohort:
-    """The units of an experiment at a site, before any image was read.
+    """The units of an experiment at a site, before any image is read.
 
-    The index rule looks at the table alone: where the index image is missing, the patient is set
-    aside, for a later image may show what was to be foretold. Raises SiteProblem as `read_table`.
+    The index rule uses the table alone. If the index image is missing, the patient is set aside,
+    because a later image may already show the outcome.
+
+    Parameters
+    ----------
+    site
+        The site, whose table is read.
+    experiment
+        The experiment: its outcomes and index rule.
+    instance_uids
+        As for `find_by_uid`; None if the table names files by path.
+
+    Raises
+    ------
+    SiteProblem
+        As `read_table` and `find_by_uid`, and if no index image exists.
     """
-    pseudonyms = Pseudonyms.kept(site.state)
+    pseudonyms = Pseudonyms.load_or_create(site.state)
     table = read_table(site, experiment.outcomes, pseudonyms)
     if instance_uids is not None:
         table = find_by_uid(table, site, instance_uids)
@@ -85,8 +113,8 @@ def read_cohort(
     return Cohort(units, set_aside, dict(table.repeated))
 
 
-def unit(row: Row) -> Unit:
-    """A unit of a row whose file exists. Raises SiteProblem for an unknown word in `split`."""
+def unit(row: CohortRow) -> Unit:
+    """The unit of a row whose file exists. Raises SiteProblem for an unknown word in `split`."""
     assert row.file is not None
     word = row.values.get("split", "")
     if word and word.casefold() not in PART_WORDS:
@@ -107,13 +135,16 @@ def unit(row: Row) -> Unit:
     )
 
 
-def index_rows(rows: Sequence[Row], rule: IndexRule) -> list[Row]:
-    """The rows that stand for their patients, by the first order column that all rows of the
-    patient have, else by their order in the table; the name decides between equals."""
-    by_patient: dict[str, list[Row]] = defaultdict(list)
+def index_rows(rows: Sequence[CohortRow], rule: IndexRule) -> list[CohortRow]:
+    """The rows that represent their patients.
+
+    The images of a patient are ordered by the first order column that is filled in for all of them,
+    else by their order in the table; images with equal values by name.
+    """
+    by_patient: dict[str, list[CohortRow]] = defaultdict(list)
     for row in rows:
         by_patient[row.patient].append(row)
-    chosen: list[Row] = []
+    chosen: list[CohortRow] = []
     for images in by_patient.values():
         column = order_column(images)
         ordered = sorted(
@@ -123,17 +154,29 @@ def index_rows(rows: Sequence[Row], rule: IndexRule) -> list[Row]:
     return chosen
 
 
-def order_column(images: Sequence[Row]) -> int | None:
-    """The first order column that all these rows have a value in; None where there is none."""
+def order_column(images: Sequence[CohortRow]) -> int | None:
+    """The first order column with a value in all these rows; None if there is none."""
     complete = ~np.isnan(np.array([row.orders for row in images])).any(axis=0)
     return int(np.argmax(complete)) if complete.any() else None
 
 
-def sift(cohort: Cohort, readings: Sequence[Reading]) -> tuple[Cohort, list[int]]:
-    """The cohort without the units whose file cannot be used, and the rows of those that stay.
+def remove_unusable(cohort: Cohort, readings: Sequence[Reading]) -> tuple[Cohort, list[int]]:
+    """Remove the units whose file cannot be used.
 
-    `readings`: one per unit. Images of equal pixels: with different outcomes all are set aside,
-    for nobody can tell which is right; else the first is used, by the order of the units.
+    Of images with equal pixels, the first unit is used. If their outcomes differ, all are set
+    aside, because it is unknown which outcome is right.
+
+    Parameters
+    ----------
+    cohort
+        The n units.
+    readings
+        Reading of each unit's file, n in all.
+
+    Returns
+    -------
+    tuple[Cohort, list[int]]
+        The cohort of the remaining units, and their positions in `cohort.units`, ascending.
     """
     units = cohort.units
     set_aside = dict(cohort.set_aside)

@@ -6,8 +6,8 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Table
 
-from fedrad.client.policy.approvals import Approvals, Asked
-from fedrad.client.policy.plain_words import describe
+from fedrad.client.policy.approvals import ApprovalRequest, Approvals
+from fedrad.client.policy.plain_words import describe_experiment
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site
 from fedrad.exchange.experiment import parse_experiment
@@ -41,7 +41,7 @@ def list_experiments(site: Site, console: Console) -> None:
         console.print("policy.approval = false: experiments run here without being approved.")
 
 
-def find_experiment(site: Site, name: str, settings: str | None) -> Asked:
+def find_experiment(site: Site, name: str, settings: str | None) -> ApprovalRequest:
     """The experiment of a name that this site was asked to join.
 
     Parameters
@@ -72,13 +72,13 @@ def find_experiment(site: Site, name: str, settings: str | None) -> Asked:
     return named[0]
 
 
-def show_experiment(asked: Asked, site: Site, console: Console) -> None:
+def show_experiment(asked: ApprovalRequest, site: Site, console: Console) -> None:
     """Show an experiment in plain words. Raises ExperimentError if this version cannot read it."""
     experiment = parse_experiment(asked.text)
     console.print(
         f"[bold]{asked.name}[/], settings {asked.identity[:12]}, asked for {_minute(asked.asked)}"
     )
-    for heading, sentences in describe(experiment, site.settings.policy):
+    for heading, sentences in describe_experiment(experiment, site.settings.policy):
         console.print(f"\n[bold]{heading}[/]")
         for sentence in sentences:
             console.print(f"  - {sentence}", markup=False, highlight=False, soft_wrap=True)

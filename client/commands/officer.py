@@ -27,20 +27,25 @@ def ledger(
     from rich.console import Console
 
     from fedrad.client.policy.ledger import LEDGER, Ledger
-    from fedrad.client.policy.ledger_table import as_json_text, of_experiment, show, write
+    from fedrad.client.policy.ledger_table import (
+        filter_by_experiment,
+        ledger_as_json,
+        print_ledger,
+        write_ledger,
+    )
     from fedrad.client.settings import open_site
 
     try:
         record = Ledger(open_site(folder, name=name, state=state).state / LEDGER).read()
-        record = of_experiment(record, experiment)
+        record = filter_by_experiment(record, experiment)
         if export is not None:
-            write(record, export)
+            write_ledger(record, export)
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}")
     if as_json:
-        print(as_json_text(record))
+        print(ledger_as_json(record))
     else:
-        show(record, Console(highlight=False))
+        print_ledger(record, Console(highlight=False))
     if export is not None and not as_json:
         print(f"{export} written")
 
@@ -87,7 +92,7 @@ def approve(
     try:
         if file is not None:
             given, text = read_experiment(file)
-            asked = Approvals(site.state).keep(given, text)
+            asked = Approvals(site.state).add(given, text)
         elif experiment is not None:
             asked = approving.find_experiment(site, experiment, settings)
         else:

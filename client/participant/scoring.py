@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedrad.client.cohort import group_of, numbered
+from fedrad.client.cohort import group_of, patient_numbers
 from fedrad.client.figures.cross_validation import CrossValidation
 from fedrad.client.figures.one_split import OneSplit
 from fedrad.client.figures.scored import Scored
@@ -112,7 +112,7 @@ class Scoring:
         """Units of a part of one fold with the scores that are there of some models. Patients are
         numbered alike in all folds."""
         rows = self.data.rows_of(fold)[part]
-        whose = numbered(unit.key for unit in self.data.cohort.units)
+        whose = patient_numbers(unit.key for unit in self.data.cohort.units)
         return self._scored(rows, whose[rows], part, models, self._of_fold(fold))
 
     def _units(self, part: Part, models: Sequence[ModelName]) -> Scored:

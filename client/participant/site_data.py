@@ -12,9 +12,9 @@ from fedrad.client.cohort import (
     Division,
     Pseudonyms,
     divide,
-    numbered,
+    patient_numbers,
     read_cohort,
-    sift,
+    remove_unusable,
 )
 from fedrad.client.cohort.division import is_held_out
 from fedrad.client.figures.disclosure import Disclosure
@@ -71,7 +71,7 @@ class SiteData:
     @cached_property
     def pseudonyms(self) -> Pseudonyms:
         """The site's own way of naming patients."""
-        return Pseudonyms.kept(self.site.state)
+        return Pseudonyms.load_or_create(self.site.state)
 
     @cached_property
     def trained_patients(self) -> TrainedPatients:
@@ -121,7 +121,7 @@ class SiteData:
         listed = read_cohort(self.site, self.experiment, store.instance_uids)
         files = [unit.file for unit in listed.units]
         images, readings = store.load(files, self.experiment.model.input, self._report_decoding)
-        cohort, usable = sift(listed, readings)
+        cohort, usable = remove_unusable(listed, readings)
         set_aside = cohort.set_aside
         for name, reason in set_aside.items():
             self.log.warning("set aside %s: %s", name, reason)
@@ -169,7 +169,7 @@ class SiteData:
         cohort, images, labels = self._loaded
         whose = None
         if self.experiment.unit == "image":
-            whose = numbered(unit.key for unit in cohort.units)
+            whose = patient_numbers(unit.key for unit in cohort.units)
         return {
             part: Examples(
                 images.select(index), labels[index], None if whose is None else whose[index]

@@ -1,1 +1,1 @@
-"""What the hospital decided: membership, policy, approvals, and the ledger of what left."""
+"""The hospital's decisions: membership, policy, approvals; and the ledger of messages sent."""

@@ -1,7 +1,7 @@
-"""The site's policy before a visit: is this experiment admitted, approved, and is it its time?
+"""Applies the site's policy to a request: whether the experiment may run here, and now.
 
-What an experiment asks of figures is judged where they are made (`disclosure.py`, `evaluation.py`):
-there a part is declined and the rest is answered.
+Which figures may leave is decided where they are computed (`disclosure.py`, `evaluation.py`): the
+site can decline some figures there and answer the rest of the request.
 """
 
 from datetime import datetime
@@ -17,14 +17,31 @@ from .ledger import Ledger
 from .membership import read_membership
 
 LARGEST_TEXT = 64 * 1024
-"""Characters of an experiment's text that a site keeps and reads."""
+"""Most characters of an experiment's text that a site stores and reads."""
 
 
 def admit(site: Site, experiment: Experiment, text: str, request: Request, ledger: Ledger) -> None:
-    """Let a request of an experiment in, or raise SiteProblem with the reason that leaves:
-    "policy", "approval", "hours" or "limit".
+    """Check a request of an experiment against the site's policy.
 
-    Hours and limits are looked at before a visit begins; one that has begun is finished.
+    Hours and limits are checked before a visit begins; a visit that has begun is finished.
+
+    Parameters
+    ----------
+    site
+        The site with its policy.
+    experiment
+        The experiment that asks.
+    text
+        Its text as received, which is stored for approval.
+    request
+        What the experiment asks.
+    ledger
+        The site's ledger, from which today's rounds and hours are counted.
+
+    Raises
+    ------
+    SiteProblem
+        With the reason that is sent to the coordinator: "policy", "approval", "hours" or "limit".
     """
     policy = site.settings.policy
     if not any(fnmatchcase(experiment.name, pattern) for pattern in policy.experiments):
@@ -46,14 +63,14 @@ def admit(site: Site, experiment: Experiment, text: str, request: Request, ledge
 
 
 def check_coordinator(site: Site) -> None:
-    """Raise SiteProblem("policy") where the coordinator that a site joined is not admitted."""
+    """Raise SiteProblem("policy") if the policy does not admit the coordinator of a site."""
     address, admitted = read_membership(site.state).address, site.settings.policy.coordinators
     if admitted and not any(fnmatchcase(address, pattern) for pattern in admitted):
         raise SiteProblem("policy", f"{address}: policy.coordinators admits {list(admitted)}")
 
 
 def _check_limits(policy: Policy, request: Request, ledger: Ledger, now: datetime) -> None:
-    """The ledger says what was done since midnight."""
+    """Check the limits per day, which count from midnight."""
     if policy.rounds_per_day is None and policy.compute_hours_per_day is None:
         return
     today = list(ledger.since(now.replace(hour=0, minute=0, second=0, microsecond=0)))

@@ -1,7 +1,7 @@
-"""Which experiments a person at the hospital has agreed to.
+"""Approvals: which experiments a person at the hospital has agreed to.
 
-An experiment is known by all its settings: a changed one needs approval anew. The folds of one
-cross-validation are one experiment.
+An experiment is identified by all its settings: if one changes, it needs a new approval. The folds
+of a cross-validation are one experiment.
 """
 
 from collections.abc import Iterator
@@ -19,19 +19,22 @@ from fedrad.system.files import PRIVATE_FOLDER, JsonFile, UnreadableFileError
 from .ledger import LEDGER, Ledger
 
 MOST_WAITING = 100
-"""Experiments that are kept waiting; more than that nobody asks in good faith."""
+"""Most experiments that can wait for a decision; more suggest abuse."""
 
 
 class Decision(BaseModel):
-    """What was decided, by whom, when (UTC)."""
+    """A decision: who made it, and when (UTC)."""
 
     decision: Literal["approved", "revoked"]
     by: str
     time: str
 
 
-class Asked(BaseModel):
-    """An experiment that the site was asked to join, word for word, and what was decided on it."""
+class ApprovalRequest(BaseModel):
+    """An experiment that the site was asked to join, and the decisions on it.
+
+    `text`: the experiment's text as received. `asked`: time of the first request (UTC).
+    """
 
     format: Literal[1] = 1
     name: Name
@@ -42,44 +45,48 @@ class Asked(BaseModel):
 
     @property
     def approved(self) -> bool:
-        """Whether the last word is that it may run."""
+        """Whether the last decision approves it."""
         return bool(self.decisions) and self.decisions[-1].decision == "approved"
 
     @property
     def standing(self) -> str:
-        """Its state in a word."""
+        """The last decision; "waiting" without one."""
         return self.decisions[-1].decision if self.decisions else "waiting"
 
 
 class Approvals:
-    """`approvals/` in the site's state folder, a file per experiment; each decision also stands in
-    the ledger."""
+    """`approvals/` in the site's state folder, one file per experiment. The ledger has each
+    decision too."""
 
     def __init__(self, state: Path) -> None:
         self.folder = state / "approvals"
         self._ledger = Ledger(state / LEDGER)
 
     def admits(self, experiment: Experiment, text: str) -> bool:
-        """Whether an experiment is approved; one not seen before is kept, and waits."""
+        """Whether an experiment is approved. A new one is stored and waits for a decision."""
         asked = _read(self.folder / _name(experiment.name, experiment.family))
         if asked is None:
             if sum(not other.decisions for other in self.all()) >= MOST_WAITING:
                 raise SiteProblem(
                     "approval", f"{self.folder}: {MOST_WAITING} experiments wait already"
                 )
-            self.keep(experiment, text)
+            self.add(experiment, text)
             return False
         return asked.approved
 
-    def keep(self, experiment: Experiment, text: str) -> Asked:
-        """Keep an experiment that is asked for; what was decided on it before stays."""
-        new = Asked(name=experiment.name, identity=experiment.family, text=text, asked=_now())
+    def add(self, experiment: Experiment, text: str) -> ApprovalRequest:
+        """Store an experiment that a coordinator asks for. Earlier decisions on it stay."""
+        new = ApprovalRequest(
+            name=experiment.name, identity=experiment.family, text=text, asked=_now()
+        )
         with self._changed(new) as asked:
             return asked
 
-    def decide(self, asked: Asked, decision: Literal["approved", "revoked"], by: str) -> Asked:
-        """Write a decision down, first in the ledger; a decision that another process wrote
-        meanwhile stays."""
+    def decide(
+        self, asked: ApprovalRequest, decision: Literal["approved", "revoked"], by: str
+    ) -> ApprovalRequest:
+        """Record a decision, in the ledger first. Decisions that another process recorded in the
+        meantime stay."""
         made = Decision(decision=decision, by=by, time=_now())
         with self._changed(asked) as decided:
             self._ledger.append(
@@ -97,29 +104,29 @@ class Approvals:
             decided.decisions.append(made)
         return decided
 
-    def all(self) -> list[Asked]:
-        """All that was asked for, oldest first."""
+    def all(self) -> list[ApprovalRequest]:
+        """All experiments that were asked for, oldest first."""
         files = self.folder.glob("*.json") if self.folder.is_dir() else []
         every = [asked for file in files if (asked := _read(file)) is not None]
         return sorted(every, key=lambda asked: (asked.asked, asked.name))
 
     @contextmanager
-    def _changed(self, asked: Asked) -> Iterator[Asked]:
-        """What the file has of an experiment, to be changed; `asked` where there is no file."""
+    def _changed(self, asked: ApprovalRequest) -> Iterator[ApprovalRequest]:
+        """The stored state of an experiment, to be changed; `asked` if there is no file yet."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
         file = self.folder / _name(asked.name, asked.identity)
-        with _readable(), JsonFile(file, Asked).changed(lambda: asked) as content:
+        with _readable(), JsonFile(file, ApprovalRequest).changed(lambda: asked) as content:
             yield content
 
 
-def _read(file: Path) -> Asked | None:
+def _read(file: Path) -> ApprovalRequest | None:
     with _readable():
-        return JsonFile(file, Asked).read()
+        return JsonFile(file, ApprovalRequest).read()
 
 
 @contextmanager
 def _readable() -> Iterator[None]:
-    """Turns a file that cannot be read into a SiteProblem that says what to do."""
+    """Turn an unreadable file into a SiteProblem that says what to do."""
     try:
         yield
     except UnreadableFileError as error:

@@ -1,4 +1,5 @@
-"""The site's own record of all that left it: append-only, each line chained to the one before."""
+"""The ledger: the site's record of every message it sent. Append-only; each line holds the hash of
+the line before."""
 
 import fcntl
 import json
@@ -19,30 +20,33 @@ LEDGER = "ledger.jsonl"
 START = "0" * 64
 _BLOCK = 64 * 1024
 
-Entry = dict[str, Any]
+LedgerEntry = dict[str, Any]
 
 
 class LedgerError(UserError, ValueError):
-    """A ledger that was changed, or cannot be read: nothing may leave before a person has looked.
-    The text names the line."""
+    """A ledger that was changed or cannot be read. Nothing may leave the site before a person has
+    examined it. The text names the line."""
 
 
 @dataclass(frozen=True)
-class Record:
-    """A whole ledger. `cut_off`: bytes of a last line that a crash cut off while it was written.
-    A message is sent after its line is on disk, so what that line was about did not leave."""
+class LedgerContent:
+    """The content of a whole ledger.
 
-    entries: list[Entry]
+    `cut_off`: bytes of an incomplete last line, after a crash while it was written. A message is
+    sent after its line is on disk, so the message of that line was not sent.
+    """
+
+    entries: list[LedgerEntry]
     cut_off: int = 0
     head: str = START
-    """Hash of the last line: noted elsewhere, it shows later that no line was removed."""
+    """Hash of the last line. A copy of it elsewhere proves later that no line was removed."""
 
 
 class Ledger:
     """`ledger.jsonl` in the site's state folder, one line per message.
 
-    A line is on disk (fsync) before its message is sent. Writers of several processes take turns; a
-    line costs the same however long the ledger is.
+    A line is on disk (fsync) before its message is sent. One process at a time writes. The cost of
+    a line does not depend on the length of the ledger.
     """
 
     def __init__(self, path: Path) -> None:
@@ -57,10 +61,27 @@ class Ledger:
         asked: Wire | None = None,
         seconds: float = 0.0,
     ) -> None:
-        """Append one outgoing message before it is sent, whole but for its tensors.
+        """Append an outgoing message before it is sent: all of it except the tensors.
 
-        `asked`: the request it answers. `sha256` is of what is sent: the message's JSON, then the
-        bytes of its tensors. Raises LedgerError where the last line was changed.
+        The line has the SHA-256 of the bytes sent: the message's JSON, then its tensors.
+
+        Parameters
+        ----------
+        experiment
+            Name of the experiment.
+        message
+            The message.
+        packed
+            Its tensors, if any.
+        asked
+            The request that it answers.
+        seconds
+            Time that the site computed for it.
+
+        Raises
+        ------
+        LedgerError
+            If the last line was changed.
         """
         text = message.model_dump_json().encode()
         digest = sha256(text)
@@ -82,9 +103,12 @@ class Ledger:
             }
         )
 
-    def append(self, entry: Entry) -> None:
-        """Append an entry; time and chain are added. What a crash cut off stays where it is, in a
-        line of its own, and its hash in the entry that follows."""
+    def append(self, entry: LedgerEntry) -> None:
+        """Append an entry, with the time and the hash of the entry before.
+
+        An incomplete line that a crash left stays in the file, on a line of its own. The entry that
+        follows has its hash.
+        """
         new = not self.path.exists()
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self._locked() as file:
@@ -99,7 +123,7 @@ class Ledger:
                 raise LedgerError(f"{self.path}: its last line was changed")
             previous = START if entry_before is None else str(entry_before["hash"])
             now = datetime.now(UTC).isoformat(timespec="seconds")
-            whole: Entry = {"time": now, **entry}
+            whole: LedgerEntry = {"time": now, **entry}
             if torn:
                 whole["cut_off"] = sha256(torn).hexdigest()
             whole["previous"] = previous
@@ -116,14 +140,14 @@ class Ledger:
             finally:
                 os.close(folder)
 
-    def read(self) -> Record:
-        """The whole ledger, verified. Raises LedgerError where the chain is broken."""
+    def read(self) -> LedgerContent:
+        """Read and verify the whole ledger. Raises LedgerError if the chain is broken."""
         if not self.path.is_file():
-            return Record([])
+            return LedgerContent([])
         lines = self.path.read_bytes().split(b"\n")
         whole = _parsed(lines[-1]) is not None  # then only the line's end was cut off
         cut_off = 0 if whole else len(lines.pop())
-        entries: list[Entry] = []
+        entries: list[LedgerEntry] = []
         previous, torn = START, b""
         for number, line in enumerate(lines, start=1):
             entry = _parsed(line)
@@ -132,30 +156,30 @@ class Ledger:
                     raise self._broken(number)
                 torn = line
                 continue
-            of_torn = sha256(torn).hexdigest() if torn else None
-            own = {key: value for key, value in entry.items() if key != "hash"}
-            chained = entry["previous"] == previous and _hash(own) == entry["hash"]
-            if not chained or entry.get("cut_off") != of_torn:
+            torn_hash = sha256(torn).hexdigest() if torn else None
+            content = {key: value for key, value in entry.items() if key != "hash"}
+            chained = entry["previous"] == previous and _hash(content) == entry["hash"]
+            if not chained or entry.get("cut_off") != torn_hash:
                 raise self._broken(number)
             entries.append(entry)
             previous, torn = entry["hash"], b""
         if torn:
             raise self._broken(len(lines))
-        return Record(entries, cut_off, previous)
+        return LedgerContent(entries, cut_off, previous)
 
-    def entries(self) -> list[Entry]:
-        """All entries, oldest first. Raises LedgerError where the chain is broken."""
+    def entries(self) -> list[LedgerEntry]:
+        """All entries, oldest first. Raises LedgerError if the chain is broken."""
         return self.read().entries
 
-    def since(self, moment: datetime) -> Iterator[Entry]:
-        """Entries from a moment on, newest first; reads no further back."""
+    def since(self, moment: datetime) -> Iterator[LedgerEntry]:
+        """Entries since a moment, newest first. Older lines are not read."""
         if not self.path.is_file():
             return
         with self.path.open("rb") as file:
             for line in _backwards(file):
                 entry = _parsed(line)
                 if entry is None:
-                    continue  # cut off
+                    continue  # an incomplete line
                 if datetime.fromisoformat(entry["time"]) < moment:
                     return
                 yield entry
@@ -170,12 +194,12 @@ class Ledger:
     def _locked(self) -> Iterator[BinaryIO]:
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         with os.fdopen(descriptor, "r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # given back when the file is closed
+            fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed
             yield file
 
 
-def _parsed(line: bytes) -> Entry | None:
-    """The entry of a line; None for what is none."""
+def _parsed(line: bytes) -> LedgerEntry | None:
+    """The entry of a line; None if the line is not a valid entry."""
     try:
         entry = json.loads(line)
         if all(isinstance(entry[key], str) for key in ("time", "previous", "hash")):
@@ -186,15 +210,15 @@ def _parsed(line: bytes) -> Entry | None:
 
 
 def _end_of(file: BinaryIO) -> tuple[bytes | None, bytes]:
-    """The last whole line, None where there is none; and what is written after its end."""
+    """The last complete line, None if there is none; and the incomplete line after it."""
     lines = _backwards(file, partial=True)
     torn = next(lines, b"")
     return next(lines, None), torn
 
 
 def _backwards(file: BinaryIO, *, partial: bool = False) -> Iterator[bytes]:
-    """Whole lines of a file from the last one on; before them, where `partial`, what follows the
-    last line's end."""
+    """The complete lines of a file, last line first; if `partial`, the incomplete line at the end
+    comes before them."""
     position = file.seek(0, os.SEEK_END)
     rest, first = b"", True
     while position:
@@ -210,5 +234,5 @@ def _backwards(file: BinaryIO, *, partial: bool = False) -> Iterator[bytes]:
         yield rest
 
 
-def _hash(entry: Entry) -> str:
+def _hash(entry: LedgerEntry) -> str:
     return sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The ledger for people: a table with each message in words, and files for other programs."""
+"""Shows the ledger: a table with a summary of each message, CSV and JSON."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ from rich.console import Console
 
 from fedrad.client.problems import SiteProblem
 
-from .ledger import Entry, Record
+from .ledger import LedgerContent, LedgerEntry
 
 KINDS = {
     "readiness": "who this site is: versions, device, how many patients it has of each class and "
@@ -29,18 +29,18 @@ KINDS = {
     "error": "a sentence of a fixed list: that the visit could not be run at all",
     "decision": "nothing left: a person approved an experiment, or took that back",
 }
-"""What each kind of message tells, in words."""
+"""Explanation of each kind of message."""
 
 
-def of_experiment(record: Record, name: str | None) -> Record:
-    """The entries of one experiment, or all."""
+def filter_by_experiment(record: LedgerContent, name: str | None) -> LedgerContent:
+    """The entries of one experiment; all entries if `name` is None."""
     if name is None:
         return record
     return replace(record, entries=[e for e in record.entries if e["experiment"] == name])
 
 
-def show(record: Record, console: Console) -> None:
-    """Print the ledger, what its kinds mean, and that it is whole."""
+def print_ledger(record: LedgerContent, console: Console) -> None:
+    """Print the entries, an explanation of each kind of message, and the state of the chain."""
     rows = [("time (UTC)", "experiment", "message", "bytes", "SHA-256", "what")]
     rows += [
         (
@@ -49,7 +49,7 @@ def show(record: Record, console: Console) -> None:
             entry["message"]["kind"],
             f"{_bytes(entry):,}",
             entry.get("sha256", "")[:12],
-            what(entry),
+            summarise(entry),
         )
         for entry in record.entries
     ]
@@ -73,38 +73,38 @@ def show(record: Record, console: Console) -> None:
     )
 
 
-def what(entry: Entry) -> str:
-    """An entry's content in a few words."""
+def summarise(entry: LedgerEntry) -> str:
+    """A summary of an entry in a few words."""
     message, asked = entry["message"], entry.get("asked") or {}
-    said = []
+    summary = []
     if "round" in asked:
-        said.append(f"round {asked['round'] + 1}")
-    said += [str(asked[key]) for key in ("part", "model") if key in asked]
+        summary.append(f"round {asked['round'] + 1}")
+    summary += [str(asked[key]) for key in ("part", "model") if key in asked]
     if "models" in asked:
-        said.append(" ".join(asked["models"]))
+        summary.append(" ".join(asked["models"]))
     manifest = message.get("manifest")
     if manifest:
-        said.append(f"{len(manifest['names'])} tensors of stage {manifest['stage']}")
+        summary.append(f"{len(manifest['names'])} tensors of stage {manifest['stage']}")
     if message.get("patients"):
-        said.append(f"{message['patients']} patients, {message['images']} images")
-    said += [str(message[key]) for key in ("reason", "missing", "sentence") if key in message]
+        summary.append(f"{message['patients']} patients, {message['images']} images")
+    summary += [str(message[key]) for key in ("reason", "missing", "sentence") if key in message]
     if message["kind"] == "decision":
-        said.append(f"{message['decision']} by {message['by']}")
+        summary.append(f"{message['decision']} by {message['by']}")
     if "cut_off" in entry:
-        said.append("(the line before was cut off by a crash)")
-    return ", ".join(said)
+        summary.append("(the line before was cut off by a crash)")
+    return ", ".join(summary)
 
 
-def as_json_text(record: Record) -> str:
-    """All entries as JSON, word for word."""
+def ledger_as_json(record: LedgerContent) -> str:
+    """All entries as JSON, unchanged."""
     return json.dumps(
         {"format": 1, "head": record.head, "cut_off": record.cut_off, "entries": record.entries},
         indent=1,
     )
 
 
-def as_csv(record: Record) -> str:
-    """A row per entry."""
+def ledger_as_csv(record: LedgerContent) -> str:
+    """The entries as CSV, one row each."""
     text = io.StringIO()
     table = csv.writer(text)
     table.writerow(
@@ -128,7 +128,7 @@ def as_csv(record: Record) -> str:
                 entry["time"],
                 entry["experiment"],
                 entry["message"]["kind"],
-                what(entry),
+                summarise(entry),
                 " ".join(names),
                 entry.get("message_bytes", 0),
                 entry["tensor_bytes"],
@@ -140,13 +140,13 @@ def as_csv(record: Record) -> str:
     return text.getvalue()
 
 
-def write(record: Record, file: Path) -> None:
-    """Write the ledger to a file; its ending says how. Raises SiteProblem for another ending."""
-    forms = {".csv": as_csv, ".json": as_json_text}
+def write_ledger(record: LedgerContent, file: Path) -> None:
+    """Write the entries to a file as CSV or JSON, by its suffix. Raises SiteProblem for another."""
+    forms = {".csv": ledger_as_csv, ".json": ledger_as_json}
     if file.suffix not in forms:
         raise SiteProblem("internal", f"{file}: .csv or .json")
     file.write_text(forms[file.suffix](record), encoding="utf-8")
 
 
-def _bytes(entry: Entry) -> int:
+def _bytes(entry: LedgerEntry) -> int:
     return int(entry.get("message_bytes", 0)) + int(entry["tensor_bytes"])

@@ -1,8 +1,8 @@
-"""A site's membership in a federation: joined once, kept in its state folder.
+"""A site's membership in a federation. The site joins once; its state folder then holds:
 
 membership.json      the coordinator's address, the site's name
-coordinator-ca.crt   the authority that vouches for the coordinator
-node.key             this node's private key; it is made here and never travels
+coordinator-ca.crt   the authority that signs the coordinator's certificate
+node.key             this node's private key; it is made here and never leaves
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,9 @@ from fedrad.exchange.invitation import Address, Id, Invitation, InvitationError,
 from fedrad.system.files import write_whole
 
 
-class _Kept(BaseModel):
+class _MembershipFile(BaseModel):
+    """Content of membership.json."""
+
     site: Name
     address: Address
     invitation: Id
@@ -32,8 +34,11 @@ class _Kept(BaseModel):
 
 @dataclass(frozen=True)
 class Membership:
-    """How this site reaches its coordinator. `address`: `HOST:PORT`; `ca`: PEM of the authority;
-    `key`: the node's private key, as OpenSSH writes it."""
+    """How this site reaches its coordinator.
+
+    `address`: `HOST:PORT`. `ca`: certificate of the authority (PEM). `key`: the node's private key
+    in the format of OpenSSH.
+    """
 
     site: str
     address: str
@@ -52,28 +57,48 @@ class Membership:
 
 
 def read_membership(state: Path) -> Membership:
-    """The membership that a state folder holds. Raises SiteProblem where there is none."""
+    """Read the membership from a state folder. Raises SiteProblem if the site has not joined."""
     file = state / "membership.json"
     try:
-        kept = _Kept.model_validate_json(file.read_bytes())
+        content = _MembershipFile.model_validate_json(file.read_bytes())
     except FileNotFoundError:
         raise SiteProblem(
             "internal", f"{state}: this site has not joined; `fedrad-site join INVITATION`"
         ) from None
     except (ValidationError, OSError) as error:
         raise SiteProblem("internal", f"{file}: cannot be read: {error}") from error
-    found = Membership(kept.site, kept.address, state / "coordinator-ca.crt", state / "node.key")
-    for path in (found.ca, found.key):
+    membership = Membership(
+        content.site, content.address, state / "coordinator-ca.crt", state / "node.key"
+    )
+    for path in (membership.ca, membership.key):
         if not path.is_file():
             raise SiteProblem("internal", f"{path}: is missing; join again with a new invitation")
-    return found
+    return membership
 
 
 def join(site: Site, invitation: Invitation, request_file: Path) -> Request:
-    """Join: make the node's key, keep how the coordinator is known, write the request.
+    """Join a federation: make the node's key, store the membership, write the request.
 
-    Answered a second time, an invitation gets the same key. Raises SiteProblem where it has
-    expired, names another site, or a file cannot be written.
+    The same invitation, answered a second time, gets the same key.
+
+    Parameters
+    ----------
+    site
+        The site that joins.
+    invitation
+        The coordinator's invitation.
+    request_file
+        File for the request, which the site sends to the coordinator.
+
+    Returns
+    -------
+    Request
+        The content of `request_file`.
+
+    Raises
+    ------
+    SiteProblem
+        If the invitation has expired or names another site, or a file cannot be written.
     """
     try:
         invitation.check_date()
@@ -88,8 +113,8 @@ def join(site: Site, invitation: Invitation, request_file: Path) -> Request:
     state, key_file = site.state, site.state / "node.key"
     try:
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if _kept(state) == invitation.id and key_file.is_file():
-            key = _load(key_file)
+        if _last_invitation(state) == invitation.id and key_file.is_file():
+            key = _load_key(key_file)
         else:
             key = ec.generate_private_key(ec.SECP384R1())
             (state / "membership.json").unlink(missing_ok=True)
@@ -98,7 +123,7 @@ def join(site: Site, invitation: Invitation, request_file: Path) -> Request:
         request = Request.answer(invitation, key)
         request.write(request_file)
         write_whole(state / "coordinator-ca.crt", invitation.ca_certificate)
-        membership = _Kept(
+        membership = _MembershipFile(
             site=invitation.site, address=invitation.address, invitation=invitation.id
         )
         write_whole(state / "membership.json", membership.model_dump_json())
@@ -109,15 +134,17 @@ def join(site: Site, invitation: Invitation, request_file: Path) -> Request:
     return request
 
 
-def _kept(state: Path) -> str | None:
-    """The invitation that was answered last."""
+def _last_invitation(state: Path) -> str | None:
+    """Id of the invitation that was answered last; None without one."""
     try:
-        return _Kept.model_validate_json((state / "membership.json").read_bytes()).invitation
+        return _MembershipFile.model_validate_json(
+            (state / "membership.json").read_bytes()
+        ).invitation
     except (OSError, ValidationError):
         return None
 
 
-def _load(file: Path) -> ec.EllipticCurvePrivateKey:
+def _load_key(file: Path) -> ec.EllipticCurvePrivateKey:
     key = load_ssh_private_key(file.read_bytes(), None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     return key

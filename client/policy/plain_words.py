@@ -1,7 +1,7 @@
-"""An experiment in words that a data-protection officer can read, before it is approved.
+"""Describes an experiment in plain words for a data-protection officer, before it is approved.
 
-Everything is said from the validated settings, never from the text as it came: a comment in it, or
-a control character in a name, is no part of what is agreed to.
+The description uses only the validated settings, never the text as received. Comments in the text
+and control characters in names are therefore not part of the description that is approved.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from itertools import groupby
 from fedrad.client.settings import Policy
 from fedrad.exchange.experiment import Experiment, group_names
 
-STAGES = {
+STAGE_DESCRIPTIONS = {
     "probe": "the last layer (the head)",
     "layer4": "the head and the last of four blocks",
     "layer3": "the head and the last two of four blocks",
@@ -20,23 +20,26 @@ STAGES = {
 Section = tuple[str, list[str]]
 
 
-def describe(experiment: Experiment, policy: Policy) -> list[Section]:
-    """Headings with their sentences: what for, on whom, what leaves, how often, what this site's
-    policy does not give."""
+def describe_experiment(experiment: Experiment, policy: Policy) -> list[Section]:
+    """Describe an experiment: headings with their sentences.
+
+    They say what is trained, on which patients, what leaves the hospital and when, and which parts
+    this site's policy declines.
+    """
     return [
-        ("What is trained", list(_what(experiment))),
-        ("On which patients", list(_whom(experiment))),
-        ("What would leave this hospital", list(_leaves(experiment, policy))),
+        ("What is trained", list(_training(experiment))),
+        ("On which patients", list(_patients(experiment))),
+        ("What would leave this hospital", list(_messages_sent(experiment, policy))),
         (
             "What does not leave",
             [
-                "no image, no score of a single patient, no identifier, no date, no file name; how "
-                "many files were set aside is told, which and why is not",
+                "no image, no score of a single patient, no identifier, no date, no file name; the "
+                "number of files set aside leaves, but not which files they are, nor why",
             ],
         ),
         (
             "What this site's policy does not give",
-            list(beyond(experiment, policy))
+            list(declined_parts(experiment, policy))
             or [
                 "nothing: all that is asked for is within it",
             ],
@@ -44,8 +47,8 @@ def describe(experiment: Experiment, policy: Policy) -> list[Section]:
     ]
 
 
-def beyond(experiment: Experiment, policy: Policy) -> Iterator[str]:
-    """What an experiment asks and the policy declines, part by part."""
+def declined_parts(experiment: Experiment, policy: Policy) -> Iterator[str]:
+    """The parts of an experiment that the site's policy declines."""
     evaluation = experiment.evaluation
     task = experiment.task
     if task.weights_hold_images and not policy.share_generator:
@@ -76,7 +79,7 @@ def beyond(experiment: Experiment, policy: Policy) -> Iterator[str]:
             yield "all figures: the noise does not protect patients with several images (epsilon)"
 
 
-def _what(experiment: Experiment) -> Iterator[str]:
+def _training(experiment: Experiment) -> Iterator[str]:
     model = experiment.model
     outcomes = ", ".join(map(_safe, experiment.outcomes))
     yield f"{experiment.task.describe(model)}: {outcomes}"
@@ -91,11 +94,13 @@ def _what(experiment: Experiment) -> Iterator[str]:
         )
 
 
-def _whom(experiment: Experiment) -> Iterator[str]:
+def _patients(experiment: Experiment) -> Iterator[str]:
     evaluation = experiment.evaluation
     if evaluation.held_out:
         yield (
-            "at " + ", ".join(evaluation.held_out) + " nobody trains: all patients there are tested"
+            "at "
+            + ", ".join(evaluation.held_out)
+            + " no patient trains: all patients there are tested"
         )
     if evaluation.folds:
         yield (
@@ -125,7 +130,7 @@ def _whom(experiment: Experiment) -> Iterator[str]:
     yield f"{chosen[evaluation.index_image]}; a {experiment.unit} is what is counted"
 
 
-def _leaves(experiment: Experiment, policy: Policy) -> Iterator[str]:
+def _messages_sent(experiment: Experiment, policy: Policy) -> Iterator[str]:
     evaluation, schedule = experiment.evaluation, experiment.schedule
     minimum = max(evaluation.minimum_units, policy.minimum_units)
     yield (
@@ -144,7 +149,7 @@ def _leaves(experiment: Experiment, policy: Policy) -> Iterator[str]:
     for stage, rounds in groupby(schedule.stage(number) for number in range(schedule.rounds)):
         end = start + len(list(rounds)) - 1
         when = f"round {start}" if start == end else f"rounds {start} to {end}"
-        parts.append(f"{when} of {STAGES[stage]}")
+        parts.append(f"{when} of {STAGE_DESCRIPTIONS[stage]}")
         start = end + 1
     yield f"these weights are: {'; '.join(parts)}"
     if evaluation.local_baseline:
@@ -177,5 +182,5 @@ def _leaves(experiment: Experiment, policy: Policy) -> Iterator[str]:
 
 
 def _safe(text: str) -> str:
-    """Text from outside, without what a terminal would obey."""
+    """Text from outside the site, without control characters."""
     return "".join(c if c.isprintable() else "�" for c in text)

@@ -60,7 +60,7 @@ def cohort_reference(
     SiteProblem
         If there is no cohort, too few usable images, or no record of the patients who trained.
     """
-    pseudonyms = Pseudonyms.kept(site.state)
+    pseudonyms = Pseudonyms.load_or_create(site.state)
     store = ImageStore(
         site.state / "images", limit_gib=site.settings.images_gib, workers=site.settings.decoders
     )

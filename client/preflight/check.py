@@ -1,4 +1,4 @@
-"""`fedrad-site check` on the terminal: runs the inspection, shows it, and says how it ended."""
+"""`fedrad-site check`: inspects a site, prints the results and writes `check.html`."""
 
 import json
 import logging
@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from fedrad.client.cohort.checks import RANK, Check, Finding, Result, run
+from fedrad.client.cohort.checks import SEVERITY_RANK, Check, CheckFinding, CheckResult, run_check
 from fedrad.client.cohort.inspection import Inspection, inspect
-from fedrad.client.cohort.page import render
+from fedrad.client.cohort.page import render_page
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site
 from fedrad.exchange.experiment import Experiment
@@ -29,30 +29,49 @@ WORDS = {
 LISTED = 5
 
 
-class TakingPart(Check[SiteProblem | None]):
-    """Device, base weights and all else that a site says when it is asked to take part."""
+class ParticipationCheck(Check[SiteProblem | None]):
+    """Device, base weights and everything else that a site needs to take part."""
 
     name = "taking part"
     problem = "The site would refuse this experiment."
     remedy = "Mend what is named, and check again."
     severity = "refused"
 
-    def findings(self, subject: SiteProblem | None) -> list[Finding]:
+    def findings(self, subject: SiteProblem | None) -> list[CheckFinding]:
         """The problem that the site would have, if any."""
-        return [Finding(str(subject))] if subject else []
+        return [CheckFinding(str(subject))] if subject else []
 
 
 def check_site(
     site: Site, experiment: Experiment | None, html: Path | None, *, as_json: bool
 ) -> int:
-    """Check a site, write check.html, and show what was found. Returns the exit status.
+    """Check a site, write check.html and print the results.
 
-    Raises SiteProblem where there is nothing to inspect.
+    Parameters
+    ----------
+    site
+        The site.
+    experiment
+        Experiment to check the site for; None for a check without one.
+    html
+        File for the page; None for `check.html` in the state folder.
+    as_json
+        Whether to print JSON instead of text.
+
+    Returns
+    -------
+    int
+        Exit status: 0 without warnings, 1 with warnings, 2 if the site would not take part.
+
+    Raises
+    ------
+    SiteProblem
+        If the cohort cannot be inspected at all.
     """
-    logging.getLogger("fedrad").setLevel(logging.ERROR)  # findings say it better
+    logging.getLogger("fedrad").setLevel(logging.ERROR)  # the findings report it more clearly
     machine = check_machine(site)
     if not as_json:
-        show_machine(machine, Console(highlight=False))
+        print_machine(machine, Console(highlight=False))
     screen = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -66,24 +85,23 @@ def check_site(
         def progress(what: str, done: int, of: int) -> None:
             bar.update(task, description=what, completed=done, total=of)
 
-        found, evidence, pictures = inspect(site, experiment, progress)
+        inspection, evidence, pictures = inspect(site, experiment, progress)
         page = html or site.state / "check.html"
         page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(render(found, evidence, pictures), "utf-8")
+        page.write_text(render_page(inspection, evidence, pictures), "utf-8")
     least = evidence.minimum
     if experiment is not None:
-        found = _with_readiness(found, site, experiment)
+        inspection = _with_readiness(inspection, site, experiment)
     if as_json:
-        found = replace(found, results=[*machine, *found.results])
-    if as_json:
-        print(json.dumps(found.to_json(), indent=1))
+        inspection = replace(inspection, results=[*machine, *inspection.results])
+        print(json.dumps(inspection.to_json(), indent=1))
     else:
-        show(found, page, least, Console(highlight=False))
-    return max(found.status, *(RANK[result.severity] for result in machine))
+        print_inspection(inspection, page, least, Console(highlight=False))
+    return max(inspection.status, *(SEVERITY_RANK[result.severity] for result in machine))
 
 
-def show_machine(results: Sequence[Result], console: Console) -> None:
-    """Print what was found of this machine and its way to the coordinator, a line each."""
+def print_machine(results: Sequence[CheckResult], console: Console) -> None:
+    """Print the checks of this machine and of the route to the coordinator, one line each."""
     for result in results:
         for finding in result.findings:
             severity = finding.severity or result.severity
@@ -94,8 +112,8 @@ def show_machine(results: Sequence[Result], console: Console) -> None:
     console.print()
 
 
-def _with_readiness(found: Inspection, site: Site, experiment: Experiment) -> Inspection:
-    """Add word for word what the coordinator would learn, or why the site would refuse."""
+def _with_readiness(inspection: Inspection, site: Site, experiment: Experiment) -> Inspection:
+    """Add exactly what the coordinator would receive, or the reason why the site would refuse."""
     # these take seconds, and only experiments need them
     from fedrad.client.participant.participant import Participant
     from fedrad.client.participant.site_data import SiteData
@@ -107,40 +125,43 @@ def _with_readiness(found: Inspection, site: Site, experiment: Experiment) -> In
         readiness = participant.ready().model_dump(mode="json", exclude={"kind"})
     except SiteProblem as error:
         problem = error
-    results = [*found.results, run(TakingPart(), problem)]
-    return replace(found, readiness=readiness, results=results)
+    results = [*inspection.results, run_check(ParticipationCheck(), problem)]
+    return replace(inspection, readiness=readiness, results=results)
 
 
-def show(found: Inspection, page: Path, least: int, console: Console) -> None:
-    """Print an inspection for a person."""
-    about = found.table
+def print_inspection(inspection: Inspection, page: Path, least: int, console: Console) -> None:
+    """Print an inspection as text.
+
+    `page`: the file of the page. `least`: fewest units of a class about which figures are released.
+    """
+    facts = inspection.table
     console.print(
-        f"[bold]{found.site}[/]: {about['images']} images of {about['patients']} patients "
-        f"({about['encoding']}); outcomes {', '.join(found.outcomes)}; index image: "
-        f"{found.index_image}"
+        f"[bold]{inspection.site}[/]: {facts['images']} images of {facts['patients']} patients "
+        f"({facts['encoding']}); outcomes {', '.join(inspection.outcomes)}; index image: "
+        f"{inspection.index_image}"
     )
-    if found.division:
-        console.print(f"{found.division}.", markup=False)
+    if inspection.division:
+        console.print(f"{inspection.division}.", markup=False)
     table = Table("units", "outcome", "with", "without", "unknown", box=None)
-    for part, outcomes in found.units.items():
+    for part, outcomes in inspection.units.items():
         for outcome, counts in outcomes.items():
             table.add_row(part, outcome, *map(str, counts))
     console.print(table)
-    for result in found.results:
-        _show_result(result, console)
-    if found.readiness is not None:
+    for result in inspection.results:
+        _print_result(result, console)
+    if inspection.readiness is not None:
         console.print("\nThe coordinator would learn:")
-        print(json.dumps(found.readiness, indent=1))
+        print(json.dumps(inspection.readiness, indent=1))
         console.print(
             f"null: withheld, as a class has fewer than {least} patients in that part of the split"
         )
     console.print("\nAll that follows from this stays here. Images and files: ", end="")
     console.print(str(page.resolve()), soft_wrap=True, markup=False)
     ends = {0: "No warnings.", 1: "[yellow]Warnings.[/]", 2: "[bold red]Refused.[/]"}
-    console.print(ends[found.status] + " Research use only; not a medical device.")
+    console.print(ends[inspection.status] + " Research use only; not a medical device.")
 
 
-def _show_result(result: Result, console: Console) -> None:
+def _print_result(result: CheckResult, console: Console) -> None:
     if not result.findings:
         console.print(f"[green]·[/] {result.name}: nothing found")
         return

@@ -1,4 +1,4 @@
-"""This machine and what the site decided: versions, GPU, memory, disk, policy."""
+"""Checks of this machine and of the site's decisions: versions, GPU, memory, disk, key, policy."""
 
 import importlib.metadata
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from fedrad.client.cohort.checks import Check, Finding, Result, Severity, run
+from fedrad.client.cohort.checks import Check, CheckFinding, CheckResult, Severity, run_check
 from fedrad.client.policy.admission import check_coordinator
 from fedrad.client.policy.approvals import Approvals
 from fedrad.client.policy.membership import read_membership
@@ -19,14 +19,19 @@ from fedrad.client.settings import Policy, Site
 from .route import WAY_CHECKS, try_way
 
 MEMORY_GIB = (2.0, 8.0)
-"""Below the first a ResNet-50 does not train; below the second one at 512 pixels may not."""
+"""Below the first limit a ResNet-50 cannot train; below the second it may fail at 512 pixels."""
 DISK_GIB = (1.0, 8.0)
 DRIVER = Path("/proc/driver/nvidia/version")
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What was found. GiB; `memory` is what is free, also of a container's limit."""
+    """The state of this machine.
+
+    `memory`: free memory in GiB, within the limit of a container; None if unknown. `disk`: free
+    space for the state folder in GiB. `wanted_flwr`: minor version of Flower that fedrad requires.
+    `driver`: whether an NVIDIA driver is installed.
+    """
 
     site: Site
     memory: float | None
@@ -37,15 +42,15 @@ class Machine:
     driver: bool = False
 
 
-def look_at(site: Site) -> Machine:
-    """Look at this machine."""
-    place = next(folder for folder in (site.state, *site.state.parents) if folder.is_dir())
+def inspect_machine(site: Site) -> Machine:
+    """The state of this machine. Nothing is changed."""
+    existing = next(folder for folder in (site.state, *site.state.parents) if folder.is_dir())
     required = importlib.metadata.requires("fedrad") or []
     pins = (re.match(r"flwr\S*==([0-9]+\.[0-9]+)", line) for line in required)
     return Machine(
         site=site,
         memory=_memory(),
-        disk=shutil.disk_usage(place).free / 2**30,
+        disk=shutil.disk_usage(existing).free / 2**30,
         versions={name: importlib.metadata.version(name) for name in ("fedrad", "flwr", "torch")},
         wanted_flwr=next((pin[1] for pin in pins if pin), None),
         gpus=_gpus(),
@@ -56,12 +61,12 @@ def look_at(site: Site) -> Machine:
 def _gpus() -> list[str]:
     if not torch.cuda.is_available():
         return []
-    found = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
-    return [f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB" for gpu in found]
+    devices = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
+    return [f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB" for gpu in devices]
 
 
 def _memory() -> float | None:
-    """GiB that a process may still take: of the machine, and of its container."""
+    """Free memory in GiB, of the machine and within the limit of its container."""
     try:
         lines = Path("/proc/meminfo").read_text("ascii").splitlines()
         free = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
@@ -76,28 +81,28 @@ def _memory() -> float | None:
     return min(free / 2**20, contained)
 
 
-class Versions(Check[Machine]):
-    """Versions."""
+class VersionsCheck(Check[Machine]):
+    """Versions of fedrad, Flower and PyTorch."""
 
     name = "versions"
     problem = "A site of another minor version than the coordinator does nothing."
     remedy = "Install with fedrad's constraints.txt."
 
-    def findings(self, subject: Machine) -> list[Finding]:
-        """What is installed."""
-        said = ", ".join(f"{name} {version}" for name, version in subject.versions.items())
+    def findings(self, subject: Machine) -> list[CheckFinding]:
+        """The installed versions."""
+        installed = ", ".join(f"{name} {version}" for name, version in subject.versions.items())
         pin = subject.wanted_flwr
         if pin and not subject.versions["flwr"].startswith(f"{pin}."):
-            return [Finding(f"{said}; fedrad needs flwr {pin}", severity="refused")]
+            return [CheckFinding(f"{installed}; fedrad needs flwr {pin}", severity="refused")]
         return [
-            Finding(
-                f"{said}; the coordinator's first two numbers of fedrad must be the same",
+            CheckFinding(
+                f"{installed}; the coordinator's first two numbers of fedrad must be the same",
                 severity="information",
             )
         ]
 
 
-class Gpu(Check[Machine]):
+class GpuCheck(Check[Machine]):
     """GPU and driver."""
 
     name = "GPU"
@@ -107,137 +112,139 @@ class Gpu(Check[Machine]):
         "(`python -c 'import torch; print(torch.version.cuda)'`), or set device = \"cpu\"."
     )
 
-    def findings(self, subject: Machine) -> list[Finding]:
-        """What PyTorch sees, against what site.toml asks for."""
+    def findings(self, subject: Machine) -> list[CheckFinding]:
+        """The GPUs that PyTorch can use, compared with `device` in site.toml."""
         wanted = subject.site.settings.device
         if subject.gpus:
             used = '; not used, as device = "cpu"' if wanted == "cpu" else ""
-            return [Finding("; ".join(subject.gpus) + used, severity="information")]
+            return [CheckFinding("; ".join(subject.gpus) + used, severity="information")]
         if wanted == "cuda":
-            return [Finding('device = "cuda", and PyTorch sees no GPU', severity="refused")]
+            return [CheckFinding('device = "cuda", and PyTorch sees no GPU', severity="refused")]
         if subject.driver and wanted == "auto":
-            return [Finding("there is an NVIDIA driver, and PyTorch sees no GPU")]
-        return [Finding("none; the CPU trains", severity="information")]
+            return [CheckFinding("there is an NVIDIA driver, and PyTorch sees no GPU")]
+        return [CheckFinding("none; the CPU trains", severity="information")]
 
 
-def _amount(gib: float | None, least: tuple[float, float], what: str) -> Finding:
+def _compare_amount(gib: float | None, least: tuple[float, float], what: str) -> CheckFinding:
     if gib is None:
-        return Finding("cannot be told on this system", severity="information")
+        return CheckFinding("cannot be told on this system", severity="information")
     severity: Severity = (
         "refused" if gib < least[0] else ("warning" if gib < least[1] else "information")
     )
-    return Finding(f"{gib:.1f} GiB {what}", severity=severity)
+    return CheckFinding(f"{gib:.1f} GiB {what}", severity=severity)
 
 
-class Memory(Check[Machine]):
-    """Memory."""
+class MemoryCheck(Check[Machine]):
+    """Free memory."""
 
     name = "memory"
-    problem = "A process that takes more than there is is killed, and the round with it."
+    problem = "A process that needs more memory than is free is killed, and its round is lost."
     remedy = "Free memory, or raise the container's limit; 8 GiB do for a ResNet-50 at 512 pixels."
 
-    def findings(self, subject: Machine) -> list[Finding]:
-        """How much is free."""
-        return [_amount(subject.memory, MEMORY_GIB, "free")]
+    def findings(self, subject: Machine) -> list[CheckFinding]:
+        """The free memory, compared with the limits of training."""
+        return [_compare_amount(subject.memory, MEMORY_GIB, "free")]
 
 
-class Disk(Check[Machine]):
-    """Disk."""
+class DiskCheck(Check[Machine]):
+    """Free disk space."""
 
     name = "disk"
-    problem = "Decoded images, and what a round keeps, find no place."
+    problem = "Decoded images and the files of a round need space on disk."
     remedy = "Make room, or set `state` in site.toml to a folder on another disk."
 
-    def findings(self, subject: Machine) -> list[Finding]:
-        """How much is free for the state folder."""
-        return [_amount(subject.disk, DISK_GIB, f"free for {subject.site.state}")]
+    def findings(self, subject: Machine) -> list[CheckFinding]:
+        """The free space for the state folder, compared with its limits."""
+        return [_compare_amount(subject.disk, DISK_GIB, f"free for {subject.site.state}")]
 
 
-class PrivateKey(Check[Machine]):
-    """Who can read the key."""
+class PrivateKeyCheck(Check[Machine]):
+    """Permissions of the node's private key."""
 
     name = "private key"
-    problem = "Who can read the node's key can take part in this site's name."
+    problem = "Anyone who can read the node's key can take part in this site's name."
     remedy = "chmod 600 the file; if others could have read it, ask for a new invitation."
 
-    def findings(self, subject: Machine) -> list[Finding]:
-        """Whether others on this machine can read it."""
+    def findings(self, subject: Machine) -> list[CheckFinding]:
+        """Whether other users of this machine can read it."""
         key = subject.site.state / "node.key"
         if not key.is_file():
-            return [Finding("none yet; `fedrad-site join` makes it", severity="information")]
+            return [CheckFinding("none yet; `fedrad-site join` makes it", severity="information")]
         if stat.S_IMODE(key.stat().st_mode) & 0o077:
-            return [Finding(f"{key}: others on this machine can read it")]
-        return [Finding("its owner alone can read it", severity="information")]
+            return [CheckFinding(f"{key}: others on this machine can read it")]
+        return [CheckFinding("its owner alone can read it", severity="information")]
 
 
 class PolicyCheck(Check[Machine]):
-    """Policy."""
+    """The site's policy."""
 
     name = "policy"
     problem = "What the policy does not admit is refused."
     remedy = "Change [policy] in site.toml, or leave it: that is this site's decision."
 
-    def findings(self, subject: Machine) -> list[Finding]:
-        """What it says, and what would be refused just now."""
+    def findings(self, subject: Machine) -> list[CheckFinding]:
+        """The policy in words, and what it would refuse at present."""
         site = subject.site
-        found = [
-            Finding(in_words(site.settings.policy, joined=site.joined), severity="information")
+        findings = [
+            CheckFinding(
+                describe_policy(site.settings.policy, joined=site.joined), severity="information"
+            )
         ]
         try:
             if site.joined:
                 check_coordinator(site)
             waiting = [one.name for one in Approvals(site.state).all() if not one.decisions]
         except SiteProblem as problem:
-            return [*found, Finding(str(problem), severity="refused")]
+            return [*findings, CheckFinding(str(problem), severity="refused")]
         if waiting:
             names = ", ".join(waiting)
-            found.append(Finding(f"wait for `fedrad-site approve FOLDER NAME`: {names}"))
-        return found
+            findings.append(CheckFinding(f"wait for `fedrad-site approve FOLDER NAME`: {names}"))
+        return findings
 
 
 MACHINE_CHECKS: tuple[Check[Machine], ...] = (
-    Versions(),
-    Gpu(),
-    Memory(),
-    Disk(),
-    PrivateKey(),
+    VersionsCheck(),
+    GpuCheck(),
+    MemoryCheck(),
+    DiskCheck(),
+    PrivateKeyCheck(),
     PolicyCheck(),
 )
 
 
-def in_words(policy: Policy, *, joined: bool) -> str:
-    """A policy in a sentence."""
-    named = ", ".join(policy.experiments) or "none"
-    said = ["experiments of any name" if named == "*" else f"experiments {named}"]
+def describe_policy(policy: Policy, *, joined: bool) -> str:
+    """A policy in one sentence. `joined`: whether the site has joined a federation."""
+    names = ", ".join(policy.experiments) or "none"
+    parts = ["experiments of any name" if names == "*" else f"experiments {names}"]
     if joined:
-        said.append("each approved by a person" if policy.approval else "none needs approval")
+        parts.append("each approved by a person" if policy.approval else "none needs approval")
     if policy.hours:
-        said.append(f"from {policy.hours.replace('-', ' to ')}")
+        parts.append(f"from {policy.hours.replace('-', ' to ')}")
     if policy.rounds_per_day is not None:
-        said.append(f"{policy.rounds_per_day} rounds a day")
+        parts.append(f"{policy.rounds_per_day} rounds a day")
     if policy.compute_hours_per_day is not None:
-        said.append(f"{policy.compute_hours_per_day:g} hours of computing a day")
-    said.append(
+        parts.append(f"{policy.compute_hours_per_day:g} hours of computing a day")
+    parts.append(
         f"no class below {policy.minimum_units} patients, no bin below {policy.minimum_bin}"
     )
     if policy.epsilon:
-        said.append(f"noise of ε = {policy.epsilon:g}")
+        parts.append(f"noise of ε = {policy.epsilon:g}")
     for shared, what in (
         (policy.share_histograms, "histograms"),
         (policy.share_subgroups, "groups of patients"),
         (policy.share_local_model, "the local-only model"),
         (policy.share_generator, "weights of a generator"),
     ):
-        said.append(f"{what} {'shared' if shared else 'not shared'}")
-    return "; ".join(said)
+        parts.append(f"{what} {'shared' if shared else 'not shared'}")
+    return "; ".join(parts)
 
 
-def check_machine(site: Site) -> list[Result]:
-    """This machine, and for a site that has joined the way to its coordinator."""
-    machine = look_at(site)
-    results = [run(check, machine) for check in MACHINE_CHECKS]
+def check_machine(site: Site) -> list[CheckResult]:
+    """Check this machine and, if the site has joined, the route to its coordinator."""
+    machine = inspect_machine(site)
+    results = [run_check(check, machine) for check in MACHINE_CHECKS]
     if not site.joined:
         return results
     member = read_membership(site.state)
     way = try_way(member.host, member.port, member.ca)
-    return [*results, *(run(check, way) for check in WAY_CHECKS)]
+    return [*results, *(run_check(check, way) for check in WAY_CHECKS)]

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
-from fedrad.client.cohort.checks import Check, Finding
+from fedrad.client.cohort.checks import Check, CheckFinding
 from fedrad.flower.signatures import AHEAD_SECONDS, BEHIND_SECONDS
 
 PATIENCE = 8.0
@@ -141,12 +141,12 @@ class Resolution(Check[Way]):
     )
     severity = "refused"
 
-    def findings(self, subject: Way) -> list[Finding]:
+    def findings(self, subject: Way) -> list[CheckFinding]:
         """The addresses, or why there are none."""
         if subject.resolution_fault:
-            return [Finding(subject.resolution_fault)]
+            return [CheckFinding(subject.resolution_fault)]
         of = f"the proxy {subject.proxy}" if subject.proxy else subject.host
-        return [Finding(f"{of} is {', '.join(subject.addresses)}", severity="information")]
+        return [CheckFinding(f"{of} is {', '.join(subject.addresses)}", severity="information")]
 
 
 class Connection(Check[Way]):
@@ -160,13 +160,13 @@ class Connection(Check[Way]):
     )
     severity = "refused"
 
-    def findings(self, subject: Way) -> list[Finding]:
+    def findings(self, subject: Way) -> list[CheckFinding]:
         """That it opened, or why not."""
         if subject.resolution_fault:
             return [NOT_TRIED]
         if subject.connection_fault:
-            return [Finding(subject.connection_fault)]
-        return [Finding(f"{subject.target} answers", severity="information")]
+            return [CheckFinding(subject.connection_fault)]
+        return [CheckFinding(f"{subject.target} answers", severity="information")]
 
 
 class Certificate(Check[Way]):
@@ -180,15 +180,15 @@ class Certificate(Check[Way]):
     )
     severity = "refused"
 
-    def findings(self, subject: Way) -> list[Finding]:
+    def findings(self, subject: Way) -> list[CheckFinding]:
         """That it is the coordinator's, or why not; a warning shortly before its end."""
         if subject.resolution_fault or subject.connection_fault:
             return [NOT_TRIED]
         if subject.tls_fault or subject.expires is None:
-            return [Finding(subject.tls_fault or "no certificate was shown")]
+            return [CheckFinding(subject.tls_fault or "no certificate was shown")]
         days = (subject.expires - datetime.now(UTC)).days
         return [
-            Finding(
+            CheckFinding(
                 f"of the invitation's authority, for {subject.host}, valid for {days} days",
                 severity="warning" if days < SOON_DAYS else "information",
             )
@@ -202,17 +202,17 @@ class Clock(Check[Way]):
     problem = "Signatures of a node whose clock is wrong are refused."
     remedy = "Set this machine's clock by NTP (`timedatectl set-ntp true`)."
 
-    def findings(self, subject: Way) -> list[Finding]:
+    def findings(self, subject: Way) -> list[CheckFinding]:
         """How far this clock is from the coordinator's."""
         if subject.skew is None:
             return [NOT_TRIED]
         ahead = -subject.skew
         away = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the coordinator's"
         if ahead >= AHEAD_SECONDS or -ahead >= BEHIND_SECONDS:
-            return [Finding(away, severity="refused")]
+            return [CheckFinding(away, severity="refused")]
         if abs(ahead) > AHEAD_SECONDS / 2:
-            return [Finding(away)]
-        return [Finding("as the coordinator's", severity="information")]
+            return [CheckFinding(away)]
+        return [CheckFinding("as the coordinator's", severity="information")]
 
 
 class Proxy(Check[Way]):
@@ -224,14 +224,14 @@ class Proxy(Check[Way]):
     )
     remedy = "Set NO_PROXY to the coordinator's host where the way is direct."
 
-    def findings(self, subject: Way) -> list[Finding]:
+    def findings(self, subject: Way) -> list[CheckFinding]:
         """Which proxy is used, if any; a warning where the way through it does not work."""
         if subject.proxy is None:
-            return [Finding("none is used", severity="information")]
+            return [CheckFinding("none is used", severity="information")]
         fault = subject.resolution_fault or subject.connection_fault or subject.tls_fault
         said = f"HTTPS_PROXY leads the way through {subject.proxy}"
-        return [Finding(said, severity="warning" if fault else "information")]
+        return [CheckFinding(said, severity="warning" if fault else "information")]
 
 
-NOT_TRIED = Finding("not tried, as there is no way there", severity="information")
+NOT_TRIED = CheckFinding("not tried, as there is no way there", severity="information")
 WAY_CHECKS: tuple[Check[Way], ...] = (Proxy(), Resolution(), Connection(), Certificate(), Clock())

@@ -231,13 +231,13 @@ def resume(folder: Folder) -> None:
     if not was_started(folder):
         fail(f"{folder}: holds no experiment; give the --out of `fedrad run` or `simulate`")
     from fedrad.deploy.local.flower_engine import run_flower
-    from fedrad.deploy.local.simulation import noted, simulate
+    from fedrad.deploy.local.simulation import load_simulation, simulate
     from fedrad.deploy.start.deployed import resume_deployed
 
     from .table import show_results
 
     show_progress()
-    if simulation := noted(folder):
+    if simulation := load_simulation(folder):
         summary = (run_flower if simulation[1] == "flower" else simulate)(simulation[0])
     else:
         summary = resume_deployed(folder)

@@ -1,4 +1,4 @@
-"""An ablation: the same experiment with one thing changed at a time, on the same patients."""
+"""Ablation: runs variants of one experiment on the same patients, and compares them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,69 +14,91 @@ from fedrad.models.weight_folders import look_in
 from fedrad.server.report.compare_page import write_comparison
 
 from .cross_validate import run_folds
-from .series import run
+from .series import run_or_resume
 
 STATE = "sites"
 OF_WEIGHTS = ("sha256", "base_outputs")
-"""Settings of `[model]` that belong to the weights and go with them."""
+"""Settings of `[model]` that describe the weights. A row with other weights does not inherit
+them."""
 
 
 def ablate(experiment_file: Path, sites: dict[str, Path], out: Path) -> Path:
-    """Run the experiment once for each row of its `[ablation]`, in `out/ROW`, with folds as a
-    cross-validation, and compare the rows. Returns the comparison's page.
+    """Run the experiment once for each row of its `[ablation]`, and compare the rows.
 
-    What sites keep is in `out/sites`, common to all: who is tested, decoded images, and what frozen
-    blocks make of fixed views (`recipe.views`), which rows with the same frozen weights share. A
-    finished row is not run again, an unfinished one is gone on with. Raises Refused before any work
-    where a row cannot run.
+    Each row has its folder `out/ROW`; with folds it is a cross-validation. A finished row is not
+    run again, an unfinished one is resumed. All rows share the sites' state in `out/sites`: the
+    division of the patients, decoded images, and the outputs of equal frozen blocks
+    (`recipe.views`).
+
+    Parameters
+    ----------
+    experiment_file
+        File with `[ablation]`.
+    sites
+        Name -> folder of each site.
+    out
+        Folder for the results.
+
+    Returns
+    -------
+    Path
+        The page that compares the rows.
+
+    Raises
+    ------
+    Refused
+        Before anything is run, if a row cannot run.
     """
     _, text = read_experiment(experiment_file)
-    rows = rows_of(text, str(experiment_file))
+    rows = ablation_rows(text, str(experiment_file))
     if not rows:
         raise Refused(f"{experiment_file}: ablate runs the rows of [ablation], and it has none")
     look_in(experiment_file.parent)
-    faults = {row: weights_fault(parse_experiment(of_row)) for row, of_row in rows.items()}
+    faults = {row: weights_fault(parse_experiment(variant)) for row, variant in rows.items()}
     if lacking := [f"ablation.{row}: {fault}" for row, fault in faults.items() if fault]:
         raise Refused("\n".join(lacking))
-    for row, of_row in rows.items():
-        if parse_experiment(of_row).evaluation.folds:
-            run_folds(of_row, experiment_file, sites, out / row, out / STATE)
+    for row, variant in rows.items():
+        if parse_experiment(variant).evaluation.folds:
+            run_folds(variant, experiment_file, sites, out / row, out / STATE)
         else:
-            run(of_row, experiment_file, sites, out / row, out / STATE)
+            run_or_resume(variant, experiment_file, sites, out / row, out / STATE)
     return write_comparison({row: out / row for row in rows}, out)
 
 
-def rows_of(text: str, source: str = "experiment.toml") -> dict[str, str]:
-    """Row -> the text of its experiment, from the text of a file with `[ablation]`. Raises
-    Refused naming the row where it makes no experiment."""
+def ablation_rows(text: str, source: str = "experiment.toml") -> dict[str, str]:
+    """Row -> the text of its experiment, from the text of a file with `[ablation]`.
+
+    Raises Refused, with the name of the row, if a row is not a valid experiment. `source`: name of
+    the file for messages.
+    """
     document = tomlkit.parse(text)
     variants = document.pop("ablation", {})
-    found = {}
+    texts = {}
     for row, changes in variants.items():
         if row == STATE:
             raise Refused(f"{source}: ablation.{row}: name the row otherwise: sites keep theirs so")
-        of_row = tomlkit.parse(tomlkit.dumps(document))
-        of_row["name"] = f"{of_row['name']}.{row}"
+        variant = tomlkit.parse(tomlkit.dumps(document))
+        variant["name"] = f"{variant['name']}.{row}"
         recipe, model = changes.get("recipe", {}), changes.get("model", {})
-        if masked := _masked(of_row.get("recipe", {}), recipe):
+        if overruled := _overruled_settings(variant.get("recipe", {}), recipe):
             raise Refused(
-                f"{source}: ablation.{row}: its preset sets recipe.{masked[0]}, which the file "
+                f"{source}: ablation.{row}: its preset sets recipe.{overruled[0]}, which the file "
                 "sets for all rows: take it out there, or set it in the row"
             )
         if "weights" in model:
             for name in OF_WEIGHTS:
-                of_row.get("model", {}).pop(name, None)
-        _merge(of_row, changes)
-        found[row] = tomlkit.dumps(of_row)
+                variant.get("model", {}).pop(name, None)
+        _merge(variant, changes)
+        texts[row] = tomlkit.dumps(variant)
         try:
-            parse_experiment(found[row], f"{source}: ablation.{row}")
+            parse_experiment(texts[row], f"{source}: ablation.{row}")
         except ExperimentError as error:
             raise Refused(str(error)) from error
-    return found
+    return texts
 
 
-def _masked(of_all: Mapping[str, Any], of_row: Mapping[str, Any]) -> list[str]:
-    """Settings of a row's preset that the file's own would overrule."""
+def _overruled_settings(of_all: Mapping[str, Any], of_row: Mapping[str, Any]) -> list[str]:
+    """Settings of a row's preset that settings of the file would overrule."""
     preset: Mapping[str, Any] = PRESETS.get(str(of_row.get("preset")), {})
     return [name for name in preset if name in of_all and name not in of_row]
 

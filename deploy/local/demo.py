@@ -1,4 +1,4 @@
-"""`make demo`: three phantom hospitals, a phantom base model, and a federation over them."""
+"""The demonstration: three phantom hospitals, a phantom base model, and a federation of them."""
 
 import logging
 import shutil
@@ -85,9 +85,10 @@ validation = 0.2
 
 
 def run_demo(folder: Path) -> tuple[Summary, Path]:
-    """Make what is missing in a folder, run the federation anew, return summary and its folder.
+    """Run the demonstration in a folder. Returns the summary and the folder of the results.
 
-    Phantoms and base weights are made once; the results of the run before are replaced.
+    Phantoms and base weights are made if they are missing. The federation is run again, and its
+    results replace those of an earlier run.
     """
     experiment_file = folder / "experiment.toml"
     make_phantoms(folder)
@@ -101,7 +102,7 @@ def run_demo(folder: Path) -> tuple[Summary, Path]:
 
 
 def make_phantoms(folder: Path) -> None:
-    """Make what is missing in a folder of the phantom hospitals and of the base weights."""
+    """Make the phantom hospitals and the base weights that are missing in a folder."""
     for name in (*PATIENTS, "public"):
         _once(folder / name, _write_phantoms)
     if not (folder / BASE).is_file():
@@ -109,7 +110,7 @@ def make_phantoms(folder: Path) -> None:
 
 
 def _once(folder: Path, write: Callable[[Path], None]) -> None:
-    """Make a cohort unless it is there whole (the table is written last)."""
+    """Make a cohort unless it is complete (its table is written last)."""
     if (folder / "cohort.csv").is_file():
         return
     shutil.rmtree(folder, ignore_errors=True)
@@ -141,7 +142,7 @@ def _report(name: str) -> Callable[[int, int], None]:
 
 
 def _pretrain(public: Path, file: Path) -> None:
-    """Train the base weights on the public cohort: a site's own training, alone."""
+    """Train the base weights on the public cohort, by the local-only training of a site."""
     log.info("Training base weights on %d phantom adults", PUBLIC_PATIENTS)
     site = open_site(public, name="public", state=public / "state")
     participant = Participant(SiteData(site, parse_experiment(PRETRAINING)))

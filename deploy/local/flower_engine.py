@@ -17,7 +17,7 @@ from fedrad.flower.processes import FlowerError, Settings, own_flower
 from fedrad.server.federation.federation import ExperimentFailed
 from fedrad.server.results.summary import Summary
 
-from .simulation import Simulation, note
+from .simulation import Simulation, save_simulation
 
 GPU_BYTES = 16 * 2**30
 """GPU memory that one site is given: a ResNet-50 at 512 pixels, batches of 16, with room."""
@@ -31,7 +31,7 @@ def run_flower(simulation: Simulation) -> Summary:
     Every process and file of Flower and Ray is gone when this returns or raises. Raises
     ExperimentFailed with the reason.
     """
-    note(simulation, "flower")
+    save_simulation(simulation, "flower")
     try:
         with own_flower({SITES_VARIABLE: json.dumps(simulation.nodes)}) as flower:
             flower.start_superlink("--simulation")

@@ -1,4 +1,4 @@
-"""Many experiments from one file, one after another on one machine; what is finished stands."""
+"""Runs several experiments from one file on one machine; finished ones are not run again."""
 
 from pathlib import Path
 
@@ -6,27 +6,46 @@ from fedrad.deploy.refused import Refused
 from fedrad.exchange.experiment import parse_experiment, read_experiment
 from fedrad.server.results.summary import Summary, read_summary
 
-from .simulation import noted, prepare, simulate
+from .simulation import load_simulation, prepare, simulate
 
 
-def run(
+def run_or_resume(
     text: str, experiment_file: Path, sites: dict[str, Path], folder: Path, state: Path | None
 ) -> Summary:
-    """The summary of an experiment whose text was made from a file's: run now, gone on with, or
-    completed earlier in the same folder.
+    """Run an experiment, resume it, or read its summary if it was completed in the folder before.
 
-    `state`: where sites keep what is theirs (else in `folder`). Raises Refused, also where the
-    folder holds an experiment of other settings.
+    Parameters
+    ----------
+    text
+        The experiment, which may differ from the file.
+    experiment_file
+        File from which the text was made. Base weights are searched beside it.
+    sites
+        Name -> folder of each site.
+    folder
+        Folder for the results.
+    state
+        Folder for the sites' state; None for one in `folder`.
+
+    Returns
+    -------
+    Summary
+        The summary of the completed experiment.
+
+    Raises
+    ------
+    Refused
+        If the experiment cannot run, or the folder holds an experiment with other settings.
     """
-    kept = folder / "experiment.toml"
-    if kept.is_file() and read_experiment(kept)[0].identity != parse_experiment(text).identity:
+    begun = folder / "experiment.toml"
+    if begun.is_file() and read_experiment(begun)[0].identity != parse_experiment(text).identity:
         raise Refused(
             f"{folder}: was begun with other settings than {experiment_file} has now; give another "
             "--out, or set them back"
         )
     if (summary := finished(folder)) is not None:
         return summary
-    if (earlier := noted(folder)) is not None:
+    if (earlier := load_simulation(folder)) is not None:
         return simulate(earlier[0])
     file = experiment_file.with_name(f".{folder.name}.toml")  # beside the base weights
     try:
@@ -38,7 +57,7 @@ def run(
 
 
 def finished(folder: Path) -> Summary | None:
-    """The summary of an experiment that was completed in a folder."""
+    """The summary of an experiment that was completed in a folder; None without one."""
     if not (folder / "summary.json").is_file():
         return None
     summary = read_summary(folder)

@@ -1,4 +1,4 @@
-"""A whole federation on one machine, over real site folders."""
+"""Simulates a federation on one machine, over real site folders."""
 
 import json
 from dataclasses import dataclass
@@ -22,26 +22,39 @@ from fedrad.server.results.summary import Summary, read_summary
 
 @dataclass(frozen=True)
 class Simulation:
-    """A checked simulation: nothing has been written yet, and nothing stands in its way."""
+    """A simulation whose input was checked and can run. No results have been written yet."""
 
     experiment: Experiment
     text: str
     nodes: list[NodeConfig]
     folder: Path
     weights: Path
-    """Folder of the experiment file, where base weights may lie beside it."""
+    """Folder of the experiment file, in which base weights are searched."""
     resume: bool = False
 
 
 def prepare(
     experiment_file: Path, sites: dict[str, Path], out: Path, *, state: Path | None = None
 ) -> Simulation:
-    """Check experiment, base weights, sites and output folder; find every fault before any work.
+    """Check experiment, base weights, sites and output folder, and report all faults at once.
 
-    `sites`: name -> folder with `cohort.csv`. What a site keeps goes to `state/NAME` (else
-    `out/sites/NAME`), the coordinator's results to `out`. An experiment that starts from the model
-    of an earlier one needs the earlier one's `state`: sites remember there whom they trained on.
-    Raises Refused.
+    Parameters
+    ----------
+    experiment_file
+        File of the experiment.
+    sites
+        Name -> folder of each site, with its cohort table.
+    out
+        Folder for the coordinator's results.
+    state
+        Folder for the sites' state, in `state/NAME`; None for `out/sites`. An experiment that
+        starts from the model of an earlier one needs the earlier one's folder, in which each site
+        has recorded the patients that it trained on.
+
+    Raises
+    ------
+    Refused
+        With all faults, before anything is run.
     """
     state = (state or out / "sites").resolve()
     experiment, text, faults = given_experiment(experiment_file, out)
@@ -58,11 +71,11 @@ def prepare(
         faults += [f"{key}: {name!r} is not among the sites given" for name in unknown]
     nodes = []
     for name, folder in sites.items():
-        kept = state / name
+        site_state = state / name
         try:
-            site: Site = open_site(folder.resolve(), name=name, state=kept)
-            read_table(site, experiment.outcomes, Pseudonyms.passing())
-            nodes.append({"folder": str(site.folder), "name": name, "state": str(kept)})
+            site: Site = open_site(folder.resolve(), name=name, state=site_state)
+            read_table(site, experiment.outcomes, Pseudonyms.temporary())
+            nodes.append({"folder": str(site.folder), "name": name, "state": str(site_state)})
         except SiteProblem as problem:
             faults.append(f"--site {name}: {problem}")
     make_folder(out, faults)
@@ -70,8 +83,8 @@ def prepare(
 
 
 def simulate(simulation: Simulation) -> Summary:
-    """Run the real ServerApp and ClientApp in this process. Returns the summary."""
-    note(simulation, "in-process")
+    """Run the ServerApp and the ClientApp in this process. Returns the summary."""
+    save_simulation(simulation, "in-process")
     run_config: dict[str, str | float | bool] = {
         "experiment": simulation.text,
         "out": str(simulation.folder),
@@ -86,28 +99,33 @@ def simulate(simulation: Simulation) -> Summary:
     return read_summary(simulation.folder)
 
 
-def note(simulation: Simulation, engine: str) -> None:
-    """Write down, on the sites' side of the folder, what a resume needs to know."""
+def save_simulation(simulation: Simulation, engine: str) -> None:
+    """Save what a resume needs, in the folder of the sites' state.
+
+    `engine`: "in-process" or "flower".
+    """
     file = simulation.folder / SIMULATION
     file.parent.mkdir(parents=True, exist_ok=True)
-    kept = {"engine": engine, "nodes": simulation.nodes, "weights": str(simulation.weights)}
-    file.write_text(json.dumps(kept), encoding="utf-8")
+    content = {"engine": engine, "nodes": simulation.nodes, "weights": str(simulation.weights)}
+    file.write_text(json.dumps(content), encoding="utf-8")
 
 
-def noted(folder: Path) -> tuple[Simulation, str] | None:
-    """The simulation of a folder, to be resumed, and its engine; None where it was none. Raises
-    Refused."""
+def load_simulation(folder: Path) -> tuple[Simulation, str] | None:
+    """The simulation of a folder, to be resumed, and its engine; None if the folder has none.
+
+    Raises Refused if it cannot be resumed.
+    """
     if not (folder / SIMULATION).is_file():
         return None
-    kept = json.loads((folder / SIMULATION).read_text(encoding="utf-8"))
+    content = json.loads((folder / SIMULATION).read_text(encoding="utf-8"))
     try:
         experiment, text = read_experiment(folder / "experiment.toml")
-        for node in kept["nodes"]:
+        for node in content["nodes"]:
             open_site(Path(node["folder"]), name=node["name"], state=Path(node["state"]))
     except (ExperimentError, SiteProblem) as error:
         raise Refused(str(error)) from error
-    look_in(Path(kept["weights"]))
+    look_in(Path(content["weights"]))
     simulation = Simulation(
-        experiment, text, kept["nodes"], folder.resolve(), Path(kept["weights"]), resume=True
+        experiment, text, content["nodes"], folder.resolve(), Path(content["weights"]), resume=True
     )
-    return simulation, kept["engine"]
+    return simulation, content["engine"]

@@ -29,7 +29,7 @@ class Counts(BaseModel):
 
 
 def run(text: str, *arguments: object) -> subprocess.Popen[str]:
-    """Another process, which runs a program text with what this module imports."""
+    """Start another process that runs a program text after the imports of this module."""
     imports = f"import os, sys, time; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
     imports += "from pathlib import Path; from test_files import *\n"
     command = [sys.executable, "-c", imports + text, *map(str, arguments)]
@@ -93,7 +93,7 @@ def test_a_process_that_is_killed_while_writing_leaves_the_file_as_it_was(tmp_pa
     process.kill()
     assert process.wait() == -signal.SIGKILL
     assert file.read_text() == "old"
-    assert list(tmp_path.glob("*.json")) == [file]  # the rest takes nobody for a file of the kind
+    assert list(tmp_path.glob("*.json")) == [file]  # the temporary file does not match the pattern
     write_whole(file, "new")
     assert file.read_text() == "new"
 
@@ -119,7 +119,7 @@ def test_a_file_that_everybody_could_read_becomes_private(tmp_path):
     assert mode(file) == 0o600
 
 
-def test_a_file_too_large_for_the_disk_leaves_the_old_one_and_no_rest(tmp_path):
+def test_a_file_too_large_for_the_disk_leaves_the_old_one_and_no_temporary_file(tmp_path):
     file = tmp_path / "a"
     write_whole(file, "old")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -146,7 +146,7 @@ def test_an_error_names_the_file_and_not_the_temporary_one(tmp_path):
     assert names(tmp_path) == ["folder"]
 
 
-def test_a_lock_keeps_others_off_and_goes_with_a_process_that_is_killed(tmp_path):
+def test_a_lock_excludes_others_and_ends_with_a_killed_process(tmp_path):
     file = tmp_path / "a"
     assert not is_locked(file)
     text = "with locked(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
@@ -182,7 +182,7 @@ def test_processes_that_change_one_json_file_lose_nothing(tmp_path):
     assert sorted(counts.values) == [*range(20), *range(100, 120)]
 
 
-def test_a_json_file_is_made_at_its_first_change_and_is_none_before(tmp_path):
+def test_a_json_file_is_created_at_its_first_change(tmp_path):
     file = JsonFile(tmp_path / "counts.json", Counts, private=True)
     assert file.read() is None
     with file.changed(Counts) as counts:
@@ -210,7 +210,7 @@ def test_a_change_that_fails_or_changes_nothing_writes_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("content", ['{"values": ["secret"]}', '{"values', "\x00", "[]"])
-def test_a_damaged_json_file_is_refused_and_stays_and_no_value_is_told(tmp_path, content):
+def test_a_damaged_json_file_is_refused_unchanged_and_no_value_is_shown(tmp_path, content):
     file = JsonFile(tmp_path / "counts.json", Counts)
     file.path.write_text(content)
     with pytest.raises(UnreadableFileError, match=r"counts\.json: cannot be read") as caught:

@@ -18,7 +18,7 @@ def test_folders_are_the_users_or_those_of_the_variable(
 ):
     monkeypatch.setenv(variable, str(tmp_path))
     assert folder() == tmp_path / "fedrad"
-    monkeypatch.setenv(variable, "")  # counts as none
+    monkeypatch.setenv(variable, "")  # an empty variable counts as unset
     assert folder() == Path.home() / default / "fedrad"
     monkeypatch.delenv(variable)
     assert folder() == Path.home() / default / "fedrad"

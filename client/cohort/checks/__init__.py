@@ -1,29 +1,38 @@
-"""The checks of a cohort, in the order in which a site should read them."""
+"""The checks of a cohort, in the order in which a site should read their results."""
 
 from fedrad.client.cohort.evidence import Evidence
 
-from .check import RANK, Check, Finding, Result, Severity, run
-from .duplicates import Duplicates, TwoLabels, TwoNumbers
-from .files import AfterOutcome, NoOrder, RepeatedRows, SetAside
-from .images import Lateral, NotTheChest, Outliers, Remarks
-from .numbers import FewUnits
+from .check import SEVERITY_RANK, Check, CheckFinding, CheckResult, Severity, run_check
+from .duplicates import ContradictingLabels, DuplicateImages, SameImageOfTwoPatients
+from .files import ImagesAfterOutcome, RepeatedRows, UnorderedImages, UnusableFiles
+from .images import LateralViews, NotFrontalChest, Outliers, ReadingRemarks
+from .numbers import TooFewUnits
 from .shortcuts import EasyTask, Shortcuts
 
 COHORT_CHECKS: tuple[Check[Evidence], ...] = (
-    SetAside(),
+    UnusableFiles(),
     RepeatedRows(),
-    TwoLabels(),
-    TwoNumbers(),
-    Duplicates(),
-    AfterOutcome(),
-    NoOrder(),
-    Lateral(),
-    NotTheChest(),
+    ContradictingLabels(),
+    SameImageOfTwoPatients(),
+    DuplicateImages(),
+    ImagesAfterOutcome(),
+    UnorderedImages(),
+    LateralViews(),
+    NotFrontalChest(),
     Outliers(),
-    Remarks(),
-    FewUnits(),
+    ReadingRemarks(),
+    TooFewUnits(),
     Shortcuts(),
     EasyTask(),
 )
 
-__all__ = ["COHORT_CHECKS", "RANK", "Check", "Evidence", "Finding", "Result", "Severity", "run"]
+__all__ = [
+    "COHORT_CHECKS",
+    "SEVERITY_RANK",
+    "Check",
+    "CheckFinding",
+    "CheckResult",
+    "Evidence",
+    "Severity",
+    "run_check",
+]

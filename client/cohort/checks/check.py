@@ -1,4 +1,4 @@
-"""What a check is: one class per problem, with what it means and what to do about it."""
+"""The interface of a check: one class per problem, with its consequence and its remedy."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -6,28 +6,29 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Generic, Literal, TypeVar
 
 Severity = Literal["information", "warning", "refused"]
-RANK: dict[Severity, int] = {"information": 0, "warning": 1, "refused": 2}
+SEVERITY_RANK: dict[Severity, int] = {"information": 0, "warning": 1, "refused": 2}
 
 Subject = TypeVar("Subject")
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing that a check found, for the site's eyes only.
+class CheckFinding:
+    """One finding of a check, which stays at the site.
 
-    `files`: groups of file names that belong together (a copy and its original), else of one.
+    `files`: groups of file names that belong together, such as a copy and its original; a file that
+    belongs to no other is a group of one.
     """
 
     text: str
     files: Sequence[tuple[str, ...]] = ()
     severity: Severity | None = None
-    """Where it differs from the check's own."""
+    """None for the severity of the check."""
 
 
 class Check(ABC, Generic[Subject]):
     """One problem that a site should know of before it takes part.
 
-    `problem` says in a sentence what it does to a study, `remedy` what to do.
+    `problem`: a sentence on what it does to a study. `remedy`: what the site can do about it.
     """
 
     name: ClassVar[str]
@@ -36,26 +37,26 @@ class Check(ABC, Generic[Subject]):
     severity: ClassVar[Severity] = "warning"
 
     @abstractmethod
-    def findings(self, subject: Subject) -> Iterable[Finding]:
-        """What was found; nothing where all is well."""
+    def findings(self, subject: Subject) -> Iterable[CheckFinding]:
+        """The findings; none if there is no problem."""
 
 
 @dataclass(frozen=True)
-class Result:
-    """A check and what it found."""
+class CheckResult:
+    """A check with its findings."""
 
     name: str
     problem: str
     remedy: str
     severity: Severity
-    """The gravest of its findings; "information" where there is none."""
-    findings: list[Finding] = field(default_factory=list)
+    """The highest severity of its findings; "information" without findings."""
+    findings: list[CheckFinding] = field(default_factory=list)
 
 
-def run(check: Check[Subject], subject: Subject) -> Result:
-    """Run a check."""
-    found = list(check.findings(subject))
-    gravest: Severity = "information"
-    for finding in found:
-        gravest = max(gravest, finding.severity or check.severity, key=RANK.__getitem__)
-    return Result(check.name, check.problem, check.remedy, gravest, found)
+def run_check(check: Check[Subject], subject: Subject) -> CheckResult:
+    """Run a check on its subject."""
+    findings = list(check.findings(subject))
+    highest: Severity = "information"
+    for finding in findings:
+        highest = max(highest, finding.severity or check.severity, key=SEVERITY_RANK.__getitem__)
+    return CheckResult(check.name, check.problem, check.remedy, highest, findings)

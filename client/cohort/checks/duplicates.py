@@ -1,4 +1,4 @@
-"""Checks of images that are there more than once."""
+"""Checks of images that occur more than once in a cohort."""
 
 from collections.abc import Iterator
 from math import isnan
@@ -6,7 +6,7 @@ from math import isnan
 from fedrad.client.cohort.copies import Copy
 from fedrad.client.cohort.evidence import Evidence
 
-from .check import Check, Finding
+from .check import Check, CheckFinding
 
 
 def _names(subject: Evidence, copy: Copy) -> tuple[str, str]:
@@ -18,27 +18,27 @@ def _same_labels(subject: Evidence, copy: Copy) -> bool:
     return all(a == b or isnan(a) or isnan(b) for a, b in zip(one, two, strict=True))
 
 
-class Duplicates(Check[Evidence]):
-    """The same image twice among one patient's."""
+class DuplicateImages(Check[Evidence]):
+    """The same image twice for one patient."""
 
     name = "duplicate images"
     problem = "An image that is there twice counts twice and narrows intervals that it should not."
     remedy = "Keep one of each pair. Of equal pixels fedrad uses the first only."
 
-    def findings(self, subject: Evidence) -> Iterator[Finding]:
-        """Equal pixels, and copies that were saved again or resized."""
-        own = [
+    def findings(self, subject: Evidence) -> Iterator[CheckFinding]:
+        """One finding for equal pixels, one for copies that were saved again or resized."""
+        within_patient = [
             copy
             for copy in subject.copies
             if subject.patients[copy.first] == subject.patients[copy.second]
         ]
         for exact, what in ((True, "equal pixels"), (False, "the same picture, saved again")):
-            pairs = [_names(subject, copy) for copy in own if copy.exact is exact]
+            pairs = [_names(subject, copy) for copy in within_patient if copy.exact is exact]
             if pairs:
-                yield Finding(f"{len(pairs)} pairs of files of one patient: {what}", pairs)
+                yield CheckFinding(f"{len(pairs)} pairs of files of one patient: {what}", pairs)
 
 
-class TwoNumbers(Check[Evidence]):
+class SameImageOfTwoPatients(Check[Evidence]):
     """The same image under two patient numbers."""
 
     name = "one patient under two numbers"
@@ -51,8 +51,8 @@ class TwoNumbers(Check[Evidence]):
         "wrong patient. Of equal pixels fedrad uses the first only; copies are not set aside."
     )
 
-    def findings(self, subject: Evidence) -> Iterator[Finding]:
-        """Copies across patients."""
+    def findings(self, subject: Evidence) -> Iterator[CheckFinding]:
+        """One finding for all copies across patients."""
         pairs = [
             copy
             for copy in subject.copies
@@ -60,14 +60,14 @@ class TwoNumbers(Check[Evidence]):
         ]
         if pairs:
             exact = sum(copy.exact for copy in pairs)
-            yield Finding(
+            yield CheckFinding(
                 f"{len(pairs)} images stand under two patient numbers ({exact} with equal pixels, "
                 f"{len(pairs) - exact} saved again or resized)",
                 [_names(subject, copy) for copy in pairs],
             )
 
 
-class TwoLabels(Check[Evidence]):
+class ContradictingLabels(Check[Evidence]):
     """The same image with two outcomes."""
 
     name = "one image with two labels"
@@ -79,12 +79,12 @@ class TwoLabels(Check[Evidence]):
         "counts them among the files set aside."
     )
 
-    def findings(self, subject: Evidence) -> Iterator[Finding]:
-        """Copies whose known outcomes differ."""
+    def findings(self, subject: Evidence) -> Iterator[CheckFinding]:
+        """One finding for all copies whose known outcomes differ."""
         pairs = [copy for copy in subject.copies if not _same_labels(subject, copy)]
         if pairs:
             exact = sum(copy.exact for copy in pairs)
-            yield Finding(
+            yield CheckFinding(
                 f"{len(pairs)} images have two labels ({exact} with equal pixels)",
                 [_names(subject, copy) for copy in pairs],
             )

@@ -1,4 +1,4 @@
-"""Checks of what the images show, as far as tags and pixels tell."""
+"""Checks of the content of the images, by their tags and pixels."""
 
 import re
 from collections import defaultdict
@@ -10,53 +10,52 @@ from numpy.typing import NDArray
 from fedrad.client.cohort.evidence import Evidence
 from fedrad.client.images import REMARKS, Remark
 
-from .check import Check, Finding, Severity
+from .check import Check, CheckFinding, Severity
 
 CHEST = re.compile(r"chest|thorax|thorac|lung|pulmo|rib|heart|^$", re.IGNORECASE)
 LATERAL = re.compile(r"^(LL|RL|LLO|RLO|LLD|RLD|L|R|LAT.*|.*LATERAL.*)$", re.IGNORECASE)
 
-UNLIKE = 0.2
-"""Correlation with the site's median picture, 16 x 16 pixels, below which an image is no frontal
-chest like the others. Of 2,887 real chests 0.8 % lie below; feet and hips at -0.4 to 0.2."""
-TURNED = 0.2
-"""By how much a turned picture must be more like the median for it to lie on its side. Fair where
-a site's chests are alike in framing: at 0.2, of images turned by 90 degrees all are found at NIH,
-0.8 to 0.9 at Hannover and 0.2 at Guangzhou; 11 of 2,887 upright ones are too."""
-MANY = 30
-"""Fewest images for the site's own average to say anything."""
-FAR = 5.0
-"""Robust standard deviations from the median that make an outlier."""
+LEAST_LIKENESS = 0.2
+"""Correlation with the site's median picture (16 x 16 pixels) below which an image counts as no
+frontal chest. Of 2,887 real chests 0.8 % lie below; feet and hips have -0.4 to 0.2."""
+TURNED_MARGIN = 0.2
+"""An image counts as turned if turning it raises its correlation with the median picture by more
+than this. It works best where all chests of a site are framed alike: the share of images turned by
+90 degrees that is detected is 1 at NIH, 0.8 to 0.9 at Hannover and 0.2 at Guangzhou; 11 of 2,887
+upright images are flagged too."""
+FEWEST_IMAGES = 30
+"""Fewest images from which a typical picture of the site can be computed."""
+OUTLIER_DEVIATIONS = 5.0
+"""Robust standard deviations from the median beyond which a value is an outlier."""
 
 
-class Lateral(Check[Evidence]):
+class LateralViews(Check[Evidence]):
     """Lateral views."""
 
     name = "lateral views"
-    problem = (
-        "Lateral views look unlike frontal ones; where one class has more, the view is learnt."
-    )
-    remedy = "Leave lateral views out, or make an experiment of their own."
+    problem = "Lateral views look unlike frontal ones; if one class has more, the view is learnt."
+    remedy = "Leave lateral views out, or make a separate experiment of them."
 
-    def findings(self, subject: Evidence) -> Iterator[Finding]:
-        """By View Position, or by the column `view` of the table."""
-        found = [
+    def findings(self, subject: Evidence) -> Iterator[CheckFinding]:
+        """One finding, by View Position or by the column `view` of the table."""
+        lateral = [
             (row.name,)
             for row, reading in zip(subject.rows, subject.readings, strict=True)
             if any(LATERAL.match(view) for view in (reading.tags.view, row.values.get("view", "")))
         ]
-        if found:
-            yield Finding(f"lateral views by their tag or the table: {len(found)}", found)
+        if lateral:
+            yield CheckFinding(f"lateral views by their tag or the table: {len(lateral)}", lateral)
 
 
-class NotTheChest(Check[Evidence]):
-    """Other parts of the body, turned and inverted pictures."""
+class NotFrontalChest(Check[Evidence]):
+    """Other body parts and turned images."""
 
     name = "not a frontal chest"
     problem = "Other body parts, turned or inverted images teach the network something else."
     remedy = "Look at these images, and leave out or correct those that are no upright chest."
 
-    def findings(self, subject: Evidence) -> Iterator[Finding]:
-        """By Body Part Examined; by pixels where there are enough images to compare with."""
+    def findings(self, subject: Evidence) -> Iterator[CheckFinding]:
+        """By Body Part Examined, and by pixels if there are enough images to compare with."""
         names = [(row.name,) for row in subject.rows]
         parts = [
             (f"{row.name}: {reading.tags.body_part}",)
@@ -64,25 +63,28 @@ class NotTheChest(Check[Evidence]):
             if not CHEST.search(reading.tags.body_part)
         ]
         if parts:
-            yield Finding(f"{len(parts)} files name another body part", parts)
-        if len(names) < MANY:
+            yield CheckFinding(f"{len(parts)} files name another body part", parts)
+        if len(names) < FEWEST_IMAGES:
             return
         upright, turned = likeness(subject.thumbnails)
-        sideways = turned > upright + TURNED
-        unlike = (upright < UNLIKE) & ~sideways
-        for found, what in (
+        sideways = turned > upright + TURNED_MARGIN
+        unlike = (upright < LEAST_LIKENESS) & ~sideways
+        for flagged, what in (
             (sideways, "are more like the site's other images when turned by 90 or 180 degrees"),
             (unlike, "do not look like the site's other images"),
         ):
-            if found.any():
-                yield Finding(
-                    f"{found.sum()} images {what}", [names[row] for row in np.flatnonzero(found)]
+            if flagged.any():
+                yield CheckFinding(
+                    f"{flagged.sum()} images {what}",
+                    [names[row] for row in np.flatnonzero(flagged)],
                 )
 
 
 def likeness(thumbnails: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Correlation (n,) of each picture with the site's median picture, at 16 x 16 pixels: as it
-    is, and the best of the three turned ones."""
+    """Correlation of each picture with the site's median picture, at 16 x 16 pixels.
+
+    Returns it for the picture as it is (n,), and the highest of the three turned ones (n,).
+    """
     side = thumbnails.shape[1] // 16
     coarse = thumbnails.reshape(len(thumbnails), 16, side, 16, side).mean(axis=(2, 4))
 
@@ -97,16 +99,16 @@ def likeness(thumbnails: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArra
 
 
 class Outliers(Check[Evidence]):
-    """Brightness, contrast and size far from the site's others."""
+    """Images whose brightness, contrast or size is far from that of the site's other images."""
 
     name = "outliers"
     problem = "Images far darker, brighter, flatter or smaller than the others are often faulty."
     remedy = "Look at them in check.html; what is faulty should be exported again or left out."
 
-    def findings(self, subject: Evidence) -> Iterator[Finding]:
-        """More than 5 robust standard deviations (1.4826 MAD) from the median; spreads that are
-        too small to matter do not count."""
-        if len(subject.rows) < MANY:
+    def findings(self, subject: Evidence) -> Iterator[CheckFinding]:
+        """One finding per quantity: images more than OUTLIER_DEVIATIONS · 1.4826 MAD from the
+        median. The MAD has a lower limit, so that differences too small to matter are ignored."""
+        if len(subject.rows) < FEWEST_IMAGES:
             return
         tags = [reading.tags for reading in subject.readings]
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -123,15 +125,15 @@ class Outliers(Check[Evidence]):
                 continue
             distance = np.abs(values - np.median(values[known]))
             spread = max(1.4826 * float(np.median(distance[known])), least)
-            far = np.flatnonzero(known & (distance > FAR * spread))
+            far = np.flatnonzero(known & (distance > OUTLIER_DEVIATIONS * spread))
             if len(far):
-                yield Finding(
+                yield CheckFinding(
                     f"outliers in {what}: {len(far)}",
                     [(subject.rows[row].name,) for row in far],
                 )
 
 
-GRAVE: tuple[Remark, ...] = (
+WARNING_REMARKS: tuple[Remark, ...] = (
     "burned-in annotation",
     "suspected inverted",
     "whole body",
@@ -140,19 +142,19 @@ GRAVE: tuple[Remark, ...] = (
 )
 
 
-class Remarks(Check[Evidence]):
-    """What reading the files brought up."""
+class ReadingRemarks(Check[Evidence]):
+    """Remarks made while the files were read."""
 
     name = "remarks of reading"
-    problem = "Some files say something unusual of themselves, or had to be read in another way."
+    problem = "Some files are unusual, or had to be read in another way."
     remedy = "Each remark says what to do; look at some of these images in check.html."
 
-    def findings(self, subject: Evidence) -> Iterator[Finding]:
-        """One per kind of remark; most are information."""
+    def findings(self, subject: Evidence) -> Iterator[CheckFinding]:
+        """One finding per kind of remark; most have the severity "information"."""
         files: dict[Remark, list[tuple[str, ...]]] = defaultdict(list)
         for row, reading in zip(subject.rows, subject.readings, strict=True):
             for remark in reading.remarks:
                 files[remark].append((row.name,))
         for remark, names in files.items():
-            severity: Severity = "warning" if remark in GRAVE else "information"
-            yield Finding(f"{len(names)} files: {remark}: {REMARKS[remark]}", names, severity)
+            severity: Severity = "warning" if remark in WARNING_REMARKS else "information"
+            yield CheckFinding(f"{len(names)} files: {remark}: {REMARKS[remark]}", names, severity)

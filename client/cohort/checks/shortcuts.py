@@ -1,4 +1,4 @@
-"""Is the outcome foretold by how an image was made? And how easy is the task by itself?"""
+"""Checks whether the acquisition of an image predicts the outcome, and how easy the task is."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,22 +17,22 @@ from fedrad.client.cohort.spreadsheet import day
 from fedrad.stats.exact import Units, auroc_variance
 from fedrad.stats.intervals import large_sample_interval
 
-from .check import Check, Finding
+from .check import Check, CheckFinding
 from .numbers import CONFIDENCE
 
-LIMIT = 0.55
-"""Lower limit of the AUROC of tags alone above which there is a warning. Out-of-fold scores spread
-more than DeLong's variance says, for folds share their training data; that the limit is not 0.5
-makes up for it (false alarms: benchmarks/RESULTS.md)."""
-FEWEST = 20
-"""Fewest patients of each class for the question to be asked."""
+WARNING_LIMIT = 0.55
+"""The check warns if the lower limit of the AUROC of tags alone is above this. It exceeds 0.5
+because folds share their training data, so that out-of-fold scores vary more than DeLong's variance
+states (false alarms: benchmarks/RESULTS.md)."""
+FEWEST_PATIENTS = 20
+"""Fewest patients of each class for these checks."""
 FOLDS = 5
 
 Estimator = Callable[[], Any]
 
 
 def tags_classifier() -> Any:
-    """Gradient boosting: scanners differ in thresholds and combinations, and tags are missing."""
+    """Gradient boosting: it learns thresholds and combinations of tags, and allows missing tags."""
     return HistGradientBoostingClassifier(
         max_iter=60,
         max_leaf_nodes=8,
@@ -44,9 +44,11 @@ def tags_classifier() -> Any:
 
 
 def tag_features(subject: Evidence) -> dict[str, NDArray[np.float64]]:
-    """What is known of how each image was made, as columns (n, k) per tag: words one-hot (those
-    of fewer than 5 images together), numbers as they are, NaN unknown. Constant ones are left
-    out."""
+    """Features of the acquisition of each image: tag -> columns (n, k).
+
+    Texts are one-hot, those of fewer than 5 images in one column. Numbers are as they are, NaN if
+    unknown. Tags that do not vary are left out.
+    """
     tags = [reading.tags for reading in subject.readings]
     table_view, table_scanner = subject.column("view"), subject.column("scanner")
     words = {
@@ -92,7 +94,7 @@ def _varies(values: NDArray[np.float64]) -> bool:
     )
 
 
-def cross_validated(
+def cross_validated_auroc(
     estimator: Estimator,
     features: NDArray[np.floating[Any]],
     labels: NDArray[np.float64],
@@ -100,8 +102,19 @@ def cross_validated(
 ) -> tuple[float, tuple[float, float]]:
     """AUROC of out-of-fold scores and its 95 % interval, clustered by patient.
 
-    `features` (n, k), `labels` (n,) 0 or 1, `patients` (n,); no patient is on both sides of a
-    fold. A perfect order gives the interval [1, 1].
+    No patient is both in the training and in the test set of a fold. A perfect ranking has the
+    interval [1, 1].
+
+    Parameters
+    ----------
+    estimator
+        Makes an untrained classifier with `fit` and `decision_function`.
+    features
+        (n, k).
+    labels
+        (n,), 0 or 1.
+    patients
+        (n,), number of the patient.
     """
     scores = np.zeros(len(labels))
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
@@ -118,22 +131,22 @@ def cross_validated(
 def _known(
     subject: Evidence, at: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]] | None:
-    """Rows, labels and patients of the units whose outcome is known; None where there are too
-    few patients."""
+    """Rows, labels and patients of the units whose outcome is known; None if there are too few
+    patients."""
     labels = subject.labels[subject.units, at]
     rows = subject.units[~np.isnan(labels)]
     labels, patients = subject.labels[rows, at], subject.patients[rows]
-    if min(len(np.unique(patients[labels == value])) for value in (0, 1)) < FEWEST:
+    if min(len(np.unique(patients[labels == value])) for value in (0, 1)) < FEWEST_PATIENTS:
         return None
     return rows, labels, patients
 
 
 class Shortcuts(Check[Evidence]):
-    """The outcome foretold by scanner, view, image size, exposure."""
+    """Outcomes that scanner, view, image size or exposure predict."""
 
     name = "shortcuts"
     problem = (
-        "Where the making of an image foretells the outcome, a network may learn the scanner "
+        "If the acquisition of an image predicts the outcome, a network may learn the scanner "
         "instead of the lung, and fail elsewhere."
     )
     remedy = (
@@ -142,48 +155,50 @@ class Shortcuts(Check[Evidence]):
         "this site with this in mind."
     )
 
-    def findings(self, subject: Evidence) -> Iterator[Finding]:
-        """Gradient boosting on all tags, and on each alone to name those that carry it."""
+    def findings(self, subject: Evidence) -> Iterator[CheckFinding]:
+        """Gradient boosting on all tags; then on each tag alone, to name those that predict."""
         columns = tag_features(subject)
         for at, outcome in enumerate(subject.table.outcomes):
             known = _known(subject, at)
             if known is None:
-                yield Finding(
-                    f"{outcome}: fewer than {FEWEST} patients of a class; not asked",
+                yield CheckFinding(
+                    f"{outcome}: fewer than {FEWEST_PATIENTS} patients of a class; not asked",
                     severity="information",
                 )
                 continue
             if not columns:
-                yield Finding(f"{outcome}: no tag varies", severity="information")
+                yield CheckFinding(f"{outcome}: no tag varies", severity="information")
                 continue
             rows, labels, patients = known
             features = np.column_stack(list(columns.values()))[rows]
-            auroc, (low, high) = cross_validated(tags_classifier, features, labels, patients)
-            told = f"{outcome}: tags alone reach an AUROC of {auroc:.2f} [{low:.2f}, {high:.2f}]"
-            if low <= LIMIT:
-                yield Finding(f"{told}: no shortcut seen", severity="information")
+            auroc, (low, high) = cross_validated_auroc(tags_classifier, features, labels, patients)
+            sentence = (
+                f"{outcome}: tags alone reach an AUROC of {auroc:.2f} [{low:.2f}, {high:.2f}]"
+            )
+            if low <= WARNING_LIMIT:
+                yield CheckFinding(f"{sentence}: no shortcut seen", severity="information")
                 continue
             alone = {
-                name: cross_validated(tags_classifier, values[rows], labels, patients)
+                name: cross_validated_auroc(tags_classifier, values[rows], labels, patients)
                 for name, values in columns.items()
             }
-            carriers = sorted(
-                ((a, name) for name, (a, (least, _)) in alone.items() if least > LIMIT),
+            predictors = sorted(
+                ((a, name) for name, (a, (least, _)) in alone.items() if least > WARNING_LIMIT),
                 reverse=True,
             )
-            names = ", ".join(f"{name} {a:.2f}" for a, name in carriers)
-            yield Finding(f"{told}, carried by {names or 'several tags together'}")
+            names = ", ".join(f"{name} {a:.2f}" for a, name in predictors)
+            yield CheckFinding(f"{sentence}, carried by {names or 'several tags together'}")
 
 
 class EasyTask(Check[Evidence]):
-    """How far a linear model on thumbnails comes."""
+    """Outcomes that a linear model predicts from thumbnails."""
 
     name = "how easy the task is"
     problem = "A task that small grey pictures solve says little about what a network sees."
     remedy = "Read high figures of this site with this in mind."
     severity = "information"
 
-    def findings(self, subject: Evidence) -> Iterator[Finding]:
+    def findings(self, subject: Evidence) -> Iterator[CheckFinding]:
         """Logistic regression on 32 x 32 pixels, strongly regularised, cross-validated."""
         side = subject.thumbnails.shape[1] // 2
         for at, outcome in enumerate(subject.table.outcomes):
@@ -203,13 +218,13 @@ class EasyTask(Check[Evidence]):
                 .reshape(len(rows), -1)
                 .astype(np.float32)
             )
-            auroc, (low, high) = cross_validated(
+            auroc, (low, high) = cross_validated_auroc(
                 lambda: make_pipeline(StandardScaler(), LogisticRegression(C=1e-3, max_iter=300)),
                 small,
                 labels,
                 patients,
             )
-            yield Finding(
+            yield CheckFinding(
                 f"{outcome}: a linear model on {side} x {side} pixels reaches an AUROC of "
                 f"{auroc:.2f} [{low:.2f}, {high:.2f}]"
             )

@@ -1,4 +1,4 @@
-"""Every stratum is spread as the settings ask, and those assigned before stay where they are."""
+"""Strata are spread as the settings ask, and patients who were assigned before do not move."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def cohort(strata: list[str]) -> list[Patient]:
 
 
 @given(people, st.floats(0.1, 0.5), st.floats(0, 0.3), st.integers(0, 99))
-def test_parts_are_stratified_and_blind_to_the_order(strata, test, validation, seed):
+def test_parts_are_stratified_and_independent_of_the_order(strata, test, validation, seed):
     settings = EvaluationSettings(test=test, validation=validation)
     everyone = cohort(strata)
     parts = assign_parts(everyone, settings, seed, {})
@@ -30,7 +30,9 @@ def test_parts_are_stratified_and_blind_to_the_order(strata, test, validation, s
 
 
 @given(people, people, st.floats(0.1, 0.5), st.floats(0, 0.3), st.integers(0, 9))
-def test_new_patients_fill_what_is_short_and_nobody_moves(first, later, test, validation, seed):
+def test_new_patients_fill_the_short_parts_and_no_patient_moves(
+    first, later, test, validation, seed
+):
     settings = EvaluationSettings(test=test, validation=validation)
     everyone = cohort(first + later)
     before = assign_parts(everyone[: len(first)], settings, seed, {})
@@ -43,7 +45,7 @@ def test_new_patients_fill_what_is_short_and_nobody_moves(first, later, test, va
 
 
 @given(people, st.integers(2, 6), st.integers(0, 9))
-def test_folds_are_as_even_as_scikit_learns_and_grow_without_moving_anyone(strata, k, seed):
+def test_folds_are_as_even_as_scikit_learns_and_new_patients_move_no_other(strata, k, seed):
     everyone = cohort(strata)
     if len(everyone) < k:
         with pytest.raises(ValueError, match="cannot be divided"):

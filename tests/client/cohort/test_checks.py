@@ -1,4 +1,4 @@
-"""What is wrong with a cohort is found and named; what is right is not."""
+"""Checks of a cohort report every planted fault with its files, and nothing in a sound cohort."""
 
 import contextlib
 import csv
@@ -20,7 +20,7 @@ from support.hospital import EXPERIMENT, with_, write_cohort, write_site
 from typer.testing import CliRunner
 
 from fedrad.client.cohort.checks.numbers import narrowest_interval
-from fedrad.client.cohort.checks.shortcuts import cross_validated, tags_classifier
+from fedrad.client.cohort.checks.shortcuts import cross_validated_auroc, tags_classifier
 from fedrad.client.cohort.inspection import Inspection, inspect
 from fedrad.client.commands.main import app
 from fedrad.client.figures.disclosure import Disclosure
@@ -48,8 +48,8 @@ def inspected(folder: Path, experiment=None) -> Inspection:
     return inspect(open_site(folder), experiment, lambda *_: None)[0]
 
 
-def found(inspection: Inspection, name: str) -> list[str]:
-    """Files named by a check, and its words, without mere information."""
+def flagged(inspection: Inspection, name: str) -> list[str]:
+    """Texts and files of the findings of a check, without those of severity "information"."""
     result = next(r for r in inspection.results if r.name == name)
     return [
         text
@@ -60,7 +60,7 @@ def found(inspection: Inspection, name: str) -> list[str]:
 
 
 def another(folder: Path, source: str, name: str, side: float = 0.6) -> str:
-    """The image of a file as a smaller JPEG of another contrast."""
+    """Write the image of a file again, as a smaller JPEG with another contrast."""
     import pydicom
 
     pixels = pydicom.dcmread(folder / source).pixel_array.astype(float)
@@ -70,7 +70,7 @@ def another(folder: Path, source: str, name: str, side: float = 0.6) -> str:
     return name
 
 
-def test_planted_faults_are_found_by_name(ward):
+def test_planted_faults_are_reported_with_their_files(ward):
     folder, rows = ward
     files = [row["file"] for row in rows]
     copy = dict(rows[0], file="copy.dcm")
@@ -86,13 +86,13 @@ def test_planted_faults_are_found_by_name(ward):
     write_cohort(folder, [*rows, rows[3], copy, stranger, contradiction, turned])
     inspection = inspected(folder)
     assert f"{files[9]}: no DICOM, PNG or JPEG file" in " ".join(
-        found(inspection, "files set aside")
+        flagged(inspection, "files set aside")
     )
-    assert found(inspection, "repeated rows")[1].startswith(files[3])
-    assert {files[0], "copy.dcm"} <= set(found(inspection, "duplicate images"))
-    assert {files[5], "again.jpg"} <= set(found(inspection, "one patient under two numbers"))
-    assert {files[7], "other.dcm"} <= set(found(inspection, "one image with two labels"))
-    assert "turned.png" in found(inspection, "not a frontal chest")
+    assert flagged(inspection, "repeated rows")[1].startswith(files[3])
+    assert {files[0], "copy.dcm"} <= set(flagged(inspection, "duplicate images"))
+    assert {files[5], "again.jpg"} <= set(flagged(inspection, "one patient under two numbers"))
+    assert {files[7], "other.dcm"} <= set(flagged(inspection, "one image with two labels"))
+    assert "turned.png" in flagged(inspection, "not a frontal chest")
     assert inspection.status == 1
 
 
@@ -108,7 +108,7 @@ def test_a_sound_cohort_has_no_duplicates_shortcuts_or_turned_images(ward):
         "lateral views",
         "images after the outcome",
     ):
-        assert found(inspection, name) == [], name
+        assert flagged(inspection, name) == [], name
 
 
 def test_a_cohort_gives_the_same_findings_whatever_the_salt(ward, monkeypatch):
@@ -124,9 +124,9 @@ def test_images_after_the_outcome_and_lateral_views(ward):
         row |= {"view": "LL" if i == 6 else "AP"}
     write_cohort(folder, rows)
     inspection = inspected(folder)
-    late = found(inspection, "images after the outcome")
+    late = flagged(inspection, "images after the outcome")
     assert late[1] == f"{rows[4]['file']}: 2024-03-01, outcome 2024-02-28"
-    assert found(inspection, "lateral views")[1] == rows[6]["file"]
+    assert flagged(inspection, "lateral views")[1] == rows[6]["file"]
 
 
 def test_a_scanner_that_goes_with_the_outcome_is_a_shortcut(ward):
@@ -134,7 +134,7 @@ def test_a_scanner_that_goes_with_the_outcome_is_a_shortcut(ward):
     for i, row in enumerate(rows):
         row["scanner"] = "mobile" if (row["bpd"] == "1") != (i % 6 == 0) else "fixed"
     write_cohort(folder, rows)
-    (words,) = found(inspected(folder), "shortcuts")
+    (words,) = flagged(inspected(folder), "shortcuts")
     assert "tags alone reach" in words
     assert "carried by scanner" in words
 
@@ -146,7 +146,7 @@ def test_chance_alone_is_no_shortcut():
         labels = (rng.random(120) < 0.4).astype(float)
         patients = np.repeat(np.arange(60), 2)
         features = np.column_stack([rng.normal(size=(120, 3)), rng.integers(0, 2, (120, 3))])
-        lows.append(cross_validated(tags_classifier, features, labels, patients)[1][0])
+        lows.append(cross_validated_auroc(tags_classifier, features, labels, patients)[1][0])
     assert sum(low > 0.55 for low in lows) <= 1
 
 
@@ -161,13 +161,13 @@ def test_no_interval_is_narrower_than_that_of_unlimited_others():
     for units, positive in ((12, True), (30, False)):
         counts = (units, 10**9) if positive else (10**9, units)
         variance = statistics.hanley_mcneil(0.8, *counts)
-        told = narrowest_interval(units, positive=positive)
-        assert told == pytest.approx(
+        interval = narrowest_interval(units, positive=positive)
+        assert interval == pytest.approx(
             statistics.large_sample_interval(0.8, variance, 0.95), abs=1e-4
         )
         fewer = statistics.hanley_mcneil(0.8, *(min(n, 300) for n in counts))
         low, high = statistics.large_sample_interval(0.8, fewer, 0.95)
-        assert high - low > told[1] - told[0]
+        assert high - low > interval[1] - interval[0]
 
 
 def test_the_clustered_variance_is_delongs_for_single_images_and_that_of_resampled_patients():
@@ -204,7 +204,7 @@ def check(folder: Path, *options: str):
     return CliRunner().invoke(app, ["check", str(folder), *options])
 
 
-def test_the_command_tells_the_site_everything_and_writes_its_page(ward, tmp_path):
+def test_the_command_reports_everything_and_writes_the_page(ward, tmp_path):
     folder, rows = ward
     (folder / rows[0]["file"]).write_bytes(b"broken")
     experiment = tmp_path / "experiment.toml"
@@ -220,20 +220,20 @@ def test_the_command_tells_the_site_everything_and_writes_its_page(ward, tmp_pat
     assert "http://" not in text
     assert "https://" not in text
     assert "MRN-CANARY" not in text
-    told = json.loads(check(folder, "--json").stdout)
-    assert (told["status"], told["outcomes"]) == (1, ["bpd"])
+    report = json.loads(check(folder, "--json").stdout)
+    assert (report["status"], report["outcomes"]) == (1, ["bpd"])
     assert (tmp_path / "state" / "fedrad" / "ward" / "check.html").is_file()
 
 
 def seen_on_a_terminal(command: list[str], until: str) -> tuple[int, int, str]:
-    """Run a command as a person would, and press Ctrl-C once `until` (a number in brackets) was
-    seen and the number is 20. Exit status, last number, all that was shown."""
+    """Run a command in a terminal, and press Ctrl-C as soon as the number that the pattern `until`
+    captures is 20. Returns the exit status, the last number and all output."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (40, 200))
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
     shown, pressed = "", False
-    with contextlib.suppress(OSError):  # how Linux says that nobody writes any more
+    with contextlib.suppress(OSError):  # on Linux: the other end was closed
         while data := os.read(ours, 65536):
             shown += data.decode(errors="replace")
             reached = [int(n) for n in re.findall(until, shown)]
@@ -261,13 +261,13 @@ def test_a_check_interrupted_with_ctrl_c_is_continued_by_the_next(tmp_path):
     assert "interrupted; what was read is kept, run it again to continue" in shown
     assert "Traceback" not in shown
     totals = []
-    found, *_ = inspect(
+    inspection, *_ = inspect(
         open_site(folder),
         None,
         lambda what, _, of: totals.append(of) if what == "reading images" else None,
     )
     assert 0 < totals[0] <= 240 - reached + 1
-    assert found.units["all"]["label"] == [120, 120, 0]
+    assert inspection.units["all"]["label"] == [120, 120, 0]
 
 
 PARTS = ("train", "validation", "test")
@@ -283,13 +283,13 @@ def thirty(tmp_path):
 
 
 def show(folder: Path, experiment: str) -> tuple[dict[str, int], str, dict[str, Any]]:
-    """Units of each part by `check --experiment`, its words, and all of it."""
+    """Number of units in each part by `check --experiment`, its text, and its JSON."""
     file = folder / "experiment.toml"
     file.write_text(experiment)
     result = check(folder, "--experiment", str(file), "--json")
-    told = json.loads(result.stdout)
+    report = json.loads(result.stdout)
     words = " ".join(check(folder, "--experiment", str(file)).stdout.split())
-    return {part: sum(told["units"][part]["label"]) for part in PARTS}, words, told
+    return {part: sum(report["units"][part]["label"]) for part in PARTS}, words, report
 
 
 @pytest.mark.parametrize(
@@ -316,14 +316,14 @@ def show(folder: Path, experiment: str) -> tuple[dict[str, int], str, dict[str, 
     ],
     ids=["one split", "folds", "folds and repeats", "held out"],
 )
-def test_the_check_shows_what_the_experiment_will_do_and_leaves_no_division(
+def test_the_check_shows_what_the_experiment_will_do_and_writes_no_division(
     thirty, experiment, units, words
 ):
     from fedrad.client.participant.site_data import SiteData
 
-    shown, text, told = show(thirty, experiment)
+    shown, text, report = show(thirty, experiment)
     assert tuple(shown[part] for part in PARTS) == units
-    assert told["division"] == (words and words.removesuffix("."))
+    assert report["division"] == (words and words.removesuffix("."))
     assert words is None or words in text
     assert words is None or words in (thirty / "state" / "check.html").read_text()
     assert not (thirty / "state" / "splits").exists()
@@ -331,13 +331,13 @@ def test_the_check_shows_what_the_experiment_will_do_and_leaves_no_division(
     assert tuple(len(data.rows[part]) for part in PARTS) == units
     for part, examples in data.parts.items():
         labels = examples.labels[:, 0]
-        assert told["units"][part]["label"][:2] == [(labels == 1).sum(), (labels == 0).sum()]
+        assert report["units"][part]["label"][:2] == [(labels == 1).sum(), (labels == 0).sum()]
     files = list((thirty / "state").glob("splits/*.json"))
     assert len(files) == (0 if units == (0, 0, 30) else 1)
     assert show(thirty, experiment)[0] == shown
 
 
-def test_a_check_after_taking_part_shows_the_sides_that_were_given(thirty):
+def test_a_check_after_taking_part_shows_the_parts_that_were_assigned(thirty):
     from fedrad.client.participant.participant import Participant
     from fedrad.client.participant.site_data import SiteData
 
@@ -350,32 +350,32 @@ def test_a_check_after_taking_part_shows_the_sides_that_were_given(thirty):
         dict(row, label=1 - int(row["label"])) if i < 9 else row for i, row in enumerate(rows)
     ]
     write_cohort(thirty, turned)
-    shown, _, told = show(thirty, EXPERIMENT)
+    shown, _, report = show(thirty, EXPERIMENT)
     assert file.read_bytes() == given
     data = SiteData(open_site(thirty), parse_experiment(EXPERIMENT))
     for part, examples in data.parts.items():
         labels = examples.labels[:, 0]
-        assert told["units"][part]["label"][:2] == [(labels == 1).sum(), (labels == 0).sum()]
+        assert report["units"][part]["label"][:2] == [(labels == 1).sum(), (labels == 0).sum()]
     assert sum(shown.values()) == 30
 
 
-def test_a_check_without_an_experiment_divides_nobody(thirty):
-    told = json.loads(check(thirty, "--json").stdout)
-    assert list(told["units"]) == ["all"]
-    assert told["division"] is None
+def test_a_check_without_an_experiment_divides_no_patient(thirty):
+    report = json.loads(check(thirty, "--json").stdout)
+    assert list(report["units"]) == ["all"]
+    assert report["division"] is None
     assert not (thirty / "state" / "splits").exists()
 
 
 def test_what_folds_can_show_rests_on_all_patients(thirty):
     narrowest = narrowest_interval(15, positive=False)
-    words = found(
+    words = flagged(
         inspected(thirty, parse_experiment(with_(EXPERIMENT, folds="3"))), "too few units per class"
     )
     assert any(
         f"with 15 negatives over all folds no interval can be narrower than {narrowest[0]:.2f}" in w
         for w in words
     )
-    words = found(inspected(thirty, parse_experiment(EXPERIMENT)), "too few units per class")
+    words = flagged(inspected(thirty, parse_experiment(EXPERIMENT)), "too few units per class")
     assert any("with 6 negatives in the test part no interval" in w for w in words)
 
 

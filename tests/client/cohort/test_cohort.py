@@ -1,4 +1,4 @@
-"""From the table to units: nothing is silently dropped, and no patient is on two sides."""
+"""From the table to units: every row becomes a unit or is reported as set aside."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def test_one_unit_per_patient_by_the_earliest_image(site):
     assert units == {"0001.png": (0.0,), "0003.png": (0.0,)}
 
 
-def test_the_latest_image_where_the_experiment_says_so(site):
+def test_the_latest_image_if_the_experiment_asks_for_it(site):
     experiment = parse_experiment(EXPERIMENT + 'index_image = "latest"\n')
     columns = ("file", "patient_id", "label", "date")
     table = [(F(0), "p", 1, "2024-01-05"), (F(1), "p", 0, "2023-12-31")]
@@ -53,7 +53,7 @@ def test_a_row_without_its_file_is_set_aside_by_name(site):
     assert len(cohort.units) == 1
 
 
-def test_no_number_of_a_patient_is_kept(site):
+def test_no_patient_number_is_stored(site):
     assert "CANARY" not in repr(read_cohort(open_site(site), EXPERIMENT_))
 
 
@@ -81,7 +81,7 @@ def test_a_table_without_the_outcome_names_its_columns(site):
     assert problem.value.reason == "outcome"
 
 
-def test_no_table_and_no_folder_are_said(site):
+def test_a_missing_table_or_folder_is_named(site):
     (site / "cohort.csv").unlink()
     with pytest.raises(SiteProblem, match="cannot be read as a CSV"):
         read_cohort(open_site(site), EXPERIMENT_)
@@ -89,12 +89,12 @@ def test_no_table_and_no_folder_are_said(site):
         open_site(site / "nowhere")
 
 
-@pytest.mark.parametrize(("text", "said"), [(None, "no such file"), ("threads = 1\n", "missing")])
-def test_a_site_without_a_name_reads_where_to_write_it(site, text, said):
+@pytest.mark.parametrize(("text", "fault"), [(None, "no such file"), ("threads = 1\n", "missing")])
+def test_a_site_without_a_name_is_told_where_to_write_it(site, text, fault):
     (site / "site.toml").unlink(missing_ok=True)
     if text is not None:
         (site / "site.toml").write_text(text)
-    with pytest.raises(SiteProblem, match=rf"{said}.*give the site's name there") as problem:
+    with pytest.raises(SiteProblem, match=rf"{fault}.*give the site's name there") as problem:
         open_site(site)
     assert problem.value.reason == "cohort"
     assert open_site(site, name="a").name == "a"

@@ -1,4 +1,4 @@
-"""A patient has one side, for ever, whichever process asks and for whatever it asks."""
+"""A patient is in one part for ever, in every process and for every use of the division."""
 
 import json
 import multiprocessing
@@ -39,15 +39,15 @@ def patients(count: int) -> list[Unit]:
     return [unit(f"p{i}", float(i % 3 == 0)) for i in range(count)]
 
 
-def sides(state: Path, experiment: Experiment, units: list[Unit], fold: int = 0, **how):
-    """Pseudonym -> part; fails where a row is in no part or in two, or a patient is."""
+def assigned_parts(state: Path, experiment: Experiment, units: list[Unit], fold: int = 0, **how):
+    """Pseudonym -> part. Fails if a row or a patient is in no part, or in two."""
     parts = divide(site(state), experiment, units, fold, **how)
     assert sorted(np.concatenate(list(parts.values()))) == list(range(len(units)))
-    found = {}
+    assigned = {}
     for part, rows in parts.items():
         for row in rows:
-            assert found.setdefault(units[row].key, part) == part
-    return found
+            assert assigned.setdefault(units[row].key, part) == part
+    return assigned
 
 
 def trainings(experiment: Experiment) -> range:
@@ -55,7 +55,7 @@ def trainings(experiment: Experiment) -> range:
 
 
 def recorded(state: Path) -> dict[str, object]:
-    """Pseudonym -> side in the only file of divisions."""
+    """Pseudonym -> part in the only file of divisions."""
     (file,) = (state / "splits").glob("*.json")
     return json.loads(file.read_text())["patients"]
 
@@ -82,28 +82,30 @@ def units_of(outcomes: list[list[float]]) -> list[Unit]:
 
 
 @given(experiments, images)
-def test_every_patient_is_on_one_side_with_all_images(experiment, outcomes):
+def test_every_patient_is_in_one_part_with_all_images(experiment, outcomes):
     units = units_of(outcomes)
     with tempfile.TemporaryDirectory() as folder:
-        found = [sides(Path(folder), experiment, units, fold) for fold in trainings(experiment)]
+        assigned = [
+            assigned_parts(Path(folder), experiment, units, fold) for fold in trainings(experiment)
+        ]
     folds = experiment.evaluation.folds
     if folds:
-        for patient in found[0]:
-            tested = [fold for fold in trainings(experiment) if found[fold][patient] == "test"]
+        for patient in assigned[0]:
+            tested = [fold for fold in trainings(experiment) if assigned[fold][patient] == "test"]
             assert [fold // folds for fold in tested] == list(range(experiment.evaluation.repeats))
 
 
 @given(experiments, images, images, st.randoms(use_true_random=False))
-def test_patients_that_are_added_move_nobody(experiment, outcomes, more, random):
+def test_new_patients_move_no_earlier_patient(experiment, outcomes, more, random):
     with tempfile.TemporaryDirectory() as folder:
         before = [
-            sides(Path(folder), experiment, units_of(outcomes), fold)
+            assigned_parts(Path(folder), experiment, units_of(outcomes), fold)
             for fold in trainings(experiment)
         ]
         everyone = units_of(outcomes + more)
         random.shuffle(everyone)
         for fold in trainings(experiment):
-            after = sides(Path(folder), experiment, everyone, fold)
+            after = assigned_parts(Path(folder), experiment, everyone, fold)
             tested = {key for key, part in before[fold].items() if part == "test"}
             assert tested == before[fold].keys() & {
                 k for k, part in after.items() if part == "test"
@@ -117,21 +119,23 @@ def test_the_order_of_the_table_does_not_matter(experiment, outcomes, random):
     units = units_of(outcomes)
     with tempfile.TemporaryDirectory() as folder:
         for fold in trainings(experiment):
-            found = sides(Path(folder), experiment, units, fold, record=False)
+            assigned = assigned_parts(Path(folder), experiment, units, fold, record=False)
             random.shuffle(units)
-            assert sides(Path(folder), experiment, units, fold, record=False) == found
+            assert assigned_parts(Path(folder), experiment, units, fold, record=False) == assigned
 
 
 @given(experiments, images)
-def test_a_look_shows_what_a_training_uses_and_writes_nothing(experiment, outcomes):
+def test_an_inspection_shows_what_a_training_uses_and_writes_nothing(experiment, outcomes):
     units = units_of(outcomes)
     with tempfile.TemporaryDirectory() as folder:
         state = Path(folder)
-        looks = [sides(state, experiment, units, f, record=False) for f in trainings(experiment)]
+        looks = [
+            assigned_parts(state, experiment, units, f, record=False) for f in trainings(experiment)
+        ]
         assert not (state / "splits").exists()
-        assert looks == [sides(state, experiment, units, f) for f in trainings(experiment)]
+        assert looks == [assigned_parts(state, experiment, units, f) for f in trainings(experiment)]
         assert looks == [
-            sides(state, experiment, units, f, record=False) for f in trainings(experiment)
+            assigned_parts(state, experiment, units, f, record=False) for f in trainings(experiment)
         ]
 
 
@@ -139,11 +143,11 @@ def test_a_look_shows_what_a_training_uses_and_writes_nothing(experiment, outcom
 
 
 @pytest.mark.parametrize("experiment", [ONE_SPLIT, FOLDS], ids=["one split", "folds"])
-def test_the_file_keeps_every_side_while_labels_patients_and_order_change(tmp_path, experiment):
-    sides(tmp_path, experiment, [unit(f"p{i}", float(i % 2)) for i in range(40)])
+def test_the_file_keeps_every_part_while_labels_patients_and_order_change(tmp_path, experiment):
+    assigned_parts(tmp_path, experiment, [unit(f"p{i}", float(i % 2)) for i in range(40)])
     before = recorded(tmp_path)
     changed = [unit(f"p{i}", float(i % 3 == 0)) for i in reversed(range(10, 70))]
-    sides(tmp_path, experiment, changed)
+    assigned_parts(tmp_path, experiment, changed)
     again = recorded(tmp_path)
     assert before.items() <= again.items()
     assert len(again) == 70
@@ -162,27 +166,27 @@ def test_a_file_of_an_earlier_version_is_used_and_would_be_drawn_the_same(
     """The files in `divisions/` were written by fedrad before it had `cohort/division.py`."""
     text = (EARLIER / name).read_text()
     earlier = json.loads(text)
-    for state in (tmp_path / "drawn", tmp_path / "found"):
+    for state in (tmp_path / "drawn", tmp_path / "assigned"):
         state.mkdir()
         (state / "salt").write_bytes(bytes(32))
-    sides(tmp_path / "drawn", experiment, patients(30))
+    assigned_parts(tmp_path / "drawn", experiment, patients(30))
     assert json.loads((tmp_path / "drawn" / "splits" / name).read_text()) == earlier
-    file = tmp_path / "found" / "splits" / name
+    file = tmp_path / "assigned" / "splits" / name
     file.parent.mkdir()
     swapped = text.replace('"test"', '"train"')  # what no draw gives: the file decides
     file.write_text(swapped)
-    sides(tmp_path / "found", experiment, patients(30))
+    assigned_parts(tmp_path / "assigned", experiment, patients(30))
     assert file.read_text() == swapped, "nothing is new, so nothing is written"
-    sides(tmp_path / "found", experiment, patients(35))
-    kept = json.loads(swapped)["patients"]
-    assert kept.items() <= recorded(tmp_path / "found").items()
-    assert len(recorded(tmp_path / "found")) == 35
+    assigned_parts(tmp_path / "assigned", experiment, patients(35))
+    stored = json.loads(swapped)["patients"]
+    assert stored.items() <= recorded(tmp_path / "assigned").items()
+    assert len(recorded(tmp_path / "assigned")) == 35
 
 
 def test_the_validation_patients_of_a_fold_are_those_of_earlier_versions(tmp_path):
     drawn = []
     for fold in range(6):
-        parts = sides(tmp_path, FOLDS, patients(30), fold)
+        parts = assigned_parts(tmp_path, FOLDS, patients(30), fold)
         drawn.append([key for key, part in parts.items() if part == "validation"])
     assert drawn == [
         ["p13", "p17", "p22", "p27"],
@@ -195,21 +199,21 @@ def test_the_validation_patients_of_a_fold_are_those_of_earlier_versions(tmp_pat
 
 
 def test_a_site_that_is_held_out_tests_on_all_and_has_no_file(tmp_path):
-    found = sides(tmp_path, HELD_OUT, patients(30))
-    assert list(found.values()) == ["test"] * 30
+    assigned = assigned_parts(tmp_path, HELD_OUT, patients(30))
+    assert list(assigned.values()) == ["test"] * 30
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("record", [True, False])
 @pytest.mark.parametrize("experiment", [ONE_SPLIT, FOLDS], ids=["one split", "folds"])
 def test_a_damaged_file_or_another_salt_is_refused_never_replaced(tmp_path, experiment, record):
-    sides(tmp_path, experiment, patients(10))
+    assigned_parts(tmp_path, experiment, patients(10))
     (file,) = (tmp_path / "splits").glob("*.json")
     text = file.read_text()
     salt = (tmp_path / "salt").read_bytes()
     (tmp_path / "salt").write_bytes(bytes(32))
     with pytest.raises(SiteProblem, match="made with another salt") as problem:
-        sides(tmp_path, experiment, patients(12), record=record)
+        assigned_parts(tmp_path, experiment, patients(12), record=record)
     assert problem.value.reason == "cohort"
     (tmp_path / "salt").write_bytes(salt)
     for damage in ("{", "[]", text.replace('"patients"', '"people"'), text[: len(text) // 2]):
@@ -217,27 +221,27 @@ def test_a_damaged_file_or_another_salt_is_refused_never_replaced(tmp_path, expe
         with pytest.raises(
             SiteProblem, match=r"cannot be read .* delete it to divide all"
         ) as problem:
-            sides(tmp_path, experiment, patients(12), record=record)
+            assigned_parts(tmp_path, experiment, patients(12), record=record)
         assert problem.value.reason == "cohort"
         assert file.read_text() == damage
 
 
-def test_a_side_that_the_experiment_does_not_know_is_refused(tmp_path):
+def test_a_part_that_the_experiment_does_not_know_is_refused(tmp_path):
     for experiment, wrong in ((ONE_SPLIT, "tset"), (FOLDS, [0]), (FOLDS, [0, 3]), (FOLDS, "test")):
-        sides(tmp_path, experiment, patients(10))
+        assigned_parts(tmp_path, experiment, patients(10))
         (file,) = (tmp_path / "splits").glob("*.json")
         content = json.loads(file.read_text())
         content["patients"]["p4"] = wrong
         file.write_text(json.dumps(content))
         with pytest.raises(SiteProblem, match="delete it to divide all patients anew"):
-            sides(tmp_path, experiment, patients(10))
+            assigned_parts(tmp_path, experiment, patients(10))
         file.unlink()
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "splits").write_text("a file where the folder should be")
     with pytest.raises(SiteProblem, match=r"splits/.*cannot be written") as problem:
-        sides(tmp_path, FOLDS, patients(10))
+        assigned_parts(tmp_path, FOLDS, patients(10))
     assert problem.value.reason == "cohort"
 
 
@@ -247,7 +251,7 @@ FORK = multiprocessing.get_context("fork")
 
 
 def at_once(work, count=4):
-    """Answers of processes that start together."""
+    """Return values of processes that start at the same time."""
     gate, answers = FORK.Barrier(count), FORK.SimpleQueue()
 
     def wait_and_work(number):
@@ -260,10 +264,10 @@ def at_once(work, count=4):
     team = [FORK.Process(target=wait_and_work, args=(number,)) for number in range(count)]
     for process in team:
         process.start()
-    found = [answers.get() for _ in team]
+    results = [answers.get() for _ in team]
     for process in team:
         process.join()
-    return found
+    return results
 
 
 @pytest.mark.parametrize("experiment", [ONE_SPLIT, FOLDS], ids=["one split", "folds"])
@@ -275,28 +279,28 @@ def test_processes_that_divide_at_once_lose_no_patient_and_agree(tmp_path, monke
         time.sleep(0.1)
         return content
 
-    Pseudonyms.kept(tmp_path)
+    Pseudonyms.load_or_create(tmp_path)
     monkeypatch.setattr(JsonFile, "read", slowly)
 
     def divide_some(number):
         units = [unit(f"shared{i}") for i in range(20)]
         units += [unit(f"own{number}-{i}") for i in range(20)]
-        return sides(tmp_path, experiment, units)
+        return assigned_parts(tmp_path, experiment, units)
 
     answers = at_once(divide_some)
-    kept = recorded(tmp_path)
-    assert len(kept) == 100
+    stored = recorded(tmp_path)
+    assert len(stored) == 100
     for answer in answers:
-        for key, side in answer.items():
-            tested = kept[key] == "test" if experiment is ONE_SPLIT else kept[key][0] == 0
-            assert (side == "test") == tested
-            assert experiment is FOLDS or side == kept[key]
+        for key, part in answer.items():
+            tested = stored[key] == "test" if experiment is ONE_SPLIT else stored[key][0] == 0
+            assert (part == "test") == tested
+            assert experiment is FOLDS or part == stored[key]
 
 
 def test_processes_that_start_at_once_have_one_salt(tmp_path, monkeypatch):
     token_bytes = secrets.token_bytes
     monkeypatch.setattr(secrets, "token_bytes", lambda n: [token_bytes(n), time.sleep(0.1)][0])
-    assert len(set(at_once(lambda _: Pseudonyms.kept(tmp_path / "state").salt))) == 1
+    assert len(set(at_once(lambda _: Pseudonyms.load_or_create(tmp_path / "state").salt))) == 1
     names = sorted(file.name for file in (tmp_path / "state").iterdir())
     assert names == [".salt.lock", "salt"]
 
@@ -310,35 +314,35 @@ def test_a_process_killed_while_it_divides_leaves_no_lock(tmp_path, monkeypatch)
 
     with monkeypatch.context() as stopping:
         stopping.setattr(division, "assign_parts", stop)
-        victim = FORK.Process(target=sides, args=(tmp_path, ONE_SPLIT, patients(10)))
+        victim = FORK.Process(target=assigned_parts, args=(tmp_path, ONE_SPLIT, patients(10)))
         victim.start()
     assert reached.wait(10)
     victim.kill()
     victim.join()
-    sides(tmp_path, ONE_SPLIT, patients(10))
+    assigned_parts(tmp_path, ONE_SPLIT, patients(10))
     assert len(recorded(tmp_path)) == 10
 
 
-# Sides that the table gives
+# Parts that the table gives
 
 
 def test_a_split_column_is_kept_and_may_not_be_changed_later(tmp_path):
     units = [unit(f"p{i}", part="test" if i < 3 else None) for i in range(20)]
-    found = sides(tmp_path, ONE_SPLIT, units)
-    assert {found["p0"], found["p1"], found["p2"]} == {"test"}
-    assert list(found.values()).count("test") == 8, "the rest fills what is short"
+    assigned = assigned_parts(tmp_path, ONE_SPLIT, units)
+    assert {assigned["p0"], assigned["p1"], assigned["p2"]} == {"test"}
+    assert list(assigned.values()).count("test") == 8, "the rest fills what is short"
     moved = [unit(u.key, part="train" if u.key == "p0" else u.part) for u in units]
     with pytest.raises(SiteProblem, match=r"p0.png: its patient is on the test side"):
-        sides(tmp_path, ONE_SPLIT, moved)
+        assigned_parts(tmp_path, ONE_SPLIT, moved)
     with pytest.raises(SiteProblem, match="two sides of the split column"):
-        sides(tmp_path, ONE_SPLIT, [unit("p", part="test"), unit("p", part="train")])
+        assigned_parts(tmp_path, ONE_SPLIT, [unit("p", part="test"), unit("p", part="train")])
 
 
 def test_a_split_column_and_folds_contradict_each_other(tmp_path):
     with pytest.raises(SiteProblem, match="divides its patients itself"):
-        sides(tmp_path, FOLDS, [unit(f"p{i}", part="test") for i in range(10)])
+        assigned_parts(tmp_path, FOLDS, [unit(f"p{i}", part="test") for i in range(10)])
     with pytest.raises(SiteProblem, match="2 patients cannot be divided into 3 folds"):
-        sides(tmp_path, FOLDS, patients(2))
+        assigned_parts(tmp_path, FOLDS, patients(2))
     assert not list((tmp_path / "splits").glob("*.json"))
 
 
@@ -347,12 +351,12 @@ def test_a_split_by_date_tests_on_all_patients_seen_after_it(tmp_path):
     by_date = ONE_SPLIT.model_copy(update={"evaluation": settings})
     units = [unit(f"p{i}", day=date(2023 + i % 2, 6, 1)) for i in range(16)]
     units.append(unit("p0", day=date(2024, 7, 1)))
-    found = sides(tmp_path, by_date, units)
-    assert {k for k, p in found.items() if p == "test"} == {f"p{i}" for i in range(1, 16, 2)} | {
+    assigned = assigned_parts(tmp_path, by_date, units)
+    assert {k for k, p in assigned.items() if p == "test"} == {f"p{i}" for i in range(1, 16, 2)} | {
         "p0"
     }
-    assert list(found.values()).count("validation") == round(0.25 * 7)
+    assert list(assigned.values()).count("validation") == round(0.25 * 7)
     with pytest.raises(SiteProblem, match="has no date"):
-        sides(tmp_path, by_date, [unit("p")])
+        assigned_parts(tmp_path, by_date, [unit("p")])
     with pytest.raises(SiteProblem, match=r"splits by date .* has a split column"):
-        sides(tmp_path, by_date, [unit("p", part="test", day=date(2024, 1, 1))])
+        assigned_parts(tmp_path, by_date, [unit("p", part="test", day=date(2024, 1, 1))])

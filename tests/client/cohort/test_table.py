@@ -1,4 +1,4 @@
-"""Tables as hospitals export them are read; what contradicts itself is refused with its line."""
+"""Tables are read as hospitals export them; contradictions are refused, with their line."""
 
 import stat
 from pathlib import Path
@@ -23,7 +23,7 @@ def site(tmp_path):
 def table_of(folder: Path, content: str | bytes, outcomes=("label",)):
     text = content if isinstance(content, bytes) else content.encode()
     (folder / "cohort.csv").write_bytes(text)
-    return read_table(open_site(folder), outcomes, Pseudonyms.passing())
+    return read_table(open_site(folder), outcomes, Pseudonyms.temporary())
 
 
 PLAIN = "file,patient_id,label,day\nimages/0000.png,p,1,1.5\nimages/0001.png,q,0,2\n"
@@ -82,18 +82,18 @@ def test_an_absolute_path_inside_the_folder_is_fine(site):
         (b"a\0b", "holds no text"),
     ],
 )
-def test_what_contradicts_itself_is_refused_with_its_line(site, content, words):
+def test_a_contradiction_is_refused_with_its_line(site, content, words):
     with pytest.raises(SiteProblem, match=words):
         table_of(site, content)
 
 
-def test_a_row_that_says_the_same_again_counts_once_and_is_named(site):
+def test_a_repeated_row_counts_once_and_is_named(site):
     table = table_of(site, PLAIN + "images/0000.png,p,1,1.5\n")
     assert len(table.rows) == 2
     assert table.repeated == {"images/0000.png (line 4)": "line 2 says the same"}
 
 
-def test_outcomes_are_found_where_no_experiment_names_any(site):
+def test_outcomes_are_detected_if_no_experiment_names_any(site):
     text = "file,patient_id,sex,bpd,day,rop\nimages/0000.png,p,1,1,0,\nimages/0001.png,q,0,0,1,1\n"
     assert table_of(site, text, None).outcomes == ("bpd", "rop")
     with pytest.raises(SiteProblem, match="no column holds an outcome"):
@@ -109,8 +109,8 @@ def test_a_column_that_site_toml_names_must_be_there(site):
 def test_files_are_found_by_their_sop_instance_uid(site):
     table = table_of(site, "sop_instance_uid,patient_id,label\n1.2,p,1\n1.3,q,0\n")
     uids = {"0002.png": "1.2"}
-    found = find_by_uid(table, open_site(site), lambda files: [uids.get(f.name, "") for f in files])
-    assert [row.file and row.file.name for row in found.rows] == ["0002.png", None]
+    table = find_by_uid(table, open_site(site), lambda files: [uids.get(f.name, "") for f in files])
+    assert [row.file and row.file.name for row in table.rows] == ["0002.png", None]
     with pytest.raises(SiteProblem, match=r"files have this SOP\s+Instance UID"):
         find_by_uid(table, open_site(site), lambda files: ["1.2"] * len(files))
 
@@ -126,13 +126,13 @@ def test_the_index_image_is_missing_so_the_patient_is_set_aside_not_a_later_imag
 
 
 def test_a_pseudonym_is_the_same_at_its_site_and_another_elsewhere(tmp_path):
-    here = Pseudonyms.kept(tmp_path / "a")
-    assert Pseudonyms.kept(tmp_path / "a").of("p") == here.of("p")
-    assert Pseudonyms.kept(tmp_path / "b").of("p") != here.of("p")
+    here = Pseudonyms.load_or_create(tmp_path / "a")
+    assert Pseudonyms.load_or_create(tmp_path / "a").of("p") == here.of("p")
+    assert Pseudonyms.load_or_create(tmp_path / "b").of("p") != here.of("p")
     assert stat.S_IMODE((tmp_path / "a" / "salt").stat().st_mode) == 0o600
     (tmp_path / "a" / "salt").write_bytes(b"short")
     with pytest.raises(SiteProblem, match="is damaged; restore it"):
-        Pseudonyms.kept(tmp_path / "a")
+        Pseudonyms.load_or_create(tmp_path / "a")
 
 
 def test_numbers_and_dates_as_people_write_them():

@@ -1,4 +1,4 @@
-"""The ledger: whatever leaves stands in it first, and what stands in it cannot be changed."""
+"""The ledger holds every message before it is sent, and no later change goes unnoticed."""
 
 import json
 import multiprocessing
@@ -23,7 +23,7 @@ def filled(folder: Path, number: int = 5) -> Ledger:
     return ledger
 
 
-def test_a_line_says_what_was_asked_what_was_sent_and_its_hash(tmp_path):
+def test_a_line_has_the_request_the_message_and_its_hash(tmp_path):
     ledger, packed = filled(tmp_path, 0), np.arange(7, dtype=np.uint8)
     reply = ScoreReply()
     ledger.record(
@@ -48,12 +48,12 @@ def test_no_byte_of_a_ledger_can_be_changed_unnoticed(tmp_path_factory, data):
     content[at] = byte
     ledger.path.write_bytes(content)
     try:
-        found = ledger.read()
+        content = ledger.read()
     except LedgerError:
         return
     # What is left: the end of the last line itself, which then counts as cut off by a crash.
-    assert found.cut_off
-    assert len(found.entries) == 3
+    assert content.cut_off
+    assert len(content.entries) == 3
 
 
 @pytest.mark.parametrize("gone", [0, 1, 3])
@@ -69,12 +69,12 @@ def test_a_line_cannot_be_taken_out_or_moved(tmp_path, gone):
         ledger.read()
 
 
-def test_lines_taken_off_the_end_show_in_the_head_that_was_noted(tmp_path):
+def test_lines_removed_from_the_end_change_the_head(tmp_path):
     ledger = filled(tmp_path)
-    noted = ledger.read().head
+    head = ledger.read().head
     lines = ledger.path.read_bytes().splitlines(keepends=True)
     ledger.path.write_bytes(b"".join(lines[:-1]))
-    assert ledger.read().head != noted
+    assert ledger.read().head != head
 
 
 @given(st.integers(1, 400))
@@ -85,17 +85,17 @@ def test_a_line_cut_off_by_a_crash_is_reported_and_the_ledger_goes_on(tmp_path_f
     last = content.rstrip(b"\n").rpartition(b"\n")[2]
     lost = min(lost, len(last))
     ledger.path.write_bytes(content[:-lost])
-    found = ledger.read()
-    whole = 2 + (lost == 1)  # without its end alone, a line still says all it said
-    assert len(found.entries) == whole
-    assert found.cut_off == (0 if lost == 1 else len(last) + 1 - lost)
+    content = ledger.read()
+    whole = 2 + (lost == 1)  # a line without its end is still complete
+    assert len(content.entries) == whole
+    assert content.cut_off == (0 if lost == 1 else len(last) + 1 - lost)
     ledger.record("bpd", Refusal(reason="internal"))
     again = ledger.read()
-    said = [e["message"]["reason"] for e in again.entries]
-    assert said == ["cohort"] * whole + ["internal"]
+    reasons = [e["message"]["reason"] for e in again.entries]
+    assert reasons == ["cohort"] * whole + ["internal"]
     assert not again.cut_off
-    # That the line was cut off stands in the chain: another fragment is not taken for it.
-    if found.cut_off:
+    # The chain has the hash of the fragment: another fragment is not accepted.
+    if content.cut_off:
         changed = ledger.path.read_bytes().split(b"\n")
         changed[2] += b"x"
         ledger.path.write_bytes(b"\n".join(changed))
@@ -137,7 +137,7 @@ def test_a_line_costs_the_same_however_long_the_ledger_is(tmp_path, monkeypatch)
     ledger.record("bpd", Refusal(reason="cohort"))
 
 
-def test_entries_since_a_moment_are_found_from_the_end(tmp_path):
+def test_entries_since_a_moment_are_read_from_the_end(tmp_path):
     ledger = filled(tmp_path, 3)
     now = datetime.now(UTC)
     assert len(list(ledger.since(now - timedelta(minutes=1)))) == 3

@@ -1,4 +1,4 @@
-"""What a site does is decided at the site: which experiments, when, how much, and who said yes."""
+"""The site decides which experiments run there, when, how much, and who approves them."""
 
 import json
 from datetime import UTC, datetime, time, timedelta
@@ -15,7 +15,7 @@ from fedrad.client.policy import approvals
 from fedrad.client.policy.admission import admit
 from fedrad.client.policy.approvals import Approvals
 from fedrad.client.policy.ledger import Ledger
-from fedrad.client.policy.plain_words import describe
+from fedrad.client.policy.plain_words import describe_experiment
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Policy, Site, open_site
 from fedrad.exchange.experiment import parse_experiment
@@ -43,13 +43,13 @@ def site_of(tmp_path: Path, policy: str, *, joined: bool = False) -> Site:
     if joined:
         for name in ("coordinator-ca.crt", "node.key"):
             (site.state / name).touch()
-        kept = {"site": "a", "address": "fedrad.example.org:8000", "invitation": "0" * 32}
-        (site.state / "membership.json").write_text(json.dumps(kept))
+        membership = {"site": "a", "address": "fedrad.example.org:8000", "invitation": "0" * 32}
+        (site.state / "membership.json").write_text(json.dumps(membership))
     return site
 
 
 def asked(site: Site, request=READY, text: str = SHORT) -> str:
-    """The reason for which a site refuses; "" where it does not."""
+    """The reason of the site's refusal; "" if it admits the request."""
     try:
         admit(site, parse_experiment(text), text, request, Ledger(site.state / "ledger.jsonl"))
     except SiteProblem as problem:
@@ -131,14 +131,14 @@ def test_a_day_has_so_many_rounds_and_hours(tmp_path, monkeypatch):
 
 def test_at_a_joined_site_an_experiment_waits_until_a_person_approves_it(tmp_path):
     site = site_of(tmp_path, "", joined=True)
-    kept = Approvals(site.state)
+    approvals = Approvals(site.state)
     assert asked(site) == asked(site) == "approval"
-    (waiting,) = kept.all()
+    (waiting,) = approvals.all()
     assert waiting.standing == "waiting"
     assert waiting.text == SHORT
-    approved = kept.decide(waiting, "approved", "Dr Data")
+    approved = approvals.decide(waiting, "approved", "Dr Data")
     assert asked(site) == ""
-    kept.decide(approved, "revoked", "Dr Data")
+    approvals.decide(approved, "revoked", "Dr Data")
     assert asked(site) == "approval"
     sayings = [e["message"] for e in Ledger(site.state / "ledger.jsonl").entries()]
     assert [(m["decision"], m["by"]) for m in sayings] == [
@@ -150,20 +150,20 @@ def test_at_a_joined_site_an_experiment_waits_until_a_person_approves_it(tmp_pat
 def test_a_changed_experiment_needs_approval_anew_and_a_comment_is_no_change(tmp_path):
     site = site_of(tmp_path, "", joined=True)
     assert asked(site) == "approval"
-    kept = Approvals(site.state)
-    kept.decide(kept.all()[0], "approved", "x")
+    approvals = Approvals(site.state)
+    approvals.decide(approvals.all()[0], "approved", "x")
     assert asked(site, text=SHORT + "# a comment\n") == ""
     assert asked(site, text=SHORT.replace("seed = 3", "seed = 4")) == "approval"
     assert asked(site, text=SHORT.replace("minimum_units = 3", "minimum_units = 2")) == "approval"
-    assert [one.standing for one in kept.all()].count("waiting") == 2
+    assert [one.standing for one in approvals.all()].count("waiting") == 2
 
 
 def test_the_folds_of_a_cross_validation_are_approved_together(tmp_path):
     site = site_of(tmp_path, "", joined=True)
     folds = [SHORT + f"folds = 3\nfold_number = {number}\n" for number in range(3)]
     assert asked(site, text=folds[0]) == "approval"
-    kept = Approvals(site.state)
-    kept.decide(kept.all()[0], "approved", "x")
+    approvals = Approvals(site.state)
+    approvals.decide(approvals.all()[0], "approved", "x")
     assert [asked(site, text=fold) for fold in folds] == ["", "", ""]
 
 
@@ -193,48 +193,48 @@ def test_a_damaged_approval_is_no_approval(tmp_path):
 
 
 def words(text: str, **policy) -> str:
-    found = describe(parse_experiment(text), Policy(**policy))
-    return "\n".join(f"{heading}: {'; '.join(said)}" for heading, said in found)
+    sections = describe_experiment(parse_experiment(text), Policy(**policy))
+    return "\n".join(f"{heading}: {'; '.join(sentences)}" for heading, sentences in sections)
 
 
-def test_an_experiment_is_told_in_words_with_what_the_policy_declines():
+def test_an_experiment_is_described_with_what_the_policy_declines():
     text = SHORT.replace("local_baseline = false", "travel = true") + (
         'subgroups = { sex = ["F", "M"], age = [1.0] }\n'
     )
-    told = words(text, minimum_units=12)
-    assert "in each of the 1 rounds: the trained weights" in told
-    assert "these weights are: round 1 of the whole network" in told
-    assert "AUROC and counts by sex (F, M), for groups of at least 12 patients" in told
-    assert "< 1, ≥ 1" in told
-    assert "local-only model for scoring elsewhere: declined" in told
-    assert "classes of 3 to 11 patients: declined" in told
-    told = words(
+    shown = words(text, minimum_units=12)
+    assert "in each of the 1 rounds: the trained weights" in shown
+    assert "these weights are: round 1 of the whole network" in shown
+    assert "AUROC and counts by sex (F, M), for groups of at least 12 patients" in shown
+    assert "< 1, ≥ 1" in shown
+    assert "local-only model for scoring elsewhere: declined" in shown
+    assert "classes of 3 to 11 patients: declined" in shown
+    shown = words(
         text,
         share_histograms=False,
         share_subgroups=False,
         share_local_model=True,
         test_other_models=True,
     )
-    assert "histograms of scores: declined" in told
-    assert "figures of groups of patients: declined" in told
-    assert "no bin of fewer than" not in told
-    assert "counts by" not in told
-    assert "this site's local-only model, to be scored at other sites" in told
+    assert "histograms of scores: declined" in shown
+    assert "figures of groups of patients: declined" in shown
+    assert "no bin of fewer than" not in shown
+    assert "counts by" not in shown
+    assert "this site's local-only model, to be scored at other sites" in shown
     assert "nothing: all that is asked for is within it" in words(SHORT, minimum_units=3)
 
 
-def test_a_generator_is_told_to_be_one_and_what_its_weights_can_give_away():
-    """Who approves must not read of a classifier where images can be got out of the weights."""
-    told = words(GENERATOR)
-    assert "a generator: a network that makes chest radiographs" in told
-    assert "estimates" not in told
-    assert "AUROC" not in told
-    assert "can give training images back" in told
-    assert "weights of a generator: declined (share_generator); this site does not take" in told
+def test_a_generator_is_described_with_what_its_weights_can_reveal():
+    """The text must not describe a classifier if the weights can reveal images."""
+    shown = words(GENERATOR)
+    assert "a generator: a network that makes chest radiographs" in shown
+    assert "estimates" not in shown
+    assert "AUROC" not in shown
+    assert "can give training images back" in shown
+    assert "weights of a generator: declined (share_generator); this site does not take" in shown
     assert "nothing: all that is asked for is within it" in words(GENERATOR, share_generator=True)
 
 
-def test_simulated_images_in_training_are_told():
+def test_simulated_images_in_training_are_described():
     text = SHORT.replace(
         "batch_size = 8",
         "batch_size = 8\nprogression = { probability = 0.3, "
@@ -244,7 +244,7 @@ def test_simulated_images_in_training_are_told():
     assert "g.safetensors makes of it here; these pictures stay" in words(text)
 
 
-def test_nothing_that_a_terminal_obeys_is_shown():
+def test_control_characters_are_not_shown():
     text = SHORT.replace('"random"', '"\\u001b[2Jx.safetensors"')
     text += 'subgroups = { sex = ["F\\u001b[2J", "M"] }\n'
     assert "\x1b" not in words(text)
@@ -281,7 +281,7 @@ def test_an_experiment_that_came_by_mail_can_be_approved_before_it_is_asked_for(
     assert asked(site) == ""
 
 
-def test_the_one_meant_must_be_said_where_several_have_the_name(tmp_path):
+def test_the_settings_must_be_given_if_several_have_the_name(tmp_path):
     site = site_of(tmp_path, "", joined=True)
     asked(site)
     asked(site, text=SHORT.replace("seed = 3", "seed = 4"))

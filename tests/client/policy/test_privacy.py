@@ -1,4 +1,4 @@
-"""docs/privacy.md tells of every field that can leave a site, of every policy, and of no other."""
+"""docs/privacy.md lists every field that can leave a site and every policy, and no others."""
 
 import re
 import typing
@@ -22,22 +22,22 @@ def parts(annotation: object) -> list[type[Wire]]:
 
 
 def fields(kinds: typing.Iterable[type[Wire]]) -> set[str]:
-    """`Class.field` of all that the replies of a site hold."""
-    found: set[str] = set()
+    """`Class.field` of all fields in the replies of a site."""
+    names: set[str] = set()
     waiting = list(kinds)
     while waiting:
         kind = waiting.pop()
         own = {f"{kind.__name__}.{name}" for name in kind.model_fields}
-        if not own <= found:
-            found |= own
+        if not own <= names:
+            names |= own
             waiting += [p for f in kind.model_fields.values() for p in parts(f.annotation)]
-    return found
+    return names
 
 
 def test_every_field_that_leaves_is_in_the_tables_and_no_other():
     sent = fields(typing.get_args(messages.Reply))
-    told = set(re.findall(r"`([A-Z][A-Za-z]+\.[a-z0-9_]+)`", PAGE))
-    assert {name for name in sent if not name.endswith(".kind")} == told
+    documented = set(re.findall(r"`([A-Z][A-Za-z]+\.[a-z0-9_]+)`", PAGE))
+    assert {name for name in sent if not name.endswith(".kind")} == documented
 
 
 def test_every_setting_of_the_policy_is_in_its_table():
@@ -53,6 +53,6 @@ def test_every_kind_of_message_is_explained_to_an_officer():
 def test_what_is_said_of_an_exception_is_a_sentence_of_the_list():
     assert permitted_reason("<class 'OSError'>:<'/data/CANARY'>") == NO_REASON
     assert permitted_reason(None) == NO_REASON
-    for said in REFUSALS:
-        assert permitted_reason(f"<class 'BundleNotApprovedError'>:<'{said}'>") == said
-        assert not re.search(r"[/\\]", said)
+    for refusal in REFUSALS:
+        assert permitted_reason(f"<class 'BundleNotApprovedError'>:<'{refusal}'>") == refusal
+        assert not re.search(r"[/\\]", refusal)

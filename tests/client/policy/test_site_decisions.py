@@ -1,4 +1,4 @@
-"""A federation whose sites have policies: what they decline is declined, and the rest goes on."""
+"""In a federation, each site declines what its policy excludes, and the rest continues."""
 
 import json
 import threading
@@ -21,7 +21,7 @@ from fedrad.server.results.summary import Summary, read_summary
 
 
 class Hospitals:
-    """Sites a and b; what b's policy says beyond the other tests', and whether b has joined."""
+    """Sites a and b. `policy`: further settings of b. `joined`: whether b has joined."""
 
     def __init__(self, root: Path, policy: str = "", *, joined: bool = False) -> None:
         self.out = root / "out"
@@ -32,8 +32,8 @@ class Hospitals:
         self.state = self.out / "sites" / "b"
         if joined:
             self.state.mkdir(parents=True)
-            kept = {"site": "b", "address": "localhost:8000", "invitation": "0" * 32}
-            (self.state / "membership.json").write_text(json.dumps(kept))
+            membership = {"site": "b", "address": "localhost:8000", "invitation": "0" * 32}
+            (self.state / "membership.json").write_text(json.dumps(membership))
             for name in ("coordinator-ca.crt", "node.key"):
                 (self.state / name).touch()
 
@@ -47,13 +47,13 @@ class Hospitals:
     def reasons(self) -> list[str]:
         """Reasons of b's refusals, in order, each once in a row."""
         entries = Ledger(self.state / "ledger.jsonl").entries()
-        found = [e["message"]["reason"] for e in entries if e["message"]["kind"] == "refusal"]
-        return [r for i, r in enumerate(found) if i == 0 or found[i - 1] != r]
+        reasons = [e["message"]["reason"] for e in entries if e["message"]["kind"] == "refusal"]
+        return [r for i, r in enumerate(reasons) if i == 0 or reasons[i - 1] != r]
 
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Time that changes an answer passes faster."""
+    """Let the time pass faster until a site is asked again."""
     monkeypatch.setattr(federation, "LATER_SECONDS", 0.2)
     monkeypatch.setattr(visit, "LATER_SECONDS", 0.2)
 

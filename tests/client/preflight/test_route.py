@@ -16,7 +16,7 @@ import pytest
 from support.hospital import write_site
 from typer.testing import CliRunner
 
-from fedrad.client.cohort.checks import Result, run
+from fedrad.client.cohort.checks import CheckResult, run_check
 from fedrad.client.commands.main import app
 from fedrad.client.preflight import machine
 from fedrad.client.preflight import route as way
@@ -72,8 +72,8 @@ def coordinator(
         server.server_close()
 
 
-def results(found: Way) -> dict[str, Result]:
-    return {check.name: run(check, found) for check in WAY_CHECKS}
+def results(found: Way) -> dict[str, CheckResult]:
+    return {check.name: run_check(check, found) for check in WAY_CHECKS}
 
 
 def faults(found: Way) -> dict[str, str]:
@@ -259,15 +259,15 @@ def test_a_gpu_that_is_wanted_and_not_seen_is_told(tmp_path, settings, gpus, dri
     site = open_site(tmp_path, state=tmp_path / "state")
     versions = {"fedrad": "0.1.0", "flwr": "1.41.0"}
     found = machine.Machine(site, 16.0, 0.5, versions, "1.41", gpus=gpus, driver=driver)
-    assert run(machine.Gpu(), found).severity == severity
-    assert run(machine.Disk(), found).severity == "refused"
-    assert run(machine.Memory(), found).severity == "information"
-    assert run(machine.Versions(), found).severity == "information"
+    assert run_check(machine.GpuCheck(), found).severity == severity
+    assert run_check(machine.DiskCheck(), found).severity == "refused"
+    assert run_check(machine.MemoryCheck(), found).severity == "information"
+    assert run_check(machine.VersionsCheck(), found).severity == "information"
 
 
 def test_another_flower_than_fedrads_is_a_failure(tmp_path):
     (tmp_path / "site.toml").write_text('name = "a"\n')
     site = open_site(tmp_path, state=tmp_path / "state")
-    assert machine.look_at(site).wanted_flwr == "1.41"
+    assert machine.inspect_machine(site).wanted_flwr == "1.41"
     found = machine.Machine(site, None, 100, {"fedrad": "0.1.0", "flwr": "1.42.0"}, "1.41")
-    assert run(machine.Versions(), found).severity == "refused"
+    assert run_check(machine.VersionsCheck(), found).severity == "refused"

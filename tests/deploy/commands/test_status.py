@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from fedrad.deploy.commands.main import app
 from fedrad.deploy.commands.status import state, watch
-from fedrad.deploy.local.simulation import noted, prepare, simulate
+from fedrad.deploy.local.simulation import load_simulation, prepare, simulate
 from fedrad.deploy.start.notes import SIMULATION
 from fedrad.server.federation.federation import Stopped
 from fedrad.server.federation.records import Records
@@ -53,7 +53,7 @@ def test_a_stopped_experiment_is_shown_and_resumed(stopped):
     assert "not running, 2 rounds are done; `fedrad resume` goes on" in text
     assert "Round 3 of 4, stage all" in text
     assert "to the end of training" in text
-    simulation, engine = noted(stopped)
+    simulation, engine = load_simulation(stopped)
     assert engine == "in-process"
     assert simulate(simulation).status == "completed"
     text = shown(stopped)

@@ -1,4 +1,4 @@
-"""An ablation: rows of one experiment on the same patients, run once, compared at the end."""
+"""An ablation runs each row of one experiment once, on the same patients, and compares them."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 from support.hospital import EXPERIMENT, with_
 
 from fedrad.deploy.commands.main import app
-from fedrad.deploy.local.ablate import ablate, rows_of
+from fedrad.deploy.local.ablate import ablate, ablation_rows
 from fedrad.deploy.refused import Refused
 from fedrad.exchange.experiment import ExperimentError, parse_experiment
 
@@ -21,9 +21,9 @@ recipe = { preset = "progressive", views = 2 }
 
 
 def test_a_row_changes_what_it_names_and_nothing_else():
-    found = rows_of(FOUR + ROWS)
+    texts = ablation_rows(FOUR + ROWS)
     file = parse_experiment(FOUR)
-    rows = {row: parse_experiment(text) for row, text in found.items()}
+    rows = {row: parse_experiment(text) for row, text in texts.items()}
     assert list(rows) == ["all", "probe", "progressive"]
     same = rows["all"].model_copy(update={"name": "test"})
     assert same.identity == file.identity, "an empty row is the experiment itself"
@@ -39,22 +39,22 @@ def test_other_weights_come_without_the_hash_and_the_outputs_of_the_files():
     pinned = EXPERIMENT.replace(
         '"random"', f'"base.safetensors"\nsha256 = "{64 * "0"}"\nbase_outputs = {{ label = "x" }}'
     )
-    text = rows_of(pinned + '[ablation.control]\nmodel = { weights = "random" }\n')["control"]
+    text = ablation_rows(pinned + '[ablation.control]\nmodel = { weights = "random" }\n')["control"]
     model = parse_experiment(text).model
     assert (model.weights, model.sha256, model.base_outputs) == ("random", None, {})
 
 
-def test_a_row_that_makes_no_experiment_or_is_overruled_is_refused_by_name():
+def test_a_row_that_is_no_experiment_or_is_overruled_is_refused_by_name():
     for rows, why in (
         ('[ablation.x]\nrecipe = { preset = "none" }', r"ablation\.x: recipe.*preset"),
         ("[ablation.x]\nrecipe = { probe = 2 }", r"ablation\.x: recipe\.probe"),
         ("[ablation.sites]", "name the row otherwise"),
     ):
         with pytest.raises(Refused, match=why):
-            rows_of(EXPERIMENT + rows)
+            ablation_rows(EXPERIMENT + rows)
     overruling = EXPERIMENT.replace("batch_size = 8", "batch_size = 8\nprobe = 0.5")
     with pytest.raises(Refused, match=r"ablation\.x: its preset sets recipe\.probe"):
-        rows_of(overruling + '[ablation.x]\nrecipe = { preset = "full" }')
+        ablation_rows(overruling + '[ablation.x]\nrecipe = { preset = "full" }')
     for wrong in ("seed = 1", "evaluation = { folds = 2 }"):
         with pytest.raises(ExperimentError, match=r"ablation\.x"):
             parse_experiment(EXPERIMENT + f"[ablation.x]\n{wrong}")
@@ -83,7 +83,7 @@ def test_rows_run_over_the_same_folds_and_end_in_a_table(sites, tmp_path, capsys
     assert len(blocks) == len(set(blocks)) > 0, "one set of features for all rows and folds"
 
 
-def test_finished_rows_stand_and_other_settings_are_refused(sites, tmp_path):
+def test_finished_rows_are_not_run_again_and_other_settings_are_refused(sites, tmp_path):
     del sites["one"]
     file, out = tmp_path / "experiment.toml", tmp_path / "out"
     short = with_(EXPERIMENT.replace("rounds = 2", "rounds = 1"), local_baseline="false")
@@ -104,7 +104,7 @@ def test_finished_rows_stand_and_other_settings_are_refused(sites, tmp_path):
         ablate(file, sites, out)
 
 
-def test_weights_that_are_not_here_are_missed_before_any_row_runs(sites, tmp_path):
+def test_missing_weights_are_refused_before_any_row_runs(sites, tmp_path):
     file, out = tmp_path / "experiment.toml", tmp_path / "out"
     control = f'model = {{ weights = "nowhere.safetensors", sha256 = "{64 * "0"}" }}'
     file.write_text(f"{EXPERIMENT}[ablation.all]\n[ablation.control]\n{control}\n")

@@ -1,4 +1,4 @@
-"""The demonstration, as a newcomer runs it (slow)."""
+"""The demonstration, as a new user runs it (slow)."""
 
 import os
 import subprocess

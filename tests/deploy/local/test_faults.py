@@ -1,4 +1,4 @@
-"""What hospitals and coordinators do to an experiment, to real processes. Minutes: `-m slow`."""
+"""Faults of sites and coordinators in a federation of real processes. Minutes: `-m slow`."""
 
 import os
 import signal
@@ -87,11 +87,11 @@ class Run(threading.Thread):
             self.error = error
 
     def wait_for(self, words: str, seconds: float = 240) -> None:
-        def said() -> bool:
+        def logged() -> bool:
             return any(words in line for line in self.lines)
 
-        wait_until(lambda: said() or not self.is_alive(), seconds)
-        assert said(), "\n".join(self.lines)
+        wait_until(lambda: logged() or not self.is_alive(), seconds)
+        assert logged(), "\n".join(self.lines)
 
     def ended(self, seconds: float = 400) -> None:
         self.join(seconds)
@@ -129,7 +129,7 @@ def test_a_site_killed_while_training_is_named_and_returns(hospitals, tmp_path):
     run.wait_for("Round 2 of 4")
     hospitals.kill("c")
     run.wait_for("Round 3 of 4")
-    time.sleep(62)  # Flower's heartbeat: earlier its node is refused
+    time.sleep(62)  # Flower refuses the node again until its heartbeat has expired
     hospitals.start("c")
     summary = run.end()
     assert summary.status == "completed"

@@ -1,4 +1,4 @@
-"""A whole small federation in one process: repeatable, private, and honest about who did what."""
+"""A small federation in one process: repeatable, private, and with a record of every site."""
 
 import json
 import re
@@ -61,11 +61,11 @@ def test_a_federation_ends_with_all_its_files(done):
         assert file.metadata()["base_sha256"] == summary.provenance.base_sha256
 
 
-def test_the_golden_figures_of_this_federation_have_not_moved(done):
+def test_the_golden_figures_of_this_federation_are_unchanged(done):
     summary, _ = done
     losses = {s: [r.sites[s].loss for r in summary.rounds] for s in ("a", "b")}
-    for site, found in losses.items():
-        assert found == pytest.approx(GOLDEN[site], rel=0.02)
+    for site, values in losses.items():
+        assert values == pytest.approx(GOLDEN[site], rel=0.02)
     within = next(o.within for o in summary.overall if o.model == "global")
     assert within == pytest.approx(GOLDEN["within"], abs=0.05)
 
@@ -95,9 +95,11 @@ def test_the_released_auroc_is_that_of_the_model_on_the_sites_test_patients(done
         assert cell.positives == test.labels.sum()
 
 
-def test_a_site_with_one_class_only_evaluates_and_says_so(experiment_file, sites, tmp_path):
+def test_a_site_with_one_class_only_evaluates_and_the_summary_names_it(
+    experiment_file, sites, tmp_path
+):
     with (sites["one"] / "site.toml").open("a") as file:
-        file.write("minimum_bin = 1\n")  # else so few patients may not tell of a threshold
+        file.write("minimum_bin = 1\n")  # otherwise there are too few patients for a threshold
     summary = simulate(prepare(experiment_file, sites, tmp_path / "out"))
     entry = summary.site_entries["one"]
     assert (entry.trains, entry.does_not_train_because) == (False, "one class")
@@ -113,9 +115,7 @@ def test_a_site_with_one_class_only_evaluates_and_says_so(experiment_file, sites
     )
 
 
-def test_a_site_with_one_class_trains_where_the_experiment_says_so(
-    experiment_file, sites, tmp_path
-):
+def test_a_site_with_one_class_trains_if_the_experiment_says_so(experiment_file, sites, tmp_path):
     text = EXPERIMENT.replace("rounds = 2", "rounds = 2\ntrain_one_class = true")
     experiment_file.write_text(text)
     summary = simulate(prepare(experiment_file, sites, tmp_path / "out"))
@@ -130,7 +130,7 @@ def test_nothing_of_a_patient_or_a_path_is_on_the_coordinators_side(done, sites,
             content = file.read_bytes()
             for word in forbidden:
                 assert word.encode() not in content, (file, word)
-    for name in sites:  # not even in what the site keeps about its messages
+    for name in sites:  # not even in the site's ledger of its messages
         assert "CANARY" not in (out / "sites" / name / "ledger.jsonl").read_text()
 
 
@@ -212,7 +212,7 @@ def test_the_averaged_model_is_the_mean_of_the_updates_weighted_by_units(tmp_pat
 
 
 class Tampering(InProcessGrid):
-    """Changes what the second site sends back from a round."""
+    """A grid that changes the reply of the second site to a round."""
 
     change = staticmethod(lambda reply, flat: (reply, flat))
 
@@ -228,7 +228,7 @@ class Tampering(InProcessGrid):
 
 
 def repacked(reply: RoundReply, flat: np.ndarray, **what):
-    """The reply with another array, its hash made to fit, and a manifest changed in places."""
+    """The reply with another array and its hash, and with changes to the manifest."""
     packed = flat.astype(np.float32).view(np.uint8)
     fields = {"sha256": sha256(packed.tobytes()).hexdigest()} | what
     manifest = reply.manifest.model_copy(update=fields)
@@ -261,9 +261,7 @@ def test_an_unsound_update_is_rejected_and_its_site_named(
     assert (tmp_path / "out" / "report.html").is_file()
 
 
-def test_what_goes_wrong_at_a_site_reaches_the_coordinator_as_one_word(
-    experiment_file, sites, tmp_path
-):
+def test_a_fault_at_a_site_reaches_the_coordinator_as_one_word(experiment_file, sites, tmp_path):
     simulation = prepare(experiment_file, sites, tmp_path / "out")
     (sites["b"] / "cohort.csv").unlink()
     summary_error = "no quorum: 2 training sites are needed, 1 can"
@@ -272,7 +270,7 @@ def test_what_goes_wrong_at_a_site_reaches_the_coordinator_as_one_word(
     assert "the site's cohort cannot be used" in str(failure.value)
     assert str(tmp_path) not in str(failure.value)
     log = (tmp_path / "out" / "sites" / "b" / "site.log").read_text()
-    assert str(sites["b"] / "cohort.csv") in log, "the site itself is told which file"
+    assert str(sites["b"] / "cohort.csv") in log, "the log of the site names the file"
 
 
 def refused(experiment_file: Path, sites: dict[str, Path], out: Path) -> str:
@@ -282,7 +280,7 @@ def refused(experiment_file: Path, sites: dict[str, Path], out: Path) -> str:
     return str(error.value)
 
 
-def test_faults_are_found_together_before_any_work(experiment_file, sites, tmp_path):
+def test_all_faults_are_reported_together_before_any_work(experiment_file, sites, tmp_path):
     (tmp_path / "empty").mkdir()
     write_cohort(sites["a"], [{"file": "images/0000.png", "patient_id": "p", "bpd": 1}])
     write_cohort(sites["b"], [{"file": "images/0000.png", "patient_id": "p", "label": "maybe"}])
@@ -317,9 +315,7 @@ def test_a_quorum_above_the_number_of_sites_is_refused(experiment_file, sites, t
     )
 
 
-def test_weights_that_are_not_here_are_refused_with_the_place_to_put_them(
-    experiment_file, sites, tmp_path
-):
+def test_missing_weights_are_refused_with_the_place_to_put_them(experiment_file, sites, tmp_path):
     experiment_file.write_text(
         EXPERIMENT.replace('"random"', '"base.safetensors"\nsha256 = "' + "0" * 64 + '"')
     )
