@@ -109,8 +109,10 @@ def test_a_column_that_site_toml_names_must_be_there(site):
 def test_files_are_found_by_their_sop_instance_uid(site):
     table = table_of(site, "sop_instance_uid,patient_id,label\n1.2,p,1\n1.3,q,0\n")
     uids = {"0002.png": "1.2"}
-    table = find_by_uid(table, open_site(site), lambda files: [uids.get(f.name, "") for f in files])
-    assert [row.file and row.file.name for row in table.rows] == ["0002.png", None]
+    completed = find_by_uid(
+        table, open_site(site), lambda files: [uids.get(f.name, "") for f in files]
+    )
+    assert [row.file and row.file.name for row in completed.rows] == ["0002.png", None]
     with pytest.raises(SiteProblem, match=r"files have this SOP\s+Instance UID"):
         find_by_uid(table, open_site(site), lambda files: ["1.2"] * len(files))
 
