@@ -2,9 +2,9 @@
 leaves through `_answer`.
 """
 
-from fedrad.system.no_telemetry import be_quiet
+from fedrad.system.no_telemetry import disable_telemetry
 
-be_quiet()
+disable_telemetry()
 
 import importlib.metadata
 import json

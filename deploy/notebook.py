@@ -6,9 +6,9 @@ correct. Importing this module switches the usage reports of Flower, Ray and Hug
 this process.
 """
 
-from fedrad.system.no_telemetry import be_quiet
+from fedrad.system.no_telemetry import disable_telemetry
 
-be_quiet()
+disable_telemetry()
 
 import io
 from collections.abc import Iterable, Mapping, Sequence

@@ -20,7 +20,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
 
-from fedrad.system.no_telemetry import SILENCE
+from fedrad.system.no_telemetry import NO_TELEMETRY
 from fedrad.system.ports import free_port
 
 from .bundles import BUNDLE
@@ -83,7 +83,7 @@ class Flower:
         self.address = self.connection.address
         self._environment = start_environment(
             {
-                **SILENCE,
+                **NO_TELEMETRY,
                 **environment,
                 "RAY_TMPDIR": str(folder),
                 "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray listens on loopback only

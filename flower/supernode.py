@@ -6,9 +6,9 @@ SIGTERM ends it at once where it works on no message, else when the answer to th
 sent; SIGINT, or a second SIGTERM, at once.
 """
 
-from fedrad.system.no_telemetry import be_quiet
+from fedrad.system.no_telemetry import disable_telemetry
 
-be_quiet()
+disable_telemetry()
 
 import os
 import signal

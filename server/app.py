@@ -6,9 +6,9 @@ to go on from the folder's checkpoint), `members` (file that says which node is 
 each is what it says it is).
 """
 
-from fedrad.system.no_telemetry import be_quiet
+from fedrad.system.no_telemetry import disable_telemetry
 
-be_quiet()
+disable_telemetry()
 
 import logging
 import sys

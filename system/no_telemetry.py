@@ -6,7 +6,7 @@ inherit it.
 
 import os
 
-SILENCE = {
+NO_TELEMETRY = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -16,6 +16,6 @@ SILENCE = {
 }
 
 
-def be_quiet() -> None:
+def disable_telemetry() -> None:
     """Set the environment variables that keep the libraries from sending anything."""
-    os.environ.update(SILENCE)
+    os.environ.update(NO_TELEMETRY)

@@ -7,9 +7,9 @@ takes the arguments of `flower-supernode`. Where a part of Flower has moved that
 refuses to start.
 """
 
-from fedrad.system.no_telemetry import be_quiet
+from fedrad.system.no_telemetry import disable_telemetry
 
-be_quiet()
+disable_telemetry()
 
 import importlib
 

@@ -24,7 +24,7 @@ from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site
 from fedrad.flower import log_lines
 from fedrad.system.files import PRIVATE_FOLDER, is_locked, locked, write_whole
-from fedrad.system.no_telemetry import SILENCE
+from fedrad.system.no_telemetry import NO_TELEMETRY
 from fedrad.system.ports import free_port
 
 NODE_COMMAND = (sys.executable, "-m", "fedrad.client.node.executor")
@@ -147,7 +147,7 @@ class _Node:
             ],
             env={
                 **os.environ,
-                **SILENCE,
+                **NO_TELEMETRY,
                 "FLWR_HOME": str(home),
                 "PYTHONUNBUFFERED": "1",
                 **_no_proxy_here(),

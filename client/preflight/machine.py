@@ -16,7 +16,7 @@ from fedrad.client.policy.membership import read_membership
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Policy, Site
 
-from .route import WAY_CHECKS, try_way
+from .route import ROUTE_CHECKS, try_route
 
 MEMORY_GIB = (2.0, 8.0)
 """Below the first limit a ResNet-50 cannot train; below the second it may fail at 512 pixels."""
@@ -246,5 +246,5 @@ def check_machine(site: Site) -> list[CheckResult]:
     if not site.joined:
         return results
     member = read_membership(site.state)
-    way = try_way(member.host, member.port, member.ca)
-    return [*results, *(run_check(check, way) for check in WAY_CHECKS)]
+    route = try_route(member.host, member.port, member.ca)
+    return [*results, *(run_check(check, route) for check in ROUTE_CHECKS)]

@@ -1,4 +1,4 @@
-"""The way from this site to its coordinator, tried out step by step."""
+"""Checks of the route from this site to its coordinator, one step after the other."""
 
 import http.client
 import socket
@@ -18,6 +18,7 @@ from fedrad.flower.signatures import AHEAD_SECONDS, BEHIND_SECONDS
 PATIENCE = 8.0
 """Seconds to wait for each step."""
 SOON_DAYS = 14
+"""A certificate that ends within these days is a warning."""
 _CERTIFICATE = {
     9: "is not valid yet: this machine's clock is behind",
     10: "has expired, or this machine's clock is wrong",
@@ -29,11 +30,25 @@ IP_ADDRESS_MISMATCH."""
 
 
 @dataclass(frozen=True)
-class Way:
-    """What came of trying to reach `host`:`port`. A step that failed has its fault in words, and
-    those after it were not tried.
+class Route:
+    """Result of an attempt to reach `host`:`port`.
 
-    `expires`: of the coordinator's certificate. `skew`: seconds that its clock is ahead of ours.
+    The first step that failed has its fault as a sentence; the steps after it were not tried.
+
+    Attributes
+    ----------
+    host, port
+        Address of the coordinator.
+    proxy
+        `HOST:PORT` of the proxy in use, if any.
+    addresses
+        Addresses of the host, or of the proxy.
+    resolution_fault, connection_fault, tls_fault
+        Fault of the step, if it failed.
+    expires
+        End of the validity of the coordinator's certificate.
+    skew
+        Seconds that the coordinator's clock is ahead of this machine's.
     """
 
     host: str
@@ -48,41 +63,56 @@ class Way:
 
     @property
     def target(self) -> str:
-        """Whom this machine opens a connection to."""
+        """The address that this machine connects to: the proxy, or the coordinator."""
         return self.proxy or f"{self.host}:{self.port}"
 
 
-def try_way(host: str, port: int, ca: Path, *, patience: float = PATIENCE) -> Way:
-    """Resolve, connect, shake hands, and ask for the health of a coordinator. `ca`: PEM file of the
-    authority that must vouch for it. Goes through a proxy where the environment has one."""
+def try_route(host: str, port: int, ca: Path, *, patience: float = PATIENCE) -> Route:
+    """Try the route to a coordinator: resolve its name, connect, verify TLS, request `/health`.
+
+    Uses the proxy of the environment, if there is one.
+
+    Parameters
+    ----------
+    host, port
+        Address of the coordinator.
+    ca
+        Certificate of the authority that must have signed the coordinator's (PEM).
+    patience
+        Seconds to wait for each step.
+    """
     proxy = _proxy(host)
-    found = Way(host, port, proxy=f"{proxy[0]}:{proxy[1]}" if proxy else None)
-    given = dict(found.__dict__)
-    to = proxy or (host, port)
+    untried = Route(host, port, proxy=f"{proxy[0]}:{proxy[1]}" if proxy else None)
+    results = dict(untried.__dict__)
+    target = proxy or (host, port)
     try:
-        infos = socket.getaddrinfo(*to, type=socket.SOCK_STREAM)
-        given["addresses"] = sorted({str(info[4][0]) for info in infos})
+        infos = socket.getaddrinfo(*target, type=socket.SOCK_STREAM)
+        results["addresses"] = sorted({str(info[4][0]) for info in infos})
     except OSError as error:
-        given["resolution_fault"] = f"{to[0]} has no address here ({error.strerror or error})"
-        return Way(**given)
+        results["resolution_fault"] = f"{target[0]} has no address here ({error.strerror or error})"
+        return Route(**results)
     try:
-        socket.create_connection(to, timeout=patience).close()
+        socket.create_connection(target, timeout=patience).close()
     except TimeoutError:
-        given["connection_fault"] = f"no answer from {to[0]}:{to[1]} within {patience:g} s"
-        return Way(**given)
+        results["connection_fault"] = (
+            f"no answer from {target[0]}:{target[1]} within {patience:g} s"
+        )
+        return Route(**results)
     except OSError as error:
-        given["connection_fault"] = f"{to[0]}:{to[1]}: {error.strerror or type(error).__name__}"
-        return Way(**given)
+        results["connection_fault"] = (
+            f"{target[0]}:{target[1]}: {error.strerror or type(error).__name__}"
+        )
+        return Route(**results)
     try:
         context = ssl.create_default_context(cafile=str(ca))
     except (OSError, ssl.SSLError):
-        given["tls_fault"] = f"{ca}: is missing, or no certificate; join again"
-        return Way(**given)
+        results["tls_fault"] = f"{ca}: is missing, or no certificate; join again"
+        return Route(**results)
     try:
-        given |= _shake_hands(host, port, context, proxy, patience)
+        results |= _shake_hands(host, port, context, proxy, patience)
     except (OSError, ValueError, http.client.HTTPException) as error:
-        given["tls_fault"] = _tls_fault(error, ca, patience)
-    return Way(**given)
+        results["tls_fault"] = _tls_fault(error, ca, patience)
+    return Route(**results)
 
 
 def _shake_hands(
@@ -123,15 +153,15 @@ def _tls_fault(error: Exception, ca: Path, patience: float) -> str:
 
 
 def _proxy(host: str) -> tuple[str, int] | None:
-    given = urllib.request.getproxies().get("https")
-    if not given or urllib.request.proxy_bypass(host):
+    url = urllib.request.getproxies().get("https")
+    if not url or urllib.request.proxy_bypass(host):
         return None
-    parts = urllib.parse.urlsplit(given if "://" in given else f"http://{given}")
+    parts = urllib.parse.urlsplit(url if "://" in url else f"http://{url}")
     return (parts.hostname, parts.port or 3128) if parts.hostname else None
 
 
-class Resolution(Check[Way]):
-    """Name resolution."""
+class ResolutionCheck(Check[Route]):
+    """Resolution of the coordinator's name."""
 
     name = "name of the coordinator"
     problem = "The coordinator's name leads nowhere from this machine."
@@ -141,16 +171,16 @@ class Resolution(Check[Way]):
     )
     severity = "refused"
 
-    def findings(self, subject: Way) -> list[CheckFinding]:
-        """The addresses, or why there are none."""
+    def findings(self, subject: Route) -> list[CheckFinding]:
+        """The addresses, or the fault."""
         if subject.resolution_fault:
             return [CheckFinding(subject.resolution_fault)]
-        of = f"the proxy {subject.proxy}" if subject.proxy else subject.host
-        return [CheckFinding(f"{of} is {', '.join(subject.addresses)}", severity="information")]
+        name = f"the proxy {subject.proxy}" if subject.proxy else subject.host
+        return [CheckFinding(f"{name} is {', '.join(subject.addresses)}", severity="information")]
 
 
-class Connection(Check[Way]):
-    """TCP."""
+class ConnectionCheck(Check[Route]):
+    """TCP connection."""
 
     name = "connection"
     problem = "No connection can be opened."
@@ -160,8 +190,8 @@ class Connection(Check[Way]):
     )
     severity = "refused"
 
-    def findings(self, subject: Way) -> list[CheckFinding]:
-        """That it opened, or why not."""
+    def findings(self, subject: Route) -> list[CheckFinding]:
+        """That the connection was opened, or the fault."""
         if subject.resolution_fault:
             return [NOT_TRIED]
         if subject.connection_fault:
@@ -169,8 +199,8 @@ class Connection(Check[Way]):
         return [CheckFinding(f"{subject.target} answers", severity="information")]
 
 
-class Certificate(Check[Way]):
-    """TLS, chain and names."""
+class CertificateCheck(Check[Route]):
+    """TLS certificate: its authority, its names and its validity."""
 
     name = "certificate"
     problem = "What answers is not proven to be the coordinator."
@@ -180,8 +210,8 @@ class Certificate(Check[Way]):
     )
     severity = "refused"
 
-    def findings(self, subject: Way) -> list[CheckFinding]:
-        """That it is the coordinator's, or why not; a warning shortly before its end."""
+    def findings(self, subject: Route) -> list[CheckFinding]:
+        """That the certificate is valid, or the fault; a warning shortly before it ends."""
         if subject.resolution_fault or subject.connection_fault:
             return [NOT_TRIED]
         if subject.tls_fault or subject.expires is None:
@@ -195,15 +225,15 @@ class Certificate(Check[Way]):
         ]
 
 
-class Clock(Check[Way]):
-    """Clock."""
+class ClockCheck(Check[Route]):
+    """This machine's clock."""
 
     name = "clock"
     problem = "Signatures of a node whose clock is wrong are refused."
     remedy = "Set this machine's clock by NTP (`timedatectl set-ntp true`)."
 
-    def findings(self, subject: Way) -> list[CheckFinding]:
-        """How far this clock is from the coordinator's."""
+    def findings(self, subject: Route) -> list[CheckFinding]:
+        """The difference from the coordinator's clock."""
         if subject.skew is None:
             return [NOT_TRIED]
         ahead = -subject.skew
@@ -215,8 +245,8 @@ class Clock(Check[Way]):
         return [CheckFinding("as the coordinator's", severity="information")]
 
 
-class Proxy(Check[Way]):
-    """Proxy."""
+class ProxyCheck(Check[Route]):
+    """The proxy of the environment."""
 
     name = "proxy"
     problem = (
@@ -224,14 +254,20 @@ class Proxy(Check[Way]):
     )
     remedy = "Set NO_PROXY to the coordinator's host where the way is direct."
 
-    def findings(self, subject: Way) -> list[CheckFinding]:
-        """Which proxy is used, if any; a warning where the way through it does not work."""
+    def findings(self, subject: Route) -> list[CheckFinding]:
+        """The proxy, if any; a warning if the route through it fails."""
         if subject.proxy is None:
             return [CheckFinding("none is used", severity="information")]
         fault = subject.resolution_fault or subject.connection_fault or subject.tls_fault
-        said = f"HTTPS_PROXY leads the way through {subject.proxy}"
-        return [CheckFinding(said, severity="warning" if fault else "information")]
+        text = f"HTTPS_PROXY leads the way through {subject.proxy}"
+        return [CheckFinding(text, severity="warning" if fault else "information")]
 
 
 NOT_TRIED = CheckFinding("not tried, as there is no way there", severity="information")
-WAY_CHECKS: tuple[Check[Way], ...] = (Proxy(), Resolution(), Connection(), Certificate(), Clock())
+ROUTE_CHECKS: tuple[Check[Route], ...] = (
+    ProxyCheck(),
+    ResolutionCheck(),
+    ConnectionCheck(),
+    CertificateCheck(),
+    ClockCheck(),
+)

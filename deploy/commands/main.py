@@ -4,9 +4,9 @@ Every command imports what it needs when it is called, after its arguments have 
 status and errors of usage answer at once (tests/deploy/commands/test_quick.py).
 """
 
-from fedrad.system.no_telemetry import be_quiet
+from fedrad.system.no_telemetry import disable_telemetry
 
-be_quiet()
+disable_telemetry()
 
 import sys
 from pathlib import Path

@@ -6,9 +6,9 @@ through.
         for the one on loopback
 """
 
-from fedrad.system.no_telemetry import be_quiet
+from fedrad.system.no_telemetry import disable_telemetry
 
-be_quiet()
+disable_telemetry()
 
 from fedrad.flower.superlink import run_superlink
 

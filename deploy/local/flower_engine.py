@@ -1,6 +1,6 @@
 """`fedrad simulate --engine flower`: Flower's simulation runtime, for many sites and for GPUs.
 
-The apps, messages and checks are those of a deployed federation; Ray runs the sites side by side.
+The apps, messages and checks are those of a deployed federation; Ray runs the sites in parallel.
 """
 
 import json
@@ -20,15 +20,15 @@ from fedrad.server.results.summary import Summary
 from .simulation import Simulation, save_simulation
 
 GPU_BYTES = 16 * 2**30
-"""GPU memory that one site is given: a ResNet-50 at 512 pixels, batches of 16, with room."""
+"""GPU memory reserved for one site: enough for a ResNet-50 at 512 pixels and batches of 16."""
 WAIT_SECONDS = 10.0
-"""Simulated nodes are registered before the ServerApp is loaded; a second look costs little."""
+"""Short: simulated nodes are registered before the ServerApp is loaded."""
 
 
 def run_flower(simulation: Simulation) -> Summary:
     """Run a checked simulation in Flower's simulation runtime. Returns the summary.
 
-    Every process and file of Flower and Ray is gone when this returns or raises. Raises
+    All processes and files of Flower and Ray are removed, also after an error. Raises
     ExperimentFailed with the reason.
     """
     save_simulation(simulation, "flower")
@@ -47,7 +47,7 @@ def run_flower(simulation: Simulation) -> Summary:
 
 
 def _resources(simulation: Simulation) -> Settings:
-    """How many sites run at once: as many as their threads fit the CPU cores, and GPU memory."""
+    """Settings of the runtime: as many sites run in parallel as CPU cores and GPU memory allow."""
     cores = os.cpu_count() or 1
     sites = [open_site(Path(node["folder"]), name=node["name"]) for node in simulation.nodes]
     threads = max(min(site.settings.threads or cores, cores) for site in sites)
@@ -60,7 +60,7 @@ def _resources(simulation: Simulation) -> Settings:
         memory = min(torch.cuda.get_device_properties(g).total_memory for g in range(gpus))
         at_once = max(1, memory // GPU_BYTES)
         settings["init-args-num-gpus"] = gpus
-        # A little less than the share, or rounding in Flower (32 bits) and Ray costs a place.
+        # A little less than the share: rounding in Flower (32 bits) and Ray would exclude one site.
         settings["client-resources-num-gpus"] = math.floor(9_999 / at_once) / 10_000
         threads = max(1, min(threads, cores // (gpus * at_once)))
     settings["client-resources-num-cpus"] = threads

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from fedrad.system.no_telemetry import SILENCE
+from fedrad.system.no_telemetry import NO_TELEMETRY
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,6 @@ def test_every_entry_turns_telemetry_off_first(module):
         f"import os, {module}\n"
         "from flwr.supercore import telemetry\n"
         "assert telemetry.FLWR_TELEMETRY_ENABLED == '0'\n"
-        f"assert all(os.environ[k] == v for k, v in {SILENCE!r}.items())\n"
+        f"assert all(os.environ[k] == v for k, v in {NO_TELEMETRY!r}.items())\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

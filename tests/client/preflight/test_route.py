@@ -1,4 +1,4 @@
-"""The way to a coordinator, over real sockets and real certificates."""
+"""The route to a coordinator is checked over real sockets and with real certificates."""
 
 import contextlib
 import json
@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 from fedrad.client.cohort.checks import CheckResult, run_check
 from fedrad.client.commands.main import app
 from fedrad.client.preflight import machine
-from fedrad.client.preflight import route as way
-from fedrad.client.preflight.route import WAY_CHECKS, Way, try_way
+from fedrad.client.preflight import route as route_module
+from fedrad.client.preflight.route import ROUTE_CHECKS, Route, try_route
 from fedrad.client.settings import open_site
 from fedrad.deploy.coordinator.authority import Authority
 
@@ -72,31 +72,31 @@ def coordinator(
         server.server_close()
 
 
-def results(found: Way) -> dict[str, CheckResult]:
-    return {check.name: run_check(check, found) for check in WAY_CHECKS}
+def results(route: Route) -> dict[str, CheckResult]:
+    return {check.name: run_check(check, route) for check in ROUTE_CHECKS}
 
 
-def faults(found: Way) -> dict[str, str]:
-    """The checks that do not let a site go on, and what they say."""
-    return {n: r.findings[0].text for n, r in results(found).items() if r.severity == "refused"}
+def faults(route: Route) -> dict[str, str]:
+    """Text of each check that refuses."""
+    return {n: r.findings[0].text for n, r in results(route).items() if r.severity == "refused"}
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
-def test_a_coordinator_as_it_should_be_is_found_in_order(tmp_path, host):
+def test_a_sound_coordinator_passes_every_check(tmp_path, host):
     with coordinator(tmp_path) as (port, ca):
-        found = try_way(host, port, ca)
-    assert {r.severity for r in results(found).values()} == {"information"}
-    assert found.addresses == ["127.0.0.1"] or "127.0.0.1" in found.addresses
-    assert found.skew is not None
-    assert abs(found.skew) < 2
+        route = try_route(host, port, ca)
+    assert {r.severity for r in results(route).values()} == {"information"}
+    assert route.addresses == ["127.0.0.1"] or "127.0.0.1" in route.addresses
+    assert route.skew is not None
+    assert abs(route.skew) < 2
 
 
 def test_a_certificate_of_another_authority_is_not_trusted(tmp_path):
     other = Authority((tmp_path / "other").mkdir() or tmp_path / "other")
     with coordinator(tmp_path / "real") as (port, _):
-        found = try_way("localhost", port, other.certificate_file)
-    assert "not the invitation's authority's" in faults(found)["certificate"]
-    assert found.skew is None  # nothing is asked of a stranger
+        route = try_route("localhost", port, other.certificate_file)
+    assert "not the invitation's authority's" in faults(route)["certificate"]
+    assert route.skew is None  # no request is sent to an unknown server
 
 
 @pytest.mark.parametrize(
@@ -107,19 +107,19 @@ def test_a_certificate_of_another_authority_is_not_trusted(tmp_path):
         ({"names": ("fedrad.example.org",)}, "other names"),
     ],
 )
-def test_a_certificate_that_does_not_hold_is_told_by_its_fault(tmp_path, changes, why):
+def test_a_certificate_that_is_not_valid_is_named_with_its_fault(tmp_path, changes, why):
     with coordinator(tmp_path, **changes) as (port, ca):
-        assert why in faults(try_way("localhost", port, ca))["certificate"]
+        assert why in faults(try_route("localhost", port, ca))["certificate"]
 
 
 def test_a_certificate_for_another_address_is_refused(tmp_path):
     with coordinator(tmp_path, names=("localhost",)) as (port, ca):
-        assert "other addresses" in faults(try_way("127.0.0.1", port, ca))["certificate"]
+        assert "other addresses" in faults(try_route("127.0.0.1", port, ca))["certificate"]
 
 
 def test_a_certificate_that_ends_soon_is_a_warning(tmp_path):
     with coordinator(tmp_path, signed=NOW - timedelta(days=390)) as (port, ca):
-        assert results(try_way("localhost", port, ca))["certificate"].severity == "warning"
+        assert results(try_route("localhost", port, ca))["certificate"].severity == "warning"
 
 
 @pytest.mark.parametrize(
@@ -131,22 +131,22 @@ def test_a_certificate_that_ends_soon_is_a_warning(tmp_path):
         (timedelta(seconds=600), "refused"),
     ],
 )
-def test_a_clock_is_judged_by_what_the_coordinator_lets_pass(tmp_path, clock, severity):
+def test_a_clock_is_judged_by_the_tolerance_of_the_coordinator(tmp_path, clock, severity):
     with coordinator(tmp_path, clock=clock) as (port, ca):
-        assert results(try_way("localhost", port, ca))["clock"].severity == severity
+        assert results(try_route("localhost", port, ca))["clock"].severity == severity
 
 
-def test_a_name_that_leads_nowhere(tmp_path):
-    found = try_way("no-such-host.invalid", 8000, tmp_path / "ca.crt")
-    assert set(faults(found)) == {"name of the coordinator"}
-    assert results(found)["certificate"].findings[0].text.startswith("not tried")
+def test_a_name_without_an_address(tmp_path):
+    route = try_route("no-such-host.invalid", 8000, tmp_path / "ca.crt")
+    assert set(faults(route)) == {"name of the coordinator"}
+    assert results(route)["certificate"].findings[0].text.startswith("not tried")
 
 
 def test_a_closed_port(tmp_path):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        found = try_way("127.0.0.1", closed.getsockname()[1], tmp_path / "ca.crt")
-    assert "refused" in faults(found)["connection"]
+        route = try_route("127.0.0.1", closed.getsockname()[1], tmp_path / "ca.crt")
+    assert "refused" in faults(route)["connection"]
 
 
 def test_a_port_that_never_answers(tmp_path):
@@ -155,8 +155,8 @@ def test_a_port_that_never_answers(tmp_path):
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         started = time.monotonic()
-        found = try_way("127.0.0.1", silent.getsockname()[1], ca, patience=0.5)
-    assert "nothing was said for 0.5 s" in faults(found)["certificate"]
+        route = try_route("127.0.0.1", silent.getsockname()[1], ca, patience=0.5)
+    assert "nothing was said for 0.5 s" in faults(route)["certificate"]
     assert time.monotonic() - started < 5
 
 
@@ -175,33 +175,33 @@ def test_something_else_behind_the_port(tmp_path):
 
         thread = threading.Thread(target=answer)
         thread.start()
-        found = try_way("127.0.0.1", other.getsockname()[1], ca, patience=2)
+        route = try_route("127.0.0.1", other.getsockname()[1], ca, patience=2)
         thread.join()
-    assert "certificate" in faults(found)
+    assert "certificate" in faults(route)
 
 
-def test_an_authority_that_is_none(tmp_path):
+def test_a_file_that_is_no_authority(tmp_path):
     (tmp_path / "ca.crt").write_text("nothing")
     with coordinator(tmp_path / "real") as (port, _):
         assert (
-            "join again" in faults(try_way("localhost", port, tmp_path / "ca.crt"))["certificate"]
+            "join again" in faults(try_route("localhost", port, tmp_path / "ca.crt"))["certificate"]
         )
 
 
-def test_a_proxy_is_gone_through_and_named(tmp_path, monkeypatch):
+def test_a_proxy_is_used_and_named(tmp_path, monkeypatch):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{closed.getsockname()[1]}")
         with coordinator(tmp_path) as (port, ca):
-            found = try_way("localhost", port, ca)
-            assert results(found)["proxy"].severity == "warning"
-            assert "connection" in faults(found)
+            route = try_route("localhost", port, ca)
+            assert results(route)["proxy"].severity == "warning"
+            assert "connection" in faults(route)
             monkeypatch.setenv("NO_PROXY", "localhost")
-            assert not faults(try_way("localhost", port, ca))
+            assert not faults(try_route("localhost", port, ca))
 
 
 def test_the_numbers_of_flowers_tolerance_are_what_they_were():
-    assert (way.AHEAD_SECONDS, way.BEHIND_SECONDS) == (5, 305)
+    assert (route_module.AHEAD_SECONDS, route_module.BEHIND_SECONDS) == (5, 305)
 
 
 # The whole command
@@ -212,18 +212,18 @@ def joined(folder: Path, address: str, ca: Path) -> Path:
     site.state.mkdir()
     (site.state / "coordinator-ca.crt").write_bytes(ca.read_bytes())
     (site.state / "node.key").touch(mode=0o644)
-    kept = {"site": site.name, "address": address, "invitation": "0" * 32}
-    (site.state / "membership.json").write_text(json.dumps(kept))
+    membership = {"site": site.name, "address": address, "invitation": "0" * 32}
+    (site.state / "membership.json").write_text(json.dumps(membership))
     text = (folder / "site.toml").read_text()
     (folder / "site.toml").write_text('state = "state"\n' + text)
     return folder
 
 
-def test_the_command_says_a_line_for_each_and_how_it_ends(tmp_path):
+def test_the_command_prints_a_line_for_each_check_and_the_result(tmp_path):
     with coordinator(tmp_path / "coordinator") as (port, ca):
         folder = joined(write_site(tmp_path / "site", 20), f"localhost:{port}", ca)
         shown = CliRunner().invoke(app, ["check", str(folder)])
-        told = json.loads(CliRunner().invoke(app, ["check", str(folder), "--json"]).output)
+        report = json.loads(CliRunner().invoke(app, ["check", str(folder), "--json"]).output)
     lines = shown.output.splitlines()
     for name in (
         "versions",
@@ -237,9 +237,9 @@ def test_the_command_says_a_line_for_each_and_how_it_ends(tmp_path):
     ):
         assert any(f" {name}: " in line for line in lines), name
     assert any("warning  private key" in line for line in lines)
-    assert shown.exit_code == told["status"] >= 1
-    assert {"certificate", "clock"} <= {r["name"] for r in told["results"]}
-    shown = CliRunner().invoke(app, ["check", str(folder)])  # nobody is there any more
+    assert shown.exit_code == report["status"] >= 1
+    assert {"certificate", "clock"} <= {r["name"] for r in report["results"]}
+    shown = CliRunner().invoke(app, ["check", str(folder)])  # the server has stopped
     assert shown.exit_code == 2
     assert any("failure  connection" in line for line in shown.output.splitlines())
 
@@ -254,20 +254,20 @@ def test_the_command_says_a_line_for_each_and_how_it_ends(tmp_path):
         ("", [], False, "information"),
     ],
 )
-def test_a_gpu_that_is_wanted_and_not_seen_is_told(tmp_path, settings, gpus, driver, severity):
+def test_a_gpu_that_is_wanted_and_missing_is_reported(tmp_path, settings, gpus, driver, severity):
     (tmp_path / "site.toml").write_text(f'name = "a"\n{settings}\n')
     site = open_site(tmp_path, state=tmp_path / "state")
     versions = {"fedrad": "0.1.0", "flwr": "1.41.0"}
-    found = machine.Machine(site, 16.0, 0.5, versions, "1.41", gpus=gpus, driver=driver)
-    assert run_check(machine.GpuCheck(), found).severity == severity
-    assert run_check(machine.DiskCheck(), found).severity == "refused"
-    assert run_check(machine.MemoryCheck(), found).severity == "information"
-    assert run_check(machine.VersionsCheck(), found).severity == "information"
+    this_machine = machine.Machine(site, 16.0, 0.5, versions, "1.41", gpus=gpus, driver=driver)
+    assert run_check(machine.GpuCheck(), this_machine).severity == severity
+    assert run_check(machine.DiskCheck(), this_machine).severity == "refused"
+    assert run_check(machine.MemoryCheck(), this_machine).severity == "information"
+    assert run_check(machine.VersionsCheck(), this_machine).severity == "information"
 
 
 def test_another_flower_than_fedrads_is_a_failure(tmp_path):
     (tmp_path / "site.toml").write_text('name = "a"\n')
     site = open_site(tmp_path, state=tmp_path / "state")
     assert machine.inspect_machine(site).wanted_flwr == "1.41"
-    found = machine.Machine(site, None, 100, {"fedrad": "0.1.0", "flwr": "1.42.0"}, "1.41")
-    assert run_check(machine.VersionsCheck(), found).severity == "refused"
+    this_machine = machine.Machine(site, None, 100, {"fedrad": "0.1.0", "flwr": "1.42.0"}, "1.41")
+    assert run_check(machine.VersionsCheck(), this_machine).severity == "refused"
