@@ -24,7 +24,7 @@ from rounds import RESNET50, small_site
 
 from fedrad.client.node.service import NODE_COMMAND
 from fedrad.client.policy.ledger import Ledger
-from fedrad.client.policy.membership import join
+from fedrad.client.policy.membership import join_federation
 from fedrad.client.settings import open_site
 from fedrad.deploy.coordinator.folder import Coordinator
 from fedrad.exchange.messages import Readiness
@@ -81,7 +81,7 @@ def rounds_with_authentication(here: Path, sites: dict[str, Path], text: str) ->
     coordinator.set_up(f"localhost:{port}", listen="127.0.0.1", names=[], own=None)
     for name, folder in sites.items():
         invitation = coordinator.invite(name, here / f"{name}.invitation", days=1)
-        join(open_site(folder, state=here / name), invitation, here / f"{name}.request")
+        join_federation(open_site(folder, state=here / name), invitation, here / f"{name}.request")
         coordinator.admit(coordinator.examine(here / f"{name}.request"))
     folder = str(coordinator.folder)
     with background_command("fedrad", "serve", "--coordinator", folder):

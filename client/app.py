@@ -47,7 +47,7 @@ from .node.gpu_turn import turn
 from .participant.participant import Participant
 from .participant.scoring import Scoring
 from .participant.site_data import SiteData
-from .policy.admission import LARGEST_TEXT, admit
+from .policy.admission import LARGEST_TEXT, check_request
 from .policy.ledger import LEDGER, Ledger
 from .problems import SiteProblem
 from .settings import Site, open_site
@@ -186,7 +186,7 @@ def _visited(
         raise SiteProblem("experiment", f"the experiment's text has {len(text)} characters")
     experiment = parse_experiment(text)
     visit.experiment = experiment.name
-    admit(site, experiment, text, request, Ledger(site.state / LEDGER))
+    check_request(site, experiment, text, request, Ledger(site.state / LEDGER))
     participant = _participant(site, text)
     works = not isinstance(request, ReadyRequest)
     with turn(participant.data.device, visit.log) if works else nullcontext():

@@ -34,7 +34,7 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-Version = Annotated[
+VersionOption = Annotated[
     bool,
     typer.Option(
         "--version", callback=_print_version, is_eager=True, help="Show the version and exit."

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import typer
 
-from fedrad.system.commands import CommandGroup, Version, fail
+from fedrad.system.commands import CommandGroup, VersionOption, fail
 
 from . import cohort, images, node, officer
 from .options import Folder
@@ -28,7 +28,7 @@ app = typer.Typer(
 
 
 @app.callback()
-def options(version: Version = False) -> None:
+def options(version: VersionOption = False) -> None:
     """One hospital in a federation. Research use only; not a medical device."""
 
 

@@ -28,7 +28,7 @@ def join(
     state: StateFolder = None,
 ) -> None:
     """Join a federation: make this node's key, which stays here, and write a request."""
-    from fedrad.client.policy.membership import join as join_federation
+    from fedrad.client.policy.membership import join_federation
     from fedrad.client.settings import open_site
     from fedrad.exchange.invitation import Invitation
 

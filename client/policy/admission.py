@@ -20,7 +20,9 @@ LARGEST_TEXT = 64 * 1024
 """Most characters of an experiment's text that a site stores and reads."""
 
 
-def admit(site: Site, experiment: Experiment, text: str, request: Request, ledger: Ledger) -> None:
+def check_request(
+    site: Site, experiment: Experiment, text: str, request: Request, ledger: Ledger
+) -> None:
     """Check a request of an experiment against the site's policy.
 
     Hours and limits are checked before a visit begins; a visit that has begun is finished.

@@ -76,7 +76,7 @@ def read_membership(state: Path) -> Membership:
     return membership
 
 
-def join(site: Site, invitation: Invitation, request_file: Path) -> Request:
+def join_federation(site: Site, invitation: Invitation, request_file: Path) -> Request:
     """Join a federation: make the node's key, store the membership, write the request.
 
     The same invitation, answered a second time, gets the same key.

@@ -20,13 +20,18 @@ from fedrad.exchange.experiment import Experiment
 
 from .machine import check_machine
 
-MARKS = {"information": "[dim]i[/]", "warning": "[yellow]![/]", "refused": "[bold red]x[/]"}
-WORDS = {
+SEVERITY_MARKS = {
+    "information": "[dim]i[/]",
+    "warning": "[yellow]![/]",
+    "refused": "[bold red]x[/]",
+}
+SEVERITY_LABELS = {
     "information": "[green]OK[/]      ",
     "warning": "[yellow]warning[/] ",
     "refused": "[bold red]failure[/] ",
 }
-LISTED = 5
+FILES_PER_FINDING = 5
+"""Files that are printed for each finding; the page has all of them."""
 
 
 class ParticipationCheck(Check[SiteProblem | None]):
@@ -105,7 +110,7 @@ def print_machine(results: Sequence[CheckResult], console: Console) -> None:
     for result in results:
         for finding in result.findings:
             severity = finding.severity or result.severity
-            console.print(WORDS[severity], end=" ")
+            console.print(SEVERITY_LABELS[severity], end=" ")
             console.print(f"{result.name}: {finding.text}", markup=False, soft_wrap=True)
         if result.severity != "information":
             console.print(f"         → {result.remedy}", markup=False, soft_wrap=True)
@@ -167,11 +172,11 @@ def _print_result(result: CheckResult, console: Console) -> None:
         return
     for finding in result.findings:
         severity = finding.severity or result.severity
-        console.print(MARKS[severity], end=" ")
+        console.print(SEVERITY_MARKS[severity], end=" ")
         console.print(f"{result.name}: {finding.text}", markup=False)
-        for group in finding.files[:LISTED] if severity != "information" else ():
+        for group in finding.files[:FILES_PER_FINDING] if severity != "information" else ():
             console.print(f"    {' = '.join(group)}", style="dim", markup=False, soft_wrap=True)
-        if severity != "information" and len(finding.files) > LISTED:
-            console.print(f"    and {len(finding.files) - LISTED} more", style="dim")
+        if severity != "information" and len(finding.files) > FILES_PER_FINDING:
+            console.print(f"    and {len(finding.files) - FILES_PER_FINDING} more", style="dim")
     if result.severity != "information":
         console.print(f"  → {result.remedy}", markup=False)

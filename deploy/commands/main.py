@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from fedrad.system.commands import CommandGroup, Version, fail
+from fedrad.system.commands import CommandGroup, VersionOption, fail
 
 from . import coordinator, local, results
 from .terminal import write_template
@@ -29,7 +29,7 @@ app = typer.Typer(
 
 
 @app.callback()
-def options(version: Version = False) -> None:
+def options(version: VersionOption = False) -> None:
     """Federated training on chest radiographs. Research use only; not a medical device."""
 
 

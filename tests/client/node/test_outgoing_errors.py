@@ -104,7 +104,15 @@ def test_where_there_is_no_message_yet_nothing_but_the_sentence_leaves(site):
 
 @pytest.mark.parametrize(
     "stage",
-    ["_site", "site_log", "parse_experiment", "admit", "_participant", "from_record", "turn"],
+    [
+        "_site",
+        "site_log",
+        "parse_experiment",
+        "check_request",
+        "_participant",
+        "from_record",
+        "turn",
+    ],
 )
 @pytest.mark.parametrize("error", ["ValueError", "SiteProblem", "MemoryError"])
 def test_what_goes_wrong_in_a_visit_leaves_as_one_word(site, stage, error):

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from fedrad.client.commands.main import app
 from fedrad.client.policy import approvals
-from fedrad.client.policy.admission import admit
+from fedrad.client.policy.admission import check_request
 from fedrad.client.policy.approvals import Approvals
 from fedrad.client.policy.ledger import Ledger
 from fedrad.client.policy.plain_words import describe_experiment
@@ -51,7 +51,9 @@ def site_of(tmp_path: Path, policy: str, *, joined: bool = False) -> Site:
 def asked(site: Site, request=READY, text: str = SHORT) -> str:
     """The reason of the site's refusal; "" if it admits the request."""
     try:
-        admit(site, parse_experiment(text), text, request, Ledger(site.state / "ledger.jsonl"))
+        check_request(
+            site, parse_experiment(text), text, request, Ledger(site.state / "ledger.jsonl")
+        )
     except SiteProblem as problem:
         return problem.reason
     return ""

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedrad.client.policy.membership import join, read_membership
+from fedrad.client.policy.membership import join_federation, read_membership
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import open_site
 from fedrad.deploy.coordinator.authority import Authority
@@ -116,7 +116,7 @@ def test_what_is_no_invitation_is_said_to_be_none(tmp_path, content):
 def test_joining_makes_a_key_that_nobody_else_can_read_and_that_is_not_in_the_request(
     invitation, hospital, tmp_path
 ):
-    request = join(hospital, invitation, tmp_path / "a.request")
+    request = join_federation(hospital, invitation, tmp_path / "a.request")
     membership = read_membership(hospital.state)
     assert membership.key.stat().st_mode & 0o777 == 0o600
     private = load_ssh_private_key(membership.key.read_bytes(), None)
@@ -130,10 +130,10 @@ def test_joining_makes_a_key_that_nobody_else_can_read_and_that_is_not_in_the_re
 def test_an_invitation_answered_twice_gets_the_same_key_and_another_one_a_new_key(
     invitation, hospital, tmp_path
 ):
-    first = join(hospital, invitation, tmp_path / "1")
-    assert join(hospital, invitation, tmp_path / "2").public_key == first.public_key
+    first = join_federation(hospital, invitation, tmp_path / "1")
+    assert join_federation(hospital, invitation, tmp_path / "2").public_key == first.public_key
     other = invitation.model_copy(update={"id": "2" * 32})
-    assert join(hospital, other, tmp_path / "3").public_key != first.public_key
+    assert join_federation(hospital, other, tmp_path / "3").public_key != first.public_key
 
 
 def test_an_invitation_that_expired_or_is_for_another_site_is_refused(
@@ -141,10 +141,10 @@ def test_an_invitation_that_expired_or_is_for_another_site_is_refused(
 ):
     late = invitation.model_copy(update={"expires": NOW - timedelta(days=300)})
     with pytest.raises(SiteProblem, match="expired"):
-        join(hospital, late, tmp_path / "r")
+        join_federation(hospital, late, tmp_path / "r")
     other = invitation.model_copy(update={"site": "hospital-b"})
     with pytest.raises(SiteProblem, match="must be the same"):
-        join(hospital, other, tmp_path / "r")
+        join_federation(hospital, other, tmp_path / "r")
     assert not (tmp_path / "r").exists()
     with pytest.raises(SiteProblem, match="has not joined"):
         read_membership(hospital.state)
@@ -157,7 +157,7 @@ def answered(coordinator: Coordinator, hospital, tmp_path: Path, days: float = 1
     letter = tmp_path / "a.invitation"
     letter.unlink(missing_ok=True)
     invitation = coordinator.invite("hospital-a", letter, days=days)
-    join(hospital, invitation, tmp_path / "a.request")
+    join_federation(hospital, invitation, tmp_path / "a.request")
     return tmp_path / "a.request"
 
 
@@ -173,7 +173,7 @@ def test_a_site_that_was_invited_and_answered_is_admitted_once(coordinator, hosp
 
 
 def test_a_request_that_answers_nothing_is_refused(coordinator, invitation, hospital, tmp_path):
-    join(hospital, invitation, tmp_path / "r")
+    join_federation(hospital, invitation, tmp_path / "r")
     with pytest.raises(Refused, match="answers no invitation"):
         coordinator.examine(tmp_path / "r")
 
