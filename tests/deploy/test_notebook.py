@@ -17,6 +17,7 @@ from support.hospital import EXPERIMENT, write_site
 from support.paths import ROOT
 
 import fedrad
+from fedrad.deploy.commands.results import READER
 from fedrad.server.export.export import export
 
 
@@ -159,7 +160,7 @@ def test_the_rounds_are_those_of_rounds_csv(finished):
 @pytest.fixture(scope="module")
 def exported(finished, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("notebook") / "export"
-    export(finished / "out", folder, onnx=False)
+    export(finished / "out", folder, reader=READER, onnx=False)
     return folder / "model.safetensors"
 
 

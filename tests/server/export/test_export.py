@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 
 from fedrad.client.participant.site_data import SiteData
 from fedrad.client.settings import open_site
-from fedrad.deploy.commands.main import READER, app
+from fedrad.deploy.commands.main import app
+from fedrad.deploy.commands.results import READER
 from fedrad.exchange.experiment import parse_experiment
 from fedrad.exchange.lineage import read_lineage
 from fedrad.models.calibration import Calibration
