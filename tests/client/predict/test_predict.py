@@ -20,6 +20,7 @@ from fedrad.client.images import read_radiograph
 from fedrad.client.participant.site_data import SiteData
 from fedrad.client.predict import estimate as module
 from fedrad.client.settings import open_site
+from fedrad.deploy.commands.results import READER
 from fedrad.exchange.experiment import parse_experiment
 from fedrad.models.record import load_model
 from fedrad.models.training import score
@@ -31,7 +32,7 @@ from fedrad.server.export.export import export
 def model(finished, tmp_path_factory) -> Path:
     """An exported model file."""
     folder = tmp_path_factory.mktemp("exported") / "model"
-    export(finished / "out", folder, onnx=False)
+    export(finished / "out", folder, reader=READER, onnx=False)
     return folder / "model.safetensors"
 
 
