@@ -14,6 +14,7 @@ from fedrad.client.participant.scoring import Scoring
 from fedrad.client.participant.site_data import SiteData
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Policy, open_site
+from fedrad.deploy.commands.results import READER
 from fedrad.exchange.experiment import ExperimentError, parse_experiment
 from fedrad.exchange.lineage import read_lineage
 from fedrad.exchange.messages import BaselineRequest, ValidationRequest
@@ -250,7 +251,7 @@ def test_a_generator_is_not_exported_as_a_classifier(tmp_path, trained):
     from fedrad.server.export.export import ExportFailed, export
 
     with pytest.raises(ExportFailed, match="fedrad-site progression"):
-        export(trained / "out", tmp_path / "export", onnx=False)
+        export(trained / "out", tmp_path / "export", reader=READER, onnx=False)
 
 
 def test_report_and_status_show_the_denoising_loss(trained, capsys):

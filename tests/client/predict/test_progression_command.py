@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from fedrad.client.commands.main import app
 from fedrad.client.images import read_radiograph
 from fedrad.client.predict.filmstrip import SIMULATED, EditSequence, _frame, difference_map
+from fedrad.deploy.commands.results import READER
 from fedrad.models.record import load_model
 from fedrad.models.training import score
 from fedrad.server.export.export import export
@@ -23,7 +24,7 @@ FAST = ("--images", 2, "--steps", 4, "--mask", "none")
 @pytest.fixture(scope="module")
 def model(finished, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported") / "model"
-    export(finished / "out", folder, onnx=False)
+    export(finished / "out", folder, reader=READER, onnx=False)
     return folder / "model.safetensors"
 
 
