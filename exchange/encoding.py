@@ -12,7 +12,7 @@ from .experiment import Encoding
 Flat = NDArray[np.float32]
 Packed = NDArray[np.uint8]
 
-BYTES: dict[Encoding, int] = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
+BYTES_PER_VALUE: dict[Encoding, int] = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 """Bytes a value takes."""
 _LEVELS = 127
 

@@ -27,8 +27,8 @@ from fedrad.system.errors import UserError
 
 from .strategies import ServerSettings, StrategyName, check_strategy
 
-NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
-Name = Annotated[str, StringConstraints(pattern=f"^{NAME}$")]
+NAME_PATTERN = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+Name = Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN}$")]
 """Name of a site or experiment, also of files: letters, digits, `.`, `_`, `-`; at most 64."""
 
 Outcome = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9 ._-]{0,63}$")]
@@ -275,10 +275,10 @@ def parse_experiment(text: str, source: str = "experiment.toml") -> Experiment:
     except tomllib.TOMLDecodeError as error:
         raise ExperimentError(f"{source}: not valid TOML: {error}") from error
     except ValidationError as error:
-        raise ExperimentError(explain(error, source, Experiment)) from error
+        raise ExperimentError(explain_validation_error(error, source, Experiment)) from error
 
 
-def explain(error: ValidationError, source: str, model: type[Settings]) -> str:
+def explain_validation_error(error: ValidationError, source: str, model: type[Settings]) -> str:
     """A validation error as lines a person can act on: key, value, what is allowed."""
     lines = []
     for fault in error.errors():

@@ -10,9 +10,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from .experiment import NAME, Outcome
+from .experiment import NAME_PATTERN, Outcome
 from .histogram import CELLS, Histogram
-from .inline import Flat, Inline
+from .inline import Inline, InlineModel
 from .wire import Wire
 
 Count = Annotated[int, Field(ge=0)]
@@ -20,8 +20,10 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Variance = Annotated[float, Field(ge=0)]
 Edge = Annotated[int, Field(ge=0, le=CELLS)]
 """An edge of the grid; as a threshold: units at or above it are called positive."""
-Part = Literal["train", "validation", "test"]
-ModelName = Annotated[str, StringConstraints(pattern=rf"^(base|global|best|local|local:{NAME})$")]
+SplitPart = Literal["train", "validation", "test"]
+ModelName = Annotated[
+    str, StringConstraints(pattern=rf"^(base|global|best|local|local:{NAME_PATTERN})$")
+]
 """`best` is the global model of the round that did best on validation patients, `local:SITE` the
 model that a site trained alone; in a request `local` is that of the site asked."""
 
@@ -31,19 +33,19 @@ Missing = Literal[
 """Why a figure is not there."""
 
 
-class Line(Wire):
+class CalibrationLine(Wire):
     """A calibration: logit(p) = intercept + slope · raw logit."""
 
     intercept: float
     slope: Annotated[float, Field(gt=0)]
 
 
-class Operating(Wire):
+class OperatingPoint(Wire):
     """How a model is used on an outcome, as validation patients decided. `calibration` is None
     where they could decide none."""
 
     threshold: Edge
-    calibration: Line | None = None
+    calibration: CalibrationLine | None = None
 
 
 class CurveBin(Wire):
@@ -79,7 +81,7 @@ class ProbabilityFigures(Wire):
     slope: float | None = None
 
 
-class Probabilities(Wire, Flat):
+class Probabilities(Wire, InlineModel):
     """Calibrated probabilities against outcomes. `by`: whose calibration, that of all sites'
     validation patients or of the site's own."""
 
@@ -88,7 +90,7 @@ class Probabilities(Wire, Flat):
     curve: list[CurveBin] = Field(default_factory=list)
 
 
-class Confusion(Wire):
+class ConfusionMatrix(Wire):
     """Units by class and by what they were called."""
 
     true_positives: Count
@@ -97,7 +99,7 @@ class Confusion(Wire):
     true_negatives: Count
 
 
-class OutOfFold(Wire, Flat):
+class OutOfFold(Wire, InlineModel):
     """One model's scores of all folds together, each unit scored once, by a model that was not
     trained on it. A fold's scores are mapped to probabilities by the calibration that its
     validation units at the site choose; several models' scores they are nonetheless, and so
@@ -110,10 +112,10 @@ class OutOfFold(Wire, Flat):
     ranks: Annotated[RankFigures, Inline()] = RankFigures()
     histogram: Histogram
     probabilities: Probabilities
-    decided: Confusion | None = None
+    decided: ConfusionMatrix | None = None
 
 
-class Scores(Wire, Flat):
+class Scores(Wire, InlineModel):
     """One model on one outcome of one site.
 
     `auroc`, its `variance` (clustered by patient where patients have several units) and `ranks`
@@ -145,7 +147,7 @@ class Scores(Wire, Flat):
     missing: Missing | None = None
 
 
-class Comparison(Wire):
+class ModelComparison(Wire):
     """AUROC of `model` minus that of `other` on the same units: DeLong's paired variance."""
 
     model: ModelName
@@ -177,8 +179,8 @@ class Release(Wire):
     """
 
     kind: Literal["release"] = "release"
-    part: Part
+    part: SplitPart
     scores: list[Scores]
-    comparisons: list[Comparison] = Field(default_factory=list)
+    comparisons: list[ModelComparison] = Field(default_factory=list)
     subgroups: list[Subgroup] = Field(default_factory=list)
     epsilon: float | None = None

@@ -59,7 +59,7 @@ class Histogram(Wire):
         return sum(self.negatives)
 
 
-def cut_off(histogram: Histogram) -> Histogram:
+def clip_negative_counts(histogram: Histogram) -> Histogram:
     """A histogram with noise as one without: counts below 0 become 0."""
     return Histogram(
         edges=histogram.edges,
@@ -68,13 +68,13 @@ def cut_off(histogram: Histogram) -> Histogram:
     )
 
 
-def cells_of(logits: ArrayLike) -> NDArray[np.int64]:
+def grid_cells(logits: ArrayLike) -> NDArray[np.int64]:
     """Cell of the grid for each logit, 0 … CELLS - 1; beyond the limit the outermost."""
     cells = np.searchsorted(GRID, np.asarray(logits, float), side="right") - 1
     return np.asarray(np.clip(cells, 0, CELLS - 1), dtype=np.int64)
 
 
-def count(
+def count_in_bins(
     logits: ArrayLike,
     labels: ArrayLike,
     *,
@@ -89,7 +89,7 @@ def count(
     `at`: edges wished for, in order of preference. A wish is met where each side, up to the next
     edge that was wished for and met, has `minimum_bin` patients or nobody.
     """
-    labels, cells = np.asarray(labels, float), cells_of(logits)
+    labels, cells = np.asarray(labels, float), grid_cells(logits)
     owners = np.arange(len(cells)) if patients is None else patients
 
     def enough(low: int, high: int) -> bool:

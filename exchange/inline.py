@@ -22,7 +22,7 @@ class Inline:
         return self.names.get(name, f"{self.prefix}{name}")
 
 
-class Flat(BaseModel):
+class InlineModel(BaseModel):
     """A model whose `Inline` fields have no level of their own in JSON: what was written flat is
     gathered when it is read, and spread when it is written."""
 

@@ -30,13 +30,13 @@ from fedrad.system.errors import UserError
 from .experiment import Name
 from .wire import Wire
 
-LARGEST = 64 * 1024
+LARGEST_FILE = 64 * 1024
 """Bytes of such a file, at most."""
 Address = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?:\d{1,5}$")
 ]
 """`HOST:PORT` of a coordinator; the host a name or an IPv4 address."""
-Id = Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")]
+InvitationId = Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")]
 
 
 class InvitationError(UserError):
@@ -60,13 +60,13 @@ class _Paper(Wire):
         """Read such a file. Raises InvitationError."""
         try:
             with path.open("rb") as file:
-                return cls.model_validate_json(file.read(LARGEST))
+                return cls.model_validate_json(file.read(LARGEST_FILE))
         except OSError as error:
             raise InvitationError(f"{path}: cannot be read: {error.strerror}") from None
         except ValidationError as error:
             fields = ", ".join(sorted({".".join(map(str, e["loc"])) for e in error.errors()}))
             raise InvitationError(
-                f"{path}: no {cls.__name__.lower()} of fedrad, or a damaged one"
+                f"{path}: no {cls.model_fields['kind'].default} of fedrad, or a damaged one"
                 + (f" ({fields})" if fields else "")
             ) from None
 
@@ -79,7 +79,7 @@ class Invitation(_Paper):
 
     kind: Literal["invitation"] = "invitation"
     format: Literal[1] = 1
-    id: Id
+    id: InvitationId
     site: Name
     """The name under which the hospital takes part."""
     address: Address
@@ -103,12 +103,12 @@ class Invitation(_Paper):
             )
 
 
-class Request(_Paper):
+class JoinRequest(_Paper):
     """From the hospital to the coordinator: its public key, signed with the private one."""
 
     kind: Literal["request"] = "request"
     format: Literal[1] = 1
-    invitation: Id
+    invitation: InvitationId
     site: Name
     public_key: Annotated[
         str, StringConstraints(pattern=r"^ecdsa-sha2-nistp384 [A-Za-z0-9+/=]{100,300}$")

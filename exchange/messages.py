@@ -14,7 +14,7 @@ from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 
 from .encoding import Packed
 from .experiment import Name, Outcome
-from .figures import Count, Missing, ModelName, Operating, Part, Release
+from .figures import Count, Missing, ModelName, OperatingPoint, Release, SplitPart
 from .reasons import Reason
 from .update import Manifest
 from .wire import Hash, Wire
@@ -61,7 +61,7 @@ class Readiness(Wire):
     does_not_train_because: Missing | None = None
     tests_other_models: bool = False
     """Whether other sites' local-only models may be scored here."""
-    units: dict[Part, dict[Outcome, Counts]]
+    units: dict[SplitPart, dict[Outcome, Counts]]
     set_aside: Count
     """Files that could not be used; the site knows which and why."""
 
@@ -162,7 +162,7 @@ class ReleaseRequest(Wire):
     kind: Literal["release request"] = "release request"
     part: Literal["validation", "test"]
     models: list[ModelName]
-    operating: dict[ModelName, dict[Outcome, Operating]] = Field(default_factory=dict)
+    operating: dict[ModelName, dict[Outcome, OperatingPoint]] = Field(default_factory=dict)
 
 
 class Refusal(Wire):

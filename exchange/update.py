@@ -14,7 +14,7 @@ from pydantic import Field
 
 from fedrad.models.settings import Stage
 
-from .encoding import BYTES, Flat, Packed, decode, encode
+from .encoding import BYTES_PER_VALUE, Flat, Packed, decode, encode
 from .experiment import Encoding
 from .wire import Hash, Wire
 
@@ -63,21 +63,21 @@ class Manifest(Wire):
 
     def with_reference(self, reference: Flat) -> "Manifest":
         """The same, as differences to these values."""
-        return self.model_copy(update={"reference": identity(reference)})
+        return self.model_copy(update={"reference": values_sha256(reference)})
 
     @property
     def nbytes(self) -> int:
         """Bytes of the packed array."""
         each = zip(self.shapes, self.encodings(), strict=True)
-        return sum(prod(shape) * BYTES[how] for shape, how in each)
+        return sum(prod(shape) * BYTES_PER_VALUE[how] for shape, how in each)
 
 
-def lay_out(tensors: Mapping[str, NDArray[np.float32]], names: Sequence[str]) -> Flat:
+def flatten(tensors: Mapping[str, NDArray[np.float32]], names: Sequence[str]) -> Flat:
     """The named tensors one behind the other, as one float32 array."""
     return np.concatenate([np.asarray(tensors[name], np.float32).ravel() for name in names])
 
 
-def identity(flat: Flat) -> str:
+def values_sha256(flat: Flat) -> str:
     """SHA-256 of values, by which both ends know a reference."""
     return sha256(np.ascontiguousarray(flat, "<f4").data).hexdigest()
 
@@ -100,7 +100,7 @@ def pack(
         names=list(names),
         shapes=[list(np.shape(tensors[name])) for name in names],
         encoding=encoding,
-        reference=None if reference is None else identity(reference),
+        reference=None if reference is None else values_sha256(reference),
         base_sha256=base_sha256,
         sha256="",
     )
@@ -128,7 +128,7 @@ def unpack(manifest: Manifest, packed: Packed, reference: Flat | None = None) ->
     scales = iter(manifest.scales)
     start = 0
     for where, how in zip(manifest.slices().values(), manifest.encodings(), strict=True):
-        end = start + (where.stop - where.start) * BYTES[how]
+        end = start + (where.stop - where.start) * BYTES_PER_VALUE[how]
         values = decode(packed[start:end], how, next(scales) if how == "int8" else 1.0)
         flat[where] = values if how == "float32" else _needed(reference)[where] + values
         start = end
@@ -137,7 +137,7 @@ def unpack(manifest: Manifest, packed: Packed, reference: Flat | None = None) ->
     return flat
 
 
-def tensors_of(manifest: Manifest, flat: Flat) -> dict[str, NDArray[np.float32]]:
+def unflatten(manifest: Manifest, flat: Flat) -> dict[str, NDArray[np.float32]]:
     """The tensors among unpacked values, as views of them."""
     return {
         name: flat[where].reshape(shape)
@@ -145,7 +145,7 @@ def tensors_of(manifest: Manifest, flat: Flat) -> dict[str, NDArray[np.float32]]
     }
 
 
-def check(manifest: Manifest, packed: Packed, expected: Manifest) -> None:
+def check_packed(manifest: Manifest, packed: Packed, expected: Manifest) -> None:
     """Hold a packed array against what was expected. Raises UpdateError with the first fault.
 
     Equal must be: round, stage, base weights, encoding, reference, names and shapes; the array must

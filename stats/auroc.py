@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from fedrad.exchange.figures import Scores, Subgroup
 from fedrad.exchange.histogram import Histogram
 
-from .intervals import Estimate, Interval, logit_interval, z_of
+from .intervals import Interval, IntervalEstimate, logit_interval, z_of
 
 Floats = NDArray[np.float64]
-Figures = Scores | Subgroup
+AurocFigures = Scores | Subgroup
 """What has an AUROC with its variance, and counts."""
 
 
 @dataclass(frozen=True)
-class Pooled:
+class PooledAuroc:
     """Pooled AUROC from histograms. The exact one lies within ± `bound` of `value`; the interval
     is widened by it."""
 
@@ -31,7 +31,7 @@ class Pooled:
 
 
 @dataclass(frozen=True)
-class Worst:
+class LowestSite:
     """The lowest AUROC of the sites, whose it is, and an interval for the lowest true one."""
 
     site: str
@@ -39,7 +39,7 @@ class Worst:
     interval: Interval
 
 
-def site_estimate(cell: Figures, confidence: float) -> Estimate | None:
+def site_estimate(cell: AurocFigures, confidence: float) -> IntervalEstimate | None:
     """A site's own AUROC; None where it has one class or released nothing.
 
     With noise in the histogram the interval is plain, A ± z·se, and widened by the bound of its
@@ -50,25 +50,27 @@ def site_estimate(cell: Figures, confidence: float) -> Estimate | None:
     if isinstance(cell, Scores) and cell.epsilon and cell.histogram:
         bound = pair_auroc(cell.histogram, cell.histogram)[1]
         half = z_of(confidence) * float(np.sqrt(cell.variance)) + bound
-        return Estimate(cell.auroc, (max(0.0, cell.auroc - half), min(1.0, cell.auroc + half)))
+        return IntervalEstimate(
+            cell.auroc, (max(0.0, cell.auroc - half), min(1.0, cell.auroc + half))
+        )
     interval = logit_interval(cell.auroc, cell.variance, cell.positives, cell.negatives, confidence)
-    return Estimate(cell.auroc, interval)
+    return IntervalEstimate(cell.auroc, interval)
 
 
-def within_site(cells: Sequence[Figures], confidence: float) -> Estimate | None:
+def within_site_auroc(cells: Sequence[AurocFigures], confidence: float) -> IntervalEstimate | None:
     """Pair-weighted mean of the sites' AUROCs, Σ P_k·N_k·A_k / Σ P_k·N_k: patients are compared
     inside their hospital. Variance Σ w_k²·Var_k, weights taken as fixed."""
     return _weighted(cells, [c.positives * c.negatives for c in cells], confidence)
 
 
-def macro(cells: Sequence[Figures], confidence: float) -> Estimate | None:
+def macro_auroc(cells: Sequence[AurocFigures], confidence: float) -> IntervalEstimate | None:
     """Plain mean of the sites' AUROCs."""
     return _weighted(cells, [1] * len(cells), confidence)
 
 
 def _weighted(
-    cells: Sequence[Figures], weights: Sequence[int], confidence: float
-) -> Estimate | None:
+    cells: Sequence[AurocFigures], weights: Sequence[int], confidence: float
+) -> IntervalEstimate | None:
     own = [(c, w) for c, w in zip(cells, weights, strict=True) if c.auroc is not None and w]
     if not own:
         return None
@@ -76,7 +78,9 @@ def _weighted(
     value = float(share @ np.array([c.auroc for c, _ in own]))
     variance = float(share**2 @ np.array([c.variance for c, _ in own]))
     positives, negatives = (sum(c.positives for c, _ in own), sum(c.negatives for c, _ in own))
-    return Estimate(value, logit_interval(value, variance, positives, negatives, confidence))
+    return IntervalEstimate(
+        value, logit_interval(value, variance, positives, negatives, confidence)
+    )
 
 
 def folds_sd(cells: Sequence[Scores]) -> float | None:
@@ -92,7 +96,7 @@ def folds_sd(cells: Sequence[Scores]) -> float | None:
     return float(means.std(ddof=1))
 
 
-def worst(cells: Mapping[str, Figures], confidence: float) -> Worst | None:
+def lowest_site(cells: Mapping[str, AurocFigures], confidence: float) -> LowestSite | None:
     """The lowest of the sites' AUROCs. `cells`: site -> figures.
 
     The lowest of several estimates is lower than the lowest truth, by chance, so its own interval
@@ -109,7 +113,7 @@ def worst(cells: Mapping[str, Figures], confidence: float) -> Worst | None:
     site = min(own, key=lambda name: (own[name].auroc, name))
     value = own[site].auroc
     assert value is not None
-    return Worst(site, value, (min(plain), min(wide)))
+    return LowestSite(site, value, (min(plain), min(wide)))
 
 
 def pair_placements(positives: Histogram, negatives: Histogram) -> tuple[Floats, Floats]:
@@ -137,7 +141,7 @@ def pair_auroc(positives: Histogram, negatives: Histogram) -> tuple[float, float
     return float(p @ (below + overlap / 2) / pairs), float(p @ overlap / 2 / pairs)
 
 
-def table(histograms: Sequence[Histogram]) -> list[list[tuple[float, float] | None]]:
+def auroc_table(histograms: Sequence[Histogram]) -> list[list[tuple[float, float] | None]]:
     """AUC_ij with its bound: row i has site i's positives, column j site j's negatives; None where
     there are none of them."""
     return [
@@ -146,9 +150,9 @@ def table(histograms: Sequence[Histogram]) -> list[list[tuple[float, float] | No
     ]
 
 
-def pooled(
+def pooled_auroc(
     histograms: Sequence[Histogram], confidence: float, design_effect: float = 1.0
-) -> Pooled | None:
+) -> PooledAuroc | None:
     """AUROC over all pairs of all sites, Σ_ij (P_i·N_j / P·N)·AUC_ij, with certified bound.
 
     Variance: DeLong's, from the placements of each unit among all units of the other class; a
@@ -174,7 +178,7 @@ def pooled(
         of_negatives.append((np.array(own.negatives, float), 1 - (below + overlap / 2) / P))
     variance = _sample_variance(of_positives) / P + _sample_variance(of_negatives) / N
     low, high = logit_interval(value, design_effect * variance, P, N, confidence)
-    return Pooled(value, (max(0.0, low - bound), min(1.0, high + bound)), bound)
+    return PooledAuroc(value, (max(0.0, low - bound), min(1.0, high + bound)), bound)
 
 
 def histogram_variance(histogram: Histogram) -> float:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from fedrad.exchange.figures import Line
+from fedrad.exchange.figures import CalibrationLine
 from fedrad.exchange.histogram import GRID, Histogram
 from fedrad.models.calibration import Calibration, fit, maximum_likelihood, undo_prior
 
@@ -97,7 +97,7 @@ def calibrate(histograms: Sequence[Histogram]) -> Calibration | None:
 
 
 def shift_and_slope(
-    histograms: Sequence[Histogram], calibration: Line
+    histograms: Sequence[Histogram], calibration: CalibrationLine
 ) -> tuple[float | None, float | None]:
     """`shift` and `slope` over all sites of logits that a calibration maps, units placed in the
     middle of their bins; None where they do not exist, or no histogram is fine enough."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrad.exchange.figures import Confusion, Line
+from fedrad.exchange.figures import CalibrationLine, ConfusionMatrix
 from fedrad.exchange.histogram import GRID, Histogram
 
 from .intervals import Interval, wilson
@@ -40,7 +40,7 @@ class Rates:
     npv: Proportion
 
 
-def rates(c: Confusion) -> Rates:
+def rates(c: ConfusionMatrix) -> Rates:
     """Sensitivity, specificity and predictive values of what was decided."""
     return Rates(
         sensitivity=Proportion(c.true_positives, c.true_positives + c.false_negatives),
@@ -50,9 +50,9 @@ def rates(c: Confusion) -> Rates:
     )
 
 
-def count_decisions(called: NDArray[np.bool_], positive: NDArray[np.bool_]) -> Confusion:
+def count_decisions(called: NDArray[np.bool_], positive: NDArray[np.bool_]) -> ConfusionMatrix:
     """Units (n,) by what they were called and by whether they have the outcome."""
-    return Confusion(
+    return ConfusionMatrix(
         true_positives=int((called & positive).sum()),
         false_negatives=int((~called & positive).sum()),
         false_positives=int((called & ~positive).sum()),
@@ -60,9 +60,9 @@ def count_decisions(called: NDArray[np.bool_], positive: NDArray[np.bool_]) -> C
     )
 
 
-def total(of_sites: Collection[Confusion]) -> Confusion:
+def sum_confusions(of_sites: Collection[ConfusionMatrix]) -> ConfusionMatrix:
     """Units of all sites."""
-    return Confusion(
+    return ConfusionMatrix(
         true_positives=sum(c.true_positives for c in of_sites),
         false_negatives=sum(c.false_negatives for c in of_sites),
         false_positives=sum(c.false_positives for c in of_sites),
@@ -80,14 +80,14 @@ class NetBenefit:
     treat_all: float
 
 
-def confusion(histogram: Histogram, threshold: int) -> Confusion | None:
+def confusion(histogram: Histogram, threshold: int) -> ConfusionMatrix | None:
     """Units on either side of an edge of the grid; None where it cuts a bin: too few patients lie
     on one side of it for the site to give their number."""
     if threshold not in histogram.edges:
         return None
     at = histogram.edges.index(threshold)
     below_p, below_n = sum(histogram.positives[:at]), sum(histogram.negatives[:at])
-    return Confusion(
+    return ConfusionMatrix(
         true_positives=histogram.total_positives - below_p,
         false_negatives=below_p,
         false_positives=histogram.total_negatives - below_n,
@@ -96,7 +96,7 @@ def confusion(histogram: Histogram, threshold: int) -> Confusion | None:
 
 
 def net_benefit(
-    histogram: Histogram, calibration: Line, thresholds: Sequence[float]
+    histogram: Histogram, calibration: CalibrationLine, thresholds: Sequence[float]
 ) -> list[NetBenefit]:
     """Net benefit TP/n - FP/n · t/(1-t) at threshold probabilities t (Vickers & Elkin 2006), of
     probabilities by a calibration.

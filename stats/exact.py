@@ -43,7 +43,9 @@ class Units:
         return len(np.unique(self.patients[chosen]))
 
 
-def known(labels: Labels, patients: Patients | None) -> tuple[NDArray[np.bool_], Units]:
+def with_known_outcome(
+    labels: Labels, patients: Patients | None
+) -> tuple[NDArray[np.bool_], Units]:
     """Which of some units have a known outcome (labels (n,), NaN where not), and those units."""
     there = ~np.isnan(labels)
     return there, Units(labels, patients).of(there)

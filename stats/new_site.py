@@ -9,7 +9,7 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit
 from scipy.stats import t as student
 
-from .auroc import Figures
+from .auroc import AurocFigures
 from .intervals import Interval, hanley_mcneil
 
 Floats = NDArray[np.float64]
@@ -27,7 +27,7 @@ class NewSite:
     tau: float
 
 
-def new_site(cells: Sequence[Figures], confidence: float) -> NewSite | None:
+def new_site(cells: Sequence[AurocFigures], confidence: float) -> NewSite | None:
     """Random-effects meta-analysis of logit(AUROC) (Debray et al. 2019, Statistical Methods in
     Medical Research 28:2768), from four sites on; None with fewer.
 

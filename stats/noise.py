@@ -3,7 +3,7 @@
 import numpy as np
 
 from fedrad.exchange.figures import Scores
-from fedrad.exchange.histogram import Histogram, cut_off
+from fedrad.exchange.histogram import Histogram, clip_negative_counts
 
 from .auroc import histogram_variance, pair_auroc
 
@@ -20,7 +20,7 @@ def from_noisy(scores: Scores) -> Scores:
     h, epsilon = scores.histogram, scores.epsilon
     if h is None or epsilon is None:
         return scores
-    plain = cut_off(h)
+    plain = clip_negative_counts(h)
     auroc = _auroc(h, plain, epsilon)
     return Scores(
         model=scores.model,

@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 
 from fedrad.exchange.figures import Scores
 
-from .intervals import Estimate, logit_interval
+from .intervals import IntervalEstimate, logit_interval
 
 Floats = NDArray[np.float64]
 
 
-def site_only(cells: Sequence[Scores], confidence: float) -> Estimate | None:
+def site_only(cells: Sequence[Scores], confidence: float) -> IntervalEstimate | None:
     """Pooled AUROC of a "model" that knows only the hospital: every patient is scored by the
     prevalence of their site. What a pooled figure has to be seen against.
 
@@ -28,7 +28,7 @@ def site_only(cells: Sequence[Scores], confidence: float) -> Estimate | None:
     return _two_sample(positives, negatives, kernel, confidence)
 
 
-def within_share(cells: Sequence[Scores], confidence: float) -> Estimate | None:
+def within_share(cells: Sequence[Scores], confidence: float) -> IntervalEstimate | None:
     """Share of all positive-negative pairs that lie within a site: the mean of "same site" over all
     pairs, with the interval of such a mean."""
     if (counts := _counts(cells)) is None:
@@ -45,7 +45,7 @@ def _counts(cells: Sequence[Scores]) -> tuple[Floats, Floats] | None:
 
 def _two_sample(
     positives: Floats, negatives: Floats, kernel: Floats, confidence: float
-) -> Estimate:
+) -> IntervalEstimate:
     """Mean of a kernel over all pairs (a two-sample U-statistic), units of a site being alike.
 
     `positives`, `negatives`: (K,) numbers; `kernel` (K, K) in [0, 1]. Variance as DeLong's: the
@@ -61,5 +61,7 @@ def _two_sample(
 
     variance = spread(positives, of_positives) / P + spread(negatives, of_negatives) / N
     if value in (0.0, 1.0) or variance == 0.0:
-        return Estimate(value, (value, value))  # one site, or the same prevalence everywhere
-    return Estimate(value, logit_interval(value, variance, int(P), int(N), confidence))
+        return IntervalEstimate(
+            value, (value, value)
+        )  # one site, or the same prevalence everywhere
+    return IntervalEstimate(value, logit_interval(value, variance, int(P), int(N), confidence))

@@ -59,13 +59,13 @@ def brier(logits: Logits, units: Units) -> float:
     return float(np.mean((expit(logits) - units.labels) ** 2))
 
 
-def intercept(logits: Logits, units: Units) -> float | None:
+def calibration_intercept(logits: Logits, units: Units) -> float | None:
     """Calibration in the large (`calibration.shift`)."""
     y = units.labels.astype(float)
     return calibration.shift(logits, y, 1 - y)
 
 
-def slope(logits: Logits, units: Units) -> float | None:
+def calibration_slope(logits: Logits, units: Units) -> float | None:
     """Calibration slope (`calibration.slope`)."""
     y = units.labels.astype(float)
     return calibration.slope(logits, y, 1 - y)
@@ -74,26 +74,26 @@ def slope(logits: Logits, units: Units) -> float | None:
 RANK_FIGURES = (SiteFigure("average_precision", average_precision, "Average precision"),)
 PROBABILITY_FIGURES = (
     SiteFigure("brier", brier, "Brier score", over_sites=True),
-    SiteFigure("intercept", intercept, "Intercept", digits=2),
-    SiteFigure("slope", slope, "Slope", digits=2),
+    SiteFigure("intercept", calibration_intercept, "Intercept", digits=2),
+    SiteFigure("slope", calibration_slope, "Slope", digits=2),
 )
 
 
-def of_ranks(raw: Logits, units: Units) -> RankFigures:
+def rank_figures(raw: Logits, units: Units) -> RankFigures:
     """All figures of the order of raw logits (n,); none without both classes."""
     return RankFigures.model_validate(
         {f.name: f.of(raw, units) for f in RANK_FIGURES} if units.both else {}
     )
 
 
-def of_probabilities(calibrated: Logits, units: Units) -> ProbabilityFigures:
+def probability_figures(calibrated: Logits, units: Units) -> ProbabilityFigures:
     """All figures of calibrated logits (n,)."""
     return ProbabilityFigures.model_validate(
         {f.name: f.of(calibrated, units) for f in PROBABILITY_FIGURES}
     )
 
 
-def over_sites(of_sites: Sequence[tuple[int, ProbabilityFigures]]) -> dict[str, float]:
+def means_over_sites(of_sites: Sequence[tuple[int, ProbabilityFigures]]) -> dict[str, float]:
     """The figures that add up over sites: name -> mean weighted by units. `of_sites`: units and
     figures of each site that gave any."""
     found = {}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedrad.exchange.histogram import CELLS, Histogram, cells_of
+from fedrad.exchange.histogram import CELLS, Histogram, grid_cells
 from fedrad.models.calibration import Calibration, Floats, fit
 
 from .exact import Logits, Units
@@ -19,7 +19,7 @@ class SiteChoices:
     calibration: Calibration
 
 
-def best_edge(positives: Floats, negatives: Floats) -> int:
+def youden_edge(positives: Floats, negatives: Floats) -> int:
     """Edge of the grid that maximises sensitivity + specificity (Youden 1950, Cancer 3:32); of
     several equally good ones the middle one.
 
@@ -35,7 +35,7 @@ def best_edge(positives: Floats, negatives: Floats) -> int:
     return int(best[len(best) // 2])
 
 
-def of_site(raw: Logits, units: Units) -> SiteChoices:
+def choose_at_site(raw: Logits, units: Units) -> SiteChoices:
     """What a site's own validation units choose for one model and outcome.
 
     Parameters
@@ -45,9 +45,9 @@ def of_site(raw: Logits, units: Units) -> SiteChoices:
     units
         The n units; both classes must be there.
     """
-    positive, cells = units.positive, cells_of(raw)
+    positive, cells = units.positive, grid_cells(raw)
     return SiteChoices(
-        threshold=best_edge(
+        threshold=youden_edge(
             np.bincount(cells[positive], minlength=CELLS).astype(float),
             np.bincount(cells[~positive], minlength=CELLS).astype(float),
         ),
@@ -55,7 +55,7 @@ def of_site(raw: Logits, units: Units) -> SiteChoices:
     )
 
 
-def of_all_sites(histograms: Sequence[Histogram]) -> int | None:
+def common_threshold(histograms: Sequence[Histogram]) -> int | None:
     """The common threshold, an edge of the grid, from the histograms of all sites.
 
     Bins that a candidate cuts are divided evenly over their cells. None where a class is missing.
@@ -69,4 +69,4 @@ def of_all_sites(histograms: Sequence[Histogram]) -> int | None:
             negatives[low:high] += n / (high - low)
     if positives.sum() == 0 or negatives.sum() == 0:
         return None
-    return best_edge(positives, negatives)
+    return youden_edge(positives, negatives)

@@ -6,12 +6,12 @@ from fedrad.exchange.figures import Missing, ModelName, Scores
 from fedrad.stats import exact
 from fedrad.stats.exact import Units
 
-from .evaluation import Evaluation
+from .evaluation import SiteEvaluation
 from .out_of_fold import out_of_fold
-from .scored import Fold, Scored, folds_of, together
+from .scored import Fold, ScoredUnits, folds_with_scores, pool_units
 
 
-class CrossValidation(Evaluation):
+class CrossValidation(SiteEvaluation):
     """The release of a site over all folds, each tested by a model of its own.
 
     The minimum of units applies to the patients of all folds together; a fold's own AUROC is given
@@ -38,18 +38,20 @@ class CrossValidation(Evaluation):
         model: ModelName,
         outcome: int,
         folds: Sequence[Fold],
-        tested: Sequence[Scored],
-        validation: Sequence[Scored],
+        tested: Sequence[ScoredUnits],
+        validation: Sequence[ScoredUnits],
     ) -> Scores:
         """One model on one outcome; the mean of the folds' AUROCs."""
-        name, everybody = self.outcomes[outcome], together(folds)
+        name, everybody = self.outcomes[outcome], pool_units(folds)
         if missing := self.withheld(everybody):
             return Scores(model=model, outcome=name, missing=missing)
         guest = self.is_guest(model)
         whole = None
         if validation and not guest and self.disclosure.histograms:
-            first = folds_of(tested[: len(validation)], [model], outcome)
-            whole = out_of_fold(first, folds_of(validation, [model], outcome), self.disclosure)
+            first = folds_with_scores(tested[: len(validation)], [model], outcome)
+            whole = out_of_fold(
+                first, folds_with_scores(validation, [model], outcome), self.disclosure
+            )
         both = [fold for fold in folds if fold.units.both]
         shown = self._shown_folds(both)
         positives, negatives = self.counts(everybody)
@@ -72,7 +74,7 @@ class CrossValidation(Evaluation):
         less the folds given is theirs; else one more is left out."""
         shown = {i for i, fold in enumerate(folds) if not self.disclosure.withheld(fold.units)}
         while shown and len(shown) < len(folds):
-            rest = together([fold for i, fold in enumerate(folds) if i not in shown])
+            rest = pool_units([fold for i, fold in enumerate(folds) if i not in shown])
             if not self.disclosure.withheld(rest):
                 break
             shown.remove(min(shown, key=lambda i: len(folds[i].units.labels)))

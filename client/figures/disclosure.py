@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrad.exchange.figures import CurveBin, Missing
-from fedrad.exchange.histogram import CELLS, Histogram, cells_of, count
+from fedrad.exchange.histogram import CELLS, Histogram, count_in_bins, grid_cells
 from fedrad.exchange.messages import Counts, Monitoring
 from fedrad.stats.exact import Logits, Units, auroc
 
@@ -73,7 +73,7 @@ class Disclosure:
         it."""
         if self.epsilon:
             return self.noisy_histogram(logits, units)
-        return count(
+        return count_in_bins(
             logits, units.labels, minimum_bin=self.minimum_bin, patients=units.patients, at=at
         )
 
@@ -89,7 +89,7 @@ class Disclosure:
             edges=edges,
             **{
                 name: np.add.reduceat(
-                    np.bincount(cells_of(logits[chosen]), minlength=CELLS), edges[:-1]
+                    np.bincount(grid_cells(logits[chosen]), minlength=CELLS), edges[:-1]
                 ).tolist()
                 for name, chosen in (("positives", units.positive), ("negatives", ~units.positive))
             },
@@ -112,7 +112,7 @@ class Disclosure:
     ) -> list[CurveBin]:
         """Calibration curve: neighbouring bins of the histogram joined until each holds a tenth of
         the units and `minimum_units` patients. `raw`, `probabilities`: (n,)."""
-        cells = cells_of(raw)
+        cells = grid_cells(raw)
         wanted = len(cells) / CURVE_BINS
         ends, start = [], 0
         for end in histogram.edges[1:]:

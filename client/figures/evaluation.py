@@ -12,22 +12,30 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedrad.exchange.experiment import Groups, group_names
-from fedrad.exchange.figures import Comparison, Missing, ModelName, Part, Release, Scores, Subgroup
+from fedrad.exchange.figures import (
+    Missing,
+    ModelComparison,
+    ModelName,
+    Release,
+    Scores,
+    SplitPart,
+    Subgroup,
+)
 from fedrad.stats.exact import Units
 
 from .disclosure import Disclosure
-from .scored import Fold, Scored, folds_of, together
+from .scored import Fold, ScoredUnits, folds_with_scores, pool_units
 
 
 @dataclass(frozen=True)
-class Auroc:
+class AurocEstimate:
     """Mean over folds of an AUROC, or of a difference of two, and its variance."""
 
     value: float
     variance: float
 
 
-class Evaluation(ABC):
+class SiteEvaluation(ABC):
     """The figures of one site in one experiment.
 
     Parameters
@@ -42,7 +50,7 @@ class Evaluation(ABC):
         Column of the cohort -> its groups.
     """
 
-    part: Part = "test"
+    part: SplitPart = "test"
     compares: bool = True
     """Whether models and groups are compared at all."""
 
@@ -64,8 +72,8 @@ class Evaluation(ABC):
         model: ModelName,
         outcome: int,
         folds: Sequence[Fold],
-        tested: Sequence[Scored],
-        validation: Sequence[Scored],
+        tested: Sequence[ScoredUnits],
+        validation: Sequence[ScoredUnits],
     ) -> Scores:
         """One model on the outcome with this number; `folds`: those in which it was scored."""
 
@@ -83,8 +91,8 @@ class Evaluation(ABC):
 
     def release(
         self,
-        tested: Sequence[Scored],
-        validation: Sequence[Scored],
+        tested: Sequence[ScoredUnits],
+        validation: Sequence[ScoredUnits],
         models: Sequence[ModelName],
         why_missing: Mapping[ModelName, Missing],
     ) -> Release:
@@ -104,7 +112,7 @@ class Evaluation(ABC):
         scores = []
         for model in models:
             for k, outcome in enumerate(self.outcomes):
-                folds = folds_of(tested, [model], k)
+                folds = folds_with_scores(tested, [model], k)
                 if folds:
                     scores.append(self.scores(model, k, folds, tested, validation))
                 else:
@@ -124,7 +132,7 @@ class Evaluation(ABC):
         same patients would disclose more of them than one."""
         return model.startswith("local:") and model != self.own
 
-    def auroc(self, folds: Sequence[Fold], *, by_pairs: bool = False) -> Auroc | None:
+    def auroc(self, folds: Sequence[Fold], *, by_pairs: bool = False) -> AurocEstimate | None:
         """Mean of the folds' AUROCs with its variance; None where no fold has both classes.
 
         `by_pairs`: folds weigh by their positive-negative pairs.
@@ -137,27 +145,27 @@ class Evaluation(ABC):
             sizes = [(int(f.units.positive.sum()), len(f.units.labels)) for f in both]
             weights = [positives * (total - positives) for positives, total in sizes]
         mean = float(np.average(values, weights=weights)) if len(both) > 1 else values[0]
-        return Auroc(min(1.0, mean), self.variance(both, weights))
+        return AurocEstimate(min(1.0, mean), self.variance(both, weights))
 
     def comparisons(
-        self, tested: Sequence[Scored], models: Sequence[ModelName]
-    ) -> list[Comparison]:
+        self, tested: Sequence[ScoredUnits], models: Sequence[ModelName]
+    ) -> list[ModelComparison]:
         """The global model minus the site's own, and minus the base, where they were asked for."""
         if "global" not in models:
             return []
         return [
-            self._comparison(other, outcome, folds_of(tested, ["global", other], k))
+            self._comparison(other, outcome, folds_with_scores(tested, ["global", other], k))
             for other in (self.own, "base")
             if other in models
             for k, outcome in enumerate(self.outcomes)
         ]
 
-    def _comparison(self, other: ModelName, outcome: str, pairs: Sequence[Fold]) -> Comparison:
-        missing: Missing | None = self.withheld(together(pairs)) if pairs else "not run"
+    def _comparison(self, other: ModelName, outcome: str, pairs: Sequence[Fold]) -> ModelComparison:
+        missing: Missing | None = self.withheld(pool_units(pairs)) if pairs else "not run"
         difference = self.auroc(pairs) if missing is None else None
         if missing is None and difference is None:
             missing = "one class"
-        return Comparison(
+        return ModelComparison(
             model="global",
             other=other,
             outcome=outcome,
@@ -166,7 +174,7 @@ class Evaluation(ABC):
             missing=missing,
         )
 
-    def of_subgroups(self, tested: Sequence[Scored]) -> list[Subgroup]:
+    def of_subgroups(self, tested: Sequence[ScoredUnits]) -> list[Subgroup]:
         """The global model in each group that the experiment names, where counts permit. Patients
         are compared within their fold, under one model; folds weigh by their pairs, for few of a
         group are in each."""
@@ -176,7 +184,7 @@ class Evaluation(ABC):
         found = []
         for column, named in self.subgroups.items():
             for k, outcome in enumerate(self.outcomes):
-                folds = folds_of(tested, ["global"], k)
+                folds = folds_with_scores(tested, ["global"], k)
                 number = len(group_names(named))
                 shown = self._shown_groups(folds, column, number)
                 for group in range(number):
@@ -187,7 +195,7 @@ class Evaluation(ABC):
     def _subgroup(self, outcome: str, column: str, group: int, inside: Sequence[Fold]) -> Subgroup:
         """A group's figures from its units in each fold; without any why there are none."""
         auroc = self.auroc(inside, by_pairs=True)
-        positives, negatives = self.counts(together(inside)) if auroc else (0, 0)
+        positives, negatives = self.counts(pool_units(inside)) if auroc else (0, 0)
         missing: Missing | None = None
         if not self.disclosure.subgroups:
             missing = "declined"
@@ -210,7 +218,7 @@ class Evaluation(ABC):
         """Groups that have enough patients of each class, and leave enough outside them."""
         if not folds or not self.disclosure.subgroups:
             return set()
-        everybody = together(folds)
+        everybody = pool_units(folds)
         if self.disclosure.withheld(everybody):
             return set()
         groups = np.concatenate([fold.groups[column] for fold in folds])

@@ -9,11 +9,11 @@ from fedrad.exchange.experiment import Groups
 from fedrad.exchange.figures import (
     Missing,
     ModelName,
-    Operating,
-    Part,
+    OperatingPoint,
     Probabilities,
     RankFigures,
     Scores,
+    SplitPart,
 )
 from fedrad.exchange.histogram import Histogram
 from fedrad.stats import exact, site_figures, thresholds
@@ -21,11 +21,11 @@ from fedrad.stats.exact import Logits, Units
 from fedrad.stats.thresholds import SiteChoices
 
 from .disclosure import Disclosure
-from .evaluation import Evaluation
-from .scored import Fold, Scored, folds_of
+from .evaluation import SiteEvaluation
+from .scored import Fold, ScoredUnits, folds_with_scores
 
 
-class OneSplit(Evaluation):
+class OneSplit(SiteEvaluation):
     """The release of a site on a part of its units.
 
     Parameters
@@ -45,8 +45,8 @@ class OneSplit(Evaluation):
         disclosure: Disclosure,
         own: ModelName,
         subgroups: Mapping[str, Groups],
-        part: Part,
-        operating: Mapping[ModelName, Mapping[str, Operating]],
+        part: SplitPart,
+        operating: Mapping[ModelName, Mapping[str, OperatingPoint]],
     ) -> None:
         super().__init__(outcomes, disclosure, own, subgroups)
         self.part = part
@@ -72,8 +72,8 @@ class OneSplit(Evaluation):
         model: ModelName,
         outcome: int,
         folds: Sequence[Fold],
-        tested: Sequence[Scored],
-        validation: Sequence[Scored],
+        tested: Sequence[ScoredUnits],
+        validation: Sequence[ScoredUnits],
     ) -> Scores:
         """One model on one outcome. Noise is for one unit more or less, so it is no protection
         where a patient has several: then nothing is given."""
@@ -101,7 +101,7 @@ class OneSplit(Evaluation):
             negatives=negatives,
             auroc=auroc.value if auroc else None,
             variance=auroc.variance if auroc else None,
-            ranks=site_figures.of_ranks(raw, units) if units.both else RankFigures(),
+            ranks=site_figures.rank_figures(raw, units) if units.both else RankFigures(),
             histogram=histogram,
             probabilities=self.probabilities(raw, units, histogram, common, chosen)
             if histogram
@@ -128,7 +128,7 @@ class OneSplit(Evaluation):
         raw: Logits,
         units: Units,
         histogram: Histogram,
-        common: Operating | None,
+        common: OperatingPoint | None,
         chosen: SiteChoices | None,
     ) -> Probabilities | None:
         """Figures of the probabilities by the common calibration, else by the site's own; None
@@ -154,19 +154,19 @@ class OneSplit(Evaluation):
             return None
         return Probabilities(
             by="common" if line is not None else "site",
-            exact=site_figures.of_probabilities(calibrated, units),
+            exact=site_figures.probability_figures(calibrated, units),
             curve=self.disclosure.curve(histogram, raw, np.asarray(expit(calibrated)), units),
         )
 
     def choices(
-        self, validation: Sequence[Scored], model: ModelName, outcome: int
+        self, validation: Sequence[ScoredUnits], model: ModelName, outcome: int
     ) -> SiteChoices | None:
         """The site's own threshold and calibration from its validation units; None where figures
         of these may not leave, or a class is missing."""
-        folds = folds_of(validation, [model], outcome)
+        folds = folds_with_scores(validation, [model], outcome)
         if not folds or self.disclosure.epsilon:
             return None
         [fold] = folds
         if self.disclosure.withheld(fold.units) or not fold.units.both:
             return None
-        return thresholds.of_site(fold.logits[0], fold.units)
+        return thresholds.choose_at_site(fold.logits[0], fold.units)

@@ -6,12 +6,12 @@ import numpy as np
 from scipy.special import expit
 
 from fedrad.exchange.figures import OutOfFold, Probabilities
-from fedrad.exchange.histogram import cells_of
+from fedrad.exchange.histogram import grid_cells
 from fedrad.stats import site_figures, thresholds
 from fedrad.stats.decisions import count_decisions
 
 from .disclosure import Disclosure
-from .scored import Fold, together
+from .scored import Fold, pool_units
 
 
 def out_of_fold(
@@ -38,19 +38,19 @@ def out_of_fold(
     """
     if len(tested) != len(validated) or not all(fold.units.both for fold in validated):
         return None
-    chosen = [thresholds.of_site(fold.logits[0], fold.units) for fold in validated]
+    chosen = [thresholds.choose_at_site(fold.logits[0], fold.units) for fold in validated]
     pairs = [(c, fold.logits[0]) for c, fold in zip(chosen, tested, strict=True)]
     logits = np.concatenate([c.calibration.logits(raw) for c, raw in pairs])
-    called = np.concatenate([cells_of(raw) >= c.threshold for c, raw in pairs])
-    everybody = together(tested)
+    called = np.concatenate([grid_cells(raw) >= c.threshold for c, raw in pairs])
+    everybody = pool_units(tested)
     histogram = disclosure.histogram(logits, everybody, [])
     sides = [everybody.count_patients(side) for side in (called, ~called)]
     return OutOfFold(
-        ranks=site_figures.of_ranks(logits, everybody),
+        ranks=site_figures.rank_figures(logits, everybody),
         histogram=histogram,
         probabilities=Probabilities(
             by="site",
-            exact=site_figures.of_probabilities(logits, everybody),
+            exact=site_figures.probability_figures(logits, everybody),
             curve=disclosure.curve(histogram, logits, np.asarray(expit(logits)), everybody),
         ),
         decided=count_decisions(called, everybody.positive)

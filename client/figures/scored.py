@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 
 from fedrad.exchange.figures import ModelName
 from fedrad.stats import exact
-from fedrad.stats.exact import Labels, Logits, Patients, Units, known
+from fedrad.stats.exact import Labels, Logits, Patients, Units, with_known_outcome
 
-Groups = NDArray[np.int64]
+GroupNumbers = NDArray[np.int64]
 """(n,) group of each unit, -1 for none."""
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredUnits:
     """A part of the units with the scores of some models.
 
     `labels`: (n, K), NaN where unknown. `logits`: model -> (n, K) raw logits, NaN where the model
@@ -25,7 +25,7 @@ class Scored:
     labels: Labels
     patients: Patients | None
     logits: Mapping[ModelName, Logits]
-    groups: Mapping[str, Groups] = field(default_factory=dict)
+    groups: Mapping[str, GroupNumbers] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Fold:
     units: Units
     logits: Sequence[Logits]
     """Of one model or of two, (n,) each."""
-    groups: Mapping[str, Groups]
+    groups: Mapping[str, GroupNumbers]
 
     def of_group(self, column: str, group: int) -> "Fold":
         """The same of one group."""
@@ -56,20 +56,22 @@ class Fold:
         return first - others[0] if others else first
 
 
-def folds_of(parts: Sequence[Scored], models: Sequence[ModelName], outcome: int) -> list[Fold]:
+def folds_with_scores(
+    parts: Sequence[ScoredUnits], models: Sequence[ModelName], outcome: int
+) -> list[Fold]:
     """The folds in which all these models were scored on the outcome with this number."""
     found = []
     for part in parts:
         logits = [part.logits[m][:, outcome] for m in models if m in part.logits]
         if len(logits) < len(models) or any(np.isnan(z).any() for z in logits):
             continue
-        there, units = known(part.labels[:, outcome], part.patients)
+        there, units = with_known_outcome(part.labels[:, outcome], part.patients)
         groups = {column: of_all[there] for column, of_all in part.groups.items()}
         found.append(Fold(units, [z[there] for z in logits], groups))
     return found
 
 
-def together(folds: Sequence[Fold]) -> Units:
+def pool_units(folds: Sequence[Fold]) -> Units:
     """The units of several folds. Patients are numbered alike in all of them; where one fold has
     none because each unit is a patient, none has."""
     patients = [fold.units.patients for fold in folds if fold.units.patients is not None]

@@ -33,7 +33,7 @@ from fedrad.models.settings import Stage
 from fedrad.models.tasks import TrainingRound
 from fedrad.models.training import TrainingFigures
 from fedrad.models.weights import save
-from fedrad.stats.exact import known
+from fedrad.stats.exact import with_known_outcome
 
 from .between_rounds import RoundTensors
 from .site_data import SiteData
@@ -82,7 +82,7 @@ class Participant:
             units={
                 part: {
                     outcome: data.disclosure.counts(
-                        known(examples.labels[:, k], examples.patients)[1]
+                        with_known_outcome(examples.labels[:, k], examples.patients)[1]
                     )
                     for k, outcome in enumerate(outcomes)
                 }
@@ -251,7 +251,7 @@ class Participant:
         values = self.task.evaluate(network, validation, device=self.data.device)
         figures = {}
         for k, outcome in enumerate(self.data.experiment.outcomes):
-            there, units = known(validation.labels[:, k], validation.patients)
+            there, units = with_known_outcome(validation.labels[:, k], validation.patients)
             figures[outcome] = released[self.task.monitored.key](values[there, k], units)
         return figures
 

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from fedrad.client.cohort import group_of, patient_numbers
 from fedrad.client.figures.cross_validation import CrossValidation
 from fedrad.client.figures.one_split import OneSplit
-from fedrad.client.figures.scored import Scored
+from fedrad.client.figures.scored import ScoredUnits
 from fedrad.client.problems import SiteProblem
 from fedrad.exchange.encoding import Packed
-from fedrad.exchange.figures import Missing, ModelName, Part, Release
+from fedrad.exchange.figures import Missing, ModelName, Release, SplitPart
 from fedrad.exchange.messages import ReleaseRequest, ScoreReply, ScoreRequest
 from fedrad.exchange.update import Manifest
 from fedrad.models.network import ResNet
@@ -20,7 +20,7 @@ from fedrad.models.training import score
 from fedrad.models.weights import read_model
 from fedrad.stats.exact import Patients
 
-from .kept_scores import ReleasedFigures, ScoredUnits, digest_of
+from .kept_scores import ReleaseStore, ScoreStore, question_digest
 from .participant import Participant
 
 
@@ -37,9 +37,9 @@ class Scoring:
         family = self.data.folder.with_name(f"{experiment.name}-{experiment.family[:12]}")
         self._scores = family / "scores"
         self.scored = (
-            self._of_fold(evaluation.fold_number) if evaluation.folds else ScoredUnits(self._scores)
+            self._of_fold(evaluation.fold_number) if evaluation.folds else ScoreStore(self._scores)
         )
-        self.released = ReleasedFigures(family / "released")
+        self.released = ReleaseStore(family / "released")
 
     def score(self, request: ScoreRequest, packed: Packed | None) -> ScoreReply:
         """Score a model on a part of the units and keep the scores."""
@@ -62,7 +62,7 @@ class Scoring:
         trainings = evaluation.folds * evaluation.repeats
         folds = [self._fold("test", models, fold) for fold in range(trainings)]
         units = self._units(part, models)
-        digest = digest_of(request, [unit.logits for unit in (folds or [units])])
+        digest = question_digest(request, [unit.logits for unit in (folds or [units])])
         if earlier := self.released.earlier(part, digest):
             return earlier
         missing = {model: self._why_missing(model) for model in models}
@@ -105,17 +105,17 @@ class Scoring:
         closed = not self.data.site.settings.policy.test_other_models
         return "declined" if model.startswith("local:") and closed else "not run"
 
-    def _of_fold(self, fold: int) -> ScoredUnits:
-        return ScoredUnits(self._scores / f"fold-{fold:03}")
+    def _of_fold(self, fold: int) -> ScoreStore:
+        return ScoreStore(self._scores / f"fold-{fold:03}")
 
-    def _fold(self, part: Part, models: Sequence[ModelName], fold: int) -> Scored:
+    def _fold(self, part: SplitPart, models: Sequence[ModelName], fold: int) -> ScoredUnits:
         """Units of a part of one fold with the scores that are there of some models. Patients are
         numbered alike in all folds."""
         rows = self.data.rows_of(fold)[part]
         whose = patient_numbers(unit.key for unit in self.data.cohort.units)
         return self._scored(rows, whose[rows], part, models, self._of_fold(fold))
 
-    def _units(self, part: Part, models: Sequence[ModelName]) -> Scored:
+    def _units(self, part: SplitPart, models: Sequence[ModelName]) -> ScoredUnits:
         """Units of a part with the scores that are there of some models."""
         data = self.data
         return self._scored(data.rows[part], data.parts[part].patients, part, models, self.scored)
@@ -124,10 +124,10 @@ class Scoring:
         self,
         rows: NDArray[np.int64],
         patients: Patients | None,
-        part: Part,
+        part: SplitPart,
         models: Sequence[ModelName],
-        kept: ScoredUnits,
-    ) -> Scored:
+        kept: ScoreStore,
+    ) -> ScoredUnits:
         """Labels, groups and scores of some rows of the cohort."""
         units = [self.data.cohort.units[row] for row in rows]
         labels = np.array([unit.labels for unit in units], dtype=np.float32)
@@ -138,4 +138,4 @@ class Scoring:
             column: group_of([unit.values.get(column, "") for unit in units], named)
             for column, named in self.data.experiment.evaluation.subgroups.items()
         }
-        return Scored(labels, patients, logits, groups)
+        return ScoredUnits(labels, patients, logits, groups)

@@ -24,7 +24,7 @@ CHUNK = 32
 """Images edited between two looks at the disk."""
 
 
-def generator_of(
+def open_recipe_generator(
     settings: ProgressionAugmentation, outcomes: list[str], input_: InputSettings
 ) -> OpenedGenerator:
     """The generator that a recipe names.

@@ -23,7 +23,7 @@ from fedrad.client.log import site_log
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site
 from fedrad.exchange.experiment import Experiment
-from fedrad.exchange.figures import Missing, Part
+from fedrad.exchange.figures import Missing, SplitPart
 from fedrad.exchange.lineage import read_lineage
 from fedrad.models.activations import Store
 from fedrad.models.examples import Examples
@@ -31,7 +31,7 @@ from fedrad.models.progression.generators import OpenedGenerator
 from fedrad.models.weight_files import WeightsError
 from fedrad.models.weights import Base, Start
 
-from .simulated_images import SimulatedImages, generator_of
+from .simulated_images import SimulatedImages, open_recipe_generator
 from .trained_patients import TrainedPatients, check_lineage
 
 ALL_THREADS = torch.get_num_threads()
@@ -158,10 +158,10 @@ class SiteData:
         return divide(self.site, self.experiment, units, fold, record=self._record_division)
 
     @cached_property
-    def parts(self) -> dict[Part, Examples]:
+    def parts(self) -> dict[SplitPart, Examples]:
         """The site's examples by part of the split; none before it is certain that neither base
         weights nor generator were trained on those held out."""
-        held_out: dict[Part, list[str]] = {p: self.keys(p) for p in ("test", "validation")}
+        held_out: dict[SplitPart, list[str]] = {p: self.keys(p) for p in ("test", "validation")}
         for what, weights in (("the base weights", self.start), ("the generator", self.generator)):
             if weights is not None:
                 lineage = read_lineage(weights.metadata)
@@ -183,7 +183,7 @@ class SiteData:
         experiment = self.experiment
         if not experiment.recipe.progression.probability:
             return None
-        return generator_of(
+        return open_recipe_generator(
             experiment.recipe.progression, experiment.outcomes, experiment.model.input
         )
 
@@ -203,7 +203,7 @@ class SiteData:
         )
         return replace(examples, later=simulated.of(examples))
 
-    def keys(self, part: Part) -> list[str]:
+    def keys(self, part: SplitPart) -> list[str]:
         """Pseudonyms of the patients of a part's units; they stay at the site."""
         return [self.cohort.units[row].key for row in self.rows[part]]
 

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from fedrad.client.problems import SiteProblem
-from fedrad.exchange.figures import Part
+from fedrad.exchange.figures import SplitPart
 from fedrad.exchange.lineage import Lineage
 from fedrad.system.files import JsonFile, UnreadableFileError
 
@@ -82,7 +82,7 @@ def check_lineage(
     lineage: Lineage,
     site: str,
     trained: TrainedPatients,
-    held_out: Mapping[Part, Iterable[str]],
+    held_out: Mapping[SplitPart, Iterable[str]],
     *,
     what: str = "the base weights",
 ) -> None:

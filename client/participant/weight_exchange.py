@@ -11,7 +11,15 @@ from torch import Tensor
 from fedrad.client.problems import SiteProblem
 from fedrad.exchange.encoding import Flat, Packed
 from fedrad.exchange.experiment import Experiment
-from fedrad.exchange.update import Manifest, UpdateError, check, lay_out, pack, tensors_of, unpack
+from fedrad.exchange.update import (
+    Manifest,
+    UpdateError,
+    check_packed,
+    flatten,
+    pack,
+    unflatten,
+    unpack,
+)
 from fedrad.models.network import stage_tensors
 from fedrad.models.settings import Stage
 from fedrad.models.weights import Start
@@ -76,18 +84,18 @@ class WeightExchange:
         )
         reference = None
         if manifest.reference is not None:
-            reference = lay_out(self._tensors | self._before(_RECEIVED, round_), names)
+            reference = flatten(self._tensors | self._before(_RECEIVED, round_), names)
             expected = expected.with_reference(reference)
             if manifest.reference != expected.reference:
                 raise SiteProblem(
                     "reference", f"round {round_ + 1}: told as a difference to a model not here"
                 )
         try:
-            check(manifest, packed, expected)
+            check_packed(manifest, packed, expected)
             self._received = unpack(manifest, packed, reference)
         except UpdateError as error:
             raise SiteProblem("request", f"global model: {error}") from error
-        return tensors_of(manifest, self._received)
+        return unflatten(manifest, self._received)
 
     def send(
         self, state: Mapping[str, Tensor], stage: Stage, round_: int
@@ -127,7 +135,7 @@ class WeightExchange:
         )
         if encoded:
             try:
-                arrived = tensors_of(manifest, unpack(manifest, packed, reference))
+                arrived = unflatten(manifest, unpack(manifest, packed, reference))
             except UpdateError as error:
                 raise SiteProblem("diverged", f"round {round_ + 1}: {error}") from error
             self._keep(manifest, {name: trained[name] - arrived[name] for name in names})
@@ -139,7 +147,7 @@ class WeightExchange:
             self._keep(manifest, {})
 
     def _keep(self, manifest: Manifest, lost: Mapping[str, NDArray[np.float32]]) -> None:
-        received = tensors_of(manifest, self._received)
+        received = unflatten(manifest, self._received)
         tensors = {_RECEIVED + name: torch.from_numpy(v) for name, v in received.items()}
         self.rounds.save(
             manifest.round,

@@ -9,7 +9,7 @@ from support.hospital import EXPERIMENT, run, with_, write_site
 
 from fedrad.client.figures.cross_validation import CrossValidation
 from fedrad.client.figures.disclosure import Disclosure
-from fedrad.client.figures.scored import Scored
+from fedrad.client.figures.scored import ScoredUnits
 from fedrad.client.participant.participant import Participant
 from fedrad.client.participant.scoring import Scoring
 from fedrad.client.participant.site_data import SiteData
@@ -146,7 +146,7 @@ def folds_of(rng: np.random.Generator, number: int, positives: int, negatives: i
     labels = np.repeat([1, 0], [positives, negatives]).astype(np.float32)
     patients = np.arange(number * len(labels)).reshape(number, -1)
     return [
-        Scored(labels[:, None], patients[i], {"global": rng.normal(labels, 1)[:, None]})
+        ScoredUnits(labels[:, None], patients[i], {"global": rng.normal(labels, 1)[:, None]})
         for i in range(number)
     ]
 
