@@ -28,7 +28,7 @@ from scipy.stats import norm
 from fedrad.client.figures.cross_validation import CrossValidation
 from fedrad.client.figures.disclosure import Disclosure
 from fedrad.client.figures.one_split import OneSplit
-from fedrad.client.figures.scored import ScoredUnits
+from fedrad.client.figures.scored_units import ScoredUnits
 from fedrad.exchange.experiment import Experiment
 from fedrad.server.report.report import write_report
 from fedrad.server.results.comparisons import comparisons, subgroups

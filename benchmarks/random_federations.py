@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_s
 
 from fedrad.client.figures.disclosure import Disclosure
 from fedrad.client.figures.one_split import OneSplit
-from fedrad.client.figures.scored import ScoredUnits
+from fedrad.client.figures.scored_units import ScoredUnits
 from fedrad.exchange.experiment import Experiment
 from fedrad.exchange.figures import CalibrationLine, OperatingPoint, Release
 from fedrad.exchange.histogram import GRID

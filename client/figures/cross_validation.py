@@ -8,7 +8,7 @@ from fedrad.stats.exact import Units
 
 from .evaluation import SiteEvaluation
 from .out_of_fold import out_of_fold
-from .scored import Fold, ScoredUnits, folds_with_scores, pool_units
+from .scored_units import Fold, ScoredUnits, folds_with_scores, pool_units
 
 
 class CrossValidation(SiteEvaluation):

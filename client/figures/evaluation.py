@@ -24,7 +24,7 @@ from fedrad.exchange.figures import (
 from fedrad.stats.exact import Units
 
 from .disclosure import Disclosure
-from .scored import Fold, ScoredUnits, folds_with_scores, pool_units
+from .scored_units import Fold, ScoredUnits, folds_with_scores, pool_units
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from fedrad.stats.thresholds import SiteChoices
 
 from .disclosure import Disclosure
 from .evaluation import SiteEvaluation
-from .scored import Fold, ScoredUnits, folds_with_scores
+from .scored_units import Fold, ScoredUnits, folds_with_scores
 
 
 class OneSplit(SiteEvaluation):

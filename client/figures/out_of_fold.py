@@ -11,7 +11,7 @@ from fedrad.stats import site_figures, thresholds
 from fedrad.stats.decisions import count_decisions
 
 from .disclosure import Disclosure
-from .scored import Fold, pool_units
+from .scored_units import Fold, pool_units
 
 
 def out_of_fold(

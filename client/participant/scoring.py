@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from fedrad.client.cohort import group_of, patient_numbers
 from fedrad.client.figures.cross_validation import CrossValidation
 from fedrad.client.figures.one_split import OneSplit
-from fedrad.client.figures.scored import ScoredUnits
+from fedrad.client.figures.scored_units import ScoredUnits
 from fedrad.client.problems import SiteProblem
 from fedrad.exchange.encoding import Packed
 from fedrad.exchange.figures import Missing, ModelName, Release, SplitPart
@@ -20,8 +20,8 @@ from fedrad.models.training import score
 from fedrad.models.weights import read_model
 from fedrad.stats.exact import Patients
 
-from .kept_scores import ReleaseStore, ScoreStore, question_digest
 from .participant import Participant
+from .score_store import ReleaseStore, ScoreStore, question_digest
 
 
 class Scoring:

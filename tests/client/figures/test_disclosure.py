@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from random_federations import OPERATING, SiteScores, federation, figures, release
 
 from fedrad.client.figures.disclosure import Disclosure
-from fedrad.client.participant.kept_scores import ReleaseStore, ScoreStore, question_digest
+from fedrad.client.participant.score_store import ReleaseStore, ScoreStore, question_digest
 from fedrad.client.problems import SiteProblem
 from fedrad.exchange.figures import Release
 from fedrad.exchange.histogram import CELLS, count_in_bins, grid_cells

@@ -14,7 +14,7 @@ from support.hospital import EXPERIMENT, run, with_, write_cohort, write_site
 
 from fedrad.client.figures.disclosure import Disclosure
 from fedrad.client.figures.one_split import OneSplit
-from fedrad.client.figures.scored import ScoredUnits
+from fedrad.client.figures.scored_units import ScoredUnits
 from fedrad.client.participant.participant import Participant
 from fedrad.client.participant.scoring import Scoring
 from fedrad.client.participant.site_data import SiteData

@@ -6,7 +6,7 @@ import pytest
 from fedrad.client.figures.cross_validation import CrossValidation
 from fedrad.client.figures.disclosure import Disclosure
 from fedrad.client.figures.one_split import OneSplit
-from fedrad.client.figures.scored import ScoredUnits
+from fedrad.client.figures.scored_units import ScoredUnits
 
 MODELS = ["base", "local:a", "local:b", "global"]
 GROUPS = {"sex": ("F", "M", "X")}

@@ -11,7 +11,7 @@ from support.hospital import EXPERIMENT, with_, write_cohort, write_site
 from fedrad.client.figures.cross_validation import CrossValidation
 from fedrad.client.figures.disclosure import Disclosure
 from fedrad.client.figures.out_of_fold import out_of_fold
-from fedrad.client.figures.scored import Fold, ScoredUnits
+from fedrad.client.figures.scored_units import Fold, ScoredUnits
 from fedrad.client.policy.ledger import Ledger
 from fedrad.deploy.local.cross_validate import cross_validate
 from fedrad.exchange.figures import Scores
