@@ -32,7 +32,7 @@ class Units:
         """Whether both classes are there."""
         return 0 < int(self.positive.sum()) < len(self.labels)
 
-    def of(self, chosen: NDArray[np.bool_]) -> "Units":
+    def select(self, chosen: NDArray[np.bool_]) -> "Units":
         """Some of the units, chosen (n,)."""
         return Units(self.labels[chosen], None if self.patients is None else self.patients[chosen])
 
@@ -48,7 +48,7 @@ def with_known_outcome(
 ) -> tuple[NDArray[np.bool_], Units]:
     """Which of some units have a known outcome (labels (n,), NaN where not), and those units."""
     there = ~np.isnan(labels)
-    return there, Units(labels, patients).of(there)
+    return there, Units(labels, patients).select(there)
 
 
 def auroc(logits: Logits, units: Units) -> float:

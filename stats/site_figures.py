@@ -27,7 +27,7 @@ class SiteFigure:
     ----------
     name
         Field of `RankFigures` or `ProbabilityFigures`.
-    of
+    compute
         From logits (n,) and their units to the figure; None where it does not exist. A figure of
         ranks gets raw logits of units of both classes, one of probabilities calibrated logits.
     heading
@@ -41,7 +41,7 @@ class SiteFigure:
     """
 
     name: str
-    of: Callable[[Logits, Units], float | None]
+    compute: Callable[[Logits, Units], float | None]
     heading: str
     digits: int = 3
     over_sites: bool = False
@@ -82,14 +82,14 @@ PROBABILITY_FIGURES = (
 def rank_figures(raw: Logits, units: Units) -> RankFigures:
     """All figures of the order of raw logits (n,); none without both classes."""
     return RankFigures.model_validate(
-        {f.name: f.of(raw, units) for f in RANK_FIGURES} if units.both else {}
+        {f.name: f.compute(raw, units) for f in RANK_FIGURES} if units.both else {}
     )
 
 
 def probability_figures(calibrated: Logits, units: Units) -> ProbabilityFigures:
     """All figures of calibrated logits (n,)."""
     return ProbabilityFigures.model_validate(
-        {f.name: f.of(calibrated, units) for f in PROBABILITY_FIGURES}
+        {f.name: f.compute(calibrated, units) for f in PROBABILITY_FIGURES}
     )
 
 

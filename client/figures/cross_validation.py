@@ -19,9 +19,9 @@ class CrossValidation(SiteEvaluation):
     which come first.
     """
 
-    def withheld(self, units: Units) -> Missing | None:
+    def why_withheld(self, units: Units) -> Missing | None:
         """As the site's rule has it; nothing at all where histograms carry noise."""
-        return "declined" if self.disclosure.epsilon else self.disclosure.withheld(units)
+        return "declined" if self.disclosure.epsilon else self.disclosure.why_withheld(units)
 
     def counts(self, units: Units) -> tuple[int, int]:
         """Patients of each class."""
@@ -42,19 +42,19 @@ class CrossValidation(SiteEvaluation):
         validation: Sequence[ScoredUnits],
     ) -> Scores:
         """One model on one outcome; the mean of the folds' AUROCs."""
-        name, everybody = self.outcomes[outcome], pool_units(folds)
-        if missing := self.withheld(everybody):
+        name, pooled = self.outcomes[outcome], pool_units(folds)
+        if missing := self.why_withheld(pooled):
             return Scores(model=model, outcome=name, missing=missing)
-        guest = self.is_guest(model)
+        visiting = self.is_other_sites_model(model)
         whole = None
-        if validation and not guest and self.disclosure.histograms:
+        if validation and not visiting and self.disclosure.histograms:
             first = folds_with_scores(tested[: len(validation)], [model], outcome)
             whole = out_of_fold(
                 first, folds_with_scores(validation, [model], outcome), self.disclosure
             )
         both = [fold for fold in folds if fold.units.both]
         shown = self._shown_folds(both)
-        positives, negatives = self.counts(everybody)
+        positives, negatives = self.counts(pooled)
         auroc = self.auroc(folds)
         return Scores(
             model=model,
@@ -65,17 +65,17 @@ class CrossValidation(SiteEvaluation):
             variance=auroc.variance if auroc else None,
             folds=[fold.auroc if i in shown else None for i, fold in enumerate(both)],
             out_of_fold=whole,
-            histogram_missing=None if guest or self.disclosure.histograms else "declined",
+            histogram_missing=None if visiting or self.disclosure.histograms else "declined",
             missing=None if auroc else "one class",
         )
 
     def _shown_folds(self, folds: Sequence[Fold]) -> set[int]:
         """Folds whose own AUROC is given. The others must pass the minimum together, for the mean
         less the folds given is theirs; else one more is left out."""
-        shown = {i for i, fold in enumerate(folds) if not self.disclosure.withheld(fold.units)}
+        shown = {i for i, fold in enumerate(folds) if not self.disclosure.why_withheld(fold.units)}
         while shown and len(shown) < len(folds):
             rest = pool_units([fold for i, fold in enumerate(folds) if i not in shown])
-            if not self.disclosure.withheld(rest):
+            if not self.disclosure.why_withheld(rest):
                 break
             shown.remove(min(shown, key=lambda i: len(folds[i].units.labels)))
         return shown

@@ -33,7 +33,7 @@ class Disclosure:
     histograms: bool = True
     subgroups: bool = True
 
-    def withheld(self, units: Units) -> Missing | None:
+    def why_withheld(self, units: Units) -> Missing | None:
         """Why no figure of some units may leave; None if they may."""
         if not len(units.labels):
             return "no units"
@@ -44,14 +44,14 @@ class Disclosure:
 
     def counts(self, units: Units) -> Counts:
         """Units of each class, None where withheld."""
-        if self.withheld(units) == "below minimum":
+        if self.why_withheld(units) == "below minimum":
             return Counts(positives=None, negatives=None)
         positives = int(units.positive.sum())
         return Counts(positives=positives, negatives=len(units.labels) - positives)
 
     def monitoring(self, logits: Logits, units: Units) -> Monitoring:
         """AUROC and loss of logits (n,) for a round's curve."""
-        if missing := self.withheld(units):
+        if missing := self.why_withheld(units):
             return Monitoring(missing=missing)
         if self.epsilon:
             return Monitoring(missing="declined")
@@ -62,7 +62,7 @@ class Disclosure:
 
     def denoising(self, losses: Logits, units: Units) -> Monitoring:
         """Mean denoising error of a generator for a round's curve; `losses` (n,)."""
-        if missing := self.withheld(units):
+        if missing := self.why_withheld(units):
             return Monitoring(missing=missing)
         if self.epsilon:
             return Monitoring(missing="declined")

@@ -78,7 +78,7 @@ class SiteEvaluation(ABC):
         """One model on the outcome with this number; `folds`: those in which it was scored."""
 
     @abstractmethod
-    def withheld(self, units: Units) -> Missing | None:
+    def why_withheld(self, units: Units) -> Missing | None:
         """Why no exact figure of the units of all folds is given; None if they are."""
 
     @abstractmethod
@@ -123,11 +123,11 @@ class SiteEvaluation(ABC):
             part=self.part,
             scores=scores,
             comparisons=self.comparisons(tested, models) if self.compares else [],
-            subgroups=self.of_subgroups(tested) if self.compares else [],
+            subgroups=self.subgroup_figures(tested) if self.compares else [],
             epsilon=sum(noisy) if noisy else None,
         )
 
-    def is_guest(self, model: ModelName) -> bool:
+    def is_other_sites_model(self, model: ModelName) -> bool:
         """Whether a model is another site's own. It gets its AUROC only: many histograms of the
         same patients would disclose more of them than one."""
         return model.startswith("local:") and model != self.own
@@ -161,7 +161,7 @@ class SiteEvaluation(ABC):
         ]
 
     def _comparison(self, other: ModelName, outcome: str, pairs: Sequence[Fold]) -> ModelComparison:
-        missing: Missing | None = self.withheld(pool_units(pairs)) if pairs else "not run"
+        missing: Missing | None = self.why_withheld(pool_units(pairs)) if pairs else "not run"
         difference = self.auroc(pairs) if missing is None else None
         if missing is None and difference is None:
             missing = "one class"
@@ -174,7 +174,7 @@ class SiteEvaluation(ABC):
             missing=missing,
         )
 
-    def of_subgroups(self, tested: Sequence[ScoredUnits]) -> list[Subgroup]:
+    def subgroup_figures(self, tested: Sequence[ScoredUnits]) -> list[Subgroup]:
         """The global model in each group that the experiment names, where counts permit. Patients
         are compared within their fold, under one model; folds weigh by their pairs, for few of a
         group are in each."""
@@ -218,8 +218,8 @@ class SiteEvaluation(ABC):
         """Groups that have enough patients of each class, and leave enough outside them."""
         if not folds or not self.disclosure.subgroups:
             return set()
-        everybody = pool_units(folds)
-        if self.disclosure.withheld(everybody):
+        pooled = pool_units(folds)
+        if self.disclosure.why_withheld(pooled):
             return set()
         groups = np.concatenate([fold.groups[column] for fold in folds])
-        return self.disclosure.groups(everybody, groups, number)
+        return self.disclosure.groups(pooled, groups, number)

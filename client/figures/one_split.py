@@ -53,9 +53,9 @@ class OneSplit(SiteEvaluation):
         self.operating = operating
         self.compares = part == "test" and not disclosure.epsilon
 
-    def withheld(self, units: Units) -> Missing | None:
+    def why_withheld(self, units: Units) -> Missing | None:
         """As the site's rule has it."""
-        return self.disclosure.withheld(units)
+        return self.disclosure.why_withheld(units)
 
     def counts(self, units: Units) -> tuple[int, int]:
         """Units of each class, as in the histogram."""
@@ -79,19 +79,19 @@ class OneSplit(SiteEvaluation):
         where a patient has several: then nothing is given."""
         [fold] = folds
         name, units, raw = self.outcomes[outcome], fold.units, fold.logits[0]
-        guest, rule = self.is_guest(model), self.disclosure
-        if missing := rule.withheld(units):
+        visiting, rule = self.is_other_sites_model(model), self.disclosure
+        if missing := rule.why_withheld(units):
             return Scores(model=model, outcome=name, missing=missing)
         common = self.operating.get(model, {}).get(name)
         chosen = self.choices(validation, model, outcome) if self.part == "test" else None
         edges = [chooser.threshold for chooser in (common, chosen) if chooser is not None]
         if rule.epsilon:
-            if guest or units.patients is not None or not rule.histograms:
+            if visiting or units.patients is not None or not rule.histograms:
                 return Scores(model=model, outcome=name, missing="declined")
             return self._noisy(model, name, rule.histogram(raw, units, edges))
         positives, negatives = self.counts(units)
         auroc = self.auroc(folds)
-        open_ = not guest and rule.histograms
+        open_ = not visiting and rule.histograms
         histogram = rule.histogram(raw, units, edges) if open_ else None
         site = chosen if open_ else None
         return Scores(
@@ -108,7 +108,7 @@ class OneSplit(SiteEvaluation):
             else None,
             site_threshold=site.threshold if site else None,
             site_brier=site_figures.brier(site.calibration.logits(raw), units) if site else None,
-            histogram_missing=None if guest or rule.histograms else "declined",
+            histogram_missing=None if visiting or rule.histograms else "declined",
             missing=None if auroc else "one class",
         )
 
@@ -167,6 +167,6 @@ class OneSplit(SiteEvaluation):
         if not folds or self.disclosure.epsilon:
             return None
         [fold] = folds
-        if self.disclosure.withheld(fold.units) or not fold.units.both:
+        if self.disclosure.why_withheld(fold.units) or not fold.units.both:
             return None
         return thresholds.choose_at_site(fold.logits[0], fold.units)

@@ -42,18 +42,18 @@ def out_of_fold(
     pairs = [(c, fold.logits[0]) for c, fold in zip(chosen, tested, strict=True)]
     logits = np.concatenate([c.calibration.logits(raw) for c, raw in pairs])
     called = np.concatenate([grid_cells(raw) >= c.threshold for c, raw in pairs])
-    everybody = pool_units(tested)
-    histogram = disclosure.histogram(logits, everybody, [])
-    sides = [everybody.count_patients(side) for side in (called, ~called)]
+    pooled = pool_units(tested)
+    histogram = disclosure.histogram(logits, pooled, [])
+    sides = [pooled.count_patients(side) for side in (called, ~called)]
     return OutOfFold(
-        ranks=site_figures.rank_figures(logits, everybody),
+        ranks=site_figures.rank_figures(logits, pooled),
         histogram=histogram,
         probabilities=Probabilities(
             by="site",
-            exact=site_figures.probability_figures(logits, everybody),
-            curve=disclosure.curve(histogram, logits, np.asarray(expit(logits)), everybody),
+            exact=site_figures.probability_figures(logits, pooled),
+            curve=disclosure.curve(histogram, logits, np.asarray(expit(logits)), pooled),
         ),
-        decided=count_decisions(called, everybody.positive)
+        decided=count_decisions(called, pooled.positive)
         if all(not side or side >= disclosure.minimum_units for side in sides)
         else None,
     )

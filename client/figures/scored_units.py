@@ -40,7 +40,7 @@ class Fold:
     def of_group(self, column: str, group: int) -> "Fold":
         """The same of one group."""
         inside = self.groups[column] == group
-        return Fold(self.units.of(inside), [z[inside] for z in self.logits], {})
+        return Fold(self.units.select(inside), [z[inside] for z in self.logits], {})
 
     @property
     def auroc(self) -> float:

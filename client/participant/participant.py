@@ -100,7 +100,7 @@ class Participant:
         data = self.data
         torch.set_num_threads(data.threads)
         stage = data.schedule.stage(request.round)
-        network = self.received(request.manifest, packed, stage, request.round)
+        network = self.receive(request.manifest, packed, stage, request.round)
         monitoring = self._monitoring(network)
         if data.does_not_train_because:
             self.weight_exchange.skip(request.manifest)
@@ -177,7 +177,7 @@ class Participant:
         """Evaluate mixtures of the global model and the base on the validation patients."""
         self._check_tests()
         torch.set_num_threads(self.data.threads)
-        tuned, base = self.global_model(request.manifest, packed), self.data.base.network
+        tuned, base = self.receive_global_model(request.manifest, packed), self.data.base.network
         mixtures = (interpolate(base, tuned, alpha) for alpha in request.alphas)
         return ValidationReply(figures=[self._monitoring(network) for network in mixtures])
 
@@ -260,14 +260,14 @@ class Participant:
         text = f"{self.data.experiment.seed}:{self.data.site.name}:{round_}"
         return int.from_bytes(sha256(text.encode()).digest()[:4])
 
-    def global_model(self, manifest: Manifest, packed: Packed | None) -> ResNet:
+    def receive_global_model(self, manifest: Manifest, packed: Packed | None) -> ResNet:
         """A classifier that came after the last round, as `received`."""
         schedule = self.data.schedule
-        network = self.received(manifest, packed, schedule.last_stage, schedule.rounds)
+        network = self.receive(manifest, packed, schedule.last_stage, schedule.rounds)
         assert isinstance(network, ResNet)
         return network
 
-    def received(
+    def receive(
         self, manifest: Manifest, packed: Packed | None, stage: Stage, round_: int
     ) -> nn.Module:
         """The start with the received tensors in it, and with the site's own normalisation where

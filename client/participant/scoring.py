@@ -35,11 +35,11 @@ class Scoring:
         self.own: ModelName = f"local:{self.data.site.name}"
         experiment, evaluation = self.data.experiment, self.data.experiment.evaluation
         family = self.data.folder.with_name(f"{experiment.name}-{experiment.family[:12]}")
-        self._scores = family / "scores"
-        self.scored = (
-            self._of_fold(evaluation.fold_number) if evaluation.folds else ScoreStore(self._scores)
+        self._folder = family / "scores"
+        self.score_store = (
+            self._of_fold(evaluation.fold_number) if evaluation.folds else ScoreStore(self._folder)
         )
-        self.released = ReleaseStore(family / "released")
+        self.release_store = ReleaseStore(family / "released")
 
     def score(self, request: ScoreRequest, packed: Packed | None) -> ScoreReply:
         """Score a model on a part of the units and keep the scores."""
@@ -49,7 +49,7 @@ class Scoring:
         if network is None:
             return ScoreReply(missing=self._why_missing(model))
         logits = score(network, data.parts[request.part].images, device=data.device)
-        self.scored.save(request.part, model, data.keys(request.part), logits)
+        self.score_store.save(request.part, model, data.keys(request.part), logits)
         return ScoreReply()
 
     def release(self, request: ReleaseRequest) -> Release:
@@ -63,7 +63,7 @@ class Scoring:
         folds = [self._fold("test", models, fold) for fold in range(trainings)]
         units = self._units(part, models)
         digest = question_digest(request, [unit.logits for unit in (folds or [units])])
-        if earlier := self.released.earlier(part, digest):
+        if earlier := self.release_store.earlier(part, digest):
             return earlier
         missing = {model: self._why_missing(model) for model in models}
         asked = (data.experiment.outcomes, data.disclosure, self.own, evaluation.subgroups)
@@ -74,7 +74,7 @@ class Scoring:
             released = OneSplit(*asked, part, request.operating).release(
                 [units], [self._units("validation", models)], models, missing
             )
-        self.released.record(digest, released)
+        self.release_store.record(digest, released)
         return released
 
     def _named(self, model: ModelName) -> ModelName:
@@ -96,7 +96,7 @@ class Scoring:
             return None
         if manifest is None:
             raise SiteProblem("request", f"the request came without the tensors of {model}")
-        return self.participant.global_model(manifest, packed)
+        return self.participant.receive_global_model(manifest, packed)
 
     def _why_missing(self, model: ModelName) -> Missing:
         """Why this site has no scores of a model."""
@@ -106,7 +106,7 @@ class Scoring:
         return "declined" if model.startswith("local:") and closed else "not run"
 
     def _of_fold(self, fold: int) -> ScoreStore:
-        return ScoreStore(self._scores / f"fold-{fold:03}")
+        return ScoreStore(self._folder / f"fold-{fold:03}")
 
     def _fold(self, part: SplitPart, models: Sequence[ModelName], fold: int) -> ScoredUnits:
         """Units of a part of one fold with the scores that are there of some models. Patients are
@@ -118,7 +118,9 @@ class Scoring:
     def _units(self, part: SplitPart, models: Sequence[ModelName]) -> ScoredUnits:
         """Units of a part with the scores that are there of some models."""
         data = self.data
-        return self._scored(data.rows[part], data.parts[part].patients, part, models, self.scored)
+        return self._scored(
+            data.rows[part], data.parts[part].patients, part, models, self.score_store
+        )
 
     def _scored(
         self,
@@ -126,14 +128,14 @@ class Scoring:
         patients: Patients | None,
         part: SplitPart,
         models: Sequence[ModelName],
-        kept: ScoreStore,
+        store: ScoreStore,
     ) -> ScoredUnits:
         """Labels, groups and scores of some rows of the cohort."""
         units = [self.data.cohort.units[row] for row in rows]
         labels = np.array([unit.labels for unit in units], dtype=np.float32)
         labels = labels.reshape(len(units), len(self.data.experiment.outcomes))
         keys = [unit.key for unit in units]
-        logits = {m: z for m in models if (z := kept.read(part, m, keys)) is not None}
+        logits = {m: z for m in models if (z := store.read(part, m, keys)) is not None}
         groups = {
             column: group_of([unit.values.get(column, "") for unit in units], named)
             for column, named in self.data.experiment.evaluation.subgroups.items()

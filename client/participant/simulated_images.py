@@ -82,7 +82,7 @@ class SimulatedImages:
     device: torch.device
     log: logging.Logger | logging.LoggerAdapter[logging.Logger]
 
-    def of(self, examples: Examples) -> dict[int, Later]:
+    def later_steps(self, examples: Examples) -> dict[int, Later]:
         """Row -> later steps of its image.
 
         An image with an outcome is taken further along all that it has. With `soft` above 0 an

@@ -201,7 +201,7 @@ class SiteData:
             self.device,
             self.log,
         )
-        return replace(examples, later=simulated.of(examples))
+        return replace(examples, later=simulated.later_steps(examples))
 
     def keys(self, part: SplitPart) -> list[str]:
         """Pseudonyms of the patients of a part's units; they stay at the site."""

@@ -47,7 +47,7 @@ def test_every_figure_has_a_reference_and_is_it(figure):
     for seed in range(5):
         z, units = drawn(seed)
         expected = REFERENCES[figure.name](z, units.labels)
-        assert figure.of(z, units) == pytest.approx(expected, rel=1e-6)
+        assert figure.compute(z, units) == pytest.approx(expected, rel=1e-6)
 
 
 @given(st.floats(-5, 5), st.integers(1, 30), st.integers(1, 30))

@@ -126,7 +126,7 @@ def test_a_traveller_scores_there_as_its_own_site_would(sites, tmp_path):
     host.data.folder = guest.data.folder
     scoring = Scoring(host)
     scoring.score(request, None)
-    logits = scoring.scored.read("test", "local:a", host.data.keys("test"))
+    logits = scoring.score_store.read("test", "local:a", host.data.keys("test"))
     labels = host.data.parts["test"].labels[:, 0]
     cell = next(c for c in summary.cells if (c.model, c.site) == ("local:a", "b"))
     assert cell.auroc == roc_auc_score(labels, logits[:, 0])

@@ -93,7 +93,7 @@ def test_every_patient_is_tested_once_and_the_sites_speak_once_over_all_folds(si
         )
         assert site.data.experiment.family == plan.family
         assert site.data.experiment.evaluation_sha256 == summary.evaluation_sha256
-        logits = Scoring(site).scored.read("test", "global", site.data.keys("test"))
+        logits = Scoring(site).score_store.read("test", "global", site.data.keys("test"))
         aurocs.append(roc_auc_score(site.data.parts["test"].labels[:, 0], logits[:, 0]))
         tested += site.data.keys("test")
         parts = [set(site.data.keys(part)) for part in ("train", "validation", "test")]

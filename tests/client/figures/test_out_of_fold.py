@@ -109,7 +109,7 @@ def test_test_patients_of_a_fold_choose_nothing_in_it():
 def test_what_has_no_choice_or_too_few_on_a_side_is_not_given():
     tested, validated = folds(np.random.default_rng(4))
     ill = validated[0].units.positive
-    one_class = Fold(validated[0].units.of(ill), [validated[0].logits[0][ill]], {})
+    one_class = Fold(validated[0].units.select(ill), [validated[0].logits[0][ill]], {})
     assert out_of_fold(tested, [one_class, *validated[1:]], OPEN) is None
     assert out_of_fold(tested, validated[1:], OPEN) is None, "a fold has no validation scores"
     far = [Fold(fold.units, [fold.logits[0] + 50], {}) for fold in tested]  # all called positive,

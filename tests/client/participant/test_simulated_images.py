@@ -45,7 +45,7 @@ def examples(labels=LABELS):
 def made(file, folder, labels=LABELS, **changes):
     asked = settings(file, **changes)
     opened = open_generator(file)
-    return SimulatedImages(asked, opened, ["label"], folder, CPU, LOG).of(examples(labels))
+    return SimulatedImages(asked, opened, ["label"], folder, CPU, LOG).later_steps(examples(labels))
 
 
 # At the site
