@@ -1,4 +1,4 @@
-"""What validation units choose: a threshold, and beside it a calibration."""
+"""Choice of a threshold and of a calibration on validation units."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,20 +13,21 @@ from .exact import Logits, Units
 
 @dataclass(frozen=True)
 class SiteChoices:
-    """A threshold, an edge of the grid of raw logits, and a calibration."""
+    """The threshold, an edge of the grid of raw logits, and the calibration chosen at a site."""
 
     threshold: int
     calibration: Calibration
 
 
 def youden_edge(positives: Floats, negatives: Floats) -> int:
-    """Edge of the grid that maximises sensitivity + specificity (Youden 1950, Cancer 3:32); of
-    several equally good ones the middle one.
+    """Youden's threshold: the edge of the grid that maximises sensitivity + specificity (Youden
+    1950, Cancer 3:32). If several edges do, it is the middle one.
 
     Parameters
     ----------
     positives, negatives
-        (CELLS,) units of each class in the cells of the grid, or parts of units; neither all 0.
+        (CELLS,) number of units of each class in each cell of the grid; it may be a fraction. Both
+        classes must be present.
     """
     sensitivity = 1 - np.concatenate([[0.0], positives.cumsum()]) / positives.sum()
     specificity = np.concatenate([[0.0], negatives.cumsum()]) / negatives.sum()
@@ -36,14 +37,14 @@ def youden_edge(positives: Floats, negatives: Floats) -> int:
 
 
 def choose_at_site(raw: Logits, units: Units) -> SiteChoices:
-    """What a site's own validation units choose for one model and outcome.
+    """Choose threshold and calibration of one model for one outcome on a site's validation units.
 
     Parameters
     ----------
     raw
         (n,) raw logits.
     units
-        The n units; both classes must be there.
+        The n units; both classes must be present.
     """
     positive, cells = units.positive, grid_cells(raw)
     return SiteChoices(
@@ -56,9 +57,9 @@ def choose_at_site(raw: Logits, units: Units) -> SiteChoices:
 
 
 def common_threshold(histograms: Sequence[Histogram]) -> int | None:
-    """The common threshold, an edge of the grid, from the histograms of all sites.
+    """Choose the common threshold, an edge of the grid, from the histograms of all sites.
 
-    Bins that a candidate cuts are divided evenly over their cells. None where a class is missing.
+    The units of each bin are divided evenly over its cells. None where a class is missing.
     """
     positives, negatives = np.zeros(CELLS), np.zeros(CELLS)
     for h in histograms:
