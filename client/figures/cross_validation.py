@@ -1,4 +1,4 @@
-"""What a cross-validation has beside the AUROC: the folds' own, and figures of them together."""
+"""Release of a cross-validation: mean of the folds' AUROCs, and figures of all folds together."""
 
 from collections.abc import Sequence
 
@@ -12,23 +12,23 @@ from .scored_units import Fold, ScoredUnits, folds_with_scores, pool_units
 
 
 class CrossValidation(SiteEvaluation):
-    """The release of a site over all folds, each tested by a model of its own.
+    """The release of a site over all folds of a cross-validation; each fold has its own model.
 
-    The minimum of units applies to the patients of all folds together; a fold's own AUROC is given
-    where its patients alone pass it. Validation units are those of the folds of the first division,
-    which come first.
+    The minimum number of units applies to the patients of all folds together. The AUROC of a single
+    fold is released if its patients alone reach the minimum. Validation units are those of the
+    folds of the first division into folds; these folds come first.
     """
 
     def why_withheld(self, units: Units) -> Missing | None:
-        """As the site's rule has it; nothing at all where histograms carry noise."""
+        """By the rule of the site; if histograms must carry noise, no figure is released."""
         return "declined" if self.disclosure.epsilon else self.disclosure.why_withheld(units)
 
     def counts(self, units: Units) -> tuple[int, int]:
-        """Patients of each class."""
+        """Number of patients of each class."""
         return units.count_patients(units.positive), units.count_patients(~units.positive)
 
     def variance(self, folds: Sequence[Fold], weights: Sequence[float] | None) -> float:
-        """From the influence of each patient on the mean."""
+        """Variance from the influence of each patient on the mean."""
         return exact.variance_over_folds(
             [fold.deviations for fold in folds], [fold.units for fold in folds], weights
         )
@@ -41,7 +41,7 @@ class CrossValidation(SiteEvaluation):
         tested: Sequence[ScoredUnits],
         validation: Sequence[ScoredUnits],
     ) -> Scores:
-        """One model on one outcome; the mean of the folds' AUROCs."""
+        """Figures of one model for one outcome; the AUROC is the mean of the folds' AUROCs."""
         name, pooled = self.outcomes[outcome], pool_units(folds)
         if missing := self.why_withheld(pooled):
             return Scores(model=model, outcome=name, missing=missing)
@@ -70,8 +70,8 @@ class CrossValidation(SiteEvaluation):
         )
 
     def _shown_folds(self, folds: Sequence[Fold]) -> set[int]:
-        """Folds whose own AUROC is given. The others must pass the minimum together, for the mean
-        less the folds given is theirs; else one more is left out."""
+        """Folds whose AUROC is released. The other folds together must reach the minimum, because
+        their mean can be computed from the overall mean; if not, one more fold is withheld."""
         shown = {i for i, fold in enumerate(folds) if not self.disclosure.why_withheld(fold.units)}
         while shown and len(shown) < len(folds):
             rest = pool_units([fold for i, fold in enumerate(folds) if i not in shown])

@@ -1,4 +1,4 @@
-"""What one split of the units has beside the AUROC: a histogram, and what follows from it."""
+"""Release of a single split: AUROC, histogram, threshold and figures of probabilities."""
 
 from collections.abc import Mapping, Sequence
 
@@ -26,17 +26,17 @@ from .scored_units import Fold, ScoredUnits, folds_with_scores
 
 
 class OneSplit(SiteEvaluation):
-    """The release of a site on a part of its units.
+    """The release of a site on one part of its units.
 
     Parameters
     ----------
     outcomes, disclosure, own, subgroups
-        As of `Evaluation`.
+        As in `SiteEvaluation`.
     part
-        Which units are released; comparisons, groups and the site's own choices are looked at on
-        test units only.
+        Part of the units. Comparisons, subgroups and figures by the site's own threshold and
+        calibration are released for test units only.
     operating
-        Model -> outcome -> common threshold and calibration, where there are any.
+        Model -> outcome -> common threshold and calibration, if any.
     """
 
     def __init__(
@@ -54,16 +54,16 @@ class OneSplit(SiteEvaluation):
         self.compares = part == "test" and not disclosure.epsilon
 
     def why_withheld(self, units: Units) -> Missing | None:
-        """As the site's rule has it."""
+        """By the rule of the site."""
         return self.disclosure.why_withheld(units)
 
     def counts(self, units: Units) -> tuple[int, int]:
-        """Units of each class, as in the histogram."""
+        """Number of units of each class, as in the histogram."""
         positives = int(units.positive.sum())
         return positives, len(units.labels) - positives
 
     def variance(self, folds: Sequence[Fold], weights: Sequence[float] | None) -> float:
-        """DeLong's, or Obuchowski's, of the one fold."""
+        """DeLong's or Obuchowski's variance of the only fold."""
         [fold] = folds
         return exact.variance(fold.deviations, fold.units)
 
@@ -75,8 +75,8 @@ class OneSplit(SiteEvaluation):
         tested: Sequence[ScoredUnits],
         validation: Sequence[ScoredUnits],
     ) -> Scores:
-        """One model on one outcome. Noise is for one unit more or less, so it is no protection
-        where a patient has several: then nothing is given."""
+        """Figures of one model for one outcome. The noise protects one unit, so it does not protect
+        a patient with several units; then no figure is released."""
         [fold] = folds
         name, units, raw = self.outcomes[outcome], fold.units, fold.logits[0]
         visiting, rule = self.is_other_sites_model(model), self.disclosure
@@ -113,7 +113,7 @@ class OneSplit(SiteEvaluation):
         )
 
     def _noisy(self, model: ModelName, outcome: str, histogram: Histogram) -> Scores:
-        """With noise the histogram is all that is given."""
+        """With noise, the histogram is the only figure that is released."""
         return Scores(
             model=model,
             outcome=outcome,
@@ -131,8 +131,8 @@ class OneSplit(SiteEvaluation):
         common: OperatingPoint | None,
         chosen: SiteChoices | None,
     ) -> Probabilities | None:
-        """Figures of the probabilities by the common calibration, else by the site's own; None
-        without either.
+        """Figures of the probabilities by the common calibration, or else by the site's own; None
+        if there is neither.
 
         Parameters
         ----------
@@ -141,9 +141,9 @@ class OneSplit(SiteEvaluation):
         units
             The n units.
         histogram
-            Of the same, whose bins the curve joins.
+            Of the same units; the curve joins its bins.
         common, chosen
-            What all sites' validation units chose, and what the site's own did.
+            Threshold and calibration chosen on the validation units of all sites, and of this site.
         """
         line = common.calibration if common is not None else None
         if line is not None:
@@ -161,8 +161,8 @@ class OneSplit(SiteEvaluation):
     def choices(
         self, validation: Sequence[ScoredUnits], model: ModelName, outcome: int
     ) -> SiteChoices | None:
-        """The site's own threshold and calibration from its validation units; None where figures
-        of these may not leave, or a class is missing."""
+        """Threshold and calibration chosen on the site's validation units; None where no figures
+        of these units may be released, or a class is missing."""
         folds = folds_with_scores(validation, [model], outcome)
         if not folds or self.disclosure.epsilon:
             return None

@@ -1,4 +1,4 @@
-"""Figures over the scores of all folds together, each fold's made probabilities of first."""
+"""Figures of the pooled scores of all folds, after the scores of each fold were calibrated."""
 
 from collections.abc import Sequence
 
@@ -17,19 +17,19 @@ from .scored_units import Fold, pool_units
 def out_of_fold(
     tested: Sequence[Fold], validated: Sequence[Fold], disclosure: Disclosure
 ) -> OutOfFold | None:
-    """Figures of one model over the folds of one division, in which each unit is tested once.
+    """Figures of one model over all folds of one division, in which each unit is tested once.
 
-    Scores of different models are on different scales. So a fold's are mapped by the calibration
-    that the fold's validation units at this site choose, and called by the threshold that they
-    choose; test units of a fold choose nothing in it. The caller has made sure that figures of
-    the units of all folds together may leave.
+    The scores of the folds are on different scales, because each fold has its own model. So
+    calibration and threshold of a fold are chosen on its validation units at this site, never on
+    its test units. The caller must have checked that figures of the units of all folds together
+    may be released.
 
     Parameters
     ----------
     tested, validated
-        Test and validation units of each fold with the model's raw logits.
+        Test and validation units of each fold, with the model's raw logits.
     disclosure
-        The site's rule.
+        The disclosure rule of the site.
 
     Returns
     -------
