@@ -1,4 +1,4 @@
-"""Scores of a site's own units, kept at the site between scoring and the one release."""
+"""Stores at a site: scores of its units, and the figures that it has released."""
 
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
@@ -14,23 +14,48 @@ from fedrad.system.files import replacing, write_whole
 
 
 class ScoreStore:
-    """`scores/PART/MODEL.npz` in the experiment's folder at the site: raw logits (n, K) of each
-    model, with the pseudonyms of the units. Never sent."""
+    """Raw logits (n, K) of each model, with the pseudonyms of the patients of the units, in
+    `PART/MODEL.npz` of a folder. They are never sent."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def save(self, part: SplitPart, model: ModelName, keys: Sequence[str], logits: Logits) -> None:
-        """Keep the logits of a model; those of an earlier asking are replaced."""
+        """Store the logits of a model, in place of earlier ones.
+
+        Parameters
+        ----------
+        part, model
+            Part of the split, and model.
+        keys
+            Pseudonym of the patient of each of the n units.
+        logits
+            (n, K) raw logits.
+        """
         file = self._file(part, model)
         file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file) as temporary, temporary.open("wb") as stream:
             np.savez(stream, logits=logits, keys=np.array(keys, dtype=str))
 
     def read(self, part: SplitPart, model: ModelName, keys: Sequence[str]) -> Logits | None:
-        """The logits of a model on exactly these units, in this order; None where it has none.
+        """Logits of a model on exactly these units.
 
-        Raises SiteProblem where the cohort changed since: figures would be of other units.
+        Parameters
+        ----------
+        part, model
+            Part of the split, and model.
+        keys
+            Pseudonym of the patient of each of the n units.
+
+        Returns
+        -------
+        ndarray or None
+            (n, K) raw logits; None if the model was not scored.
+
+        Raises
+        ------
+        SiteProblem
+            "cohort": the stored logits are of other units, because the cohort has changed.
         """
         file = self._file(part, model)
         if not file.is_file():
@@ -49,17 +74,17 @@ class ScoreStore:
 
 
 class ReleaseStore:
-    """`released/PART.json` in the experiment's folder at the site: what was released, word for
-    word, with a digest of the question and of the scores behind the answer."""
+    """The releases of an experiment, in `PART.json` of a folder. Each file holds the release as it
+    was sent, and a digest of the request and of the scores from which it was computed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def earlier(self, part: SplitPart, digest: str) -> Release | None:
-        """What was released on this part already; None where nothing was.
+        """The earlier release on this part; None if there is none.
 
-        Raises SiteProblem("released") where that answered another question, or one on other
-        scores: two releases on the same patients tell more than either.
+        Raises SiteProblem("released") if it answered another request or was computed from other
+        scores: two releases on the same patients disclose more than one.
         """
         file = self.folder / f"{part}.json"
         if not file.is_file():
@@ -74,17 +99,18 @@ class ReleaseStore:
         return Release.model_validate_json(text)
 
     def record(self, digest: str, release: Release) -> None:
-        """Write a release down, before it is sent."""
+        """Store a release, before it is sent."""
         self.folder.mkdir(parents=True, exist_ok=True)
         file = self.folder / f"{release.part}.json"
         write_whole(file, f"{digest}\n{release.model_dump_json()}\n")
 
 
 def question_digest(request: ReleaseRequest, scores: Sequence[Mapping[ModelName, Logits]]) -> str:
-    """SHA-256 of a question and of the scores it is about: those of one split, or of each fold."""
-    found = sha256(request.model_dump_json().encode())
+    """SHA-256 of a request for a release and of the scores from which it is computed: those of the
+    single split, or of each fold."""
+    digest = sha256(request.model_dump_json().encode())
     for of_fold in scores:
         for model in sorted(of_fold):
-            found.update(model.encode())
-            found.update(np.ascontiguousarray(of_fold[model]).tobytes())
-    return found.hexdigest()
+            digest.update(model.encode())
+            digest.update(np.ascontiguousarray(of_fold[model]).tobytes())
+    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""What a site answers about trained models: it scores them, keeps the scores, and releases once."""
+"""Evaluation of trained models at a site: it scores them, stores the scores, and releases once."""
 
 from collections.abc import Sequence
 
@@ -25,7 +25,7 @@ from .score_store import ReleaseStore, ScoreStore, question_digest
 
 
 class Scoring:
-    """The scores of one site in one experiment. They stay; what leaves is a release."""
+    """The evaluation of one site in one experiment. Scores stay at the site; a release leaves."""
 
     def __init__(self, participant: Participant) -> None:
         if not participant.task.tests_patients:
@@ -42,7 +42,7 @@ class Scoring:
         self.release_store = ReleaseStore(family / "released")
 
     def score(self, request: ScoreRequest, packed: Packed | None) -> ScoreReply:
-        """Score a model on a part of the units and keep the scores."""
+        """Score a model on a part of the units and store the scores."""
         data, model = self.data, self._named(request.model)
         torch.set_num_threads(data.threads)
         network = self._network(model, request.manifest, packed)
@@ -53,9 +53,9 @@ class Scoring:
         return ScoreReply()
 
     def release(self, request: ReleaseRequest) -> Release:
-        """Figures of the models scored on a part, within the site's rule, once: asked again, the
-        site says again what it said. Raises SiteProblem("released") where that was another
-        question, or about other scores."""
+        """Release figures of the models that were scored on a part, by the disclosure rule of the
+        site. The site releases once: the same request gets the same reply again. Raises
+        SiteProblem("released") if the earlier request was another one, or about other scores."""
         data, part = self.data, request.part
         models = list(dict.fromkeys(self._named(model) for model in request.models))
         evaluation = data.experiment.evaluation
@@ -78,20 +78,20 @@ class Scoring:
         return released
 
     def _named(self, model: ModelName) -> ModelName:
-        """`local` is this site's own."""
+        """In a request, `local` is this site's local-only model."""
         return self.own if model == "local" else model
 
     def _network(
         self, model: ModelName, manifest: Manifest | None, packed: Packed | None
     ) -> ResNet | None:
-        """The network to score; None where this site has none or may not score it."""
+        """The network to score; None where this site does not have it or may not score it."""
         data = self.data
         if model == "base":
             settings = data.experiment.model
             return data.base.as_model(data.experiment.outcomes, settings.base_outputs)
         if model == self.own:
-            there = self.participant.local_file.is_file()
-            return read_model(self.participant.local_file, data.base.network) if there else None
+            file = self.participant.local_file
+            return read_model(file, data.base.network) if file.is_file() else None
         if model.startswith("local:") and not data.site.settings.policy.test_other_models:
             return None
         if manifest is None:
@@ -109,14 +109,14 @@ class Scoring:
         return ScoreStore(self._folder / f"fold-{fold:03}")
 
     def _fold(self, part: SplitPart, models: Sequence[ModelName], fold: int) -> ScoredUnits:
-        """Units of a part of one fold with the scores that are there of some models. Patients are
-        numbered alike in all folds."""
+        """Units of a part of one fold, with the stored scores of some models. A patient has the
+        same number in all folds."""
         rows = self.data.rows_of(fold)[part]
-        whose = patient_numbers(unit.key for unit in self.data.cohort.units)
-        return self._scored(rows, whose[rows], part, models, self._of_fold(fold))
+        patients = patient_numbers(unit.key for unit in self.data.cohort.units)
+        return self._scored(rows, patients[rows], part, models, self._of_fold(fold))
 
     def _units(self, part: SplitPart, models: Sequence[ModelName]) -> ScoredUnits:
-        """Units of a part with the scores that are there of some models."""
+        """Units of a part, with the stored scores of some models."""
         data = self.data
         return self._scored(
             data.rows[part], data.parts[part].patients, part, models, self.score_store
