@@ -15,7 +15,7 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from fedrad.client.figures.disclosure import Disclosure
-from fedrad.exchange.histogram import GRID, Histogram, cells_of
+from fedrad.exchange.histogram import GRID, Histogram, grid_cells
 
 Floats = NDArray[np.float64]
 
@@ -143,4 +143,4 @@ def _share(label: float, low: Floats, high: Floats) -> Floats:
 
 
 def _bins(h: Histogram, logits: Floats) -> NDArray[np.int64]:
-    return np.asarray(np.searchsorted(h.edges, cells_of(logits), side="right") - 1)
+    return np.asarray(np.searchsorted(h.edges, grid_cells(logits), side="right") - 1)

@@ -28,13 +28,13 @@ from scipy.stats import norm
 from fedrad.client.figures.cross_validation import CrossValidation
 from fedrad.client.figures.disclosure import Disclosure
 from fedrad.client.figures.one_split import OneSplit
-from fedrad.client.figures.scored import Scored
+from fedrad.client.figures.scored_units import ScoredUnits
 from fedrad.exchange.experiment import Experiment
 from fedrad.server.report.report import write_report
 from fedrad.server.results.comparisons import comparisons, subgroups
 from fedrad.server.results.overall import Tested, cells, overall
 from fedrad.server.results.summary import Provenance, Round, SiteRound, Summary
-from fedrad.stats.auroc import site_estimate, within_site, worst
+from fedrad.stats.auroc import lowest_site, site_estimate, within_site_auroc
 from fedrad.stats.differences import difference
 from fedrad.stats.exact import Units, auroc, deviations, variance
 from fedrad.stats.new_site import new_site
@@ -169,7 +169,7 @@ def _five(rng: np.random.Generator, truth: float) -> dict[str, SiteScores]:
 
 def _within_holds(rng: np.random.Generator, truth: float) -> bool:
     some = [release(s, d, OPEN, None).scores[0] for s, d in _five(rng, truth).items()]
-    estimate = within_site(some, 0.95)
+    estimate = within_site_auroc(some, 0.95)
     assert estimate is not None
     return estimate.interval[0] <= truth <= estimate.interval[1]
 
@@ -178,7 +178,7 @@ def _worst_holds(rng: np.random.Generator, truth: float) -> bool:
     some = {
         f"s{i}": release("a", normals(rng, 25, 50, truth), OPEN, None).scores[0] for i in range(8)
     }
-    found = worst(some, 0.95)
+    found = lowest_site(some, 0.95)
     assert found is not None
     return found.interval[0] <= truth <= found.interval[1]
 
@@ -237,7 +237,7 @@ def _folds_hold(
         logits = (data.logits[own] * rng.uniform(0.5, 2) + rng.normal())[:, None]
         sides = {"side": rng.integers(0, 2, len(logits))} if group else {}
         labels = data.labels[own][:, None]
-        folds.append(Scored(labels, patients[own], {"global": logits}, sides))
+        folds.append(ScoredUnits(labels, patients[own], {"global": logits}, sides))
     named = {"side": ("left", "right")} if group else {}
     release_ = CrossValidation(["y"], OPEN, "local:a", named).release(folds, [], ["global"], {})
     estimate = site_estimate((release_.subgroups if group else release_.scores)[0], 0.95)
@@ -276,7 +276,10 @@ def size(sites: int = 30, outcomes: int = 5, units: int = 300) -> None:
         labels = (rng.random((units, outcomes)) < 0.3).astype(np.float32)
         logits = {m: rng.normal(size=labels.shape) * 2 + labels for m in models}
         groups = {"sex": rng.integers(0, 2, units), "age": rng.integers(0, 4, units)}
-        test, validation = Scored(labels, None, logits, groups), Scored(labels, None, logits)
+        test, validation = (
+            ScoredUnits(labels, None, logits, groups),
+            ScoredUnits(labels, None, logits),
+        )
         started = time.perf_counter()
         groups_of = plan.evaluation.subgroups
         split = OneSplit(columns, DEFAULT, f"local:{name}", groups_of, "test", shared)

@@ -21,7 +21,7 @@ import tomlkit
 import torch
 
 from fedrad.client.figures.one_split import OneSplit
-from fedrad.client.figures.scored import Scored
+from fedrad.client.figures.scored_units import ScoredUnits
 from fedrad.client.participant.site_data import SiteData
 from fedrad.client.settings import open_site
 from fedrad.deploy.commands.terminal import show_progress
@@ -116,7 +116,7 @@ def central(simulation: Simulation) -> list[Row]:
     releases = {}
     for p in participants:
         parts = {
-            part: Scored(
+            part: ScoredUnits(
                 p.parts[part].labels,
                 p.parts[part].patients,
                 {"global": score(network, p.parts[part].images, device=DEVICE)},

@@ -14,15 +14,15 @@ from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_s
 
 from fedrad.client.figures.disclosure import Disclosure
 from fedrad.client.figures.one_split import OneSplit
-from fedrad.client.figures.scored import Scored
+from fedrad.client.figures.scored_units import ScoredUnits
 from fedrad.exchange.experiment import Experiment
-from fedrad.exchange.figures import Line, Operating, Release
+from fedrad.exchange.figures import CalibrationLine, OperatingPoint, Release
 from fedrad.exchange.histogram import GRID
 from fedrad.server.results.overall import Tested, cells, overall
 from fedrad.server.results.parts import Cell, Overall
 
 Floats = NDArray[np.float64]
-OPERATING = Operating(threshold=70, calibration=Line(intercept=-0.4, slope=0.7))
+OPERATING = OperatingPoint(threshold=70, calibration=CalibrationLine(intercept=-0.4, slope=0.7))
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,14 @@ def experiment(unit: str = "patient") -> Experiment:
 
 
 def release(
-    site: str, data: SiteScores, disclosure: Disclosure, operating: Operating | None = OPERATING
+    site: str,
+    data: SiteScores,
+    disclosure: Disclosure,
+    operating: OperatingPoint | None = OPERATING,
 ) -> Release:
     """What a site with these scores of a global model releases."""
-    units = Scored(data.labels[:, None], data.patients, {"global": data.logits[:, None]})
-    nobody = Scored(np.zeros((0, 1), np.float32), None, {})
+    units = ScoredUnits(data.labels[:, None], data.patients, {"global": data.logits[:, None]})
+    nobody = ScoredUnits(np.zeros((0, 1), np.float32), None, {})
     given = {} if operating is None else {"global": {"y": operating}}
     own = f"local:{site}"
     return OneSplit(["y"], disclosure, own, {}, "test", given).release(
@@ -87,7 +90,7 @@ def release(
 
 
 def tested(
-    data: dict[str, SiteScores], disclosure: Disclosure, operating: Operating | None
+    data: dict[str, SiteScores], disclosure: Disclosure, operating: OperatingPoint | None
 ) -> Tested:
     """What the coordinator has of the test patients of such a federation."""
     return Tested(
@@ -97,7 +100,9 @@ def tested(
 
 
 def figures(
-    data: dict[str, SiteScores], disclosure: Disclosure, operating: Operating | None = OPERATING
+    data: dict[str, SiteScores],
+    disclosure: Disclosure,
+    operating: OperatingPoint | None = OPERATING,
 ) -> tuple[dict[str, Cell], Overall]:
     """Cells by site, and the figures over all sites."""
     clustered = any(d.patients is not None for d in data.values())

@@ -27,9 +27,9 @@ from PIL import Image
 
 from fedrad.client.node.service import NODE_COMMAND
 from fedrad.deploy.local.simulation import prepare, simulate
-from fedrad.exchange.encoding import BYTES
+from fedrad.exchange.encoding import BYTES_PER_VALUE
 from fedrad.exchange.experiment import parse_experiment
-from fedrad.exchange.update import lay_out, pack
+from fedrad.exchange.update import flatten, pack
 from fedrad.flower.process_tree import processes_of
 from fedrad.flower.processes import STOCK_SUPERNODE, Flower, FlowerError, own_flower
 from fedrad.models.network import stage_tensors
@@ -141,13 +141,13 @@ def wire() -> None:
     print(f"stock: {stock / 1e6:,.0f} MB\n")
     print("| encoding | MB a site | times fewer |\n| --- | ---: | ---: |")
     sizes: dict[tuple[str, str], int] = {}
-    for encoding in BYTES:
+    for encoding in BYTES_PER_VALUE:
         total = 0
         for number in range(30):
             stage = experiment.schedule.stage(number)
             if (encoding, stage) not in sizes:
                 names = stage_tensors(base.network, stage, experiment.recipe)
-                flat = lay_out(tensors, names)
+                flat = flatten(tensors, names)
                 moved = {n: t + rng.normal(0, 1e-3, t.shape) for n, t in tensors.items()}
                 manifest, packed = pack(
                     {n: moved[n].astype(np.float32) for n in names},
@@ -237,7 +237,7 @@ def encodings(experiment: Path, sites: dict[str, Path], out: Path, seeds: int) -
     from scipy import stats
 
     within: dict[str, list[float]] = {}
-    for encoding in BYTES:
+    for encoding in BYTES_PER_VALUE:
         for seed in range(seeds):
             run = out / f"{encoding}-{seed}"
             if not (run / "summary.json").is_file():

@@ -1,5 +1,5 @@
-"""The Flower ClientApp: translates between messages and a participant. All that leaves a site
-leaves through `_answer`.
+"""The Flower ClientApp: it translates between messages and a participant. `_answer` sends all that
+leaves a site.
 """
 
 from fedrad.system.no_telemetry import disable_telemetry
@@ -53,21 +53,21 @@ from .problems import SiteProblem
 from .settings import Site, open_site
 
 SITES_VARIABLE = "FEDRAD_SIMULATED_SITES"
-"""Environment of a simulation on one machine: JSON list of node configurations. Set on the
-machine itself, so a coordinator cannot point a real site elsewhere."""
+"""Environment variable of a simulation on one machine: JSON list of node configurations. As it is
+set on the machine itself, a coordinator cannot direct a real site to other folders."""
 
 app = ClientApp()
 
 
 @app.query(READY.action)
 def ready(message: Message, context: Context) -> Message:
-    """Can the site take part, and with what?"""
+    """Report whether the site can take part, with its counts, device and versions."""
     return _answer(message, context, READY, lambda participant, _, __: (participant.ready(), None))
 
 
 @app.train(ROUND.action)
 def train(message: Message, context: Context) -> Message:
-    """One round: evaluate the global model, train it, return the update."""
+    """Evaluate the global model, train it for one round, return the update."""
     return _answer(message, context, ROUND, Participant.round)
 
 
@@ -95,7 +95,7 @@ def validation(message: Message, context: Context) -> Message:
 
 @app.evaluate(SCORE.action)
 def score(message: Message, context: Context) -> Message:
-    """Score a model on validation or test patients; the scores stay."""
+    """Score a model on validation or test patients; the scores stay at the site."""
     return _answer(
         message,
         context,
@@ -106,7 +106,7 @@ def score(message: Message, context: Context) -> Message:
 
 @app.evaluate(RELEASE.action)
 def release(message: Message, context: Context) -> Message:
-    """Release figures of the models that were scored."""
+    """Release figures of the scored models."""
     return _answer(
         message,
         context,
@@ -116,8 +116,8 @@ def release(message: Message, context: Context) -> Message:
 
 
 @dataclass
-class _Visit:
-    """What is known of a visit while it lasts."""
+class _Exchange:
+    """What is known about a request while it is answered; for the log and the ledger."""
 
     experiment: str
     state: Path | None
@@ -132,73 +132,82 @@ def _answer(
     asked: MessageType[RequestT, ReplyT],
     answer: Callable[[Participant, RequestT, Packed | None], tuple[ReplyT, Packed | None]],
 ) -> Message:
-    """Run an answer; record in the ledger what it says; send that and nothing else.
+    """Compute the reply to a request, record it in the ledger, and send it.
 
-    Whatever goes wrong, one word of a fixed list leaves the site. The story stays in its log.
+    After any error, only a reason of a fixed list is sent; the details go to the site's log.
+
+    Parameters
+    ----------
+    message, context
+        Flower's.
+    asked
+        The expected type of request and reply.
+    answer
+        Computes the reply, and the packed array that is sent with it.
     """
-    visit = _Visit(
+    exchange = _Exchange(
         f"run {message.metadata.run_id}", _state(context), logging.getLogger("fedrad.site")
     )
     packed: Packed | None = None
     reply: Reply
     try:
-        reply, packed = _visited(visit, message, context, asked, answer)
+        reply, packed = _admitted(exchange, message, context, asked, answer)
     except SiteProblem as problem:
-        visit.log.error("%s", problem)
+        exchange.log.error("%s", problem)
         reply = Refusal(reason=problem.reason)
     except ExperimentError as error:
-        visit.log.error("experiment not understood: %s", error)
+        exchange.log.error("experiment not understood: %s", error)
         reply = Refusal(reason="experiment")
     except MessageError as error:
-        visit.log.error("request not understood: %s", error)
+        exchange.log.error("request not understood: %s", error)
         reply = Refusal(reason="request")
     except Exception:
-        visit.log.exception("unexpected error")
+        exchange.log.exception("unexpected error")
         reply = Refusal(reason="internal")
     try:
-        if visit.state is not None:
-            Ledger(visit.state / LEDGER).record(
-                visit.experiment, reply, packed, asked=visit.request, seconds=visit.seconds
+        if exchange.state is not None:
+            Ledger(exchange.state / LEDGER).record(
+                exchange.experiment, reply, packed, asked=exchange.request, seconds=exchange.seconds
             )
-    except Exception:  # its text would leave: Flower sends the exceptions of an app to the server
-        visit.log.exception("the ledger cannot be written, so nothing leaves")
+    except Exception:  # Flower would send the text of an exception to the server
+        exchange.log.exception("the ledger cannot be written, so nothing leaves")
         reply, packed = Refusal(reason="internal"), None
     return Message(to_record(reply, packed), reply_to=message)
 
 
-def _visited(
-    visit: _Visit,
+def _admitted(
+    exchange: _Exchange,
     message: Message,
     context: Context,
     asked: MessageType[RequestT, ReplyT],
     answer: Callable[[Participant, RequestT, Packed | None], tuple[ReplyT, Packed | None]],
 ) -> tuple[ReplyT, Packed | None]:
-    """The answer to a message, once the site's policy has let it in."""
+    """The reply to a request, if the site's policy admits it."""
     request, received = from_record(message.content, asked.request)
-    visit.request = request
+    exchange.request = request
     site = _site(context)
-    visit.state = site.state
-    visit.log = site_log(site.name, site.state)
+    exchange.state = site.state
+    exchange.log = site_log(site.name, site.state)
     if isinstance(request, ReadyRequest):
         _check_version(request)
     text = str(context.run_config["experiment"])
     if len(text) > LARGEST_TEXT:
         raise SiteProblem("experiment", f"the experiment's text has {len(text)} characters")
     experiment = parse_experiment(text)
-    visit.experiment = experiment.name
+    exchange.experiment = experiment.name
     check_request(site, experiment, text, request, Ledger(site.state / LEDGER))
     participant = _participant(site, text)
-    works = not isinstance(request, ReadyRequest)
-    with turn(participant.data.device, visit.log) if works else nullcontext():
+    computes = not isinstance(request, ReadyRequest)
+    with turn(participant.data.device, exchange.log) if computes else nullcontext():
         started = time.perf_counter()
         try:
             return answer(participant, request, received)
         finally:
-            visit.seconds = time.perf_counter() - started
+            exchange.seconds = time.perf_counter() - started
 
 
 def _check_version(request: ReadyRequest) -> None:
-    """Before any work: do coordinator and site understand each other?"""
+    """Refuse a coordinator of an incompatible version, before anything else is done."""
     theirs, ours = request.fedrad, importlib.metadata.version("fedrad")
     if not same_minor(ours, theirs):
         raise SiteProblem(
@@ -207,13 +216,13 @@ def _check_version(request: ReadyRequest) -> None:
 
 
 def _state(context: Context) -> Path | None:
-    """Where this node keeps its ledger, as far as that is known without its site.toml."""
+    """State folder with the ledger, if the node configuration names it; `site.toml` is not read."""
     state = context.node_config.get("state")
     return Path(str(state)) if state else None
 
 
 def _site(context: Context) -> Site:
-    """The site of this node's own configuration: `folder`, optionally `name` and `state`."""
+    """Open the site that the node configuration names: `folder`, optionally `name` and `state`."""
     config = dict(context.node_config)
     if (simulated := os.environ.get(SITES_VARIABLE)) and "partition-id" in config:
         config = json.loads(simulated)[int(config["partition-id"])]
@@ -229,5 +238,5 @@ def _site(context: Context) -> Site:
 
 @lru_cache(maxsize=8)
 def _participant(site: Site, experiment: str) -> Participant:
-    """Kept between the messages of one process; a site's folder is read once an experiment."""
+    """The participant; cached, so that one process reads a site's folder once per experiment."""
     return Participant(SiteData(site, parse_experiment(experiment)))

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from fedrad.exchange.experiment import Name, explain
+from fedrad.exchange.experiment import Name, explain_validation_error
 from fedrad.models.settings import Settings, Share
 from fedrad.system.folders import state_home
 
@@ -173,7 +173,9 @@ def open_site(folder: Path, *, name: str | None = None, state: Path | None = Non
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise SiteProblem("cohort", f"{file}: cannot be read: {error}") from error
     except ValidationError as error:
-        raise SiteProblem("cohort", explain(error, str(file), SiteSettings)) from error
+        raise SiteProblem(
+            "cohort", explain_validation_error(error, str(file), SiteSettings)
+        ) from error
     if state is None:
         state = folder / settings.state if settings.state else state_home() / settings.name
     return Site(folder, settings, state)

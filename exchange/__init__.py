@@ -1,6 +1,6 @@
-"""Everything that crosses a hospital's wall, and nothing else.
+"""All data that a hospital and the coordinator exchange, and nothing else.
 
-A message is one of the classes of `messages`, and where weights travel one packed array of
-`update` beside it. What these classes do not name does not leave a site: unknown fields are
-refused on both sides, and the client sends by `messages.to_record` alone.
+A message is an instance of one class of `messages`. Where weights are sent, one packed array of
+`update` goes with it. Data that these classes do not name cannot leave a site: both sides refuse
+unknown fields, and the client sends through `messages.to_record` only.
 """

@@ -1,7 +1,8 @@
-"""How the values of a tensor travel: as they are, or fewer bits of their difference to a reference.
+"""Encodings of tensors that are sent: float32, or fewer bits per value.
 
-Convolutions and the head, which are nearly all of a network, are encoded; tensors of one dimension
-(normalisation, biases) are 0.4 % of a ResNet-50, decide much, and travel as float32.
+`update` encodes the convolutions and the head, which are nearly all of a network, as differences
+to a reference. Tensors of one dimension (normalisation, biases) are 0.4 % of a ResNet-50 and have a
+strong effect, so they are sent as float32.
 """
 
 import numpy as np
@@ -12,17 +13,24 @@ from .experiment import Encoding
 Flat = NDArray[np.float32]
 Packed = NDArray[np.uint8]
 
-BYTES: dict[Encoding, int] = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
-"""Bytes a value takes."""
+BYTES_PER_VALUE: dict[Encoding, int] = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
+"""Encoding -> bytes of one value."""
 _LEVELS = 127
 
 
 def encode(values: Flat, encoding: Encoding) -> tuple[Packed, float]:
-    """Values (n,) as bytes (n * BYTES,), little-endian, and their scale (1 except for int8).
+    """Encode values (n,) as little-endian bytes (n * BYTES_PER_VALUE,).
 
     int8 spaces 255 levels evenly between minus and plus the largest magnitude; float16 and
-    bfloat16 round to nearest, ties to even. What is not finite, or becomes so, stays so (with int8
-    in the scale), for the receiver to refuse.
+    bfloat16 round to nearest, ties to even. Values that are not finite, or become infinite, stay
+    so (with int8 in the scale); the receiver then refuses the array.
+
+    Returns
+    -------
+    data
+        The bytes.
+    scale
+        Width of a level of int8; 1 for all other encodings.
     """
     scale = 1.0
     if encoding == "int8":
@@ -41,7 +49,7 @@ def encode(values: Flat, encoding: Encoding) -> tuple[Packed, float]:
 
 
 def decode(data: Packed, encoding: Encoding, scale: float = 1.0) -> Flat:
-    """The values that `encode` made bytes of; for float32 these themselves, as a view."""
+    """Decode the bytes of `encode` into values (n,); for float32 the result is a view of them."""
     if encoding == "int8":
         return data.view(np.int8).astype(np.float32) * np.float32(scale)
     if encoding == "bfloat16":

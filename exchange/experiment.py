@@ -1,4 +1,4 @@
-"""`experiment.toml`: one federated training with its settings, validated once, here."""
+"""`experiment.toml`: the settings of one federated training, and their validation."""
 
 import json
 import re
@@ -27,9 +27,10 @@ from fedrad.system.errors import UserError
 
 from .strategies import ServerSettings, StrategyName, check_strategy
 
-NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
-Name = Annotated[str, StringConstraints(pattern=f"^{NAME}$")]
-"""Name of a site or experiment, also of files: letters, digits, `.`, `_`, `-`; at most 64."""
+NAME_PATTERN = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+Name = Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN}$")]
+"""Name of a site or an experiment, safe as a file name: at most 64 letters, digits, `.`, `_` and
+`-`."""
 
 Outcome = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9 ._-]{0,63}$")]
 
@@ -38,7 +39,7 @@ Groups = Annotated[
     | tuple[Annotated[str, Field(strict=True)], ...],
     Field(min_length=1, max_length=20),
 ]
-"""Groups of a column: its values (`["F", "M"]`), or the cuts between ranges of numbers."""
+"""Groups of a column: its values (`["F", "M"]`), or the limits between ranges of numbers."""
 
 _BY_NAME = GetPydanticSchema(
     lambda _, handler: core_schema.no_info_after_validator_function(
@@ -47,40 +48,42 @@ _BY_NAME = GetPydanticSchema(
         serialization=core_schema.plain_serializer_function_ser_schema(lambda task: task.name),
     )
 )
-"""A task is written as its name."""
+"""In the file a task is written as its name."""
 
 
 Encoding = Literal["float32", "float16", "bfloat16", "int8"]
-"""How the values of an update travel."""
+"""How the values of an update are encoded when they are sent."""
 
 
 class ExperimentError(UserError):
-    """An experiment file that cannot be used: which key, which value, what is allowed."""
+    """An experiment file cannot be used; the text names key, value and what is allowed."""
 
 
 class FederationSettings(Settings):
-    """`[federation]`: rounds and who must take part."""
+    """`[federation]`: rounds, sites that must take part, and how their updates are combined."""
 
     rounds: int = Field(default=30, ge=1, le=10_000)
     sites: tuple[Name, ...] = ()
-    """Sites to wait for before the first round; empty: start with a quorum."""
+    """Sites to wait for before the first round. If empty, the first round starts as soon as there
+    is a quorum."""
     quorum: int = Field(default=2, ge=1)
-    """Fewest sites whose updates make a round."""
+    """Smallest number of sites whose updates complete a round."""
     deadline_minutes: float = Field(default=60.0, gt=0.0)
-    """A round closes without those that have not answered by then."""
+    """A round closes after this time, without the sites that have not answered."""
     patience_hours: float = Field(default=72.0, ge=0.0)
-    """How long to wait for sites where there is no quorum, before the experiment stops as failed;
-    it can be resumed."""
+    """How long to wait for a quorum before the experiment stops as failed; it can be resumed."""
     encoding: Encoding = "float32"
-    """How weights travel, both ways; all but float32 as differences to the last global model."""
+    """How weights are sent in both directions. All encodings but float32 send differences to the
+    last global model."""
     strategy: StrategyName = "fedavg"
     server: ServerSettings = ServerSettings()
     weighting: Literal["patients", "images", "equal"] = "patients"
-    """What a site counts by; the robust rules (median, trimmed-mean, krum) give each one voice."""
+    """What a site's weight in the average is. The robust strategies (median, trimmed-mean, krum)
+    ignore it and give all sites the same weight."""
     outlier_factor: float = Field(default=20.0, gt=1.0)
-    """An update whose norm is this many times the (lower) median norm of the round is rejected."""
+    """An update is rejected if its norm is this many times the (lower) median norm of the round."""
     train_one_class: bool = False
-    """Whether a site whose training units are all of one class trains; otherwise it evaluates."""
+    """Whether a site with training units of one class only trains; if not, it only evaluates."""
 
     @model_validator(mode="after")
     def _strategy_has_its_sites(self) -> "FederationSettings":
@@ -89,36 +92,39 @@ class FederationSettings(Settings):
 
 
 class EvaluationSettings(Settings):
-    """`[evaluation]`: fixed, hashed and shown before the first round."""
+    """`[evaluation]`: the plan of the evaluation, fixed and hashed before the first round."""
 
     test: float = Field(default=0.3, gt=0.0, lt=1.0)
-    """Share of each site's patients kept for testing, used once at the end."""
+    """Share of each site's patients reserved for testing; they are used once, at the end."""
     validation: float = Field(default=0.15, ge=0.0, lt=1.0)
     """Share of each site's patients for monitoring and for the threshold."""
     test_after: date | None = None
     """Patients with an image after this date are the test patients, instead of a share."""
     index_image: Literal["earliest", "latest", "all"] = "earliest"
-    """Which of a patient's images stands for the patient; `all` with `unit = "image"`."""
+    """Which of a patient's images represents the patient; `all` goes with `unit = "image"`."""
     minimum_units: int = Field(default=10, ge=1)
-    """Fewest units of a class for which figures are asked; a site may ask for more."""
+    """Smallest number of units of a class for which figures are requested; a site's policy may
+    require more."""
     ensemble: tuple[Share, ...] = Field(default=(), max_length=11)
-    """Weight-space ensemble with the base (WiSE-FT): shares of the trained backbone to try, on
-    validation patients; empty: the trained model as it is, which is always among those tried."""
+    """Weight-space ensemble with the base model (WiSE-FT): shares of the trained backbone to try on
+    validation patients. The trained model itself is always tried too. If empty, no ensemble."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
     local_baseline: bool = True
-    """Whether each site also trains alone, same recipe and budget, for comparison."""
+    """Whether each site also trains a local-only model, with the same recipe and budget."""
     travel: bool = False
-    """Whether local-only models are also scored at the other sites that agree; both sites must."""
+    """Whether local-only models are also scored at other sites. Both sites must agree to it."""
     folds: int = Field(default=0, ge=0, le=20)
-    """Cross-validation: every patient is tested in one of so many folds; 0: none, one split."""
+    """Number of folds of a cross-validation; 0: no cross-validation but one split."""
     repeats: int = Field(default=1, ge=1, le=20)
-    """How often the division into folds is drawn anew."""
+    """How often the cross-validation is repeated with a new division into folds."""
     fold_number: int = Field(default=0, ge=0)
-    """Which of the folds · repeats trainings this is; `fedrad cross-validate` runs them all."""
+    """Number of this training among the folds · repeats trainings, from 0. `fedrad cross-validate`
+    runs all of them."""
     held_out: tuple[Name, ...] = ()
-    """Sites that take no part in training or choices: all their patients are for testing."""
+    """Sites that take no part in training or in the choice of models and thresholds: all their
+    patients are test patients."""
     subgroups: dict[Outcome, Groups] = Field(default_factory=dict)
-    """Column of the cohort table -> its groups, in which the global model is looked at."""
+    """Column of the cohort table -> its groups, in which the global model is evaluated."""
 
     @field_validator("subgroups")
     @classmethod
@@ -144,8 +150,8 @@ class EvaluationSettings(Settings):
 
 
 class Variant(Settings):
-    """A row of `[ablation]`: settings of `[model]` and `[recipe]` in place of the file's. Others
-    stay, so that all rows test the same patients."""
+    """A row of `[ablation]`: settings that replace some of `[model]` and `[recipe]`. Others stay
+    as they are, so that all rows test the same patients."""
 
     model: dict[str, Any] = Field(default_factory=dict)
     recipe: dict[str, Any] = Field(default_factory=dict)
@@ -156,10 +162,10 @@ class Experiment(Settings):
 
     name: Name
     task: Annotated[Task, _BY_NAME] = CLASSIFICATION
-    """`progression` trains a generator of images, in the same rounds; there are no test figures."""
+    """`progression` trains a generator of images in the same rounds; it has no test figures."""
     outcomes: list[Outcome] = Field(min_length=1, max_length=50)
     unit: Literal["patient", "image"] = "patient"
-    """What is scored and counted. With `image`, variances are clustered by patient."""
+    """What is scored and counted; with `image`, variances are clustered by patient."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     model: ModelSettings = ModelSettings()
     recipe: RecipeSettings = RecipeSettings()
@@ -167,8 +173,8 @@ class Experiment(Settings):
     federation: FederationSettings = FederationSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     ablation: dict[Name, Variant] = Field(default_factory=dict)
-    """Row -> what it changes; for `fedrad ablate`, which runs an experiment for each. All else
-    runs the experiment without them."""
+    """Name of a row -> its settings. `fedrad ablate` runs one experiment for each row; all other
+    commands ignore them."""
 
     @model_validator(mode="after")
     def _hangs_together(self) -> "Experiment":
@@ -217,39 +223,39 @@ class Experiment(Settings):
 
     @property
     def schedule(self) -> Schedule:
-        """What is trained in which of the rounds."""
+        """What is trained in each round."""
         return self.task.schedule(self.recipe, self.federation.rounds)
 
     @property
     def identity(self) -> str:
-        """SHA-256 of all that was set, the same at every site and whatever a later version adds:
-        settings left at their defaults do not count."""
+        """SHA-256 of all settings that differ from their defaults: the same at every site, and
+        a later version with more settings does not change it."""
         given = self.model_dump(mode="json", exclude_defaults=True, exclude={"ablation"})
         return sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
 
     @property
     def family(self) -> str:
-        """Identity of the cross-validation that this experiment is a fold of: the same for all."""
+        """Identity of the cross-validation to which this belongs; all its folds share it."""
         whole = self.evaluation.model_copy(update={"fold_number": 0})
         return self.model_copy(update={"evaluation": whole}).identity
 
     @property
     def is_last_fold(self) -> bool:
-        """Whether sites have all scores after this experiment; true without folds."""
+        """Whether sites have the scores of all folds after this experiment; true without folds."""
         trainings = self.evaluation.folds * self.evaluation.repeats
         return not trainings or self.evaluation.fold_number == trainings - 1
 
     @property
     def evaluation_sha256(self) -> str:
-        """Hash of what was planned to be reported: outcomes, unit, seed, `[evaluation]`."""
+        """SHA-256 of the plan of the evaluation: outcomes, unit, seed and `[evaluation]`."""
         planned = self.model_dump(mode="json", include={"outcomes", "unit", "seed", "evaluation"})
         del planned["evaluation"]["fold_number"]  # all folds follow one plan
         return sha256(json.dumps(planned, sort_keys=True).encode()).hexdigest()
 
 
 def group_names(groups: Groups) -> list[str]:
-    """Names of a column's groups for people: values as they are, ranges as "< 1", "1 to < 18",
-    "≥ 18"."""
+    """Names of a column's groups as reports show them: values as they are, ranges as "< 1",
+    "1 to < 18", "≥ 18"."""
     if isinstance(groups[0], str):
         return [str(group) for group in groups]
     cuts = [f"{float(cut):g}" for cut in groups]
@@ -258,7 +264,7 @@ def group_names(groups: Groups) -> list[str]:
 
 
 def read_experiment(path: Path) -> tuple[Experiment, str]:
-    """The experiment of a file and the file's text. Raises ExperimentError."""
+    """Read an experiment; returns it and the text of its file. Raises ExperimentError."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -269,17 +275,27 @@ def read_experiment(path: Path) -> tuple[Experiment, str]:
 
 
 def parse_experiment(text: str, source: str = "experiment.toml") -> Experiment:
-    """An experiment from the text of its file. Raises ExperimentError naming every fault."""
+    """Parse the text of an experiment file. Raises ExperimentError, which names every fault."""
     try:
         return Experiment.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise ExperimentError(f"{source}: not valid TOML: {error}") from error
     except ValidationError as error:
-        raise ExperimentError(explain(error, source, Experiment)) from error
+        raise ExperimentError(explain_validation_error(error, source, Experiment)) from error
 
 
-def explain(error: ValidationError, source: str, model: type[Settings]) -> str:
-    """A validation error as lines a person can act on: key, value, what is allowed."""
+def explain_validation_error(error: ValidationError, source: str, model: type[Settings]) -> str:
+    """Turn a validation error into lines that name key, value and what is allowed.
+
+    Parameters
+    ----------
+    error
+        The error.
+    source
+        Name of the file, with which each line begins.
+    model
+        Class of the settings that were validated.
+    """
     lines = []
     for fault in error.errors():
         key = ".".join(str(part) for part in fault["loc"]) or "(file)"

@@ -1,62 +1,65 @@
-"""What a site releases of models' scores on its patients.
+"""Figures that a site releases about models' scores on its patients.
 
-Single scores are in one place only: a histogram per model and outcome. A threshold is an
-edge of the histogram's grid, and so are the ends of a calibration curve's bins: what stands beside
-the histogram divides the patients no further than the histogram does. What folds decide at their
-own thresholds does; so it is given for many patients only, in four numbers.
+Scores of single patients enter one figure only: a histogram per model and outcome. A threshold is
+an edge of the histogram's grid, and so is the end of each bin of a calibration curve, so these
+divide the patients no further than the histogram does. Decisions at the folds' own thresholds do
+divide them further; so they are given as four counts, and for many patients only.
 """
 
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from .experiment import NAME, Outcome
+from .experiment import NAME_PATTERN, Outcome
 from .histogram import CELLS, Histogram
-from .inline import Flat, Inline
+from .inline import Inline, InlineModel
 from .wire import Wire
 
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Variance = Annotated[float, Field(ge=0)]
 Edge = Annotated[int, Field(ge=0, le=CELLS)]
-"""An edge of the grid; as a threshold: units at or above it are called positive."""
-Part = Literal["train", "validation", "test"]
-ModelName = Annotated[str, StringConstraints(pattern=rf"^(base|global|best|local|local:{NAME})$")]
-"""`best` is the global model of the round that did best on validation patients, `local:SITE` the
-model that a site trained alone; in a request `local` is that of the site asked."""
+"""An edge of the grid. As a threshold: units at or above it are classified as positive."""
+SplitPart = Literal["train", "validation", "test"]
+ModelName = Annotated[
+    str, StringConstraints(pattern=rf"^(base|global|best|local|local:{NAME_PATTERN})$")
+]
+"""`best` is the global model of the round with the best figure on validation patients;
+`local:SITE` is the local-only model of a site. In a request, `local` means the local-only model of
+the site that receives it."""
 
 Missing = Literal[
     "one class", "below minimum", "timeout", "declined", "not run", "error", "no units", "held out"
 ]
-"""Why a figure is not there."""
+"""Why a figure is missing."""
 
 
-class Line(Wire):
+class CalibrationLine(Wire):
     """A calibration: logit(p) = intercept + slope · raw logit."""
 
     intercept: float
     slope: Annotated[float, Field(gt=0)]
 
 
-class Operating(Wire):
-    """How a model is used on an outcome, as validation patients decided. `calibration` is None
-    where they could decide none."""
+class OperatingPoint(Wire):
+    """Threshold and calibration of a model for an outcome, chosen on validation patients.
+    `calibration` is None where there are too few to choose one."""
 
     threshold: Edge
-    calibration: Line | None = None
+    calibration: CalibrationLine | None = None
 
 
 class CurveBin(Wire):
-    """A bin of a calibration curve: it ends at an edge of the histogram and begins where the one
-    before ends. `mean`: of the calibrated probabilities in it."""
+    """A bin of a calibration curve: it ends at an edge of the histogram and begins where the bin
+    before it ends. `mean` is the mean of the calibrated probabilities in it."""
 
     end: Edge
     mean: Share
 
 
 class RankFigures(Wire):
-    """Exact figures of the order of one model's scores, beside the AUROC: one field for each entry
-    of `RANK_FIGURES` in `fedrad.stats.site_figures`, None where a class is missing.
+    """Exact figures of the ranks of one model's scores, other than the AUROC: one field for each
+    entry of `RANK_FIGURES` in `fedrad.stats.site_figures`, None where a class is missing.
 
     `average_precision`: area under precision over recall, in [0, 1].
     """
@@ -79,17 +82,17 @@ class ProbabilityFigures(Wire):
     slope: float | None = None
 
 
-class Probabilities(Wire, Flat):
-    """Calibrated probabilities against outcomes. `by`: whose calibration, that of all sites'
-    validation patients or of the site's own."""
+class Probabilities(Wire, InlineModel):
+    """Figures of calibrated probabilities. `by` tells whether the calibration was chosen on the
+    validation patients of all sites (`common`) or of this site (`site`)."""
 
     by: Literal["common", "site"]
     exact: Annotated[ProbabilityFigures, Inline()] = ProbabilityFigures()
     curve: list[CurveBin] = Field(default_factory=list)
 
 
-class Confusion(Wire):
-    """Units by class and by what they were called."""
+class ConfusionMatrix(Wire):
+    """Numbers of units by true and by predicted class."""
 
     true_positives: Count
     false_negatives: Count
@@ -97,34 +100,34 @@ class Confusion(Wire):
     true_negatives: Count
 
 
-class OutOfFold(Wire, Flat):
-    """One model's scores of all folds together, each unit scored once, by a model that was not
-    trained on it. A fold's scores are mapped to probabilities by the calibration that its
-    validation units at the site choose; several models' scores they are nonetheless, and so
-    secondary.
+class OutOfFold(Wire, InlineModel):
+    """Figures of one model's scores pooled over all folds. Each unit is scored once, by a model
+    that was not trained on it. The scores of each fold are calibrated on its validation units at
+    the site. As they come from several models, these figures are secondary.
 
-    `histogram`: of the calibrated logits. `decided`: at each fold's own threshold; None where too
-    few patients are on one side.
+    `histogram` is that of the calibrated logits. `decided` counts decisions at each fold's own
+    threshold; it is None where too few patients are on one side of it.
     """
 
     ranks: Annotated[RankFigures, Inline()] = RankFigures()
     histogram: Histogram
     probabilities: Probabilities
-    decided: Confusion | None = None
+    decided: ConfusionMatrix | None = None
 
 
-class Scores(Wire, Flat):
+class Scores(Wire, InlineModel):
     """One model on one outcome of one site.
 
     `auroc`, its `variance` (clustered by patient where patients have several units) and `ranks`
-    are exact, computed at the site; None where a class is missing.
-    `site_threshold` and `site_brier` belong to the threshold and the calibration that the site's
-    own validation patients choose. `folds`: AUROC of each fold of a cross-validation, None where
-    it is withheld; `auroc` is then their mean, counts are patients of all folds, and `out_of_fold`
-    stands in place of ranks, histogram, probabilities and thresholds. `epsilon`: the histogram,
-    with the counts, carries noise, and nothing exact is given. `histogram_missing`: why there is no
-    histogram beside exact figures, where the site's policy shares none. `missing` says why nothing
-    is given (then the counts are 0) or, as "one class", why there is no AUROC.
+    are exact and computed at the site; None where a class is missing.
+    `site_threshold` and `site_brier` belong to the threshold and the calibration that are chosen
+    on the site's own validation patients. `folds` holds the AUROC of each fold of a
+    cross-validation, None where it is withheld; then `auroc` is their mean, the counts are patients
+    of all folds, and `out_of_fold` replaces ranks, histogram, probabilities and thresholds.
+    If `epsilon` is set, histogram and counts carry noise, and there are no exact figures.
+    `histogram_missing` is why there is no histogram, where the site's policy shares none.
+    `missing` is why there are no figures at all (then the counts are 0) or, as "one class", why
+    there is no AUROC.
     """
 
     model: ModelName
@@ -145,8 +148,8 @@ class Scores(Wire, Flat):
     missing: Missing | None = None
 
 
-class Comparison(Wire):
-    """AUROC of `model` minus that of `other` on the same units: DeLong's paired variance."""
+class ModelComparison(Wire):
+    """AUROC of `model` minus AUROC of `other` on the same units, with DeLong's paired variance."""
 
     model: ModelName
     other: ModelName
@@ -157,8 +160,8 @@ class Comparison(Wire):
 
 
 class Subgroup(Wire):
-    """The global model on the units of one group. `group` counts the groups that the experiment
-    names for the column, from 0."""
+    """The global model on the units of one group. `group` is the number of the group, from 0, among
+    those that the experiment names for the column."""
 
     outcome: Outcome
     column: Outcome
@@ -171,14 +174,14 @@ class Subgroup(Wire):
 
 
 class Release(Wire):
-    """All figures that a site releases on one part of its patients, once an experiment.
+    """All figures that a site releases on one part of its patients, once per experiment.
 
-    `epsilon`: what all noisy histograms of this part cost together; None without noise.
+    `epsilon` is the total privacy cost of all noisy histograms of this part; None without noise.
     """
 
     kind: Literal["release"] = "release"
-    part: Part
+    part: SplitPart
     scores: list[Scores]
-    comparisons: list[Comparison] = Field(default_factory=list)
+    comparisons: list[ModelComparison] = Field(default_factory=list)
     subgroups: list[Subgroup] = Field(default_factory=list)
     epsilon: float | None = None

@@ -1,9 +1,9 @@
-"""Score histograms: what the coordinator learns of a site's scores.
+"""Histograms of scores: all that the coordinator learns about single scores of a site.
 
-Scores are logits. All sites count into the same fixed grid, then each merges neighbouring cells
-until no bin holds fewer than a minimum of units. So no score is located more finely than a grid
-cell, and none stands alone; sites of different size release different bins of one grid, and two
-such histograms still compare with a certain bound (`fedrad.stats`).
+Scores are logits. All sites count them in the cells of one fixed grid; then each site merges
+neighbouring cells until every bin holds a minimum number of patients. So no score is known more
+finely than a grid cell, and none is alone in its bin. Sites release different bins of the same
+grid, and figures over two such histograms have a known error bound (`fedrad.stats`).
 """
 
 from collections.abc import Sequence
@@ -16,19 +16,21 @@ from pydantic import Field, model_validator
 from .wire import Wire
 
 LIMIT = 30.0
-"""Logits are clipped to ±30; a probability would saturate long before."""
+"""Logits are clipped to ±30; probabilities saturate long before that."""
 CELLS = 128
 
 GRID: NDArray[np.float64] = np.sinh(np.linspace(-np.arcsinh(LIMIT), np.arcsinh(LIMIT), CELLS + 1))
 GRID[0], GRID[-1] = -LIMIT, LIMIT  # sinh(arcsinh(30)) is a hair less
-"""Cell edges, finest around a logit of 0 (0.064 wide) and coarser outwards (1.9 wide)."""
+"""Edges of the cells: narrow around a logit of 0 (0.064 wide) and wider towards the limits
+(1.9 wide)."""
 
 
 class Histogram(Wire):
     """Counts of positives and negatives in bins of the grid.
 
-    Bin b covers cells `edges[b]` up to but not including `edges[b + 1]`; together the bins cover
-    the whole grid. Values: counts of units. Only counts that carry noise (`noisy`) may be negative.
+    Bin b covers the cells from `edges[b]` up to, but not including, `edges[b + 1]`; together the
+    bins cover the whole grid. Counts are numbers of units. Only counts that carry noise (`noisy`)
+    may be negative.
     """
 
     edges: list[int] = Field(min_length=2, max_length=CELLS + 1)
@@ -59,8 +61,8 @@ class Histogram(Wire):
         return sum(self.negatives)
 
 
-def cut_off(histogram: Histogram) -> Histogram:
-    """A histogram with noise as one without: counts below 0 become 0."""
+def clip_negative_counts(histogram: Histogram) -> Histogram:
+    """Set the negative counts of a noisy histogram to 0; the result is marked as not noisy."""
     return Histogram(
         edges=histogram.edges,
         positives=[max(0, n) for n in histogram.positives],
@@ -68,13 +70,13 @@ def cut_off(histogram: Histogram) -> Histogram:
     )
 
 
-def cells_of(logits: ArrayLike) -> NDArray[np.int64]:
-    """Cell of the grid for each logit, 0 … CELLS - 1; beyond the limit the outermost."""
+def grid_cells(logits: ArrayLike) -> NDArray[np.int64]:
+    """Cell of the grid for each logit, 0 … CELLS - 1; outermost for logits beyond the limit."""
     cells = np.searchsorted(GRID, np.asarray(logits, float), side="right") - 1
     return np.asarray(np.clip(cells, 0, CELLS - 1), dtype=np.int64)
 
 
-def count(
+def count_in_bins(
     logits: ArrayLike,
     labels: ArrayLike,
     *,
@@ -82,28 +84,37 @@ def count(
     patients: NDArray[np.int64] | None = None,
     at: Sequence[int] = (),
 ) -> Histogram:
-    """Histogram of a site's scores; every bin holds at least `minimum_bin` patients.
+    """Histogram of a site's scores whose bins each hold enough patients.
 
-    `logits` (n,), `labels` (n,) in {0, 1}; `patients` (n,) says whose each unit is, None where
-    each is a patient of its own. With fewer than `minimum_bin` patients in all there is one bin.
-    `at`: edges wished for, in order of preference. A wish is met where each side, up to the next
-    edge that was wished for and met, has `minimum_bin` patients or nobody.
+    Parameters
+    ----------
+    logits
+        (n,) scores of the units.
+    labels
+        (n,) outcomes, in {0, 1}.
+    minimum_bin
+        Smallest number of patients in a bin. With fewer patients in all there is one bin.
+    patients
+        (n,) number of the patient of each unit; None where each unit is another patient.
+    at
+        Preferred edges, most important first. An edge is used if the parts on both of its sides,
+        up to the next preferred edge in use, hold `minimum_bin` patients or none.
     """
-    labels, cells = np.asarray(labels, float), cells_of(logits)
-    owners = np.arange(len(cells)) if patients is None else patients
+    labels, cells = np.asarray(labels, float), grid_cells(logits)
+    patient_of = np.arange(len(cells)) if patients is None else patients
 
     def enough(low: int, high: int) -> bool:
-        held = len(np.unique(owners[(cells >= low) & (cells < high)]))
-        return held == 0 or held >= minimum_bin
+        number = len(np.unique(patient_of[(cells >= low) & (cells < high)]))
+        return number == 0 or number >= minimum_bin
 
-    walls = [0, CELLS]
-    for wish in at:
-        tried = sorted({*walls, wish})
+    fixed = [0, CELLS]
+    for preferred in at:
+        tried = sorted({*fixed, preferred})
         if all(enough(low, high) for low, high in pairwise(tried)):
-            walls = tried
+            fixed = tried
     edges = [0]
-    for low, high in pairwise(walls):
-        inside = _edges_between(cells, owners, low, high, minimum_bin)
+    for low, high in pairwise(fixed):
+        inside = _edges_between(cells, patient_of, low, high, minimum_bin)
         edges += [*inside, high]
     positives = np.bincount(cells[labels == 1], minlength=CELLS)
     negatives = np.bincount(cells[labels == 0], minlength=CELLS)
@@ -115,14 +126,15 @@ def count(
 
 
 def _edges_between(
-    cells: NDArray[np.int64], owners: NDArray[np.int64], low: int, high: int, minimum_bin: int
+    cells: NDArray[np.int64], patient_of: NDArray[np.int64], low: int, high: int, minimum_bin: int
 ) -> list[int]:
-    """Edges strictly between two walls; what is left over before the second joins the last bin."""
+    """Edges strictly between `low` and `high`. Patients left over before `high` join the last
+    bin."""
     edges: list[int] = []
-    held: set[int] = set()
+    in_bin: set[int] = set()
     for cell in range(low, high):
-        held.update(owners[cells == cell].tolist())
-        if len(held) >= minimum_bin:
+        in_bin.update(patient_of[cells == cell].tolist())
+        if len(in_bin) >= minimum_bin:
             edges.append(cell + 1)
-            held = set()
+            in_bin = set()
     return edges[:-1]

@@ -1,4 +1,4 @@
-"""Groups of figures that are one part in Python and stand in a file beside its other fields."""
+"""Models with nested fields that are written flat: nested in Python, one level in JSON."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,22 +9,23 @@ from pydantic import BaseModel, SerializerFunctionWrapHandler, model_serializer,
 
 @dataclass(frozen=True)
 class Inline:
-    """Marks a field of a `Flat` model: the fields of its value are written beside the model's own.
+    """Marks a field of an `InlineModel` whose value is written without a level of its own.
 
-    Each is called as in the group with `prefix` before it, or as `names` has it.
+    In JSON each field of the value is a field of the outer model. Its name there is `prefix` and
+    its own name, unless `names` (name in the value -> name in JSON) gives another.
     """
 
     prefix: str = ""
     names: Mapping[str, str] = field(default_factory=dict)
 
     def key(self, name: str) -> str:
-        """Name in the file of a field of the group."""
+        """Name in JSON of a field of the value."""
         return self.names.get(name, f"{self.prefix}{name}")
 
 
-class Flat(BaseModel):
-    """A model whose `Inline` fields have no level of their own in JSON: what was written flat is
-    gathered when it is read, and spread when it is written."""
+class InlineModel(BaseModel):
+    """A model with `Inline` fields: their values are flattened when it is written, and nested again
+    when it is read."""
 
     @classmethod
     def _groups(cls) -> Iterator[tuple[str, type[BaseModel], Inline]]:
@@ -42,9 +43,9 @@ class Flat(BaseModel):
         gathered = dict(data)
         for name, group, mark in cls._groups():
             keys = {mark.key(inner): inner for inner in group.model_fields}
-            found = {inner: gathered.pop(key) for key, inner in keys.items() if key in gathered}
-            if found:
-                gathered[name] = found
+            values = {inner: gathered.pop(key) for key, inner in keys.items() if key in gathered}
+            if values:
+                gathered[name] = values
         return gathered
 
     @model_serializer(mode="wrap")

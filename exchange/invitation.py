@@ -1,9 +1,9 @@
-"""What coordinator and hospital hand each other before they are connected: two small files.
+"""Two small files that coordinator and hospital exchange before they are connected.
 
-The coordinator's *invitation* says where it is and how to know it; the hospital's *request*
-answers with the public half of a key that was made there. Neither is a secret, both may come by
-mail: each has a fingerprint to be read out by telephone, so that one that was exchanged on the way
-is noticed.
+The coordinator's *invitation* holds its address and its certificate. The hospital answers with a
+*request*, which holds the public half of a key made at the hospital. Neither file is secret, and
+both may be sent by mail. Each has a fingerprint that is read out by telephone, so that a file that
+was replaced on the way is noticed.
 """
 
 import json
@@ -30,43 +30,43 @@ from fedrad.system.errors import UserError
 from .experiment import Name
 from .wire import Wire
 
-LARGEST = 64 * 1024
-"""Bytes of such a file, at most."""
+LARGEST_FILE = 64 * 1024
+"""Largest size of such a file, in bytes."""
 Address = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?:\d{1,5}$")
 ]
-"""`HOST:PORT` of a coordinator; the host a name or an IPv4 address."""
-Id = Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")]
+"""`HOST:PORT` of a coordinator; the host is a name or an IPv4 address."""
+InvitationId = Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")]
 
 
 class InvitationError(UserError):
-    """A file that is no invitation or request, or one that is not valid; the text says why."""
+    """A file is not a valid invitation or request; the text says why."""
 
 
-class _Paper(Wire):
-    """One of the two files."""
+class _ExchangedFile(Wire):
+    """What the two files have in common."""
 
     def fingerprint(self) -> str:
-        """128 bits of the SHA-256 of all that it says, in eight groups to be read out."""
+        """The first 128 bits of the SHA-256 of its content, in eight groups to be read out."""
         digest = sha256(self._canonical()).hexdigest()[:32]
         return " ".join(re.findall("....", digest))
 
     def write(self, path: Path) -> None:
-        """Write the file. Raises OSError."""
+        """Write it to a file. Raises OSError."""
         path.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read such a file. Raises InvitationError."""
+        """Read it from a file. Raises InvitationError."""
         try:
             with path.open("rb") as file:
-                return cls.model_validate_json(file.read(LARGEST))
+                return cls.model_validate_json(file.read(LARGEST_FILE))
         except OSError as error:
             raise InvitationError(f"{path}: cannot be read: {error.strerror}") from None
         except ValidationError as error:
             fields = ", ".join(sorted({".".join(map(str, e["loc"])) for e in error.errors()}))
             raise InvitationError(
-                f"{path}: no {cls.__name__.lower()} of fedrad, or a damaged one"
+                f"{path}: no {cls.model_fields['kind'].default} of fedrad, or a damaged one"
                 + (f" ({fields})" if fields else "")
             ) from None
 
@@ -74,19 +74,19 @@ class _Paper(Wire):
         return json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()
 
 
-class Invitation(_Paper):
-    """From the coordinator to one hospital."""
+class Invitation(_ExchangedFile):
+    """The coordinator's file for one hospital."""
 
     kind: Literal["invitation"] = "invitation"
     format: Literal[1] = 1
-    id: Id
+    id: InvitationId
     site: Name
-    """The name under which the hospital takes part."""
+    """Name of the hospital in the federation."""
     address: Address
     ca_certificate: str = Field(max_length=8192)
-    """PEM of the certificate authority that vouches for the coordinator."""
+    """Certificate, as PEM, of the authority that signed the coordinator's certificate."""
     expires: AwareDatetime
-    """Until when it can be answered; a hospital that has joined stays."""
+    """Until when it can be answered. A hospital that has joined remains a member after that."""
 
     @field_validator("ca_certificate")
     @classmethod
@@ -95,7 +95,7 @@ class Invitation(_Paper):
         return text
 
     def check_date(self, now: datetime | None = None) -> None:
-        """Raise InvitationError where it has expired."""
+        """Raise InvitationError if the invitation has expired."""
         if (now or datetime.now(UTC)) > self.expires:
             raise InvitationError(
                 f"the invitation for {self.site} expired on {self.expires:%d %B %Y}: ask the "
@@ -103,23 +103,23 @@ class Invitation(_Paper):
             )
 
 
-class Request(_Paper):
-    """From the hospital to the coordinator: its public key, signed with the private one."""
+class JoinRequest(_ExchangedFile):
+    """The hospital's answer to an invitation: its public key, signed with the private one."""
 
     kind: Literal["request"] = "request"
     format: Literal[1] = 1
-    invitation: Id
+    invitation: InvitationId
     site: Name
     public_key: Annotated[
         str, StringConstraints(pattern=r"^ecdsa-sha2-nistp384 [A-Za-z0-9+/=]{100,300}$")
     ]
     """ECDSA over P-384, as OpenSSH writes it."""
     signature: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/=]{50,200}$")]
-    """Of all other fields, in base64: whoever made the request holds the private key."""
+    """Signature of all other fields, in base64. It proves that the sender has the private key."""
 
     @classmethod
     def answer(cls, invitation: Invitation, key: ec.EllipticCurvePrivateKey) -> Self:
-        """The request that answers an invitation with a key."""
+        """Answer an invitation with a key."""
         public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
         unsigned = cls.model_construct(
             invitation=invitation.id, site=invitation.site, public_key=public, signature=""
@@ -130,7 +130,7 @@ class Request(_Paper):
         )
 
     def check_signature(self) -> None:
-        """Raise InvitationError where the request was not signed with the key that it names."""
+        """Raise InvitationError if the request was not signed with the key in it."""
         try:
             key = load_ssh_public_key(self.public_key.encode())
             assert isinstance(key, ec.EllipticCurvePublicKey)
@@ -142,5 +142,5 @@ class Request(_Paper):
             ) from None
 
     def _signed(self) -> bytes:
-        said = self.model_dump(mode="json", exclude={"signature"})
-        return json.dumps(said, sort_keys=True).encode()
+        content = self.model_dump(mode="json", exclude={"signature"})
+        return json.dumps(content, sort_keys=True).encode()

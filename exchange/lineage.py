@@ -1,7 +1,8 @@
-"""Who trained a model: the experiments behind its weights and their sites, in its file's metadata.
+"""Lineage of a model: the experiments that trained its weights and the sites that took part. It is
+stored in the metadata of the model's file.
 
-A model that was fine-tuned from an earlier one inherits the earlier one's lineage, so that a site
-can tell whether any of its patients may have trained the weights it is asked to be tested with.
+A model that was fine-tuned from an earlier one inherits its lineage. So a site can check whether
+any of its patients may have trained the weights that are to be tested on them.
 """
 
 from collections.abc import Mapping
@@ -29,9 +30,10 @@ _LINEAGE: TypeAdapter[Lineage] = TypeAdapter(Lineage)
 
 
 def read_lineage(metadata: Mapping[str, str]) -> Lineage:
-    """The lineage that a weights file states; empty for weights of another origin.
+    """Read the lineage from a weights file's metadata; empty for weights of another origin.
 
-    Raises ExperimentError for a statement that is none: nobody could tell who was trained on.
+    Raises ExperimentError for a lineage that cannot be parsed: it would be unknown which patients
+    the weights were trained on.
     """
     try:
         return _LINEAGE.validate_json(metadata.get(LINEAGE, "[]"))

@@ -1,9 +1,9 @@
-"""Every message between coordinator and sites, and its way into and out of a Flower record.
+"""All messages between coordinator and sites, and their conversion to and from Flower records.
 
-A record holds one JSON text, validated by one of these classes at both ends, and at most one
-packed array. The field `kind` tells the classes apart; `MessageType`s at the end of the file say
-which reply belongs to which request. Strings are names, versions or words of a fixed list: there
-is no free text, so there is no place for a path, an identifier or the text of an exception.
+A record holds one JSON text, which one of these classes validates at both ends, and at most one
+packed array. The field `kind` distinguishes the classes; each `MessageType` pairs a request with
+its reply. Strings are names, versions or words of a fixed list. As there is no free text, no field
+can hold a path, an identifier or the text of an exception.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 
 from .encoding import Packed
 from .experiment import Name, Outcome
-from .figures import Count, Missing, ModelName, Operating, Part, Release
+from .figures import Count, Missing, ModelName, OperatingPoint, Release, SplitPart
 from .reasons import Reason
 from .update import Manifest
 from .wire import Hash, Wire
@@ -23,31 +23,31 @@ Version = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z.+-]{1,40}$")]
 
 
 class MessageError(Exception):
-    """A record that is not the message it should be."""
+    """A record does not hold the expected message."""
 
 
 def same_minor(one: str, other: str) -> bool:
-    """Whether two versions of fedrad understand each other: the first two numbers are the same."""
+    """Whether two versions of fedrad are compatible: their first two numbers are the same."""
     return one.split(".")[:2] == other.split(".")[:2]
 
 
 class Counts(Wire):
-    """Units of each class; None where the site withholds them for being too few."""
+    """Number of units of each class; None where the site withholds it because it is too small."""
 
     positives: Count | None
     negatives: Count | None
 
 
 class ReadyRequest(Wire):
-    """Can the site take part in the experiment of this run?"""
+    """Asks whether the site can take part in the experiment of this run."""
 
     kind: Literal["ready request"] = "ready request"
     fedrad: Version
-    """The coordinator's: a site of another minor version refuses before it does anything."""
+    """The coordinator's version. A site of another minor version refuses at once."""
 
 
 class Readiness(Wire):
-    """A site's answer to whether it can take part."""
+    """A site can take part in the experiment; with its counts, device and versions."""
 
     kind: Literal["readiness"] = "readiness"
     site: Name
@@ -60,14 +60,14 @@ class Readiness(Wire):
     trains: bool
     does_not_train_because: Missing | None = None
     tests_other_models: bool = False
-    """Whether other sites' local-only models may be scored here."""
-    units: dict[Part, dict[Outcome, Counts]]
+    """Whether other sites' local-only models may be scored at this site."""
+    units: dict[SplitPart, dict[Outcome, Counts]]
     set_aside: Count
-    """Files that could not be used; the site knows which and why."""
+    """Number of files that could not be used. The site's log names them, with the reasons."""
 
 
 class RoundRequest(Wire):
-    """Train through one round, starting from the packed global model."""
+    """Asks the site to train one round, starting from the packed global model."""
 
     kind: Literal["round request"] = "round request"
     round: Count
@@ -75,9 +75,9 @@ class RoundRequest(Wire):
 
 
 class Monitoring(Wire):
-    """The global model, as received, on a site's validation patients. AUROC in [0, 1]; loss is
-    the mean binary cross-entropy, or of a generator the mean squared denoising error. Both None
-    where withheld or undefined."""
+    """Figures of the received global model on a site's validation patients. `auroc` is in [0, 1];
+    `loss` is the mean binary cross-entropy, for a generator the mean squared denoising error. Both
+    are None where withheld or undefined."""
 
     auroc: float | None = None
     loss: float | None = None
@@ -85,13 +85,14 @@ class Monitoring(Wire):
 
 
 class RoundReply(Wire):
-    """A site's round: its update beside this, if it trained."""
+    """Result of a site's round. If the site trained, its update is packed with it."""
 
     kind: Literal["round"] = "round"
     manifest: Manifest | None
     patients: Count
     images: Count
-    """What the update was trained on, for its weight; 0 where the site only evaluated."""
+    """`patients` and `images`: number of each that the site trained on, from which its weight
+    follows; 0 where it only evaluated."""
     loss: float | None
     steps: Count
     seconds: float
@@ -99,10 +100,11 @@ class RoundReply(Wire):
 
 
 class BaselineRequest(Wire):
-    """Train alone from the base weights, same recipe and budget.
+    """Asks the site to train a local-only model from the base weights, with the same recipe and
+    budget.
 
-    `travel`: the model is asked for, to be scored at other sites; it stays where the site's policy
-    does not share it.
+    `travel`: the coordinator requests the model, to have it scored at other sites. The site sends
+    it only if its policy shares it.
     """
 
     kind: Literal["baseline request"] = "baseline request"
@@ -110,8 +112,8 @@ class BaselineRequest(Wire):
 
 
 class BaselineReply(Wire):
-    """A site has its local-only model, or says why not. The model lies packed beside this where it
-    was asked for and may travel."""
+    """The site has its local-only model; if not, `missing` is the reason. If the model was
+    requested and the site shares it, it is packed with the reply."""
 
     kind: Literal["baseline"] = "baseline"
     manifest: Manifest | None = None
@@ -121,8 +123,9 @@ class BaselineReply(Wire):
 
 
 class ValidationRequest(Wire):
-    """Mix the global model, packed beside this, with the base weights: each of `alphas` of the way
-    from these to that; and evaluate the mixtures on the validation patients."""
+    """Asks the site to mix the global model, which is packed with it, with the base weights and to
+    evaluate the mixtures on the validation patients. Each of `alphas` is a share of the global
+    model: 0 is the base, 1 the global model."""
 
     kind: Literal["validation request"] = "validation request"
     manifest: Manifest
@@ -137,8 +140,9 @@ class ValidationReply(Wire):
 
 
 class ScoreRequest(Wire):
-    """Score one model on a part of the patients and keep the scores. Its tensors come packed
-    beside this, but for those that the site has: the base's, and its own local-only model's."""
+    """Asks the site to score one model on a part of the patients and to store the scores. The
+    model's tensors are packed with it, unless the site has them: those of the base and of its own
+    local-only model."""
 
     kind: Literal["score request"] = "score request"
     part: Literal["validation", "test"]
@@ -147,26 +151,27 @@ class ScoreRequest(Wire):
 
 
 class ScoreReply(Wire):
-    """The scores are there and stay at the site; or why there are none."""
+    """The scores are stored at the site; if not, `missing` is the reason."""
 
     kind: Literal["scored"] = "scored"
     missing: Missing | None = None
 
 
 class ReleaseRequest(Wire):
-    """Release figures of models that were scored on a part of the patients.
+    """Asks the site for the figures of models that were scored on a part of the patients.
 
-    `operating`: model -> outcome -> what validation patients chose; empty before that.
+    `operating`: model -> outcome -> threshold and calibration chosen on validation patients; empty
+    in the request for validation figures.
     """
 
     kind: Literal["release request"] = "release request"
     part: Literal["validation", "test"]
     models: list[ModelName]
-    operating: dict[ModelName, dict[Outcome, Operating]] = Field(default_factory=dict)
+    operating: dict[ModelName, dict[Outcome, OperatingPoint]] = Field(default_factory=dict)
 
 
 class Refusal(Wire):
-    """A site did not do what it was asked."""
+    """A site did not do what the request asked for."""
 
     kind: Literal["refusal"] = "refusal"
     reason: Reason
@@ -193,7 +198,7 @@ ReplyT_co = TypeVar("ReplyT_co", bound=Reply, covariant=True)
 
 @dataclass(frozen=True)
 class MessageType(Generic[RequestT_co, ReplyT_co]):
-    """One thing that a site can be asked: the request and the reply to it.
+    """A kind of exchange with a site: the request and its reply.
 
     `name` is Flower's name of the message type, a category and an action: "train.round".
     """
@@ -217,7 +222,7 @@ RELEASE = MessageType("evaluate.release", ReleaseRequest, Release)
 
 
 def to_record(message: Request | Reply, packed: Packed | None = None) -> RecordDict:
-    """A message, and the array that travels with it, as a Flower record."""
+    """A message and the packed array that is sent with it, as a Flower record."""
     record = RecordDict({"message": ConfigRecord({"json": message.model_dump_json()})})
     if packed is not None:
         record["packed"] = ArrayRecord({"flat": Array(packed)})
@@ -225,13 +230,13 @@ def to_record(message: Request | Reply, packed: Packed | None = None) -> RecordD
 
 
 def from_record(record: RecordDict, kind: type[MessageT]) -> tuple[MessageT, Packed | None]:
-    """The message of a record, and its array.
+    """Read the message and the packed array of a record.
 
     Raises
     ------
     MessageError
-        The record holds no message, or one of another kind. The error names kinds and fields,
-        never a value: an odd message's content goes into no log.
+        The record holds no message, or one of another kind. The error names kinds and fields but
+        no value, so that the content of an invalid message enters no log.
     """
     return _of_kind(_message(record, kind), kind), _packed(record)
 
@@ -239,7 +244,7 @@ def from_record(record: RecordDict, kind: type[MessageT]) -> tuple[MessageT, Pac
 def reply_from_record(
     record: RecordDict, kind: type[ReplyT]
 ) -> tuple[ReplyT | Refusal, Packed | None]:
-    """As `from_record`, for a reply: a site may always refuse instead."""
+    """As `from_record`, for a reply: a site may send a refusal instead of any reply."""
     message = _message(record, kind)
     reply = message if isinstance(message, Refusal) else _of_kind(message, kind)
     return reply, _packed(record)

@@ -1,4 +1,4 @@
-"""Why a site does not do what it is asked: one word of a fixed list, and nothing else."""
+"""The reasons for a refusal of a site: a word of a fixed list, and nothing else, is sent."""
 
 from typing import Literal
 
@@ -23,7 +23,7 @@ Reason = Literal[
     "request",
     "internal",
 ]
-"""Why a site did not do what it was asked."""
+"""Why a site did not do what a request asked for."""
 
 REASONS: dict[Reason, str] = {
     "weights": "the base weights are missing at the site or are not the pinned file; "
@@ -49,7 +49,7 @@ REASONS: dict[Reason, str] = {
     "and releases once; give the experiment another name, which needs the site's agreement",
     "diverged": "the site's training came to values that are not finite; lower "
     "recipe.learning_rates, or ask the site to look at its images",
-    "reference": "the site does not hold the model that this one was told as a difference to; it "
+    "reference": "the site does not hold the model that this one was sent as a difference to; it "
     "is sent in full",
     "policy": "the site's policy does not admit this experiment or this coordinator",
     "approval": "the site has not approved this experiment yet; `fedrad-site approve` there shows "
@@ -59,4 +59,4 @@ REASONS: dict[Reason, str] = {
     "request": "the site could not make sense of the request, or its hash was wrong",
     "internal": "an unexpected error at the site; the site's log has it",
 }
-"""Each reason in a sentence, for the coordinator."""
+"""Reason -> sentence that the coordinator shows."""

@@ -1,7 +1,7 @@
-"""Strategies as an experiment names them: their figures, and what each asks of the experiment.
+"""Names and settings of the aggregation strategies, and what each requires of an experiment.
 
-How they combine updates is the coordinator's matter (`server.rounds.strategies`). What they ask is
-checked here, so that coordinator and site refuse the same experiments.
+How a strategy combines updates is in `server.rounds.strategies`. Its requirements are checked here,
+so that coordinator and site refuse the same experiments.
 """
 
 from collections.abc import Callable
@@ -16,39 +16,45 @@ StrategyName = Literal["fedavg", "fedavgm", "fedadam", "fedyogi", "median", "tri
 
 
 class ServerSettings(Settings):
-    """`[federation.server]`: figures of the strategy; each strategy reads its own."""
+    """`[federation.server]`: settings of the strategies; each strategy reads its own."""
 
     learning_rate: float | None = Field(default=None, gt=0.0)
-    """Of fedavgm (1 unless set), fedadam and fedyogi (0.001 unless set)."""
+    """Learning rate of fedavgm (default 1), fedadam and fedyogi (default 0.001)."""
     momentum: float = Field(default=0.9, ge=0.0, lt=1.0)
-    """Of fedavgm; β₁ of fedadam and fedyogi."""
+    """First-moment decay: momentum β of fedavgm, β₁ of fedadam and fedyogi."""
     beta_2: float = Field(default=0.99, ge=0.0, lt=1.0)
+    """Second-moment decay β₂ of fedadam and fedyogi."""
     tau: float = Field(default=1e-3, gt=0.0)
-    """Adaptivity of fedadam and fedyogi: what is added to the root of the second moment."""
+    """Adaptivity τ of fedadam and fedyogi, added to the square root of the second moment."""
     trim: float = Field(default=0.2, gt=0.0, lt=0.5)
-    """Share of the sites' values that trimmed-mean leaves out at either end."""
+    """Share of the sites' values that trimmed-mean leaves out at each end."""
     byzantine: int = Field(default=1, ge=1)
-    """Sites that krum reckons with as hostile."""
+    """Number f of hostile sites that krum tolerates."""
 
 
 def check_strategy(name: StrategyName, server: ServerSettings, quorum: int) -> None:
-    """Check what a strategy asks of an experiment. Raises ValueError saying what to change.
+    """Check what a strategy requires of an experiment.
 
     Parameters
     ----------
     name
         The strategy.
     server
-        Its figures.
+        Its settings.
     quorum
-        Fewest sites whose updates make a round.
+        Smallest number of sites whose updates complete a round.
+
+    Raises
+    ------
+    ValueError
+        The experiment does not meet it; the text says what to change.
     """
     if name in _CHECKS:
         _CHECKS[name](server, quorum)
 
 
 def _check_trimmed_mean(server: ServerSettings, quorum: int) -> None:
-    """A trim of less than one site leaves the plain mean."""
+    """If less than one site is trimmed, the result is the plain mean."""
     if quorum * server.trim < 1:
         raise ValueError(
             f'strategy = "trimmed-mean" with trim = {server.trim:g} leaves out nobody at a '
@@ -69,4 +75,4 @@ _CHECKS: dict[StrategyName, Callable[[ServerSettings, int], None]] = {
     "trimmed-mean": _check_trimmed_mean,
     "krum": _check_krum,
 }
-"""Strategies that ask something of the experiment."""
+"""Checks of the strategies that have requirements."""

@@ -1,6 +1,6 @@
-"""Packed tensors: one flat array of bytes and a manifest that says what is in it.
+"""Packed tensors: one flat array of bytes, and a manifest that describes its content.
 
-Flower's cost is per tensor, so all tensors of a stage travel as one array.
+Flower has a cost per tensor, so all tensors of a stage are sent as one array.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,23 +14,23 @@ from pydantic import Field
 
 from fedrad.models.settings import Stage
 
-from .encoding import BYTES, Flat, Packed, decode, encode
+from .encoding import BYTES_PER_VALUE, Flat, Packed, decode, encode
 from .experiment import Encoding
 from .wire import Hash, Wire
 
 
 class UpdateError(Exception):
-    """A packed array that is not what its manifest, or the experiment, says."""
+    """A packed array does not match its manifest, or the manifest does not match the experiment."""
 
 
 class Manifest(Wire):
-    """What a packed array holds.
+    """Description of a packed array.
 
-    `shapes[i]` belongs to `names[i]`; tensors lie one behind the other in that order, row-major.
-    With another `encoding` than float32, tensors of two and more dimensions are differences to a
-    reference that both ends hold, known by the SHA-256 of its float32 values in the same order;
-    `scales` has one value for each of these with int8. The others are float32 as they are.
-    `base_sha256` identifies the base weights they belong to, `sha256` the array's bytes.
+    `shapes[i]` belongs to `names[i]`; tensors follow each other in that order, row-major. With
+    another `encoding` than float32, tensors of two and more dimensions are differences to a
+    reference that both ends hold; `reference` is the SHA-256 of its float32 values in the same
+    order, and with int8 `scales` has one value for each of these tensors. All other tensors are
+    float32. `base_sha256` identifies the base weights, `sha256` the bytes of the array.
     """
 
     format: Literal[2] = 2
@@ -50,7 +50,7 @@ class Manifest(Wire):
         return sum(prod(shape) for shape in self.shapes)
 
     def slices(self) -> dict[str, slice]:
-        """Where each tensor lies among the values."""
+        """Name of each tensor -> its range among the values."""
         result, start = {}, 0
         for name, shape in zip(self.names, self.shapes, strict=True):
             result[name] = slice(start, start + prod(shape))
@@ -58,27 +58,27 @@ class Manifest(Wire):
         return result
 
     def encodings(self) -> list[Encoding]:
-        """How each tensor travels."""
+        """Encoding of each tensor."""
         return [self.encoding if len(shape) > 1 else "float32" for shape in self.shapes]
 
     def with_reference(self, reference: Flat) -> "Manifest":
-        """The same, as differences to these values."""
-        return self.model_copy(update={"reference": identity(reference)})
+        """The same manifest for differences to these values."""
+        return self.model_copy(update={"reference": values_sha256(reference)})
 
     @property
     def nbytes(self) -> int:
         """Bytes of the packed array."""
         each = zip(self.shapes, self.encodings(), strict=True)
-        return sum(prod(shape) * BYTES[how] for shape, how in each)
+        return sum(prod(shape) * BYTES_PER_VALUE[how] for shape, how in each)
 
 
-def lay_out(tensors: Mapping[str, NDArray[np.float32]], names: Sequence[str]) -> Flat:
-    """The named tensors one behind the other, as one float32 array."""
+def flatten(tensors: Mapping[str, NDArray[np.float32]], names: Sequence[str]) -> Flat:
+    """Concatenate the named tensors into one float32 array (size,)."""
     return np.concatenate([np.asarray(tensors[name], np.float32).ravel() for name in names])
 
 
-def identity(flat: Flat) -> str:
-    """SHA-256 of values, by which both ends know a reference."""
+def values_sha256(flat: Flat) -> str:
+    """SHA-256 of values, by which both ends identify a reference."""
     return sha256(np.ascontiguousarray(flat, "<f4").data).hexdigest()
 
 
@@ -92,21 +92,47 @@ def pack(
     encoding: Encoding = "float32",
     reference: Flat | None = None,
 ) -> tuple[Manifest, Packed]:
-    """Pack the named tensors: as they are, or encoded as differences to a `reference` of the same
-    layout."""
+    """Pack the named tensors.
+
+    Parameters
+    ----------
+    tensors
+        Name -> tensor.
+    names
+        Names of those to pack, in this order.
+    round_, stage, base_sha256
+        For the manifest; rounds count from 0.
+    encoding
+        How values are encoded.
+    reference
+        (size,) values in the same order, to which differences are taken; needed with all encodings
+        but float32.
+
+    Returns
+    -------
+    manifest
+        Description of the packed array.
+    packed
+        Its bytes.
+
+    Raises
+    ------
+    UpdateError
+        A value is not finite, or the reference is missing.
+    """
     manifest = Manifest(
         round=round_,
         stage=stage,
         names=list(names),
         shapes=[list(np.shape(tensors[name])) for name in names],
         encoding=encoding,
-        reference=None if reference is None else identity(reference),
+        reference=None if reference is None else values_sha256(reference),
         base_sha256=base_sha256,
         sha256="",
     )
     parts, scales = [], []
-    ways = zip(manifest.slices().items(), manifest.encodings(), strict=True)
-    for (name, where), how in ways:
+    encodings = zip(manifest.slices().items(), manifest.encodings(), strict=True)
+    for (name, where), how in encodings:
         values = np.asarray(tensors[name], np.float32).ravel()
         if how != "float32":
             values = values - _needed(reference)[where]
@@ -122,13 +148,30 @@ def pack(
 
 
 def unpack(manifest: Manifest, packed: Packed, reference: Flat | None = None) -> Flat:
-    """The values of a packed array that `check` found sound, (size,). Raises UpdateError where one
-    is not finite."""
+    """Decode a packed array that has passed `check_packed`.
+
+    Parameters
+    ----------
+    manifest, packed
+        The array and its description.
+    reference
+        (size,) values to which the array holds differences, if it does.
+
+    Returns
+    -------
+    ndarray
+        (size,) the values.
+
+    Raises
+    ------
+    UpdateError
+        A value is not finite, or the reference is missing.
+    """
     flat = np.empty(manifest.size, np.float32)
     scales = iter(manifest.scales)
     start = 0
     for where, how in zip(manifest.slices().values(), manifest.encodings(), strict=True):
-        end = start + (where.stop - where.start) * BYTES[how]
+        end = start + (where.stop - where.start) * BYTES_PER_VALUE[how]
         values = decode(packed[start:end], how, next(scales) if how == "int8" else 1.0)
         flat[where] = values if how == "float32" else _needed(reference)[where] + values
         start = end
@@ -137,19 +180,31 @@ def unpack(manifest: Manifest, packed: Packed, reference: Flat | None = None) ->
     return flat
 
 
-def tensors_of(manifest: Manifest, flat: Flat) -> dict[str, NDArray[np.float32]]:
-    """The tensors among unpacked values, as views of them."""
+def unflatten(manifest: Manifest, flat: Flat) -> dict[str, NDArray[np.float32]]:
+    """The tensors of unpacked values (size,), as views of them."""
     return {
         name: flat[where].reshape(shape)
         for (name, where), shape in zip(manifest.slices().items(), manifest.shapes, strict=True)
     }
 
 
-def check(manifest: Manifest, packed: Packed, expected: Manifest) -> None:
-    """Hold a packed array against what was expected. Raises UpdateError with the first fault.
+def check_packed(manifest: Manifest, packed: Packed, expected: Manifest) -> None:
+    """Check a packed array against what was expected.
 
-    Equal must be: round, stage, base weights, encoding, reference, names and shapes; the array must
-    have their size in bytes and the stated hash.
+    Round, stage, base weights, encoding, reference, names and shapes must be equal; the array must
+    have the size that follows from them and the SHA-256 of its manifest.
+
+    Parameters
+    ----------
+    manifest, packed
+        What was received.
+    expected
+        What it should be; its `sha256` and `scales` are not used.
+
+    Raises
+    ------
+    UpdateError
+        Names the first fault.
     """
     for field in ("round", "stage", "base_sha256", "encoding", "reference"):
         if getattr(manifest, field) != getattr(expected, field):

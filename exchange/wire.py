@@ -1,4 +1,4 @@
-"""The base of all that is sent: typed, closed, without a place for anything unforeseen."""
+"""The base class of all messages and files that are sent: typed, without unknown fields."""
 
 from typing import Annotated
 
@@ -9,6 +9,6 @@ Hash = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 
 
 class Wire(BaseModel):
-    """A message or a part of one: immutable; an unknown field or a non-finite number is refused."""
+    """A message or a part of one: immutable; unknown fields and non-finite numbers are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -1,1 +1,1 @@
-"""Figures over sites that keep their scores, from what the sites release."""
+"""Evaluation figures: of the scores of one site, and over all sites from what they release."""

@@ -1,7 +1,8 @@
-"""AUROC over sites that keep their scores.
+"""AUROC over several sites, from the figures that they release; the scores stay at the sites.
 
-Four figures, never under one name: per site, within-site, macro, pooled; and the site-only partner
-of the pooled one. P and N are positives and negatives, with an index those of a site.
+There are four figures with different names: per site, within-site, macro and pooled; `prevalence`
+adds the site-only AUROC, with which the pooled one is compared. P and N are the numbers of
+positives and negatives; with an index they are those of a site.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,17 +14,17 @@ from numpy.typing import NDArray
 from fedrad.exchange.figures import Scores, Subgroup
 from fedrad.exchange.histogram import Histogram
 
-from .intervals import Estimate, Interval, logit_interval, z_of
+from .intervals import Interval, IntervalEstimate, logit_interval, z_of
 
 Floats = NDArray[np.float64]
-Figures = Scores | Subgroup
-"""What has an AUROC with its variance, and counts."""
+AurocFigures = Scores | Subgroup
+"""Figures that include an AUROC, its variance and counts."""
 
 
 @dataclass(frozen=True)
-class Pooled:
-    """Pooled AUROC from histograms. The exact one lies within ± `bound` of `value`; the interval
-    is widened by it."""
+class PooledAuroc:
+    """Pooled AUROC from histograms. The exact AUROC lies within `value` ± `bound`; `interval` is
+    widened by `bound`."""
 
     value: float
     interval: Interval
@@ -31,57 +32,68 @@ class Pooled:
 
 
 @dataclass(frozen=True)
-class Worst:
-    """The lowest AUROC of the sites, whose it is, and an interval for the lowest true one."""
+class LowestSite:
+    """The lowest AUROC of all sites, its site, and a confidence interval of the lowest true one."""
 
     site: str
     value: float
     interval: Interval
 
 
-def site_estimate(cell: Figures, confidence: float) -> Estimate | None:
-    """A site's own AUROC; None where it has one class or released nothing.
+def site_estimate(cell: AurocFigures, confidence: float) -> IntervalEstimate | None:
+    """AUROC of one site with its confidence interval.
 
-    With noise in the histogram the interval is plain, A ± z·se, and widened by the bound of its
-    bins: on the logit scale it would shrink near 1, which the noise does not.
+    If the histogram carries noise, the interval is A ± z·se, widened by the bound of its bins. On
+    the logit scale it would be narrower near 1, where the noise is not smaller.
+
+    Returns
+    -------
+    IntervalEstimate or None
+        None where the site has one class or released no figure.
     """
     if cell.auroc is None or cell.variance is None:
         return None
     if isinstance(cell, Scores) and cell.epsilon and cell.histogram:
         bound = pair_auroc(cell.histogram, cell.histogram)[1]
         half = z_of(confidence) * float(np.sqrt(cell.variance)) + bound
-        return Estimate(cell.auroc, (max(0.0, cell.auroc - half), min(1.0, cell.auroc + half)))
+        return IntervalEstimate(
+            cell.auroc, (max(0.0, cell.auroc - half), min(1.0, cell.auroc + half))
+        )
     interval = logit_interval(cell.auroc, cell.variance, cell.positives, cell.negatives, confidence)
-    return Estimate(cell.auroc, interval)
+    return IntervalEstimate(cell.auroc, interval)
 
 
-def within_site(cells: Sequence[Figures], confidence: float) -> Estimate | None:
-    """Pair-weighted mean of the sites' AUROCs, Σ P_k·N_k·A_k / Σ P_k·N_k: patients are compared
-    inside their hospital. Variance Σ w_k²·Var_k, weights taken as fixed."""
+def within_site_auroc(cells: Sequence[AurocFigures], confidence: float) -> IntervalEstimate | None:
+    """Within-site AUROC: mean of the sites' AUROCs weighted by their positive-negative pairs,
+    Σ P_k·N_k·A_k / Σ P_k·N_k. So patients are compared with patients of their hospital only. The
+    variance is Σ w_k²·Var_k; the weights w_k are taken as fixed."""
     return _weighted(cells, [c.positives * c.negatives for c in cells], confidence)
 
 
-def macro(cells: Sequence[Figures], confidence: float) -> Estimate | None:
-    """Plain mean of the sites' AUROCs."""
+def macro_auroc(cells: Sequence[AurocFigures], confidence: float) -> IntervalEstimate | None:
+    """Macro AUROC: unweighted mean of the sites' AUROCs."""
     return _weighted(cells, [1] * len(cells), confidence)
 
 
 def _weighted(
-    cells: Sequence[Figures], weights: Sequence[int], confidence: float
-) -> Estimate | None:
-    own = [(c, w) for c, w in zip(cells, weights, strict=True) if c.auroc is not None and w]
-    if not own:
+    cells: Sequence[AurocFigures], weights: Sequence[int], confidence: float
+) -> IntervalEstimate | None:
+    used = [(c, w) for c, w in zip(cells, weights, strict=True) if c.auroc is not None and w]
+    if not used:
         return None
-    share = np.array([w for _, w in own], float) / sum(w for _, w in own)
-    value = float(share @ np.array([c.auroc for c, _ in own]))
-    variance = float(share**2 @ np.array([c.variance for c, _ in own]))
-    positives, negatives = (sum(c.positives for c, _ in own), sum(c.negatives for c, _ in own))
-    return Estimate(value, logit_interval(value, variance, positives, negatives, confidence))
+    share = np.array([w for _, w in used], float) / sum(w for _, w in used)
+    value = float(share @ np.array([c.auroc for c, _ in used]))
+    variance = float(share**2 @ np.array([c.variance for c, _ in used]))
+    positives, negatives = (sum(c.positives for c, _ in used), sum(c.negatives for c, _ in used))
+    return IntervalEstimate(
+        value, logit_interval(value, variance, positives, negatives, confidence)
+    )
 
 
 def folds_sd(cells: Sequence[Scores]) -> float | None:
-    """Standard deviation over folds of the within-site AUROC, at sites that gave every fold's; it
-    is shown as papers show it, and no interval follows from it (folds share training patients)."""
+    """Standard deviation over folds of the within-site AUROC, from the sites that released the
+    AUROC of every fold. Papers report it; no interval can be derived from it, because folds share
+    training patients."""
     complete = [c for c in cells if c.folds and None not in c.folds]
     number = max((len(c.folds) for c in complete), default=0)
     same = [c for c in complete if len(c.folds) == number]
@@ -92,30 +104,44 @@ def folds_sd(cells: Sequence[Scores]) -> float | None:
     return float(means.std(ddof=1))
 
 
-def worst(cells: Mapping[str, Figures], confidence: float) -> Worst | None:
+def lowest_site(cells: Mapping[str, AurocFigures], confidence: float) -> LowestSite | None:
     """The lowest of the sites' AUROCs. `cells`: site -> figures.
 
-    The lowest of several estimates is lower than the lowest truth, by chance, so its own interval
-    would not do. The lowest truth is not below the lowest lower limit, for which the lowest site's
-    interval alone must hold, nor above any upper limit, for which all K must: upper limits are
-    those of a confidence of 1 - α/K (Bonferroni).
+    By chance, the lowest of several estimates is below the lowest true AUROC, so the interval of
+    its site cannot be used. The lower limit is the lowest of the sites' lower limits: it holds if
+    the interval of the site with the lowest true AUROC holds. The upper limit is the lowest of the
+    sites' upper limits: it holds if those of all K sites hold, so each is computed with a
+    confidence of 1 - α/K (Bonferroni).
     """
-    own = {site: c for site, c in cells.items() if c.auroc is not None and c.variance is not None}
-    if not own:
+    with_auroc = {
+        site: c for site, c in cells.items() if c.auroc is not None and c.variance is not None
+    }
+    if not with_auroc:
         return None
-    strict = 1 - (1 - confidence) / len(own)
-    plain = [e.interval[0] for c in own.values() if (e := site_estimate(c, confidence))]
-    wide = [e.interval[1] for c in own.values() if (e := site_estimate(c, strict))]
-    site = min(own, key=lambda name: (own[name].auroc, name))
-    value = own[site].auroc
+    strict = 1 - (1 - confidence) / len(with_auroc)
+    plain = [e.interval[0] for c in with_auroc.values() if (e := site_estimate(c, confidence))]
+    wide = [e.interval[1] for c in with_auroc.values() if (e := site_estimate(c, strict))]
+    site = min(with_auroc, key=lambda name: (with_auroc[name].auroc, name))
+    value = with_auroc[site].auroc
     assert value is not None
-    return Worst(site, value, (min(plain), min(wide)))
+    return LowestSite(site, value, (min(plain), min(wide)))
 
 
 def pair_placements(positives: Histogram, negatives: Histogram) -> tuple[Floats, Floats]:
-    """For each bin of positives: negatives certainly below, and negatives in overlapping bins.
+    """Count, for each bin of the positives, the negatives below it and those that overlap it.
 
-    The two histograms may have different bins of the same grid.
+    Parameters
+    ----------
+    positives, negatives
+        Two histograms, whose bins of the common grid may differ; of the first the B bins are used,
+        of the second the negatives.
+
+    Returns
+    -------
+    below
+        (B,) negatives in bins that lie below the bin.
+    overlap
+        (B,) negatives in bins that overlap it.
     """
     counts = np.array(negatives.negatives, float)
     starts, ends = np.array(negatives.edges[:-1]), np.array(negatives.edges[1:])
@@ -127,9 +153,10 @@ def pair_placements(positives: Histogram, negatives: Histogram) -> tuple[Floats,
 
 
 def pair_auroc(positives: Histogram, negatives: Histogram) -> tuple[float, float]:
-    """AUC_ij of one site's positives against another's (or its own) negatives, and its bound.
+    """AUC_ij of the positives of one site against the negatives of another, or of the same site;
+    and its bound.
 
-    Pairs in overlapping bins count one half and are uncertain by one half each.
+    Each pair in overlapping bins counts one half, with an error of at most one half.
     """
     below, overlap = pair_placements(positives, negatives)
     p = np.array(positives.positives, float)
@@ -137,23 +164,36 @@ def pair_auroc(positives: Histogram, negatives: Histogram) -> tuple[float, float
     return float(p @ (below + overlap / 2) / pairs), float(p @ overlap / 2 / pairs)
 
 
-def table(histograms: Sequence[Histogram]) -> list[list[tuple[float, float] | None]]:
-    """AUC_ij with its bound: row i has site i's positives, column j site j's negatives; None where
-    there are none of them."""
+def auroc_table(histograms: Sequence[Histogram]) -> list[list[tuple[float, float] | None]]:
+    """AUC_ij with its bound for all pairs of sites: row i has the positives of site i, column j the
+    negatives of site j. None where there are no such positives or negatives."""
     return [
         [pair_auroc(i, j) if i.total_positives and j.total_negatives else None for j in histograms]
         for i in histograms
     ]
 
 
-def pooled(
+def pooled_auroc(
     histograms: Sequence[Histogram], confidence: float, design_effect: float = 1.0
-) -> Pooled | None:
-    """AUROC over all pairs of all sites, Σ_ij (P_i·N_j / P·N)·AUC_ij, with certified bound.
+) -> PooledAuroc | None:
+    """Pooled AUROC: over all pairs of all sites, Σ_ij (P_i·N_j / P·N)·AUC_ij, with its bound.
 
-    Variance: DeLong's, from the placements of each unit among all units of the other class; a
-    bin's units share a placement. It is multiplied by `design_effect`. None where a class is
-    missing altogether.
+    The variance is DeLong's, from the placement of each unit among all units of the other class;
+    all units of a bin have the same placement.
+
+    Parameters
+    ----------
+    histograms
+        Of each site.
+    confidence
+        Confidence level, in (0.5, 1).
+    design_effect
+        Factor of the variance (`design_effect`).
+
+    Returns
+    -------
+    PooledAuroc or None
+        None where no site has units of a class.
     """
     P = sum(h.total_positives for h in histograms)
     N = sum(h.total_negatives for h in histograms)
@@ -163,23 +203,23 @@ def pooled(
     of_positives: list[tuple[Floats, Floats]] = []
     of_negatives: list[tuple[Floats, Floats]] = []
     turned = [_turned(h) for h in histograms]
-    for own, own_turned in zip(histograms, turned, strict=True):
-        below, overlap = _placements_in_all(own, histograms)
-        p = np.array(own.positives, float)
+    for site, site_turned in zip(histograms, turned, strict=True):
+        below, overlap = _placements_in_all(site, histograms)
+        p = np.array(site.positives, float)
         value += float(p @ (below + overlap / 2)) / (P * N)
         bound += float(p @ overlap) / 2 / (P * N)
         of_positives.append((p, (below + overlap / 2) / N))
-        # A negative's placement is the share of positives above it: the same with classes turned.
-        below, overlap = _placements_in_all(own_turned, turned)
-        of_negatives.append((np.array(own.negatives, float), 1 - (below + overlap / 2) / P))
+        # The placement of a negative is the share of positives above it: exchange the classes.
+        below, overlap = _placements_in_all(site_turned, turned)
+        of_negatives.append((np.array(site.negatives, float), 1 - (below + overlap / 2) / P))
     variance = _sample_variance(of_positives) / P + _sample_variance(of_negatives) / N
     low, high = logit_interval(value, design_effect * variance, P, N, confidence)
-    return Pooled(value, (max(0.0, low - bound), min(1.0, high + bound)), bound)
+    return PooledAuroc(value, (max(0.0, low - bound), min(1.0, high + bound)), bound)
 
 
 def histogram_variance(histogram: Histogram) -> float:
-    """DeLong's variance of a site's own AUROC from its histogram, every unit alone; both classes
-    must be there."""
+    """DeLong's variance of the AUROC of one site from its histogram, as if each unit were another
+    patient. Both classes must be present."""
     below, overlap = pair_placements(histogram, histogram)
     turned = _turned(histogram)
     under, beside = pair_placements(turned, turned)
@@ -190,10 +230,10 @@ def histogram_variance(histogram: Histogram) -> float:
 
 
 def design_effect(cells: Sequence[Scores]) -> float:
-    """How much larger clustering makes the variance of the within-site AUROC: its variance from
-    the sites' clustered ones over that from their histograms, in which every unit counts as a
-    patient. At least 1. Histograms do not show which units are of one patient, so the pooled
-    figure borrows this."""
+    """Factor by which clustering by patient increases the variance of the within-site AUROC, at
+    least 1: its variance from the clustered variances of the sites, divided by that from their
+    histograms, in which each unit counts as another patient. The variance of the pooled AUROC is
+    multiplied by it, because histograms do not show which units belong to one patient."""
     clustered = alone = 0.0
     for c in cells:
         if c.histogram is not None and c.variance is not None:
@@ -203,14 +243,14 @@ def design_effect(cells: Sequence[Scores]) -> float:
     return max(1.0, clustered / alone) if alone else 1.0
 
 
-def _placements_in_all(own: Histogram, others: Sequence[Histogram]) -> tuple[Floats, Floats]:
-    """`pair_placements` of a site's positives, summed over the negatives of some sites."""
-    below = np.zeros(len(own.positives))
-    overlap = np.zeros(len(own.positives))
+def _placements_in_all(site: Histogram, others: Sequence[Histogram]) -> tuple[Floats, Floats]:
+    """`pair_placements` of a site's positives, summed over the negatives of several sites."""
+    below = np.zeros(len(site.positives))
+    overlap = np.zeros(len(site.positives))
     for other in others:
-        below_there, overlap_there = pair_placements(own, other)
-        below += below_there
-        overlap += overlap_there
+        below_of_site, overlap_of_site = pair_placements(site, other)
+        below += below_of_site
+        overlap += overlap_of_site
     return below, overlap
 
 
@@ -222,7 +262,7 @@ def _turned(histogram: Histogram) -> Histogram:
 
 
 def _sample_variance(groups: list[tuple[Floats, Floats]]) -> float:
-    """Sample variance of values given with their counts."""
+    """Sample variance of values, given as pairs of counts and values."""
     counts = np.concatenate([c for c, _ in groups])
     values = np.concatenate([v for _, v in groups])
     total = counts.sum()

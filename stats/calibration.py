@@ -1,4 +1,4 @@
-"""Calibration: of single units' logits, and over sites that keep their scores, from histograms."""
+"""Calibration: of logits of single units, and over all sites from their histograms."""
 
 from collections.abc import Sequence
 
@@ -7,30 +7,35 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from fedrad.exchange.figures import Line
+from fedrad.exchange.figures import CalibrationLine
 from fedrad.exchange.histogram import GRID, Histogram
 from fedrad.models.calibration import Calibration, fit, maximum_likelihood, undo_prior
 
 Floats = NDArray[np.float64]
 FEWEST_BINS = 3
+"""Smallest number of bins with which a histogram enters a calibration."""
 
 
 def shift(logits: Floats, positives: Floats, negatives: Floats) -> float | None:
-    """Calibration in the large: what must be added to calibrated logits to make their mean
-    probability the prevalence (Van Calster et al. 2019, BMC Medicine 17:230: the intercept of a
-    logistic regression with a slope of 1). 0 is perfect.
+    """Calibration in the large: the shift of calibrated logits that makes their mean probability
+    equal to the prevalence. 0 is perfect.
 
     Parameters
     ----------
     logits
         (B,) calibrated logits, of units or of bins.
     positives, negatives
-        (B,) numbers of units of each class that have them.
+        (B,) numbers of units of each class with each logit.
 
     Returns
     -------
     float or None
         None where a class is missing.
+
+    References
+    ----------
+    Van Calster et al. 2019, BMC Medicine 17:230: the intercept of a logistic regression with a
+    slope of 1.
     """
     if not positives.sum() or not negatives.sum():
         return None
@@ -44,8 +49,8 @@ def shift(logits: Floats, positives: Floats, negatives: Floats) -> float | None:
 
 
 def slope(logits: Floats, positives: Floats, negatives: Floats) -> float | None:
-    """Calibration slope: that of a logistic regression on calibrated logits (Cox 1958). 1 is
-    perfect; below 1 probabilities are too extreme.
+    """Calibration slope: the slope of a logistic regression on calibrated logits (Cox 1958). 1 is
+    perfect; below 1 the probabilities are too extreme.
 
     Parameters
     ----------
@@ -62,11 +67,11 @@ def slope(logits: Floats, positives: Floats, negatives: Floats) -> float | None:
 
 
 def bin_logits(histogram: Histogram) -> Floats | None:
-    """The logit that stands for each bin (B,): its middle.
+    """Logit that represents each bin (B,): its middle.
 
-    The outermost bins reach to the limit of the grid only because they are the last: like an open
-    class of grouped data each is given the width of its neighbour. None with fewer than three
-    bins, where an outermost one has no neighbour of known width.
+    The outermost bins reach to the limits of the grid only because they are the last. Like an open
+    class of grouped data, each gets the width of its neighbour. None with fewer than three bins,
+    as then an outermost bin has no neighbour of known width.
     """
     edges = GRID[histogram.edges].copy()
     if len(edges) - 1 < FEWEST_BINS:
@@ -77,10 +82,10 @@ def bin_logits(histogram: Histogram) -> Floats | None:
 
 
 def calibrate(histograms: Sequence[Histogram]) -> Calibration | None:
-    """Intercept and slope over the validation units of all sites, for their own prevalence.
+    """Fit intercept and slope to the validation units of all sites, for their prevalence.
 
-    Units of a histogram too coarse to place stay out of the fit. None where a class has no unit at
-    any site.
+    Histograms with fewer than three bins do not enter the fit. None where no site has units of a
+    class.
     """
     placed = [(z, h) for h in histograms if (z := bin_logits(h)) is not None]
     if sum(h.total_positives for _, h in placed) and sum(h.total_negatives for _, h in placed):
@@ -97,10 +102,22 @@ def calibrate(histograms: Sequence[Histogram]) -> Calibration | None:
 
 
 def shift_and_slope(
-    histograms: Sequence[Histogram], calibration: Line
+    histograms: Sequence[Histogram], calibration: CalibrationLine
 ) -> tuple[float | None, float | None]:
-    """`shift` and `slope` over all sites of logits that a calibration maps, units placed in the
-    middle of their bins; None where they do not exist, or no histogram is fine enough."""
+    """`shift` and `slope` of calibrated logits over all sites.
+
+    Parameters
+    ----------
+    histograms
+        Of each site, of raw logits. Each unit gets the logit of the middle of its bin.
+    calibration
+        Maps raw to calibrated logits.
+
+    Returns
+    -------
+    shift, slope
+        None where they do not exist, or no histogram has three bins.
+    """
     placed = [(z, h) for h in histograms if (z := bin_logits(h)) is not None]
     if not placed:
         return None, None

@@ -1,4 +1,4 @@
-"""What is decided at a threshold: counts, rates and net benefit."""
+"""Decisions at a threshold: counts, rates and net benefit."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrad.exchange.figures import Confusion, Line
+from fedrad.exchange.figures import CalibrationLine, ConfusionMatrix
 from fedrad.exchange.histogram import GRID, Histogram
 
 from .intervals import Interval, wilson
@@ -14,25 +14,24 @@ from .intervals import Interval, wilson
 
 @dataclass(frozen=True)
 class Proportion:
-    """So many of so many units."""
+    """A number of units, `part`, among `of` units."""
 
     part: int
     of: int
 
     @property
     def value(self) -> float | None:
-        """Share in [0, 1]; None where there is no unit."""
+        """Share in [0, 1]; None if there are no units."""
         return self.part / self.of if self.of else None
 
     def interval(self, confidence: float | None) -> Interval | None:
-        """Wilson's interval; None where no confidence is given, or there is no unit."""
+        """Wilson's interval; None if no confidence is given, or there are no units."""
         return None if confidence is None else wilson(self.part, self.of, confidence)
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Of the units with the outcome, those called positive; of those without, negative; of those
-    called positive, those with it (predictive value); of those called negative, those without."""
+    """Sensitivity, specificity, and positive and negative predictive value."""
 
     sensitivity: Proportion
     specificity: Proportion
@@ -40,8 +39,8 @@ class Rates:
     npv: Proportion
 
 
-def rates(c: Confusion) -> Rates:
-    """Sensitivity, specificity and predictive values of what was decided."""
+def rates(c: ConfusionMatrix) -> Rates:
+    """Sensitivity, specificity and predictive values from the counts."""
     return Rates(
         sensitivity=Proportion(c.true_positives, c.true_positives + c.false_negatives),
         specificity=Proportion(c.true_negatives, c.true_negatives + c.false_positives),
@@ -50,9 +49,9 @@ def rates(c: Confusion) -> Rates:
     )
 
 
-def count_decisions(called: NDArray[np.bool_], positive: NDArray[np.bool_]) -> Confusion:
-    """Units (n,) by what they were called and by whether they have the outcome."""
-    return Confusion(
+def count_decisions(called: NDArray[np.bool_], positive: NDArray[np.bool_]) -> ConfusionMatrix:
+    """Count units by predicted class (n,) and by true class (n,)."""
+    return ConfusionMatrix(
         true_positives=int((called & positive).sum()),
         false_negatives=int((~called & positive).sum()),
         false_positives=int((called & ~positive).sum()),
@@ -60,9 +59,9 @@ def count_decisions(called: NDArray[np.bool_], positive: NDArray[np.bool_]) -> C
     )
 
 
-def total(of_sites: Collection[Confusion]) -> Confusion:
-    """Units of all sites."""
-    return Confusion(
+def sum_confusions(of_sites: Collection[ConfusionMatrix]) -> ConfusionMatrix:
+    """The counts of all sites together."""
+    return ConfusionMatrix(
         true_positives=sum(c.true_positives for c in of_sites),
         false_negatives=sum(c.false_negatives for c in of_sites),
         false_positives=sum(c.false_positives for c in of_sites),
@@ -72,7 +71,8 @@ def total(of_sites: Collection[Confusion]) -> Confusion:
 
 @dataclass(frozen=True)
 class NetBenefit:
-    """Net benefit at a threshold probability; the exact one lies within ± `bound`."""
+    """Net benefit at a threshold probability; the exact value lies within `value` ± `bound`.
+    `treat_all` is the net benefit of classifying all patients as positive."""
 
     threshold: float
     value: float
@@ -80,14 +80,14 @@ class NetBenefit:
     treat_all: float
 
 
-def confusion(histogram: Histogram, threshold: int) -> Confusion | None:
-    """Units on either side of an edge of the grid; None where it cuts a bin: too few patients lie
-    on one side of it for the site to give their number."""
+def confusion(histogram: Histogram, threshold: int) -> ConfusionMatrix | None:
+    """Count units on both sides of a threshold, an edge of the grid. None where it lies inside a
+    bin: then too few patients are on one side of it for the site to release their number."""
     if threshold not in histogram.edges:
         return None
     at = histogram.edges.index(threshold)
     below_p, below_n = sum(histogram.positives[:at]), sum(histogram.negatives[:at])
-    return Confusion(
+    return ConfusionMatrix(
         true_positives=histogram.total_positives - below_p,
         false_negatives=below_p,
         false_positives=histogram.total_negatives - below_n,
@@ -96,19 +96,36 @@ def confusion(histogram: Histogram, threshold: int) -> Confusion | None:
 
 
 def net_benefit(
-    histogram: Histogram, calibration: Line, thresholds: Sequence[float]
+    histogram: Histogram, calibration: CalibrationLine, thresholds: Sequence[float]
 ) -> list[NetBenefit]:
-    """Net benefit TP/n - FP/n · t/(1-t) at threshold probabilities t (Vickers & Elkin 2006), of
-    probabilities by a calibration.
+    """Net benefit TP/n - FP/n · t/(1-t) at threshold probabilities t.
 
-    A threshold inside a bin leaves open where its units lie: the value is the middle between the
-    least and the most they allow, and the bound half the difference. `treat_all`: of calling
-    everybody positive.
+    If a threshold lies inside a bin, it is unknown on which side of it the units of the bin are.
+    Then the value is the middle between the smallest and the largest possible net benefit, and the
+    bound is half their difference.
+
+    Parameters
+    ----------
+    histogram
+        Of raw logits.
+    calibration
+        Maps raw logits to those of probabilities.
+    thresholds
+        Threshold probabilities t, in (0, 1).
+
+    Returns
+    -------
+    list
+        Net benefit at each threshold.
+
+    References
+    ----------
+    Vickers & Elkin 2006, Medical Decision Making 26:565.
     """
     edges = GRID[np.array(histogram.edges)]
     positives, negatives = np.array(histogram.positives), np.array(histogram.negatives)
     total = positives.sum() + negatives.sum()
-    found = []
+    benefits = []
     for t in thresholds:
         raw = (np.log(t / (1 - t)) - calibration.intercept) / calibration.slope
         certain = edges[:-1] >= raw
@@ -118,7 +135,7 @@ def net_benefit(
         odds = t / (1 - t)
         sure = positives[certain].sum() - odds * negatives[certain].sum()
         most, least = positives[open_].sum(), -odds * negatives[open_].sum()
-        found.append(
+        benefits.append(
             NetBenefit(
                 threshold=t,
                 value=float(sure + (most + least) / 2) / total,
@@ -126,11 +143,11 @@ def net_benefit(
                 treat_all=float(positives.sum() - odds * negatives.sum()) / total,
             )
         )
-    return found
+    return benefits
 
 
 def average_benefit(sizes: Sequence[int], of_sites: Sequence[NetBenefit]) -> NetBenefit:
-    """Net benefit per patient over all sites, at one threshold; `sizes`: units of each site."""
+    """Net benefit per unit over all sites at one threshold; `sizes`: units of each site."""
     total = sum(sizes)
 
     def mean(values: Iterable[float]) -> float:

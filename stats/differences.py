@@ -1,4 +1,4 @@
-"""Two models on the same patients: differences over sites, and tests that know their number."""
+"""Two models on the same patients: differences of AUROCs, and correction for several tests."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from .intervals import Interval, z_of
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference of AUROCs with its interval and two-sided p; these None where the variance is 0
-    (both models order all patients alike), so that chance cannot be judged."""
+    """A difference of AUROCs with its confidence interval and two-sided p. Both are None if the
+    variance is 0, as when both models rank all patients in the same order."""
 
     value: float
     interval: Interval | None
@@ -20,7 +20,7 @@ class Difference:
 
 
 def difference(value: float, variance: float, confidence: float) -> Difference:
-    """Wald's interval and test of a difference with known variance, cut off at ±1."""
+    """Wald's interval, limited to ±1, and test of a difference with known variance."""
     if variance <= 0:
         return Difference(value, None, None)
     error = float(np.sqrt(variance))
@@ -32,7 +32,22 @@ def difference(value: float, variance: float, confidence: float) -> Difference:
 def weighted_difference(
     values: Sequence[float], variances: Sequence[float], weights: Sequence[float], confidence: float
 ) -> Difference | None:
-    """Weighted mean of sites' differences, weights taken as fixed. None without weight."""
+    """Weighted mean of the sites' differences.
+
+    Parameters
+    ----------
+    values, variances
+        Difference of each site, and its variance.
+    weights
+        Weight of each site, taken as fixed.
+    confidence
+        Confidence level, in (0.5, 1).
+
+    Returns
+    -------
+    Difference or None
+        None where all weights are 0.
+    """
     total = float(sum(weights))
     if not total:
         return None
@@ -43,7 +58,7 @@ def weighted_difference(
 
 
 def holm(p: Sequence[float | None]) -> list[float | None]:
-    """p-values that hold for all of a family of tests together (Holm 1979); None stays out."""
+    """Adjust p-values for several tests (Holm 1979); entries that are None are no tests."""
     order = sorted((value, index) for index, value in enumerate(p) if value is not None)
     adjusted: list[float | None] = [None] * len(p)
     largest = 0.0

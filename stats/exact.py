@@ -1,4 +1,4 @@
-"""AUROC of one model on one site's units, or the mean over folds, and its variance."""
+"""AUROC and its variance from the scores of one site: of one split, or the mean over folds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,8 @@ Patients = NDArray[np.int64]
 class Units:
     """Units with a known outcome.
 
-    `labels`: (n,) of 0 and 1. `patients`: (n,) whose each unit is; None: each a patient.
+    `labels`: (n,) in {0, 1}. `patients`: (n,) number of the patient of each unit; None if each
+    unit is another patient.
     """
 
     labels: Labels
@@ -29,34 +30,36 @@ class Units:
 
     @property
     def both(self) -> bool:
-        """Whether both classes are there."""
+        """Whether both classes are present."""
         return 0 < int(self.positive.sum()) < len(self.labels)
 
-    def of(self, chosen: NDArray[np.bool_]) -> "Units":
-        """Some of the units, chosen (n,)."""
+    def select(self, chosen: NDArray[np.bool_]) -> "Units":
+        """The units that are chosen, (n,)."""
         return Units(self.labels[chosen], None if self.patients is None else self.patients[chosen])
 
     def count_patients(self, chosen: NDArray[np.bool_]) -> int:
-        """Patients behind some units."""
+        """Number of patients to whom the chosen units (n,) belong."""
         if self.patients is None:
             return int(chosen.sum())
         return len(np.unique(self.patients[chosen]))
 
 
-def known(labels: Labels, patients: Patients | None) -> tuple[NDArray[np.bool_], Units]:
-    """Which of some units have a known outcome (labels (n,), NaN where not), and those units."""
-    there = ~np.isnan(labels)
-    return there, Units(labels, patients).of(there)
+def with_known_outcome(
+    labels: Labels, patients: Patients | None
+) -> tuple[NDArray[np.bool_], Units]:
+    """Which units have a known outcome, (n,); and these units. `labels`: (n,), NaN if unknown."""
+    known = ~np.isnan(labels)
+    return known, Units(labels, patients).select(known)
 
 
 def auroc(logits: Logits, units: Units) -> float:
-    """AUROC of logits (n,), ties one half. Both classes must be there."""
+    """AUROC of logits (n,); ties count one half. Both classes must be present."""
     return min(1.0, float(roc_auc_score(units.labels, logits)))
 
 
 def deviations(logits: Logits, units: Units) -> Logits:
-    """Placement of each unit minus the AUROC, (n,): of a positive the share of negatives below it
-    (ties half), of a negative the share of positives above it."""
+    """Placement of each unit minus the AUROC, (n,). The placement of a positive is the share of
+    negatives below it, that of a negative the share of positives above it; ties count one half."""
     positive = units.positive
     positives, negatives = np.sort(logits[positive]), np.sort(logits[~positive])
 
@@ -65,10 +68,10 @@ def deviations(logits: Logits, units: Units) -> Logits:
         not_above = np.searchsorted(others, values, side="right")
         return np.asarray((below + not_above) / (2 * len(others)))
 
-    found = np.empty(len(logits))
-    found[positive] = share_below(logits[positive], negatives)
-    found[~positive] = 1 - share_below(logits[~positive], positives)
-    return np.asarray(found - found[positive].mean())
+    placements = np.empty(len(logits))
+    placements[positive] = share_below(logits[positive], negatives)
+    placements[~positive] = 1 - share_below(logits[~positive], positives)
+    return np.asarray(placements - placements[positive].mean())
 
 
 def auroc_variance(logits: Logits, units: Units) -> float:
@@ -78,16 +81,20 @@ def auroc_variance(logits: Logits, units: Units) -> float:
 
 def variance(deviation: Logits, units: Units) -> float:
     """Variance of an AUROC from its `deviations`, or of a difference of two AUROCs on the same
-    units from the difference of theirs.
+    units from the difference of their deviations (n,).
 
-    With one unit per patient DeLong, DeLong & Clarke-Pearson (1988): S₁₀/P + S₀₁/N with S the
-    sample variances of the placements. With several Obuchowski (1997), Biometrics 53:567: the same
-    from each patient's sums of placements, and a covariance of the patients who have units of both
-    classes. A class of one patient has no sample variance and adds 0.
+    With one unit per patient it is S₁₀/P + S₀₁/N, where S are the sample variances of the
+    placements. With several units per patient the placements are summed by patient, and a
+    covariance is added for patients with units of both classes. A class of one patient has no
+    sample variance and adds 0.
+
+    References
+    ----------
+    DeLong, DeLong & Clarke-Pearson 1988, Biometrics 44:837. Obuchowski 1997, Biometrics 53:567.
     """
     positive = units.positive
-    whose = np.arange(len(deviation)) if units.patients is None else units.patients
-    cluster = np.unique(whose, return_inverse=True)[1]
+    patients = np.arange(len(deviation)) if units.patients is None else units.patients
+    cluster = np.unique(patients, return_inverse=True)[1]
     clusters = int(cluster.max()) + 1
     of_positives = np.bincount(cluster[positive], deviation[positive], clusters).astype(float)
     of_negatives = np.bincount(cluster[~positive], deviation[~positive], clusters).astype(float)
@@ -110,17 +117,20 @@ def variance_over_folds(
     deviations: Sequence[Logits], units: Sequence[Units], weights: Sequence[float] | None = None
 ) -> float:
     """Variance of a weighted mean over folds of AUROCs, or of differences of two AUROCs, from the
-    influence of each patient on it (LeDell, Petersen & van der Laan 2015, Electronic Journal of
-    Statistics 9:1583), summed over the folds in which the patient is tested.
+    influence of each patient on it, summed over the folds in which the patient is tested.
 
     Parameters
     ----------
     deviations
-        Of each fold (n,), as of `variance`.
+        (n,) for each fold, as for `variance`.
     units
-        Of each fold; patients are numbered alike in all of them.
+        The n units of each fold; a patient has the same number in all folds.
     weights
-        Of each fold; all the same where None.
+        Weight of each fold; None for equal weights.
+
+    References
+    ----------
+    LeDell, Petersen & van der Laan 2015, Electronic Journal of Statistics 9:1583.
     """
     share = np.ones(len(units)) if weights is None else np.array(weights, float)
     influence, patients = [], []
@@ -131,6 +141,6 @@ def variance_over_folds(
             small_sample = np.sqrt(n / (n - 1)) if n > 1 else 1.0  # as in a sample variance
             influence.append(weight * deviation[of_class] * small_sample / n)
             patients.append(fold.patients[of_class])
-    whose = np.unique(np.concatenate(patients), return_inverse=True)[1]
-    of_patients = np.bincount(whose, np.concatenate(influence))
-    return float(of_patients @ of_patients)
+    patient_of = np.unique(np.concatenate(patients), return_inverse=True)[1]
+    by_patient = np.bincount(patient_of, np.concatenate(influence))
+    return float(by_patient @ by_patient)

@@ -1,4 +1,4 @@
-"""What to expect at a hospital that did not take part: a random-effects prediction interval."""
+"""Prediction of the AUROC at a hospital that did not take part: random-effects meta-analysis."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,17 +9,22 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit
 from scipy.stats import t as student
 
-from .auroc import Figures
+from .auroc import AurocFigures
 from .intervals import Interval, hanley_mcneil
 
 Floats = NDArray[np.float64]
 FEWEST_SITES = 4
+"""Smallest number of sites for a prediction interval."""
 
 
 @dataclass(frozen=True)
 class NewSite:
-    """Random-effects mean AUROC with its interval, the interval in which the true AUROC of one more
-    site of the same kind is expected, and τ, the standard deviation between sites (of logits)."""
+    """Prediction for a new site.
+
+    `mean`, `interval`: random-effects mean AUROC and its confidence interval. `prediction`:
+    interval in which the true AUROC of another site of the same kind is expected. `tau`: standard
+    deviation between sites, of logits.
+    """
 
     mean: float
     interval: Interval
@@ -27,20 +32,21 @@ class NewSite:
     tau: float
 
 
-def new_site(cells: Sequence[Figures], confidence: float) -> NewSite | None:
-    """Random-effects meta-analysis of logit(AUROC) (Debray et al. 2019, Statistical Methods in
-    Medical Research 28:2768), from four sites on; None with fewer.
+def new_site(cells: Sequence[AurocFigures], confidence: float) -> NewSite | None:
+    """Random-effects meta-analysis of logit(AUROC) of at least four sites; None with fewer.
 
-    τ² by Paule & Mandel (1982); mean with the variance of Hartung & Knapp (2001) and t with k - 1
-    degrees of freedom; prediction ± t with k - 2 of √(τ² + that variance) (Higgins et al. 2009;
-    Partlett & Riley 2017). An AUROC of 0 or 1, or without variance, is moved by half a pair, with
-    Hanley and McNeil's variance.
+    An AUROC of 0 or 1, or one without variance, is moved by half a pair and gets Hanley and
+    McNeil's variance.
+
+    References
+    ----------
+    Debray et al. 2019, Statistical Methods in Medical Research 28:2768.
     """
-    own = [(c.auroc, c.variance, c) for c in cells if c.auroc is not None]
-    if len(own) < FEWEST_SITES:
+    with_auroc = [(c.auroc, c.variance, c) for c in cells if c.auroc is not None]
+    if len(with_auroc) < FEWEST_SITES:
         return None
     values, variances = [], []
-    for auroc, variance, c in own:
+    for auroc, variance, c in with_auroc:
         if auroc in (0.0, 1.0) or not variance:
             pairs = c.positives * c.negatives
             moved = (pairs * auroc + 0.5) / (pairs + 1)
@@ -54,7 +60,20 @@ def new_site(cells: Sequence[Figures], confidence: float) -> NewSite | None:
 
 
 def meta_analysis(y: Floats, v: Floats, confidence: float) -> NewSite:
-    """The same of logits y (k,) with variances v (k,)."""
+    """Random-effects meta-analysis of logits.
+
+    τ² is estimated as by Paule & Mandel (1982). The interval of the mean has the variance of
+    Hartung & Knapp (2001) and Student's t with k - 1 degrees of freedom. The prediction interval is
+    the mean ± t·√(τ² + that variance) with k - 2 degrees of freedom (Higgins et al. 2009; Partlett
+    & Riley 2017).
+
+    Parameters
+    ----------
+    y, v
+        (k,) logits of the AUROCs of k sites, and their variances.
+    confidence
+        Confidence level, in (0.5, 1).
+    """
     k = len(y)
 
     def mean_and_excess(tau2: float) -> tuple[float, float]:
@@ -70,7 +89,7 @@ def meta_analysis(y: Floats, v: Floats, confidence: float) -> NewSite:
         tau2 = float(brentq(lambda t: mean_and_excess(t)[1], 0.0, high, xtol=1e-12))
     w = 1 / (v + tau2)
     mean = float(w @ y / w.sum())
-    # Never narrower than with known variances: Q/(k-1) below 1 is taken for 1.
+    # Q/(k-1) is at least 1, so that the interval is not narrower than with known variances.
     scale = max(1.0, float(w @ (y - mean) ** 2) / (k - 1))
     error2 = scale / float(w.sum())
     half = float(student.ppf(0.5 + confidence / 2, k - 1)) * np.sqrt(error2)

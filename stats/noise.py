@@ -1,26 +1,27 @@
-"""AUROC from histograms that carry Laplace noise."""
+"""AUROC from histograms that carry discrete Laplace noise."""
 
 import numpy as np
 
 from fedrad.exchange.figures import Scores
-from fedrad.exchange.histogram import Histogram, cut_off
+from fedrad.exchange.histogram import Histogram, clip_negative_counts
 
 from .auroc import histogram_variance, pair_auroc
 
 
 def from_noisy(scores: Scores) -> Scores:
-    """The scores with AUROC and variance from their noisy histogram, which is then cut off at 0 for
-    all else; without noise as they are.
+    """Add AUROC and variance to scores with a noisy histogram, and set its negative counts to 0.
+    Scores without noise are returned unchanged.
 
-    The AUROC is that of the counts as they came: cutting off first would add units to empty bins
-    and draw it towards 0.5. The variance holds chance of patients (DeLong) and of the noise: each
-    count varies by 2q/(1-q)², q = exp(-ε), and moves the AUROC by (placement - AUROC)/P or /N
-    (delta method). Without a positive number of both classes there is no AUROC.
+    The AUROC is computed before negative counts are set to 0: that adds units to empty bins and
+    would bias it towards 0.5. The variance is the sum of two: that of the sample of patients
+    (DeLong), and that of the noise. The noise of each count has variance 2q/(1-q)², q = exp(-ε),
+    and changes the AUROC by (placement - AUROC)/P or /N (delta method). There is no AUROC if the
+    noisy number of a class is not positive.
     """
     h, epsilon = scores.histogram, scores.epsilon
     if h is None or epsilon is None:
         return scores
-    plain = cut_off(h)
+    plain = clip_negative_counts(h)
     auroc = _auroc(h, plain, epsilon)
     return Scores(
         model=scores.model,
@@ -36,7 +37,7 @@ def from_noisy(scores: Scores) -> Scores:
 
 
 def _auroc(h: Histogram, plain: Histogram, epsilon: float) -> tuple[float, float] | None:
-    """AUROC and its variance; `plain`: the histogram cut off at 0."""
+    """AUROC of a noisy histogram `h`, and its variance; `plain`: `h` without negative counts."""
     P, N = h.total_positives, h.total_negatives
     if P <= 0 or N <= 0:
         return None

@@ -1,4 +1,4 @@
-"""AUROC of knowing the hospital alone, from the numbers of positives and negatives at the sites."""
+"""Site-only AUROC, and the share of pairs within a site: figures from the counts of the sites."""
 
 from collections.abc import Sequence
 
@@ -7,16 +7,16 @@ from numpy.typing import NDArray
 
 from fedrad.exchange.figures import Scores
 
-from .intervals import Estimate, logit_interval
+from .intervals import IntervalEstimate, logit_interval
 
 Floats = NDArray[np.float64]
 
 
-def site_only(cells: Sequence[Scores], confidence: float) -> Estimate | None:
-    """Pooled AUROC of a "model" that knows only the hospital: every patient is scored by the
-    prevalence of their site. What a pooled figure has to be seen against.
+def site_only(cells: Sequence[Scores], confidence: float) -> IntervalEstimate | None:
+    """Site-only AUROC: the pooled AUROC of a model that knows only the hospital, as it scores each
+    patient with the prevalence of the site. A pooled AUROC must be compared with it.
 
-    The interval is DeLong's for these scores; that the prevalences are estimates is not in it.
+    The interval is DeLong's for these scores; it takes the prevalences as known.
     """
     if (counts := _counts(cells)) is None:
         return None
@@ -28,9 +28,9 @@ def site_only(cells: Sequence[Scores], confidence: float) -> Estimate | None:
     return _two_sample(positives, negatives, kernel, confidence)
 
 
-def within_share(cells: Sequence[Scores], confidence: float) -> Estimate | None:
-    """Share of all positive-negative pairs that lie within a site: the mean of "same site" over all
-    pairs, with the interval of such a mean."""
+def within_share(cells: Sequence[Scores], confidence: float) -> IntervalEstimate | None:
+    """Share of all positive-negative pairs whose two units are of the same site, with its
+    confidence interval."""
     if (counts := _counts(cells)) is None:
         return None
     return _two_sample(*counts, np.eye(len(counts[0])), confidence)
@@ -45,11 +45,19 @@ def _counts(cells: Sequence[Scores]) -> tuple[Floats, Floats] | None:
 
 def _two_sample(
     positives: Floats, negatives: Floats, kernel: Floats, confidence: float
-) -> Estimate:
-    """Mean of a kernel over all pairs (a two-sample U-statistic), units of a site being alike.
+) -> IntervalEstimate:
+    """Mean of a kernel over all pairs (a two-sample U-statistic). The kernel has the same value for
+    all units of a site. The variance is DeLong's: from the sample variances of each unit's mean
+    over the other class.
 
-    `positives`, `negatives`: (K,) numbers; `kernel` (K, K) in [0, 1]. Variance as DeLong's: the
-    sample variances of each unit's mean over the other class.
+    Parameters
+    ----------
+    positives, negatives
+        (K,) numbers of units at K sites.
+    kernel
+        (K, K) in [0, 1]: row of the positive's site, column of the negative's.
+    confidence
+        Confidence level, in (0.5, 1).
     """
     P, N = positives.sum(), negatives.sum()
     of_positives, of_negatives = kernel @ negatives / N, positives @ kernel / P
@@ -61,5 +69,7 @@ def _two_sample(
 
     variance = spread(positives, of_positives) / P + spread(negatives, of_negatives) / N
     if value in (0.0, 1.0) or variance == 0.0:
-        return Estimate(value, (value, value))  # one site, or the same prevalence everywhere
-    return Estimate(value, logit_interval(value, variance, int(P), int(N), confidence))
+        return IntervalEstimate(
+            value, (value, value)
+        )  # one site, or the same prevalence everywhere
+    return IntervalEstimate(value, logit_interval(value, variance, int(P), int(N), confidence))

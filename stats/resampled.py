@@ -1,4 +1,4 @@
-"""Two recipes over the same resamples of the same patients, which are not independent."""
+"""Comparison of two recipes over resamples of the same patients, which are not independent."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from .differences import Difference
 from .intervals import Interval
 
 ROUNDING = 1e-12
-"""Differences of AUROCs below this are none."""
+"""Differences of AUROCs below this are taken as 0."""
 
 
 @dataclass(frozen=True)
 class SignedRank:
-    """Wilcoxon's signed-rank test. `least`: the smallest p that so many pairs can give."""
+    """Wilcoxon's signed-rank test. `least`: the smallest p that is possible with so many pairs."""
 
     p: float
     pairs: int
@@ -26,12 +26,29 @@ class SignedRank:
 def corrected_resampled(
     differences: Sequence[float], test_to_train: float, confidence: float
 ) -> Difference | None:
-    """Mean of the differences over J resamples with the corrected resampled t-test (Nadeau & Bengio
-    2003, Machine Learning 52:239, section 3; for repeated folds Bouckaert & Frank 2004).
+    """Mean difference over J resamples with the corrected resampled t-test.
 
-    The resamples share training patients, so the variance of the mean is (1/J + n₂/n₁)·S² and not
-    S²/J, `test_to_train` being n₂/n₁; J - 1 degrees of freedom. None with fewer than two. Interval
-    and p are None where all differences are equal.
+    As the resamples share training patients, the variance of the mean is (1/J + n₂/n₁)·S² instead
+    of S²/J; there are J - 1 degrees of freedom.
+
+    Parameters
+    ----------
+    differences
+        Difference of AUROCs in each resample.
+    test_to_train
+        n₂/n₁, number of test patients divided by number of training patients.
+    confidence
+        Confidence level, in (0.5, 1).
+
+    Returns
+    -------
+    Difference or None
+        None with fewer than two resamples. Interval and p are None if all differences are equal.
+
+    References
+    ----------
+    Nadeau & Bengio 2003, Machine Learning 52:239, section 3; for repeated folds Bouckaert & Frank
+    2004.
     """
     d = np.array(differences, float)
     if len(d) < 2:
@@ -46,8 +63,8 @@ def corrected_resampled(
 
 
 def signed_rank(differences: Sequence[float]) -> SignedRank | None:
-    """Wilcoxon's signed-rank test (1945), two-sided, as papers of the field report it. It takes the
-    pairs for independent, which reruns on the same patients are not. None with fewer than two pairs
+    """Wilcoxon's signed-rank test (1945), two-sided, as papers of the field report it. It assumes
+    independent pairs, which resamples of the same patients are not. None with fewer than two pairs
     that differ."""
     apart = [d for d in differences if abs(d) >= ROUNDING]
     if len(apart) < 2:
@@ -56,9 +73,21 @@ def signed_rank(differences: Sequence[float]) -> SignedRank | None:
 
 
 def unpaired_interval(one: float, of_one: Interval, other: float, of_other: Interval) -> Interval:
-    """Interval of a difference from the two figures' own (Zou & Donner 2008, Statistics in Medicine
-    27:1693, with correlation 0). On the same patients figures vary together, so it is wider than a
-    paired one."""
+    """Confidence interval of the difference of two figures from their intervals, without
+    correlation between them. For figures on the same patients, which are correlated, it is wider
+    than a paired interval.
+
+    Parameters
+    ----------
+    one, of_one
+        The first figure, and its confidence interval.
+    other, of_other
+        The second figure, and its confidence interval.
+
+    References
+    ----------
+    Zou & Donner 2008, Statistics in Medicine 27:1693.
+    """
     low = one - other - np.hypot(one - of_one[0], of_other[1] - other)
     high = one - other + np.hypot(of_one[1] - one, other - of_other[0])
     return max(-1.0, float(low)), min(1.0, float(high))

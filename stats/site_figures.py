@@ -1,9 +1,9 @@
-"""The figures that a site computes exactly of all units of an outcome, each in one entry.
+"""The figures that a site computes exactly from all units of an outcome; each has one entry.
 
-To add one, write its function here and its entry into one of the two lists, and a field of the same
-name in `RankFigures` or `ProbabilityFigures` (`fedrad.exchange.figures`), which says what may leave
-a site. From there it is in the release, `summary.json` and `cells.csv`; of probabilities it is a
-column of the report's table too.
+To add a figure, write its function here, add its entry to one of the two lists, and add a field of
+the same name to `RankFigures` or `ProbabilityFigures` (`fedrad.exchange.figures`), which define
+what may leave a site. It is then part of the release, `summary.json` and `cells.csv`; a figure of
+probabilities is also a column of the report's table.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,21 +27,22 @@ class SiteFigure:
     ----------
     name
         Field of `RankFigures` or `ProbabilityFigures`.
-    of
-        From logits (n,) and their units to the figure; None where it does not exist. A figure of
-        ranks gets raw logits of units of both classes, one of probabilities calibrated logits.
+    compute
+        Function of logits (n,) and their n units; returns None where the figure does not exist.
+        A figure of ranks gets raw logits, and units of both classes; a figure of probabilities
+        gets calibrated logits.
     heading
-        Column in the report.
+        Heading of its column in the report.
     digits
         Decimals shown in the report.
     over_sites
-        Whether the mean over sites, weighted by their units, is the figure of all units together.
+        Whether its mean over sites, weighted by their units, is the figure of all units together.
     note
-        What the report says of it below its table, "" where the text above says it.
+        Note below the table of the report, if any.
     """
 
     name: str
-    of: Callable[[Logits, Units], float | None]
+    compute: Callable[[Logits, Units], float | None]
     heading: str
     digits: int = 3
     over_sites: bool = False
@@ -49,23 +50,24 @@ class SiteFigure:
 
 
 def average_precision(logits: Logits, units: Units) -> float:
-    """Area under precision over recall as a sum of steps; the chance level is the prevalence."""
-    found = float(average_precision_score(units.labels, logits))
-    return min(1.0, found)  # its sum of steps may round to a hair above
+    """Average precision: area under the precision-recall curve as a sum of steps; a random score
+    has the prevalence."""
+    area = float(average_precision_score(units.labels, logits))
+    return min(1.0, area)  # the sum may be slightly above 1 by rounding
 
 
 def brier(logits: Logits, units: Units) -> float:
-    """Mean of (p - y)² (Brier 1950, Monthly Weather Review 78:1); 0 is perfect."""
+    """Brier score: mean of (p - y)² (Brier 1950, Monthly Weather Review 78:1); 0 is perfect."""
     return float(np.mean((expit(logits) - units.labels) ** 2))
 
 
-def intercept(logits: Logits, units: Units) -> float | None:
+def calibration_intercept(logits: Logits, units: Units) -> float | None:
     """Calibration in the large (`calibration.shift`)."""
     y = units.labels.astype(float)
     return calibration.shift(logits, y, 1 - y)
 
 
-def slope(logits: Logits, units: Units) -> float | None:
+def calibration_slope(logits: Logits, units: Units) -> float | None:
     """Calibration slope (`calibration.slope`)."""
     y = units.labels.astype(float)
     return calibration.slope(logits, y, 1 - y)
@@ -74,32 +76,32 @@ def slope(logits: Logits, units: Units) -> float | None:
 RANK_FIGURES = (SiteFigure("average_precision", average_precision, "Average precision"),)
 PROBABILITY_FIGURES = (
     SiteFigure("brier", brier, "Brier score", over_sites=True),
-    SiteFigure("intercept", intercept, "Intercept", digits=2),
-    SiteFigure("slope", slope, "Slope", digits=2),
+    SiteFigure("intercept", calibration_intercept, "Intercept", digits=2),
+    SiteFigure("slope", calibration_slope, "Slope", digits=2),
 )
 
 
-def of_ranks(raw: Logits, units: Units) -> RankFigures:
-    """All figures of the order of raw logits (n,); none without both classes."""
+def rank_figures(raw: Logits, units: Units) -> RankFigures:
+    """All figures of the ranks of raw logits (n,); all None without both classes."""
     return RankFigures.model_validate(
-        {f.name: f.of(raw, units) for f in RANK_FIGURES} if units.both else {}
+        {f.name: f.compute(raw, units) for f in RANK_FIGURES} if units.both else {}
     )
 
 
-def of_probabilities(calibrated: Logits, units: Units) -> ProbabilityFigures:
-    """All figures of calibrated logits (n,)."""
+def probability_figures(calibrated: Logits, units: Units) -> ProbabilityFigures:
+    """All figures of the probabilities of calibrated logits (n,)."""
     return ProbabilityFigures.model_validate(
-        {f.name: f.of(calibrated, units) for f in PROBABILITY_FIGURES}
+        {f.name: f.compute(calibrated, units) for f in PROBABILITY_FIGURES}
     )
 
 
-def over_sites(of_sites: Sequence[tuple[int, ProbabilityFigures]]) -> dict[str, float]:
-    """The figures that add up over sites: name -> mean weighted by units. `of_sites`: units and
-    figures of each site that gave any."""
-    found = {}
+def means_over_sites(of_sites: Sequence[tuple[int, ProbabilityFigures]]) -> dict[str, float]:
+    """Means over sites, weighted by units, of the figures for which they are meaningful: name ->
+    mean. `of_sites`: number of units and figures of each site that released figures."""
+    means = {}
     for figure in PROBABILITY_FIGURES:
         if figure.over_sites:
             values = [(n, v) for n, f in of_sites if (v := getattr(f, figure.name)) is not None]
             if counted := sum(n for n, _ in values):
-                found[figure.name] = sum(n * v for n, v in values) / counted
-    return found
+                means[figure.name] = sum(n * v for n, v in values) / counted
+    return means

@@ -1,11 +1,11 @@
-"""What validation units choose: a threshold, and beside it a calibration."""
+"""Choice of a threshold and of a calibration on validation units."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from fedrad.exchange.histogram import CELLS, Histogram, cells_of
+from fedrad.exchange.histogram import CELLS, Histogram, grid_cells
 from fedrad.models.calibration import Calibration, Floats, fit
 
 from .exact import Logits, Units
@@ -13,20 +13,21 @@ from .exact import Logits, Units
 
 @dataclass(frozen=True)
 class SiteChoices:
-    """A threshold, an edge of the grid of raw logits, and a calibration."""
+    """The threshold, an edge of the grid of raw logits, and the calibration chosen at a site."""
 
     threshold: int
     calibration: Calibration
 
 
-def best_edge(positives: Floats, negatives: Floats) -> int:
-    """Edge of the grid that maximises sensitivity + specificity (Youden 1950, Cancer 3:32); of
-    several equally good ones the middle one.
+def youden_edge(positives: Floats, negatives: Floats) -> int:
+    """Youden's threshold: the edge of the grid that maximises sensitivity + specificity (Youden
+    1950, Cancer 3:32). If several edges do, it is the middle one.
 
     Parameters
     ----------
     positives, negatives
-        (CELLS,) units of each class in the cells of the grid, or parts of units; neither all 0.
+        (CELLS,) number of units of each class in each cell of the grid; it may be a fraction. Both
+        classes must be present.
     """
     sensitivity = 1 - np.concatenate([[0.0], positives.cumsum()]) / positives.sum()
     specificity = np.concatenate([[0.0], negatives.cumsum()]) / negatives.sum()
@@ -35,19 +36,19 @@ def best_edge(positives: Floats, negatives: Floats) -> int:
     return int(best[len(best) // 2])
 
 
-def of_site(raw: Logits, units: Units) -> SiteChoices:
-    """What a site's own validation units choose for one model and outcome.
+def choose_at_site(raw: Logits, units: Units) -> SiteChoices:
+    """Choose threshold and calibration of one model for one outcome on a site's validation units.
 
     Parameters
     ----------
     raw
         (n,) raw logits.
     units
-        The n units; both classes must be there.
+        The n units; both classes must be present.
     """
-    positive, cells = units.positive, cells_of(raw)
+    positive, cells = units.positive, grid_cells(raw)
     return SiteChoices(
-        threshold=best_edge(
+        threshold=youden_edge(
             np.bincount(cells[positive], minlength=CELLS).astype(float),
             np.bincount(cells[~positive], minlength=CELLS).astype(float),
         ),
@@ -55,10 +56,10 @@ def of_site(raw: Logits, units: Units) -> SiteChoices:
     )
 
 
-def of_all_sites(histograms: Sequence[Histogram]) -> int | None:
-    """The common threshold, an edge of the grid, from the histograms of all sites.
+def common_threshold(histograms: Sequence[Histogram]) -> int | None:
+    """Choose the common threshold, an edge of the grid, from the histograms of all sites.
 
-    Bins that a candidate cuts are divided evenly over their cells. None where a class is missing.
+    The units of each bin are divided evenly over its cells. None where a class is missing.
     """
     positives, negatives = np.zeros(CELLS), np.zeros(CELLS)
     for h in histograms:
@@ -69,4 +70,4 @@ def of_all_sites(histograms: Sequence[Histogram]) -> int | None:
             negatives[low:high] += n / (high - low)
     if positives.sum() == 0 or negatives.sum() == 0:
         return None
-    return best_edge(positives, negatives)
+    return youden_edge(positives, negatives)

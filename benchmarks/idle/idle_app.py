@@ -12,7 +12,7 @@ from fedrad.exchange.messages import (
     from_record,
     to_record,
 )
-from fedrad.exchange.update import pack, tensors_of, unpack
+from fedrad.exchange.update import pack, unflatten, unpack
 
 app = ClientApp()
 
@@ -41,7 +41,7 @@ def train(message: Message, context: Context) -> Message:
     """Send the model back."""
     request, packed = from_record(message.content, RoundRequest)
     sent = request.manifest
-    values = tensors_of(sent, unpack(sent, packed))
+    values = unflatten(sent, unpack(sent, packed))
     manifest, update = pack(
         values, sent.names, round_=sent.round, stage=sent.stage, base_sha256=sent.base_sha256
     )

@@ -11,11 +11,11 @@ from math import isnan
 
 from fedrad.client.problems import SiteProblem
 from fedrad.exchange.experiment import EvaluationSettings
-from fedrad.exchange.figures import Part
+from fedrad.exchange.figures import SplitPart
 
 from .units import Unit
 
-PARTS: tuple[Part, ...] = ("train", "validation", "test")
+PARTS: tuple[SplitPart, ...] = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Patient:
     name: str
     stratum: str
     draw: str
-    part: Part | None
+    part: SplitPart | None
 
 
 def patients_of(units: Sequence[Unit], settings: EvaluationSettings) -> list[Patient]:
@@ -64,8 +64,8 @@ def assign_parts(
     patients: Sequence[Patient],
     settings: EvaluationSettings,
     seed: int,
-    earlier: Mapping[str, Part],
-) -> dict[str, Part]:
+    earlier: Mapping[str, SplitPart],
+) -> dict[str, SplitPart]:
     """Assign every patient to a part, stratified by outcome.
 
     New patients are ordered, within their stratum, by a digest of seed and patient, so that neither
@@ -89,7 +89,7 @@ def assign_parts(
     dict[str, Part]
         Pseudonym -> part, for each of `patients`.
     """
-    parts: dict[str, Part] = {}
+    parts: dict[str, SplitPart] = {}
     for stratum in _strata(patients).values():
         for patient in stratum:
             if part := earlier.get(patient.key) or patient.part:
@@ -161,7 +161,7 @@ def _stratum(units: Sequence[Unit]) -> str:
     return str(tuple(max(values) if values else float("nan") for values in known))
 
 
-def _given_part(units: Sequence[Unit], settings: EvaluationSettings) -> Part | None:
+def _given_part(units: Sequence[Unit], settings: EvaluationSettings) -> SplitPart | None:
     column_parts = {unit.part for unit in units if unit.part is not None}
     first = units[0].name
     if len(column_parts) > 1:

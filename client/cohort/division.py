@@ -13,17 +13,17 @@ from pydantic import BaseModel, JsonValue
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site
 from fedrad.exchange.experiment import Experiment
-from fedrad.exchange.figures import Part
+from fedrad.exchange.figures import SplitPart
 from fedrad.system.files import JsonFile, UnreadableFileError
 
 from .assignment import PARTS, Patient, assign_folds, assign_parts, patients_of
 from .patients import Pseudonyms
 from .units import Unit
 
-Division: TypeAlias = dict[Part, NDArray[np.int64]]
+Division: TypeAlias = dict[SplitPart, NDArray[np.int64]]
 """Part -> rows of a list of units; each row is in exactly one part."""
 
-Assignment = TypeVar("Assignment", Part, tuple[int, ...])
+Assignment = TypeVar("Assignment", SplitPart, tuple[int, ...])
 """The part of a patient, or the test fold in each repeat of a cross-validation."""
 
 
@@ -84,7 +84,7 @@ def divide(
         patients than folds.
     """
     if is_held_out(site, experiment):
-        parts: dict[str, Part] = {unit.key: "test" for unit in units}
+        parts: dict[str, SplitPart] = {unit.key: "test" for unit in units}
     else:
         patients = patients_of(units, experiment.evaluation)
         file = _DivisionFile(site, experiment, record=record)
@@ -192,10 +192,10 @@ def _plan(experiment: Experiment) -> dict[str, JsonValue]:
 
 def _by_share(
     file: _DivisionFile, experiment: Experiment, patients: Sequence[Patient]
-) -> dict[str, Part]:
+) -> dict[str, SplitPart]:
     """The part of each patient, by the experiment's shares, a column or a date."""
 
-    def draw(earlier: Mapping[str, Part]) -> dict[str, Part]:
+    def draw(earlier: Mapping[str, SplitPart]) -> dict[str, SplitPart]:
         for patient in patients:
             stored = earlier.get(patient.key)
             if stored and patient.part and stored != patient.part:
@@ -207,12 +207,12 @@ def _by_share(
                 )
         return assign_parts(patients, experiment.evaluation, experiment.seed, earlier)
 
-    return file.assign(_Content[Part], draw)
+    return file.assign(_Content[SplitPart], draw)
 
 
 def _by_fold(
     file: _DivisionFile, experiment: Experiment, patients: Sequence[Patient], fold: int
-) -> dict[str, Part]:
+) -> dict[str, SplitPart]:
     """The part of each patient in one training of a cross-validation: the patients of the fold are
     tested, a share of the others validates."""
     evaluation, seed = experiment.evaluation, experiment.seed

@@ -13,7 +13,7 @@ from fedrad.client.images import Reading
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site
 from fedrad.exchange.experiment import Experiment
-from fedrad.exchange.figures import Part
+from fedrad.exchange.figures import SplitPart
 
 from .patients import Pseudonyms
 from .spreadsheet import day
@@ -21,7 +21,7 @@ from .table import CohortRow, InstanceUids, find_by_uid, read_table
 
 IndexRule = Literal["earliest", "latest", "all"]
 
-PART_WORDS: dict[str, Part] = {
+PART_WORDS: dict[str, SplitPart] = {
     "train": "train",
     "training": "train",
     "validation": "validation",
@@ -61,7 +61,7 @@ class Unit:
     labels: tuple[float, ...]
     draw: str = ""
     name: str = ""
-    part: Part | None = None
+    part: SplitPart | None = None
     day: date | None = None
     values: Mapping[str, str] = field(default_factory=dict)
 

@@ -134,7 +134,7 @@ def progression(
         fail(f"--mask {mask}: lungs, lungs-pspnet, none, or a file; there is none of this name")
     from pydantic import ValidationError
 
-    from fedrad.exchange.experiment import explain as in_words
+    from fedrad.exchange.experiment import explain_validation_error as in_words
     from fedrad.models.settings import ProgressionSettings
 
     try:

@@ -1,1 +1,1 @@
-"""What a site computes of its models' scores, and how much of it may leave."""
+"""Figures that a site computes from scores, and the rule for which of them may leave."""

@@ -1,4 +1,4 @@
-"""What a cross-validation has beside the AUROC: the folds' own, and figures of them together."""
+"""Release of a cross-validation: mean of the folds' AUROCs, and figures of all folds together."""
 
 from collections.abc import Sequence
 
@@ -6,29 +6,29 @@ from fedrad.exchange.figures import Missing, ModelName, Scores
 from fedrad.stats import exact
 from fedrad.stats.exact import Units
 
-from .evaluation import Evaluation
+from .evaluation import SiteEvaluation
 from .out_of_fold import out_of_fold
-from .scored import Fold, Scored, folds_of, together
+from .scored_units import Fold, ScoredUnits, folds_with_scores, pool_units
 
 
-class CrossValidation(Evaluation):
-    """The release of a site over all folds, each tested by a model of its own.
+class CrossValidation(SiteEvaluation):
+    """The release of a site over all folds of a cross-validation; each fold has its own model.
 
-    The minimum of units applies to the patients of all folds together; a fold's own AUROC is given
-    where its patients alone pass it. Validation units are those of the folds of the first division,
-    which come first.
+    The minimum number of units applies to the patients of all folds together. The AUROC of a single
+    fold is released if its patients alone reach the minimum. Validation units are those of the
+    folds of the first division into folds; these folds come first.
     """
 
-    def withheld(self, units: Units) -> Missing | None:
-        """As the site's rule has it; nothing at all where histograms carry noise."""
-        return "declined" if self.disclosure.epsilon else self.disclosure.withheld(units)
+    def why_withheld(self, units: Units) -> Missing | None:
+        """By the rule of the site; if histograms must carry noise, no figure is released."""
+        return "declined" if self.disclosure.epsilon else self.disclosure.why_withheld(units)
 
     def counts(self, units: Units) -> tuple[int, int]:
-        """Patients of each class."""
+        """Number of patients of each class."""
         return units.count_patients(units.positive), units.count_patients(~units.positive)
 
     def variance(self, folds: Sequence[Fold], weights: Sequence[float] | None) -> float:
-        """From the influence of each patient on the mean."""
+        """Variance from the influence of each patient on the mean."""
         return exact.variance_over_folds(
             [fold.deviations for fold in folds], [fold.units for fold in folds], weights
         )
@@ -38,21 +38,23 @@ class CrossValidation(Evaluation):
         model: ModelName,
         outcome: int,
         folds: Sequence[Fold],
-        tested: Sequence[Scored],
-        validation: Sequence[Scored],
+        tested: Sequence[ScoredUnits],
+        validation: Sequence[ScoredUnits],
     ) -> Scores:
-        """One model on one outcome; the mean of the folds' AUROCs."""
-        name, everybody = self.outcomes[outcome], together(folds)
-        if missing := self.withheld(everybody):
+        """Figures of one model for one outcome; the AUROC is the mean of the folds' AUROCs."""
+        name, pooled = self.outcomes[outcome], pool_units(folds)
+        if missing := self.why_withheld(pooled):
             return Scores(model=model, outcome=name, missing=missing)
-        guest = self.is_guest(model)
+        visiting = self.is_other_sites_model(model)
         whole = None
-        if validation and not guest and self.disclosure.histograms:
-            first = folds_of(tested[: len(validation)], [model], outcome)
-            whole = out_of_fold(first, folds_of(validation, [model], outcome), self.disclosure)
+        if validation and not visiting and self.disclosure.histograms:
+            first = folds_with_scores(tested[: len(validation)], [model], outcome)
+            whole = out_of_fold(
+                first, folds_with_scores(validation, [model], outcome), self.disclosure
+            )
         both = [fold for fold in folds if fold.units.both]
         shown = self._shown_folds(both)
-        positives, negatives = self.counts(everybody)
+        positives, negatives = self.counts(pooled)
         auroc = self.auroc(folds)
         return Scores(
             model=model,
@@ -63,17 +65,17 @@ class CrossValidation(Evaluation):
             variance=auroc.variance if auroc else None,
             folds=[fold.auroc if i in shown else None for i, fold in enumerate(both)],
             out_of_fold=whole,
-            histogram_missing=None if guest or self.disclosure.histograms else "declined",
+            histogram_missing=None if visiting or self.disclosure.histograms else "declined",
             missing=None if auroc else "one class",
         )
 
     def _shown_folds(self, folds: Sequence[Fold]) -> set[int]:
-        """Folds whose own AUROC is given. The others must pass the minimum together, for the mean
-        less the folds given is theirs; else one more is left out."""
-        shown = {i for i, fold in enumerate(folds) if not self.disclosure.withheld(fold.units)}
+        """Folds whose AUROC is released. The other folds together must reach the minimum, because
+        their mean can be computed from the overall mean; if not, one more fold is withheld."""
+        shown = {i for i, fold in enumerate(folds) if not self.disclosure.why_withheld(fold.units)}
         while shown and len(shown) < len(folds):
-            rest = together([fold for i, fold in enumerate(folds) if i not in shown])
-            if not self.disclosure.withheld(rest):
+            rest = pool_units([fold for i, fold in enumerate(folds) if i not in shown])
+            if not self.disclosure.why_withheld(rest):
                 break
             shown.remove(min(shown, key=lambda i: len(folds[i].units.labels)))
         return shown

@@ -1,4 +1,4 @@
-"""What may leave a site: figures from enough units, whatever an experiment asks."""
+"""The disclosure rule of a site: figures leave only if they are from enough patients."""
 
 from dataclasses import dataclass
 
@@ -6,25 +6,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrad.exchange.figures import CurveBin, Missing
-from fedrad.exchange.histogram import CELLS, Histogram, cells_of, count
+from fedrad.exchange.histogram import CELLS, Histogram, count_in_bins, grid_cells
 from fedrad.exchange.messages import Counts, Monitoring
 from fedrad.stats.exact import Logits, Units, auroc
 
 NOISY_BINS = 16
-"""Bins of a noisy histogram: fixed, for where bins end would disclose something of the scores."""
+"""Number of bins of a noisy histogram. They are fixed, because their edges would disclose something
+about the scores."""
 CURVE_BINS = 10
-"""At most so many bins has a calibration curve."""
+"""Largest number of bins of a calibration curve."""
 
 
 @dataclass(frozen=True)
 class Disclosure:
-    """The rule of one site in one experiment.
+    """The disclosure rule of one site in one experiment.
 
-    A class that is present needs at least `minimum_units` patients before anything about it is
-    released; that a class is absent is given: it makes a site a one-class site. No bin of
-    a histogram holds fewer than `minimum_bin` patients. With `epsilon` above 0 no exact figure of
-    scores leaves: histograms carry noise (`noisy_histogram`), each at the cost of `epsilon`.
-    `histograms`, `subgroups`: whether histograms, and figures of groups, leave at all.
+    Parameters
+    ----------
+    minimum_units
+        Smallest number of patients of a class that is present before any figure about it is
+        released. That a class is absent is released: the site then is a one-class site.
+    minimum_bin
+        Smallest number of patients in a bin of a histogram.
+    epsilon
+        If above 0, no exact figure of scores is released: histograms carry noise
+        (`noisy_histogram`), and each has a privacy cost of `epsilon`.
+    histograms, subgroups
+        Whether histograms, and figures of groups, may be released at all.
     """
 
     minimum_units: int
@@ -33,8 +41,8 @@ class Disclosure:
     histograms: bool = True
     subgroups: bool = True
 
-    def withheld(self, units: Units) -> Missing | None:
-        """Why no figure of some units may leave; None if they may."""
+    def why_withheld(self, units: Units) -> Missing | None:
+        """Why no figure of these units may be released; None if it may."""
         if not len(units.labels):
             return "no units"
         classes = (units.count_patients(chosen) for chosen in (units.positive, ~units.positive))
@@ -43,15 +51,15 @@ class Disclosure:
         return None
 
     def counts(self, units: Units) -> Counts:
-        """Units of each class, None where withheld."""
-        if self.withheld(units) == "below minimum":
+        """Number of units of each class, None where withheld."""
+        if self.why_withheld(units) == "below minimum":
             return Counts(positives=None, negatives=None)
         positives = int(units.positive.sum())
         return Counts(positives=positives, negatives=len(units.labels) - positives)
 
     def monitoring(self, logits: Logits, units: Units) -> Monitoring:
-        """AUROC and loss of logits (n,) for a round's curve."""
-        if missing := self.withheld(units):
+        """AUROC and loss of logits (n,), for the curve over rounds."""
+        if missing := self.why_withheld(units):
             return Monitoring(missing=missing)
         if self.epsilon:
             return Monitoring(missing="declined")
@@ -61,40 +69,44 @@ class Disclosure:
         return Monitoring(auroc=auroc(logits, units), loss=loss)
 
     def denoising(self, losses: Logits, units: Units) -> Monitoring:
-        """Mean denoising error of a generator for a round's curve; `losses` (n,)."""
-        if missing := self.withheld(units):
+        """Mean denoising error of a generator, for the curve over rounds; `losses`: (n,)."""
+        if missing := self.why_withheld(units):
             return Monitoring(missing=missing)
         if self.epsilon:
             return Monitoring(missing="declined")
         return Monitoring(loss=float(np.mean(losses)))
 
     def histogram(self, logits: Logits, units: Units, at: list[int]) -> Histogram:
-        """Histogram of logits (n,) in bins of enough patients, with edges `at` where these allow
-        it."""
+        """Histogram of logits (n,) with enough patients in each bin, or with noise. `at`: preferred
+        edges, most important first; each is used if its neighbouring bins allow it."""
         if self.epsilon:
             return self.noisy_histogram(logits, units)
-        return count(
+        return count_in_bins(
             logits, units.labels, minimum_bin=self.minimum_bin, patients=units.patients, at=at
         )
 
     def noisy_histogram(self, logits: Logits, units: Units) -> Histogram:
-        """Histogram in fixed bins whose counts carry discrete Laplace noise, P(k) ∝ exp(-ε·|k|)
-        (the geometric mechanism, Ghosh, Roughgarden & Sundararajan 2009).
+        """Histogram of logits (n,) in fixed bins, whose counts carry discrete Laplace noise with
+        P(k) ∝ exp(-ε·|k|) (the geometric mechanism).
 
-        ε-differentially private for one unit more or less (Dwork et al. 2006): one unit is in one
-        bin of one class. Integers, so that no rounding of a float shows the count (Mironov 2012).
+        It is ε-differentially private for one unit more or less, because one unit is in one bin of
+        one class. The noise is an integer, so that rounding of floats cannot disclose the count.
+
+        References
+        ----------
+        Ghosh, Roughgarden & Sundararajan 2009; Dwork et al. 2006; Mironov 2012.
         """
         edges = list(range(0, CELLS + 1, CELLS // NOISY_BINS))
         exact = Histogram(
             edges=edges,
             **{
                 name: np.add.reduceat(
-                    np.bincount(cells_of(logits[chosen]), minlength=CELLS), edges[:-1]
+                    np.bincount(grid_cells(logits[chosen]), minlength=CELLS), edges[:-1]
                 ).tolist()
                 for name, chosen in (("positives", units.positive), ("negatives", ~units.positive))
             },
         )
-        rng = np.random.default_rng()  # seeded by the system: nobody may draw it again
+        rng = np.random.default_rng()  # seeded by the system, so that no one can repeat the draws
 
         def noisy(counts: list[int]) -> list[int]:
             draws = rng.geometric(1 - np.exp(-self.epsilon), (2, len(counts)))
@@ -110,9 +122,21 @@ class Disclosure:
     def curve(
         self, histogram: Histogram, raw: Logits, probabilities: Logits, units: Units
     ) -> list[CurveBin]:
-        """Calibration curve: neighbouring bins of the histogram joined until each holds a tenth of
-        the units and `minimum_units` patients. `raw`, `probabilities`: (n,)."""
-        cells = cells_of(raw)
+        """Calibration curve: neighbouring bins of the histogram are joined until each holds a tenth
+        of the units and `minimum_units` patients.
+
+        Parameters
+        ----------
+        histogram
+            Of the same units, whose bins are joined.
+        raw
+            (n,) raw logits.
+        probabilities
+            (n,) calibrated probabilities.
+        units
+            The n units.
+        """
+        cells = grid_cells(raw)
         wanted = len(cells) / CURVE_BINS
         ends, start = [], 0
         for end in histogram.edges[1:]:
@@ -123,7 +147,7 @@ class Disclosure:
                 start = end
         if not ends:
             ends = [CELLS]
-        ends[-1] = CELLS  # what is left over joins the last bin
+        ends[-1] = CELLS  # units left over join the last bin
         starts = [0, *ends[:-1]]
         return [
             CurveBin(end=b, mean=min(1.0, float(probabilities[(cells >= a) & (cells < b)].mean())))
@@ -131,12 +155,26 @@ class Disclosure:
         ]
 
     def groups(self, units: Units, groups: NDArray[np.int64], number: int) -> set[int]:
-        """Of which of `number` groups figures may leave; `groups` (n,): the group of each unit,
-        -1 for those in none that is named.
+        """Groups whose figures may be released.
 
-        A group needs `minimum_units` patients of each class. What is left over of the whole must
-        not disclose a small rest (complementary suppression): the units outside the groups shown
-        are nobody, or at least as many of each class; else the smallest group is withheld too.
+        A group needs `minimum_units` patients of each class. The difference between all units and
+        the released groups must not disclose a small rest (complementary suppression): either no
+        patients are outside these groups, or at least `minimum_units` of each class; if not, the
+        smallest group is withheld too.
+
+        Parameters
+        ----------
+        units
+            The n units.
+        groups
+            (n,) group of each unit, -1 if it is in none.
+        number
+            Number of groups.
+
+        Returns
+        -------
+        set
+            Groups that may be released.
         """
         size = {
             g: [

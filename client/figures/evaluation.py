@@ -1,8 +1,9 @@
-"""From scores that stay to figures that may leave: what one split and a cross-validation share.
+"""From scores, which stay at the site, to figures that may leave: the common part of a single split
+and of a cross-validation.
 
-One split is a cross-validation of one fold: AUROC, comparisons and groups are the same in both.
-What differs is what they count, the variance, and what stands beside the AUROC (`one_split`,
-`cross_validation`).
+A single split is a cross-validation of one fold: AUROC, comparisons and subgroups are computed in
+the same way. `one_split` and `cross_validation` differ in what they count, in the variance, and in
+the figures that they release with the AUROC.
 """
 
 from abc import ABC, abstractmethod
@@ -12,39 +13,47 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedrad.exchange.experiment import Groups, group_names
-from fedrad.exchange.figures import Comparison, Missing, ModelName, Part, Release, Scores, Subgroup
+from fedrad.exchange.figures import (
+    Missing,
+    ModelComparison,
+    ModelName,
+    Release,
+    Scores,
+    SplitPart,
+    Subgroup,
+)
 from fedrad.stats.exact import Units
 
 from .disclosure import Disclosure
-from .scored import Fold, Scored, folds_of, together
+from .scored_units import Fold, ScoredUnits, folds_with_scores, pool_units
 
 
 @dataclass(frozen=True)
-class Auroc:
-    """Mean over folds of an AUROC, or of a difference of two, and its variance."""
+class AurocEstimate:
+    """Mean over folds of an AUROC, or of a difference of two AUROCs, and its variance."""
 
     value: float
     variance: float
 
 
-class Evaluation(ABC):
+class SiteEvaluation(ABC):
     """The figures of one site in one experiment.
 
     Parameters
     ----------
     outcomes
-        Of the experiment; their places are those in the scores.
+        Outcomes of the experiment, in the order of the columns of labels and scores.
     disclosure
-        The site's rule.
+        The disclosure rule of the site.
     own
         Name of the site's local-only model.
     subgroups
-        Column of the cohort -> its groups.
+        Column of the cohort table -> its groups.
     """
 
-    part: Part = "test"
+    part: SplitPart = "test"
     compares: bool = True
-    """Whether models and groups are compared at all."""
+    """Whether comparisons of models and figures of subgroups are released."""
 
     def __init__(
         self,
@@ -64,47 +73,59 @@ class Evaluation(ABC):
         model: ModelName,
         outcome: int,
         folds: Sequence[Fold],
-        tested: Sequence[Scored],
-        validation: Sequence[Scored],
+        tested: Sequence[ScoredUnits],
+        validation: Sequence[ScoredUnits],
     ) -> Scores:
-        """One model on the outcome with this number; `folds`: those in which it was scored."""
+        """Figures of one model for one outcome.
+
+        Parameters
+        ----------
+        model
+            The model.
+        outcome
+            Number of the outcome.
+        folds
+            Folds in which the model was scored on the outcome; at least one.
+        tested, validation
+            Test and validation units of all folds.
+        """
 
     @abstractmethod
-    def withheld(self, units: Units) -> Missing | None:
-        """Why no exact figure of the units of all folds is given; None if they are."""
+    def why_withheld(self, units: Units) -> Missing | None:
+        """Why no exact figure of the units of all folds is released; None if it is."""
 
     @abstractmethod
     def counts(self, units: Units) -> tuple[int, int]:
-        """With and without the outcome."""
+        """Numbers with and without the outcome."""
 
     @abstractmethod
     def variance(self, folds: Sequence[Fold], weights: Sequence[float] | None) -> float:
-        """Variance of the mean of the folds' AUROCs, weighted where weights are given."""
+        """Variance of the mean of the folds' AUROCs; `weights`: of the folds, None if equal."""
 
     def release(
         self,
-        tested: Sequence[Scored],
-        validation: Sequence[Scored],
+        tested: Sequence[ScoredUnits],
+        validation: Sequence[ScoredUnits],
         models: Sequence[ModelName],
         why_missing: Mapping[ModelName, Missing],
     ) -> Release:
-        """All that leaves about a part of the units, once.
+        """All figures that the site releases about one part of its units.
 
         Parameters
         ----------
         tested
-            Units of the part, of each fold.
+            Units of the part, in each fold.
         validation
-            The site's validation units of the folds, on which it chooses for itself.
+            Validation units of the folds, on which the site chooses its threshold and calibration.
         models
-            Models asked for.
+            Requested models.
         why_missing
-            Why a model asked for has no scores, where it has none.
+            Model -> why it has no scores, if it has none.
         """
         scores = []
         for model in models:
             for k, outcome in enumerate(self.outcomes):
-                folds = folds_of(tested, [model], k)
+                folds = folds_with_scores(tested, [model], k)
                 if folds:
                     scores.append(self.scores(model, k, folds, tested, validation))
                 else:
@@ -115,19 +136,19 @@ class Evaluation(ABC):
             part=self.part,
             scores=scores,
             comparisons=self.comparisons(tested, models) if self.compares else [],
-            subgroups=self.of_subgroups(tested) if self.compares else [],
+            subgroups=self.subgroup_figures(tested) if self.compares else [],
             epsilon=sum(noisy) if noisy else None,
         )
 
-    def is_guest(self, model: ModelName) -> bool:
-        """Whether a model is another site's own. It gets its AUROC only: many histograms of the
-        same patients would disclose more of them than one."""
+    def is_other_sites_model(self, model: ModelName) -> bool:
+        """Whether a model is the local-only model of another site. Only its AUROC is released: many
+        histograms of the same patients would disclose more about them than one."""
         return model.startswith("local:") and model != self.own
 
-    def auroc(self, folds: Sequence[Fold], *, by_pairs: bool = False) -> Auroc | None:
+    def auroc(self, folds: Sequence[Fold], *, by_pairs: bool = False) -> AurocEstimate | None:
         """Mean of the folds' AUROCs with its variance; None where no fold has both classes.
 
-        `by_pairs`: folds weigh by their positive-negative pairs.
+        `by_pairs`: whether folds are weighted by their number of positive-negative pairs.
         """
         both = [fold for fold in folds if fold.units.both]
         if not both:
@@ -137,27 +158,27 @@ class Evaluation(ABC):
             sizes = [(int(f.units.positive.sum()), len(f.units.labels)) for f in both]
             weights = [positives * (total - positives) for positives, total in sizes]
         mean = float(np.average(values, weights=weights)) if len(both) > 1 else values[0]
-        return Auroc(min(1.0, mean), self.variance(both, weights))
+        return AurocEstimate(min(1.0, mean), self.variance(both, weights))
 
     def comparisons(
-        self, tested: Sequence[Scored], models: Sequence[ModelName]
-    ) -> list[Comparison]:
-        """The global model minus the site's own, and minus the base, where they were asked for."""
+        self, tested: Sequence[ScoredUnits], models: Sequence[ModelName]
+    ) -> list[ModelComparison]:
+        """AUROC of the global model minus that of the local-only model, and of the base."""
         if "global" not in models:
             return []
         return [
-            self._comparison(other, outcome, folds_of(tested, ["global", other], k))
+            self._comparison(other, outcome, folds_with_scores(tested, ["global", other], k))
             for other in (self.own, "base")
             if other in models
             for k, outcome in enumerate(self.outcomes)
         ]
 
-    def _comparison(self, other: ModelName, outcome: str, pairs: Sequence[Fold]) -> Comparison:
-        missing: Missing | None = self.withheld(together(pairs)) if pairs else "not run"
+    def _comparison(self, other: ModelName, outcome: str, pairs: Sequence[Fold]) -> ModelComparison:
+        missing: Missing | None = self.why_withheld(pool_units(pairs)) if pairs else "not run"
         difference = self.auroc(pairs) if missing is None else None
         if missing is None and difference is None:
             missing = "one class"
-        return Comparison(
+        return ModelComparison(
             model="global",
             other=other,
             outcome=outcome,
@@ -166,28 +187,28 @@ class Evaluation(ABC):
             missing=missing,
         )
 
-    def of_subgroups(self, tested: Sequence[Scored]) -> list[Subgroup]:
-        """The global model in each group that the experiment names, where counts permit. Patients
-        are compared within their fold, under one model; folds weigh by their pairs, for few of a
-        group are in each."""
+    def subgroup_figures(self, tested: Sequence[ScoredUnits]) -> list[Subgroup]:
+        """The global model in each group that the experiment names, if counts allow it. Patients
+        are compared within their fold, where one model scored them. Folds are weighted by their
+        pairs, because each has few patients of a group."""
         scored = any("global" in part.logits for part in tested)
         if self.disclosure.epsilon or not scored:
             return []
-        found = []
+        figures = []
         for column, named in self.subgroups.items():
             for k, outcome in enumerate(self.outcomes):
-                folds = folds_of(tested, ["global"], k)
+                folds = folds_with_scores(tested, ["global"], k)
                 number = len(group_names(named))
                 shown = self._shown_groups(folds, column, number)
                 for group in range(number):
                     inside = [f.of_group(column, group) for f in folds] if group in shown else []
-                    found.append(self._subgroup(outcome, column, group, inside))
-        return found
+                    figures.append(self._subgroup(outcome, column, group, inside))
+        return figures
 
     def _subgroup(self, outcome: str, column: str, group: int, inside: Sequence[Fold]) -> Subgroup:
-        """A group's figures from its units in each fold; without any why there are none."""
+        """Figures of a group from its units in each fold, or the reason why there are none."""
         auroc = self.auroc(inside, by_pairs=True)
-        positives, negatives = self.counts(together(inside)) if auroc else (0, 0)
+        positives, negatives = self.counts(pool_units(inside)) if auroc else (0, 0)
         missing: Missing | None = None
         if not self.disclosure.subgroups:
             missing = "declined"
@@ -207,11 +228,11 @@ class Evaluation(ABC):
         )
 
     def _shown_groups(self, folds: Sequence[Fold], column: str, number: int) -> set[int]:
-        """Groups that have enough patients of each class, and leave enough outside them."""
+        """Groups with enough patients of each class, and enough patients outside all of them."""
         if not folds or not self.disclosure.subgroups:
             return set()
-        everybody = together(folds)
-        if self.disclosure.withheld(everybody):
+        pooled = pool_units(folds)
+        if self.disclosure.why_withheld(pooled):
             return set()
         groups = np.concatenate([fold.groups[column] for fold in folds])
-        return self.disclosure.groups(everybody, groups, number)
+        return self.disclosure.groups(pooled, groups, number)

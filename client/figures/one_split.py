@@ -1,4 +1,4 @@
-"""What one split of the units has beside the AUROC: a histogram, and what follows from it."""
+"""Release of a single split: AUROC, histogram, threshold and figures of probabilities."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,11 +9,11 @@ from fedrad.exchange.experiment import Groups
 from fedrad.exchange.figures import (
     Missing,
     ModelName,
-    Operating,
-    Part,
+    OperatingPoint,
     Probabilities,
     RankFigures,
     Scores,
+    SplitPart,
 )
 from fedrad.exchange.histogram import Histogram
 from fedrad.stats import exact, site_figures, thresholds
@@ -21,22 +21,22 @@ from fedrad.stats.exact import Logits, Units
 from fedrad.stats.thresholds import SiteChoices
 
 from .disclosure import Disclosure
-from .evaluation import Evaluation
-from .scored import Fold, Scored, folds_of
+from .evaluation import SiteEvaluation
+from .scored_units import Fold, ScoredUnits, folds_with_scores
 
 
-class OneSplit(Evaluation):
-    """The release of a site on a part of its units.
+class OneSplit(SiteEvaluation):
+    """The release of a site on one part of its units.
 
     Parameters
     ----------
     outcomes, disclosure, own, subgroups
-        As of `Evaluation`.
+        As in `SiteEvaluation`.
     part
-        Which units are released; comparisons, groups and the site's own choices are looked at on
-        test units only.
+        Part of the units. Comparisons, subgroups and figures by the site's own threshold and
+        calibration are released for test units only.
     operating
-        Model -> outcome -> common threshold and calibration, where there are any.
+        Model -> outcome -> common threshold and calibration, if any.
     """
 
     def __init__(
@@ -45,25 +45,25 @@ class OneSplit(Evaluation):
         disclosure: Disclosure,
         own: ModelName,
         subgroups: Mapping[str, Groups],
-        part: Part,
-        operating: Mapping[ModelName, Mapping[str, Operating]],
+        part: SplitPart,
+        operating: Mapping[ModelName, Mapping[str, OperatingPoint]],
     ) -> None:
         super().__init__(outcomes, disclosure, own, subgroups)
         self.part = part
         self.operating = operating
         self.compares = part == "test" and not disclosure.epsilon
 
-    def withheld(self, units: Units) -> Missing | None:
-        """As the site's rule has it."""
-        return self.disclosure.withheld(units)
+    def why_withheld(self, units: Units) -> Missing | None:
+        """By the rule of the site."""
+        return self.disclosure.why_withheld(units)
 
     def counts(self, units: Units) -> tuple[int, int]:
-        """Units of each class, as in the histogram."""
+        """Number of units of each class, as in the histogram."""
         positives = int(units.positive.sum())
         return positives, len(units.labels) - positives
 
     def variance(self, folds: Sequence[Fold], weights: Sequence[float] | None) -> float:
-        """DeLong's, or Obuchowski's, of the one fold."""
+        """DeLong's or Obuchowski's variance of the only fold."""
         [fold] = folds
         return exact.variance(fold.deviations, fold.units)
 
@@ -72,26 +72,26 @@ class OneSplit(Evaluation):
         model: ModelName,
         outcome: int,
         folds: Sequence[Fold],
-        tested: Sequence[Scored],
-        validation: Sequence[Scored],
+        tested: Sequence[ScoredUnits],
+        validation: Sequence[ScoredUnits],
     ) -> Scores:
-        """One model on one outcome. Noise is for one unit more or less, so it is no protection
-        where a patient has several: then nothing is given."""
+        """Figures of one model for one outcome. The noise protects one unit, so it does not protect
+        a patient with several units; then no figure is released."""
         [fold] = folds
         name, units, raw = self.outcomes[outcome], fold.units, fold.logits[0]
-        guest, rule = self.is_guest(model), self.disclosure
-        if missing := rule.withheld(units):
+        visiting, rule = self.is_other_sites_model(model), self.disclosure
+        if missing := rule.why_withheld(units):
             return Scores(model=model, outcome=name, missing=missing)
         common = self.operating.get(model, {}).get(name)
         chosen = self.choices(validation, model, outcome) if self.part == "test" else None
         edges = [chooser.threshold for chooser in (common, chosen) if chooser is not None]
         if rule.epsilon:
-            if guest or units.patients is not None or not rule.histograms:
+            if visiting or units.patients is not None or not rule.histograms:
                 return Scores(model=model, outcome=name, missing="declined")
             return self._noisy(model, name, rule.histogram(raw, units, edges))
         positives, negatives = self.counts(units)
         auroc = self.auroc(folds)
-        open_ = not guest and rule.histograms
+        open_ = not visiting and rule.histograms
         histogram = rule.histogram(raw, units, edges) if open_ else None
         site = chosen if open_ else None
         return Scores(
@@ -101,19 +101,19 @@ class OneSplit(Evaluation):
             negatives=negatives,
             auroc=auroc.value if auroc else None,
             variance=auroc.variance if auroc else None,
-            ranks=site_figures.of_ranks(raw, units) if units.both else RankFigures(),
+            ranks=site_figures.rank_figures(raw, units) if units.both else RankFigures(),
             histogram=histogram,
             probabilities=self.probabilities(raw, units, histogram, common, chosen)
             if histogram
             else None,
             site_threshold=site.threshold if site else None,
             site_brier=site_figures.brier(site.calibration.logits(raw), units) if site else None,
-            histogram_missing=None if guest or rule.histograms else "declined",
+            histogram_missing=None if visiting or rule.histograms else "declined",
             missing=None if auroc else "one class",
         )
 
     def _noisy(self, model: ModelName, outcome: str, histogram: Histogram) -> Scores:
-        """With noise the histogram is all that is given."""
+        """With noise, the histogram is the only figure that is released."""
         return Scores(
             model=model,
             outcome=outcome,
@@ -128,11 +128,11 @@ class OneSplit(Evaluation):
         raw: Logits,
         units: Units,
         histogram: Histogram,
-        common: Operating | None,
+        common: OperatingPoint | None,
         chosen: SiteChoices | None,
     ) -> Probabilities | None:
-        """Figures of the probabilities by the common calibration, else by the site's own; None
-        without either.
+        """Figures of the probabilities by the common calibration, or else by the site's own; None
+        if there is neither.
 
         Parameters
         ----------
@@ -141,9 +141,9 @@ class OneSplit(Evaluation):
         units
             The n units.
         histogram
-            Of the same, whose bins the curve joins.
+            Of the same units; the curve joins its bins.
         common, chosen
-            What all sites' validation units chose, and what the site's own did.
+            Threshold and calibration chosen on the validation units of all sites, and of this site.
         """
         line = common.calibration if common is not None else None
         if line is not None:
@@ -154,19 +154,19 @@ class OneSplit(Evaluation):
             return None
         return Probabilities(
             by="common" if line is not None else "site",
-            exact=site_figures.of_probabilities(calibrated, units),
+            exact=site_figures.probability_figures(calibrated, units),
             curve=self.disclosure.curve(histogram, raw, np.asarray(expit(calibrated)), units),
         )
 
     def choices(
-        self, validation: Sequence[Scored], model: ModelName, outcome: int
+        self, validation: Sequence[ScoredUnits], model: ModelName, outcome: int
     ) -> SiteChoices | None:
-        """The site's own threshold and calibration from its validation units; None where figures
-        of these may not leave, or a class is missing."""
-        folds = folds_of(validation, [model], outcome)
+        """Threshold and calibration chosen on the site's validation units; None where no figures
+        of these units may be released, or a class is missing."""
+        folds = folds_with_scores(validation, [model], outcome)
         if not folds or self.disclosure.epsilon:
             return None
         [fold] = folds
-        if self.disclosure.withheld(fold.units) or not fold.units.both:
+        if self.disclosure.why_withheld(fold.units) or not fold.units.both:
             return None
-        return thresholds.of_site(fold.logits[0], fold.units)
+        return thresholds.choose_at_site(fold.logits[0], fold.units)

@@ -1,4 +1,4 @@
-"""Figures over the scores of all folds together, each fold's made probabilities of first."""
+"""Figures of the pooled scores of all folds, after the scores of each fold were calibrated."""
 
 from collections.abc import Sequence
 
@@ -6,30 +6,30 @@ import numpy as np
 from scipy.special import expit
 
 from fedrad.exchange.figures import OutOfFold, Probabilities
-from fedrad.exchange.histogram import cells_of
+from fedrad.exchange.histogram import grid_cells
 from fedrad.stats import site_figures, thresholds
 from fedrad.stats.decisions import count_decisions
 
 from .disclosure import Disclosure
-from .scored import Fold, together
+from .scored_units import Fold, pool_units
 
 
 def out_of_fold(
     tested: Sequence[Fold], validated: Sequence[Fold], disclosure: Disclosure
 ) -> OutOfFold | None:
-    """Figures of one model over the folds of one division, in which each unit is tested once.
+    """Figures of one model over all folds of one division, in which each unit is tested once.
 
-    Scores of different models are on different scales. So a fold's are mapped by the calibration
-    that the fold's validation units at this site choose, and called by the threshold that they
-    choose; test units of a fold choose nothing in it. The caller has made sure that figures of
-    the units of all folds together may leave.
+    The scores of the folds are on different scales, because each fold has its own model. So
+    calibration and threshold of a fold are chosen on its validation units at this site, never on
+    its test units. The caller must have checked that figures of the units of all folds together
+    may be released.
 
     Parameters
     ----------
     tested, validated
-        Test and validation units of each fold with the model's raw logits.
+        Test and validation units of each fold, with the model's raw logits.
     disclosure
-        The site's rule.
+        The disclosure rule of the site.
 
     Returns
     -------
@@ -38,22 +38,22 @@ def out_of_fold(
     """
     if len(tested) != len(validated) or not all(fold.units.both for fold in validated):
         return None
-    chosen = [thresholds.of_site(fold.logits[0], fold.units) for fold in validated]
+    chosen = [thresholds.choose_at_site(fold.logits[0], fold.units) for fold in validated]
     pairs = [(c, fold.logits[0]) for c, fold in zip(chosen, tested, strict=True)]
     logits = np.concatenate([c.calibration.logits(raw) for c, raw in pairs])
-    called = np.concatenate([cells_of(raw) >= c.threshold for c, raw in pairs])
-    everybody = together(tested)
-    histogram = disclosure.histogram(logits, everybody, [])
-    sides = [everybody.count_patients(side) for side in (called, ~called)]
+    called = np.concatenate([grid_cells(raw) >= c.threshold for c, raw in pairs])
+    pooled = pool_units(tested)
+    histogram = disclosure.histogram(logits, pooled, [])
+    sides = [pooled.count_patients(side) for side in (called, ~called)]
     return OutOfFold(
-        ranks=site_figures.of_ranks(logits, everybody),
+        ranks=site_figures.rank_figures(logits, pooled),
         histogram=histogram,
         probabilities=Probabilities(
             by="site",
-            exact=site_figures.of_probabilities(logits, everybody),
-            curve=disclosure.curve(histogram, logits, np.asarray(expit(logits)), everybody),
+            exact=site_figures.probability_figures(logits, pooled),
+            curve=disclosure.curve(histogram, logits, np.asarray(expit(logits)), pooled),
         ),
-        decided=count_decisions(called, everybody.positive)
+        decided=count_decisions(called, pooled.positive)
         if all(not side or side >= disclosure.minimum_units for side in sides)
         else None,
     )

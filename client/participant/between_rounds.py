@@ -1,4 +1,5 @@
-"""What a site keeps between rounds and never sends: moments, its own normalisation."""
+"""Tensors that a site stores between rounds and never sends: moments of the optimizer, and local
+normalisation."""
 
 from pathlib import Path
 
@@ -10,12 +11,12 @@ from fedrad.client.problems import SiteProblem
 from fedrad.system.files import replacing
 
 ROUNDS = 2
-"""Rounds of which tensors are kept: the last, and the one before it, from which a round that the
-coordinator repeats after a crash starts again."""
+"""Number of rounds whose tensors are stored: the last, and the one before it. After a crash the
+coordinator may repeat a round, which then starts again from the earlier one."""
 
 
 class RoundTensors:
-    """Tensors that stay at the site from one round to the next, one file a round in a folder."""
+    """Store of the tensors of the last rounds; a folder with one file per round."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -23,7 +24,7 @@ class RoundTensors:
     def before(self, round_: int) -> dict[str, Tensor]:
         """Tensors of the last round before `round_` that the site trained; empty if there is none.
 
-        Raises SiteProblem for a damaged file: going on without it would be another training.
+        Raises SiteProblem for a damaged file, as training without it would give another result.
         """
         earlier = [number for number in self._rounds() if number < round_]
         if not earlier:
@@ -38,7 +39,7 @@ class RoundTensors:
         return tensors
 
     def save(self, round_: int, tensors: dict[str, Tensor]) -> None:
-        """Keep tensors as those of a round; nothing is written where there are none."""
+        """Store the tensors of a round; nothing is written if there are none."""
         if not tensors:
             return
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""One site in one experiment: what it answers to each request."""
+"""One site in one experiment: its replies to the requests of the coordinator."""
 
 import copy
 import importlib.metadata
@@ -33,7 +33,7 @@ from fedrad.models.settings import Stage
 from fedrad.models.tasks import TrainingRound
 from fedrad.models.training import TrainingFigures
 from fedrad.models.weights import save
-from fedrad.stats.exact import known
+from fedrad.stats.exact import with_known_outcome
 
 from .between_rounds import RoundTensors
 from .site_data import SiteData
@@ -41,10 +41,10 @@ from .weight_exchange import WeightExchange
 
 
 class Participant:
-    """A site that takes part in an experiment: it has the data, and a task to train for.
+    """A site that takes part in an experiment, with its data and the task of the experiment.
 
-    Where weights can give training images back, each request is refused unless the site's policy
-    lets such weights leave.
+    If weights of the task can disclose training images, the site refuses to take part and to train
+    unless its policy allows such weights to leave.
     """
 
     def __init__(self, data: SiteData) -> None:
@@ -54,17 +54,17 @@ class Participant:
 
     @cached_property
     def weight_exchange(self) -> WeightExchange:
-        """This end of the exchange of weights."""
+        """Decoder and encoder of the weights that the site receives and sends."""
         data = self.data
         return WeightExchange(data.experiment, data.start, data.folder / "exchange")
 
     @property
     def local_file(self) -> Path:
-        """Where the site's local-only model is kept."""
+        """File of the site's local-only model."""
         return self.data.folder / "local.safetensors"
 
     def ready(self) -> Readiness:
-        """Counts, device, versions and base weights: all that the first round will need."""
+        """Check the cohort, the device and the base weights, and report counts and versions."""
         self._check_policy()
         data, outcomes = self.data, self.data.experiment.outcomes
         torch.set_num_threads(data.threads)
@@ -82,7 +82,7 @@ class Participant:
             units={
                 part: {
                     outcome: data.disclosure.counts(
-                        known(examples.labels[:, k], examples.patients)[1]
+                        with_known_outcome(examples.labels[:, k], examples.patients)[1]
                     )
                     for k, outcome in enumerate(outcomes)
                 }
@@ -100,7 +100,7 @@ class Participant:
         data = self.data
         torch.set_num_threads(data.threads)
         stage = data.schedule.stage(request.round)
-        network = self.received(request.manifest, packed, stage, request.round)
+        network = self.receive(request.manifest, packed, stage, request.round)
         monitoring = self._monitoring(network)
         if data.does_not_train_because:
             self.weight_exchange.skip(request.manifest)
@@ -132,8 +132,8 @@ class Participant:
         return reply, update
 
     def baseline(self, request: BaselineRequest) -> tuple[BaselineReply, Packed | None]:
-        """Train from the base weights alone: a federation of one. The model stays here, unless it
-        is asked for and the site's policy shares it."""
+        """Train the local-only model from the base weights, like a federation of one site. It is
+        sent only if the coordinator requests it and the site's policy shares it."""
         self._check_tests()
         started = time.perf_counter()
         data, experiment, schedule = self.data, self.data.experiment, self.data.schedule
@@ -177,11 +177,11 @@ class Participant:
         """Evaluate mixtures of the global model and the base on the validation patients."""
         self._check_tests()
         torch.set_num_threads(self.data.threads)
-        tuned, base = self.global_model(request.manifest, packed), self.data.base.network
+        tuned, base = self.receive_global_model(request.manifest, packed), self.data.base.network
         mixtures = (interpolate(base, tuned, alpha) for alpha in request.alphas)
         return ValidationReply(figures=[self._monitoring(network) for network in mixtures])
 
-    # Parts of these
+    # Steps of the replies
 
     def _check_policy(self) -> None:
         policy = self.data.site.settings.policy
@@ -204,8 +204,8 @@ class Participant:
     def _train(
         self, network: nn.Module, round_: int, moments: Mapping[str, Tensor]
     ) -> TrainingFigures:
-        """Train a network in place through one round of the schedule, from 0. Its patients are
-        written down first, so that no later experiment tests them as if they were new."""
+        """Train a network in place for one round of the schedule; rounds count from 0. The training
+        patients are recorded first, so that no later experiment uses them as new test patients."""
         data = self.data
         data.trained_patients.record(data.experiment.identity, data.keys("train"))
         training = TrainingRound(
@@ -228,9 +228,9 @@ class Participant:
         return figures
 
     def _report_memorisation(self, network: nn.Module, training: TrainingRound) -> None:
-        """Say in the site's log how near the network comes to its training images."""
+        """Write to the site's log how similar the generator's images are to its training images."""
         data = self.data
-        found = self.task.memorisation(
+        result = self.task.memorisation(
             network,
             data.parts["train"],
             data.parts["validation"],
@@ -241,55 +241,56 @@ class Participant:
             "%s, round %d, before it is sent: %s",
             data.site.name,
             training.number + 1,
-            found or "no validation patients to say whether the generator memorises",
+            result or "no validation patients to say whether the generator memorises",
         )
 
     def _monitoring(self, network: nn.Module) -> dict[str, Monitoring]:
-        """What leaves of a network's figure on the validation patients, by outcome."""
+        """Figures of a network on the validation patients that may leave; outcome -> figures."""
         disclosure, validation = self.data.disclosure, self.data.parts["validation"]
         released = {"auroc": disclosure.monitoring, "loss": disclosure.denoising}
         values = self.task.evaluate(network, validation, device=self.data.device)
         figures = {}
         for k, outcome in enumerate(self.data.experiment.outcomes):
-            there, units = known(validation.labels[:, k], validation.patients)
-            figures[outcome] = released[self.task.monitored.key](values[there, k], units)
+            known, units = with_known_outcome(validation.labels[:, k], validation.patients)
+            figures[outcome] = released[self.task.monitored.key](values[known, k], units)
         return figures
 
     def seed_of(self, round_: int) -> int:
-        """Seed of this site's draws in a round."""
+        """Seed of this site's random draws in a round."""
         text = f"{self.data.experiment.seed}:{self.data.site.name}:{round_}"
         return int.from_bytes(sha256(text.encode()).digest()[:4])
 
-    def global_model(self, manifest: Manifest, packed: Packed | None) -> ResNet:
-        """A classifier that came after the last round, as `received`."""
+    def receive_global_model(self, manifest: Manifest, packed: Packed | None) -> ResNet:
+        """The classifier that the coordinator sends after the last round; as `receive`."""
         schedule = self.data.schedule
-        network = self.received(manifest, packed, schedule.last_stage, schedule.rounds)
+        network = self.receive(manifest, packed, schedule.last_stage, schedule.rounds)
         assert isinstance(network, ResNet)
         return network
 
-    def received(
+    def receive(
         self, manifest: Manifest, packed: Packed | None, stage: Stage, round_: int
     ) -> nn.Module:
-        """The start with the received tensors in it, and with the site's own normalisation where
-        the recipe keeps that local. A site that never trained has none: it uses the base's.
+        """Build the global model: the starting network with the received tensors, and with the
+        site's own normalisation layers if the recipe keeps these local. A site that has never
+        trained uses those of the starting network.
 
         Parameters
         ----------
         manifest, packed
-            What came: the tensors that move in a stage.
+            The received tensors, those that a stage trains.
         stage, round_
-            What should have come; rounds count from 0.
+            Expected stage and round; rounds count from 0.
 
         Raises
         ------
         SiteProblem
-            "request" or "reference", as `WeightExchange.receive`.
+            "request" or "reference", as in `WeightExchange.receive`.
         """
         network = copy.deepcopy(self.data.start.network)
         tensors = self.weight_exchange.receive(manifest, packed, stage, round_)
         network.load_state_dict({k: torch.tensor(v) for k, v in tensors.items()}, strict=False)
         if self.data.experiment.recipe.batchnorm == "local":
-            kept = self.between_rounds.before(round_)
-            own = network.state_dict().keys() & kept.keys()
-            network.load_state_dict({name: kept[name] for name in own}, strict=False)
+            stored = self.between_rounds.before(round_)
+            local = network.state_dict().keys() & stored.keys()
+            network.load_state_dict({name: stored[name] for name in local}, strict=False)
         return network

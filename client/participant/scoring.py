@@ -1,4 +1,4 @@
-"""What a site answers about trained models: it scores them, keeps the scores, and releases once."""
+"""Evaluation of trained models at a site: it scores them, stores the scores, and releases once."""
 
 from collections.abc import Sequence
 
@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from fedrad.client.cohort import group_of, patient_numbers
 from fedrad.client.figures.cross_validation import CrossValidation
 from fedrad.client.figures.one_split import OneSplit
-from fedrad.client.figures.scored import Scored
+from fedrad.client.figures.scored_units import ScoredUnits
 from fedrad.client.problems import SiteProblem
 from fedrad.exchange.encoding import Packed
-from fedrad.exchange.figures import Missing, ModelName, Part, Release
+from fedrad.exchange.figures import Missing, ModelName, Release, SplitPart
 from fedrad.exchange.messages import ReleaseRequest, ScoreReply, ScoreRequest
 from fedrad.exchange.update import Manifest
 from fedrad.models.network import ResNet
@@ -20,12 +20,12 @@ from fedrad.models.training import score
 from fedrad.models.weights import read_model
 from fedrad.stats.exact import Patients
 
-from .kept_scores import ReleasedFigures, ScoredUnits, digest_of
 from .participant import Participant
+from .score_store import ReleaseStore, ScoreStore, question_digest
 
 
 class Scoring:
-    """The scores of one site in one experiment. They stay; what leaves is a release."""
+    """The evaluation of one site in one experiment. Scores stay at the site; a release leaves."""
 
     def __init__(self, participant: Participant) -> None:
         if not participant.task.tests_patients:
@@ -35,35 +35,35 @@ class Scoring:
         self.own: ModelName = f"local:{self.data.site.name}"
         experiment, evaluation = self.data.experiment, self.data.experiment.evaluation
         family = self.data.folder.with_name(f"{experiment.name}-{experiment.family[:12]}")
-        self._scores = family / "scores"
-        self.scored = (
-            self._of_fold(evaluation.fold_number) if evaluation.folds else ScoredUnits(self._scores)
+        self._folder = family / "scores"
+        self.score_store = (
+            self._of_fold(evaluation.fold_number) if evaluation.folds else ScoreStore(self._folder)
         )
-        self.released = ReleasedFigures(family / "released")
+        self.release_store = ReleaseStore(family / "released")
 
     def score(self, request: ScoreRequest, packed: Packed | None) -> ScoreReply:
-        """Score a model on a part of the units and keep the scores."""
+        """Score a model on a part of the units and store the scores."""
         data, model = self.data, self._named(request.model)
         torch.set_num_threads(data.threads)
         network = self._network(model, request.manifest, packed)
         if network is None:
             return ScoreReply(missing=self._why_missing(model))
         logits = score(network, data.parts[request.part].images, device=data.device)
-        self.scored.save(request.part, model, data.keys(request.part), logits)
+        self.score_store.save(request.part, model, data.keys(request.part), logits)
         return ScoreReply()
 
     def release(self, request: ReleaseRequest) -> Release:
-        """Figures of the models scored on a part, within the site's rule, once: asked again, the
-        site says again what it said. Raises SiteProblem("released") where that was another
-        question, or about other scores."""
+        """Release figures of the models that were scored on a part, by the disclosure rule of the
+        site. The site releases once: the same request gets the same reply again. Raises
+        SiteProblem("released") if the earlier request was another one, or about other scores."""
         data, part = self.data, request.part
         models = list(dict.fromkeys(self._named(model) for model in request.models))
         evaluation = data.experiment.evaluation
         trainings = evaluation.folds * evaluation.repeats
         folds = [self._fold("test", models, fold) for fold in range(trainings)]
         units = self._units(part, models)
-        digest = digest_of(request, [unit.logits for unit in (folds or [units])])
-        if earlier := self.released.earlier(part, digest):
+        digest = question_digest(request, [unit.logits for unit in (folds or [units])])
+        if earlier := self.release_store.earlier(part, digest):
             return earlier
         missing = {model: self._why_missing(model) for model in models}
         asked = (data.experiment.outcomes, data.disclosure, self.own, evaluation.subgroups)
@@ -74,29 +74,29 @@ class Scoring:
             released = OneSplit(*asked, part, request.operating).release(
                 [units], [self._units("validation", models)], models, missing
             )
-        self.released.record(digest, released)
+        self.release_store.record(digest, released)
         return released
 
     def _named(self, model: ModelName) -> ModelName:
-        """`local` is this site's own."""
+        """In a request, `local` is this site's local-only model."""
         return self.own if model == "local" else model
 
     def _network(
         self, model: ModelName, manifest: Manifest | None, packed: Packed | None
     ) -> ResNet | None:
-        """The network to score; None where this site has none or may not score it."""
+        """The network to score; None where this site does not have it or may not score it."""
         data = self.data
         if model == "base":
             settings = data.experiment.model
             return data.base.as_model(data.experiment.outcomes, settings.base_outputs)
         if model == self.own:
-            there = self.participant.local_file.is_file()
-            return read_model(self.participant.local_file, data.base.network) if there else None
+            file = self.participant.local_file
+            return read_model(file, data.base.network) if file.is_file() else None
         if model.startswith("local:") and not data.site.settings.policy.test_other_models:
             return None
         if manifest is None:
             raise SiteProblem("request", f"the request came without the tensors of {model}")
-        return self.participant.global_model(manifest, packed)
+        return self.participant.receive_global_model(manifest, packed)
 
     def _why_missing(self, model: ModelName) -> Missing:
         """Why this site has no scores of a model."""
@@ -105,37 +105,39 @@ class Scoring:
         closed = not self.data.site.settings.policy.test_other_models
         return "declined" if model.startswith("local:") and closed else "not run"
 
-    def _of_fold(self, fold: int) -> ScoredUnits:
-        return ScoredUnits(self._scores / f"fold-{fold:03}")
+    def _of_fold(self, fold: int) -> ScoreStore:
+        return ScoreStore(self._folder / f"fold-{fold:03}")
 
-    def _fold(self, part: Part, models: Sequence[ModelName], fold: int) -> Scored:
-        """Units of a part of one fold with the scores that are there of some models. Patients are
-        numbered alike in all folds."""
+    def _fold(self, part: SplitPart, models: Sequence[ModelName], fold: int) -> ScoredUnits:
+        """Units of a part of one fold, with the stored scores of some models. A patient has the
+        same number in all folds."""
         rows = self.data.rows_of(fold)[part]
-        whose = patient_numbers(unit.key for unit in self.data.cohort.units)
-        return self._scored(rows, whose[rows], part, models, self._of_fold(fold))
+        patients = patient_numbers(unit.key for unit in self.data.cohort.units)
+        return self._scored(rows, patients[rows], part, models, self._of_fold(fold))
 
-    def _units(self, part: Part, models: Sequence[ModelName]) -> Scored:
-        """Units of a part with the scores that are there of some models."""
+    def _units(self, part: SplitPart, models: Sequence[ModelName]) -> ScoredUnits:
+        """Units of a part, with the stored scores of some models."""
         data = self.data
-        return self._scored(data.rows[part], data.parts[part].patients, part, models, self.scored)
+        return self._scored(
+            data.rows[part], data.parts[part].patients, part, models, self.score_store
+        )
 
     def _scored(
         self,
         rows: NDArray[np.int64],
         patients: Patients | None,
-        part: Part,
+        part: SplitPart,
         models: Sequence[ModelName],
-        kept: ScoredUnits,
-    ) -> Scored:
+        store: ScoreStore,
+    ) -> ScoredUnits:
         """Labels, groups and scores of some rows of the cohort."""
         units = [self.data.cohort.units[row] for row in rows]
         labels = np.array([unit.labels for unit in units], dtype=np.float32)
         labels = labels.reshape(len(units), len(self.data.experiment.outcomes))
         keys = [unit.key for unit in units]
-        logits = {m: z for m in models if (z := kept.read(part, m, keys)) is not None}
+        logits = {m: z for m in models if (z := store.read(part, m, keys)) is not None}
         groups = {
             column: group_of([unit.values.get(column, "") for unit in units], named)
             for column, named in self.data.experiment.evaluation.subgroups.items()
         }
-        return Scored(labels, patients, logits, groups)
+        return ScoredUnits(labels, patients, logits, groups)

@@ -1,4 +1,5 @@
-"""Simulated later steps of training images: made once at the site, kept there, sent to nobody."""
+"""Simulated later disease steps of training images. They are made once at the site and are never
+sent."""
 
 import logging
 from collections.abc import Mapping
@@ -21,25 +22,25 @@ from fedrad.models.weight_files import WeightsError, find_file
 from fedrad.system.files import replacing
 
 CHUNK = 32
-"""Images edited between two looks at the disk."""
+"""Number of images that are simulated and stored at a time."""
 
 
-def generator_of(
+def open_recipe_generator(
     settings: ProgressionAugmentation, outcomes: list[str], input_: InputSettings
 ) -> OpenedGenerator:
-    """The generator that a recipe names.
+    """Open the generator that a recipe names.
 
     Parameters
     ----------
     settings
-        `recipe.progression`: the file and its hash.
+        `recipe.progression`, with its file and hash.
     outcomes, input_
-        Of the experiment: the generator must know these outcomes and make such pictures.
+        Outcomes and images of the experiment; the generator must be made for both.
 
     Raises
     ------
     SiteProblem
-        "weights": it is not here, is another file, or makes other pictures or outcomes.
+        "weights": the file is missing, is another one, or is for other images or outcomes.
     """
     try:
         opened = open_generator(
@@ -59,9 +60,9 @@ def generator_of(
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """What is to be made of one training image: towards which of its outcomes (K,) in {1, NaN}, and
-    the labels (N, K) of the steps."""
+class _Plan:
+    """Steps to simulate of one training image. `towards`: (K,) 1 for the outcomes towards which it
+    progresses, NaN for all others; `labels`: (N, K) labels of the N steps."""
 
     towards: NDArray[np.float64]
     labels: NDArray[np.float32]
@@ -71,8 +72,21 @@ class _Wanted:
 class SimulatedImages:
     """The simulated later steps of a site's training images.
 
-    `folder`: where they are stored, by generator, settings and image, so that rounds, folds and
-    experiments share them.
+    Parameters
+    ----------
+    settings
+        `recipe.progression`.
+    generator
+        The generator that simulates the steps.
+    outcomes
+        The K outcomes of the experiment.
+    folder
+        Where steps are stored, by generator, settings and image, so that rounds, folds and
+        experiments share them.
+    device
+        Where the generator runs.
+    log
+        Log of the site.
     """
 
     settings: ProgressionAugmentation
@@ -82,36 +96,46 @@ class SimulatedImages:
     device: torch.device
     log: logging.Logger | logging.LoggerAdapter[logging.Logger]
 
-    def of(self, examples: Examples) -> dict[int, Later]:
-        """Row -> later steps of its image.
+    def later_steps(self, examples: Examples) -> dict[int, Later]:
+        """Simulate the later steps of images, or read those that are stored.
 
-        An image with an outcome is taken further along all that it has. With `soft` above 0 an
-        image without any is taken towards the first that it is known not to have. An image in
-        which no lungs are seen has no steps. Raises SiteProblem("device") and ("storage").
+        An image with outcomes progresses in all of them. With `soft` above 0, an image without
+        outcomes progresses towards the first one that is known to be absent. An image without a
+        visible lung has no steps.
+
+        Returns
+        -------
+        dict
+            Row of the image -> its later steps.
+
+        Raises
+        ------
+        SiteProblem
+            "device": too little memory. "storage": a file cannot be written.
         """
-        wanted = {
-            row: w for row, labels in enumerate(examples.labels) if (w := self._wanted(labels))
+        plans = {
+            row: plan for row, labels in enumerate(examples.labels) if (plan := self._plan(labels))
         }
-        files = {row: self._file(examples.keys[row], w) for row, w in wanted.items()}
+        files = {row: self._file(examples.keys[row], plan) for row, plan in plans.items()}
         missing = [row for row, file in files.items() if not file.is_file()]
         for start in range(0, len(missing), CHUNK):
             rows = missing[start : start + CHUNK]
-            self._make(examples, {row: (wanted[row], files[row]) for row in rows})
+            self._make(examples, {row: (plans[row], files[row]) for row in rows})
             self.log.info("simulated progressions: %d of %d", start + len(rows), len(missing))
         later = {}
         for row, file in files.items():
             steps = np.load(file, mmap_mode="r")
             if len(steps):
-                later[row] = Later(steps, wanted[row].labels)
+                later[row] = Later(steps, plans[row].labels)
         if left := len(files) - len(later):
             self.log.warning("%d images are not simulated: no lungs found in them", left)
         return later
 
-    def _wanted(self, labels: NDArray[np.float32]) -> _Wanted | None:
+    def _plan(self, labels: NDArray[np.float32]) -> _Plan | None:
         steps = np.repeat(labels[None], self.settings.images, axis=0)
         positive = labels == 1
         if positive.any():
-            return _Wanted(np.where(positive, 1.0, np.nan), steps)
+            return _Plan(np.where(positive, 1.0, np.nan), steps)
         negative = np.flatnonzero(labels == 0)
         if not self.settings.soft or not len(negative):
             return None
@@ -119,47 +143,48 @@ class SimulatedImages:
         towards[negative[0]] = 1.0
         numbers = np.arange(1, self.settings.images + 1)
         steps[:, negative[0]] = self.settings.soft * numbers / self.settings.images
-        return _Wanted(towards, steps)
+        return _Plan(towards, steps)
 
-    def _file(self, image: str, wanted: _Wanted) -> Path:
+    def _file(self, image: str, plan: _Plan) -> Path:
         edit = self.settings.model_dump_json(exclude={"probability", "soft", "generator", "batch"})
         made = sha256(f"{edit}:{self.outcomes}".encode()).hexdigest()[:32]
-        towards = "".join("1" if value == 1 else "-" for value in wanted.towards)
+        towards = "".join("1" if value == 1 else "-" for value in plan.towards)
         return self.folder / made / f"{image[:32]}{towards}.npy"
 
-    def _make(self, examples: Examples, wanted: Mapping[int, tuple[_Wanted, Path]]) -> None:
-        rows = list(wanted)
+    def _make(self, examples: Examples, planned: Mapping[int, tuple[_Plan, Path]]) -> None:
+        """Simulate and store the steps of some images; `planned`: row -> its plan and file."""
+        rows = list(planned)
         pictures = examples.images[np.array(rows, np.int64)]
         masks = [region_mask(picture, self.settings.mask) for picture in pictures]
-        there = [i for i, mask in enumerate(masks) if mask is not None]
+        with_lungs = [i for i, mask in enumerate(masks) if mask is not None]
         steps: NDArray[np.float32] = np.zeros((0, self.settings.images + 1, 0, 0), np.float32)
-        if there:
+        if with_lungs:
             try:
                 steps = simulate_progression(
                     self.generator.generator,
-                    pictures[there],
-                    np.stack([self._condition(wanted[rows[i]][0]) for i in there]),
+                    pictures[with_lungs],
+                    np.stack([self._condition(planned[rows[i]][0]) for i in with_lungs]),
                     self.settings,
                     device=self.device,
                     mask=np.stack([mask for mask in masks if mask is not None]),
                 )
             except TooLittleMemoryError as error:
                 raise SiteProblem("device", str(error)) from error
-        made = dict(zip(there, steps[:, 1:].astype(np.float16), strict=True))
+        made = dict(zip(with_lungs, steps[:, 1:].astype(np.float16), strict=True))
         for i, row in enumerate(rows):
-            _save(wanted[row][1], made.get(i, np.zeros((0, 0, 0), np.float16)))
+            _save(planned[row][1], made.get(i, np.zeros((0, 0, 0), np.float16)))
 
-    def _condition(self, wanted: _Wanted) -> NDArray[np.float64]:
-        """Towards the outcomes, in the generator's own order."""
+    def _condition(self, plan: _Plan) -> NDArray[np.float64]:
+        """The outcomes towards which an image progresses, in the generator's order of outcomes."""
         known = list(self.generator.known)
         condition = np.full(len(known), np.nan)
-        for outcome, value in zip(self.outcomes, wanted.towards, strict=True):
+        for outcome, value in zip(self.outcomes, plan.towards, strict=True):
             condition[known.index(outcome)] = value
         return condition
 
 
 def _save(file: Path, steps: NDArray[np.float16]) -> None:
-    """In one step, so that what is there is whole."""
+    """Write a file in one step, so that no incomplete file is ever read."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file) as temporary, temporary.open("wb") as handle:

@@ -1,4 +1,4 @@
-"""What one site has for one experiment: patients, their division, images, weights to start from."""
+"""Data of one site for one experiment: patients, their division, images and starting weights."""
 
 from dataclasses import replace
 from functools import cached_property
@@ -23,7 +23,7 @@ from fedrad.client.log import site_log
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site
 from fedrad.exchange.experiment import Experiment
-from fedrad.exchange.figures import Missing, Part
+from fedrad.exchange.figures import Missing, SplitPart
 from fedrad.exchange.lineage import read_lineage
 from fedrad.models.activations import Store
 from fedrad.models.examples import Examples
@@ -31,15 +31,16 @@ from fedrad.models.progression.generators import OpenedGenerator
 from fedrad.models.weight_files import WeightsError
 from fedrad.models.weights import Base, Start
 
-from .simulated_images import SimulatedImages, generator_of
+from .simulated_images import SimulatedImages, open_recipe_generator
 from .trained_patients import TrainedPatients, check_lineage
 
 ALL_THREADS = torch.get_num_threads()
-"""What PyTorch takes of its own accord: all cores, or OMP_NUM_THREADS."""
+"""Number of threads that PyTorch uses by default: all cores, or OMP_NUM_THREADS."""
 
 
 class SiteData:
-    """Patients, images and weights of one site for one experiment, each read when first needed.
+    """Patients, images and weights of one site for one experiment; each is read when it is first
+    needed.
 
     Parameters
     ----------
@@ -48,8 +49,8 @@ class SiteData:
     experiment
         The experiment.
     record_division
-        Whether patients who are divided for the first time keep their sides (see `divide`). False
-        for a look at what the site would have.
+        Whether the part that is drawn for a new patient is recorded (see `divide`). False for a
+        preview of the division.
     """
 
     def __init__(self, site: Site, experiment: Experiment, *, record_division: bool = True) -> None:
@@ -70,18 +71,18 @@ class SiteData:
 
     @cached_property
     def pseudonyms(self) -> Pseudonyms:
-        """The site's own way of naming patients."""
+        """The pseudonyms of the site's patients."""
         return Pseudonyms.load_or_create(self.site.state)
 
     @cached_property
     def trained_patients(self) -> TrainedPatients:
-        """Whom each experiment trained on here."""
+        """Record of the patients that each experiment trained on at this site."""
         folder = self.site.state / "trained"
         return TrainedPatients(folder, pseudonyms=self.pseudonyms.fingerprint)
 
     @cached_property
     def device(self) -> torch.device:
-        """The device of `site.toml`; a GPU that is asked for and absent is a problem."""
+        """The device by `site.toml`. Raises SiteProblem("device") if its GPU is absent."""
         wanted = self.site.settings.device
         if wanted == "cuda" and not torch.cuda.is_available():
             raise SiteProblem("device", 'device = "cuda", but PyTorch sees no GPU')
@@ -90,12 +91,12 @@ class SiteData:
 
     @cached_property
     def threads(self) -> int:
-        """CPU threads that PyTorch uses for this site."""
+        """Number of CPU threads that PyTorch uses for this site."""
         return self.site.settings.threads or ALL_THREADS
 
     @cached_property
     def start(self) -> Start:
-        """The network that training starts from. SiteProblem("weights") where it is not here."""
+        """The starting network. Raises SiteProblem("weights") if it is missing."""
         try:
             return self.experiment.task.load_start(self.experiment)
         except WeightsError as error:
@@ -103,13 +104,13 @@ class SiteData:
 
     @property
     def base(self) -> Base:
-        """The same as base weights, which a classifier starts from."""
+        """The base weights from which a classifier starts; the same as `start`."""
         assert isinstance(self.start, Base)
         return self.start
 
     @cached_property
     def cohort(self) -> Cohort:
-        """Units that have a readable image, and all that was set aside."""
+        """Units with a readable image, and the files that were set aside."""
         return self._loaded[0]
 
     @cached_property
@@ -144,52 +145,52 @@ class SiteData:
 
     @property
     def held_out(self) -> bool:
-        """Whether this site takes no part in training or choices."""
+        """Whether this site takes no part in training or in choices."""
         return is_held_out(self.site, self.experiment)
 
     @cached_property
     def rows(self) -> Division:
-        """Rows of the cohort's units by part of the split."""
+        """Part of the split -> rows of the cohort's units."""
         return self.rows_of(self.experiment.evaluation.fold_number)
 
     def rows_of(self, fold: int) -> Division:
-        """Rows by part in one fold of a cross-validation; without folds there is one split."""
+        """Part of the split -> rows, in one fold of a cross-validation or in the single split."""
         units = self.cohort.units
         return divide(self.site, self.experiment, units, fold, record=self._record_division)
 
     @cached_property
-    def parts(self) -> dict[Part, Examples]:
-        """The site's examples by part of the split; none before it is certain that neither base
-        weights nor generator were trained on those held out."""
-        held_out: dict[Part, list[str]] = {p: self.keys(p) for p in ("test", "validation")}
+    def parts(self) -> dict[SplitPart, Examples]:
+        """Part of the split -> its examples. Raises SiteProblem if base weights or generator were
+        trained on test or validation patients."""
+        held_out: dict[SplitPart, list[str]] = {p: self.keys(p) for p in ("test", "validation")}
         for what, weights in (("the base weights", self.start), ("the generator", self.generator)):
             if weights is not None:
                 lineage = read_lineage(weights.metadata)
                 check_lineage(lineage, self.site.name, self.trained_patients, held_out, what=what)
         cohort, images, labels = self._loaded
-        whose = None
+        patients = None
         if self.experiment.unit == "image":
-            whose = patient_numbers(unit.key for unit in cohort.units)
+            patients = patient_numbers(unit.key for unit in cohort.units)
         return {
             part: Examples(
-                images.select(index), labels[index], None if whose is None else whose[index]
+                images.select(index), labels[index], None if patients is None else patients[index]
             )
             for part, index in self.rows.items()
         }
 
     @cached_property
     def generator(self) -> OpenedGenerator | None:
-        """The generator of `recipe.progression`; None where no simulated image is asked for."""
+        """The generator of `recipe.progression`; None if the recipe has no simulated images."""
         experiment = self.experiment
         if not experiment.recipe.progression.probability:
             return None
-        return generator_of(
+        return open_recipe_generator(
             experiment.recipe.progression, experiment.outcomes, experiment.model.input
         )
 
     @cached_property
     def training(self) -> Examples:
-        """The training examples, with simulated later steps where the recipe asks for them."""
+        """The training examples, with simulated later steps if the recipe has them."""
         examples = self.parts["train"]
         if self.generator is None:
             return examples
@@ -201,15 +202,15 @@ class SiteData:
             self.device,
             self.log,
         )
-        return replace(examples, later=simulated.of(examples))
+        return replace(examples, later=simulated.later_steps(examples))
 
-    def keys(self, part: Part) -> list[str]:
-        """Pseudonyms of the patients of a part's units; they stay at the site."""
+    def keys(self, part: SplitPart) -> list[str]:
+        """Pseudonym of the patient of each unit of a part. They are never sent."""
         return [self.cohort.units[row].key for row in self.rows[part]]
 
     @cached_property
     def does_not_train_because(self) -> Missing | None:
-        """Why this site only evaluates; None if it trains."""
+        """Why this site does not train but only evaluates; None if it trains."""
         if self.held_out:
             return "held out"
         labels = self.parts["train"].labels
@@ -223,7 +224,7 @@ class SiteData:
 
     @cached_property
     def activations(self) -> Store | None:
-        """What frozen blocks make of fixed views, shared by this site's experiments."""
+        """Store of activations of frozen blocks, shared by the experiments of this site."""
         limit = int(self.site.settings.activations_gib * 2**30)
         if not self.experiment.recipe.views or not limit:
             return None

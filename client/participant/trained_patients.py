@@ -1,5 +1,5 @@
-"""Which of the site's units trained a model: the site's own memory, so that no earlier experiment's
-training patients are tested as if they were new."""
+"""Record of the patients that each experiment trained on at this site. With it, training patients
+of an earlier experiment are not used as new test patients."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from fedrad.client.problems import SiteProblem
-from fedrad.exchange.figures import Part
+from fedrad.exchange.figures import SplitPart
 from fedrad.exchange.lineage import Lineage
 from fedrad.system.files import JsonFile, UnreadableFileError
 
@@ -18,15 +18,15 @@ class _Record(BaseModel):
     format: Literal[1] = 1
     pseudonyms: str
     keys: list[str] = []
-    """Sorted."""
+    """Pseudonyms of the patients, sorted."""
 
 
 class TrainedPatients:
-    """`trained/EXPERIMENT.json` in the site's state folder: keys (pseudonyms) of the units that an
-    experiment trained on here, by its identity. Never sent.
+    """Pseudonyms of the patients that experiments trained on at this site, in
+    `trained/EXPERIMENT.json` of the state folder, by identity of the experiment. Never sent.
 
-    `pseudonyms` tells one way of making keys from another: a record made in another way would match
-    nobody, so it is refused like a lost one.
+    `pseudonyms` is the fingerprint of the salt of the pseudonyms. A record with another salt would
+    match no patient, so it is refused like a missing one.
     """
 
     def __init__(self, folder: Path, pseudonyms: str) -> None:
@@ -34,7 +34,7 @@ class TrainedPatients:
         self.pseudonyms = pseudonyms
 
     def record(self, experiment: str, keys: Iterable[str]) -> None:
-        """Remember units, before they are trained on; what was remembered stays."""
+        """Add patients to the record of an experiment, before it trains on them."""
         more = set(keys)
         if not more:
             return
@@ -45,9 +45,9 @@ class TrainedPatients:
             record.keys = sorted(more.union(record.keys))
 
     def keys(self, experiment: str) -> frozenset[str] | None:
-        """Units that an experiment trained on here; None where there is no record of it.
+        """Patients that an experiment trained on at this site; None if there is no record.
 
-        Raises SiteProblem for a record that cannot be read: it is then as good as lost.
+        Raises SiteProblem for a record that cannot be read.
         """
         file = self._file(experiment)
         with _readable():
@@ -71,7 +71,7 @@ class TrainedPatients:
 
 @contextmanager
 def _readable() -> Iterator[None]:
-    """Turns a record that cannot be read into a SiteProblem that says what to do."""
+    """Turn the error of an unreadable record into a SiteProblem with advice."""
     try:
         yield
     except UnreadableFileError as error:
@@ -82,14 +82,14 @@ def check_lineage(
     lineage: Lineage,
     site: str,
     trained: TrainedPatients,
-    held_out: Mapping[Part, Iterable[str]],
+    held_out: Mapping[SplitPart, Iterable[str]],
     *,
     what: str = "the base weights",
 ) -> None:
-    """Check that no patient who is to be held out trained the weights that are started from.
+    """Check that the starting weights were not trained on held-out patients.
 
-    Validation patients count like test patients: threshold, calibration and ensemble weight are
-    chosen on them, and would be chosen for a model that knows its patients.
+    Validation patients are held out like test patients: threshold, calibration and ensemble weight
+    are chosen on them, and the choice would be biased if the model was trained on them.
 
     Parameters
     ----------
@@ -98,17 +98,17 @@ def check_lineage(
     site
         Name of this site.
     trained
-        Its record of whom it trained on.
+        Record of the patients that were trained on at this site.
     held_out
         Part of the division -> pseudonyms of its patients.
     what
-        What the weights are called in errors.
+        Name of the weights in error messages.
 
     Raises
     ------
     SiteProblem
-        "trained on test patients": a held-out patient trained them, or this site did and its
-        record is gone.
+        "trained on test patients": the weights were trained on a held-out patient, or at this
+        site and its record is missing.
     """
     for ancestor in lineage:
         keys = trained.keys(ancestor.experiment)

@@ -1,4 +1,4 @@
-"""This site's end of the exchange of weights."""
+"""Decoding and encoding of the weights that a site receives and sends."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +11,15 @@ from torch import Tensor
 from fedrad.client.problems import SiteProblem
 from fedrad.exchange.encoding import Flat, Packed
 from fedrad.exchange.experiment import Experiment
-from fedrad.exchange.update import Manifest, UpdateError, check, lay_out, pack, tensors_of, unpack
+from fedrad.exchange.update import (
+    Manifest,
+    UpdateError,
+    check_packed,
+    flatten,
+    pack,
+    unflatten,
+    unpack,
+)
 from fedrad.models.network import stage_tensors
 from fedrad.models.settings import Stage
 from fedrad.models.weights import Start
@@ -22,12 +30,25 @@ _RECEIVED, _LOST = "received/", "lost/"
 
 
 class WeightExchange:
-    """Decodes what comes and encodes what goes.
+    """Decodes received tensors and encodes those that are sent.
 
-    Where the experiment sends differences, both ends know them against the model that came with
-    the round before (before the first: the base weights). What an encoding loses of an update is
-    added to the next one (error feedback: Seide et al. 2014; Karimireddy et al. 2019, Alg. 2).
-    Both stay at the site, round by round, so that a round asked for twice gives the same update.
+    If the experiment sends differences, the reference at both ends is the model of the round
+    before (in the first round, the base weights). The encoding error of an update is added to the
+    next update (error feedback). The site stores model and error of each round, so that a repeated
+    round gives the same update.
+
+    Parameters
+    ----------
+    experiment
+        The experiment.
+    base
+        The starting weights.
+    folder
+        Where model and error of each round are stored.
+
+    References
+    ----------
+    Error feedback: Seide et al. 2014; Karimireddy et al. 2019, Algorithm 2.
     """
 
     def __init__(self, experiment: Experiment, base: Start, folder: Path) -> None:
@@ -42,14 +63,14 @@ class WeightExchange:
     def receive(
         self, manifest: Manifest, packed: Packed | None, stage: Stage, round_: int
     ) -> dict[str, NDArray[np.float32]]:
-        """The tensors that the coordinator sent, if they are exactly those of the stage.
+        """Check and decode the tensors that the coordinator sent.
 
         Parameters
         ----------
         manifest, packed
-            What came.
+            The received tensors.
         stage, round_
-            What should have come; rounds count from 0.
+            Expected stage and round; rounds count from 0.
 
         Returns
         -------
@@ -59,8 +80,8 @@ class WeightExchange:
         Raises
         ------
         SiteProblem
-            "reference": they are differences to a model that is not here. "request": they are not
-            what they should be.
+            "reference": the tensors are differences to a model that the site does not have.
+            "request": they are not the expected tensors.
         """
         if packed is None:
             raise SiteProblem("request", "the request came without its tensors")
@@ -76,30 +97,35 @@ class WeightExchange:
         )
         reference = None
         if manifest.reference is not None:
-            reference = lay_out(self._tensors | self._before(_RECEIVED, round_), names)
+            reference = flatten(self._tensors | self._before(_RECEIVED, round_), names)
             expected = expected.with_reference(reference)
             if manifest.reference != expected.reference:
                 raise SiteProblem(
-                    "reference", f"round {round_ + 1}: told as a difference to a model not here"
+                    "reference", f"round {round_ + 1}: sent as a difference to a model not here"
                 )
         try:
-            check(manifest, packed, expected)
+            check_packed(manifest, packed, expected)
             self._received = unpack(manifest, packed, reference)
         except UpdateError as error:
             raise SiteProblem("request", f"global model: {error}") from error
-        return tensors_of(manifest, self._received)
+        return unflatten(manifest, self._received)
 
     def send(
         self, state: Mapping[str, Tensor], stage: Stage, round_: int
     ) -> tuple[Manifest, Packed]:
-        """The trained tensors of a stage, packed; what that loses is added to the next round's.
+        """Pack the trained tensors of a stage. The encoding error is added to the next update.
 
         Parameters
         ----------
         state
             All tensors of the trained network, by name.
         stage, round_
-            What was trained; rounds count from 0.
+            Stage and round that were trained; rounds count from 0.
+
+        Returns
+        -------
+        manifest, packed
+            The packed update.
 
         Raises
         ------
@@ -127,19 +153,19 @@ class WeightExchange:
         )
         if encoded:
             try:
-                arrived = tensors_of(manifest, unpack(manifest, packed, reference))
+                arrived = unflatten(manifest, unpack(manifest, packed, reference))
             except UpdateError as error:
                 raise SiteProblem("diverged", f"round {round_ + 1}: {error}") from error
             self._keep(manifest, {name: trained[name] - arrived[name] for name in names})
         return manifest, packed
 
     def skip(self, manifest: Manifest) -> None:
-        """Keep what was received although nothing is sent: the next round may refer to it."""
+        """Store the received model although no update is sent: it is the next round's reference."""
         if self.experiment.federation.encoding != "float32":
             self._keep(manifest, {})
 
     def _keep(self, manifest: Manifest, lost: Mapping[str, NDArray[np.float32]]) -> None:
-        received = tensors_of(manifest, self._received)
+        received = unflatten(manifest, self._received)
         tensors = {_RECEIVED + name: torch.from_numpy(v) for name, v in received.items()}
         self.rounds.save(
             manifest.round,

@@ -20,7 +20,13 @@ from pydantic import BaseModel, ValidationError
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site
 from fedrad.exchange.experiment import Name
-from fedrad.exchange.invitation import Address, Id, Invitation, InvitationError, Request
+from fedrad.exchange.invitation import (
+    Address,
+    Invitation,
+    InvitationError,
+    InvitationId,
+    JoinRequest,
+)
 from fedrad.system.files import write_whole
 
 
@@ -29,7 +35,7 @@ class _MembershipFile(BaseModel):
 
     site: Name
     address: Address
-    invitation: Id
+    invitation: InvitationId
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ def read_membership(state: Path) -> Membership:
     return membership
 
 
-def join_federation(site: Site, invitation: Invitation, request_file: Path) -> Request:
+def join_federation(site: Site, invitation: Invitation, request_file: Path) -> JoinRequest:
     """Join a federation: make the node's key, store the membership, write the request.
 
     The same invitation, answered a second time, gets the same key.
@@ -120,7 +126,7 @@ def join_federation(site: Site, invitation: Invitation, request_file: Path) -> R
             (state / "membership.json").unlink(missing_ok=True)
             pem = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
             write_whole(key_file, pem, private=True)
-        request = Request.answer(invitation, key)
+        request = JoinRequest.answer(invitation, key)
         request.write(request_file)
         write_whole(state / "coordinator-ca.crt", invitation.ca_certificate)
         membership = _MembershipFile(

@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from fedrad.deploy.refused import Refused
 from fedrad.exchange.experiment import Name
-from fedrad.exchange.invitation import Address, Invitation, InvitationError, Request
+from fedrad.exchange.invitation import Address, Invitation, InvitationError, JoinRequest
 from fedrad.flower.processes import Connection
 from fedrad.server.federation.members import Member, Members, MembersError
 from fedrad.system.files import JsonFile, UnreadableFileError
@@ -188,18 +188,18 @@ class Coordinator:
             raise Refused(f"{to}: cannot be written: {error.strerror}") from error
         return invitation
 
-    def examine(self, file: Path) -> Request:
+    def examine(self, file: Path) -> JoinRequest:
         """A request that answers an invitation of this coordinator. Raises Refused."""
         self.served()
         try:
-            request = Request.read(file)
+            request = JoinRequest.read(file)
             request.check_signature()
         except InvitationError as error:
             raise Refused(str(error)) from error
         self._invited(self.members(), request)
         return request
 
-    def admit(self, request: Request) -> None:
+    def admit(self, request: JoinRequest) -> None:
         """Admit the site of a request. `fedrad serve` lets it in within seconds. Raises Refused."""
         with self.changed_members() as members:
             member = self._invited(members, request)
@@ -217,7 +217,7 @@ class Coordinator:
             member.becomes("revoked", datetime.now(UTC).replace(microsecond=0))
         return was
 
-    def _invited(self, members: Members, request: Request) -> Member:
+    def _invited(self, members: Members, request: JoinRequest) -> Member:
         entries = (m for m in members.sites if m.invitation == request.invitation)
         member = next(entries, None)
         if member is None or member.site != request.site:

@@ -7,7 +7,7 @@ from typing import Literal
 from flwr.app import RecordDict
 
 from fedrad.exchange.encoding import Packed
-from fedrad.exchange.figures import Missing, ModelName, Operating, Release
+from fedrad.exchange.figures import Missing, ModelName, OperatingPoint, Release
 from fedrad.exchange.messages import (
     BASELINE,
     RELEASE,
@@ -26,7 +26,7 @@ from fedrad.exchange.messages import (
     to_record,
 )
 from fedrad.exchange.reasons import Reason
-from fedrad.exchange.update import Manifest, UpdateError, check
+from fedrad.exchange.update import Manifest, UpdateError, check_packed
 from fedrad.server.federation.federation import Federation
 from fedrad.server.federation.post import Answer
 from fedrad.server.federation.visit import SETTLED, Verdict, Visit
@@ -99,7 +99,7 @@ class Questions:
             )
             if reply.manifest is not None and answer.packed is not None:
                 try:
-                    check(reply.manifest, answer.packed, expected)
+                    check_packed(reply.manifest, answer.packed, expected)
                     travellers.keep(site, reply.manifest, answer.packed)
                 except UpdateError as error:
                     log.warning("  %s: its local-only model may not travel: %s", site, error)
@@ -176,7 +176,7 @@ class Questions:
         self,
         part: Literal["validation", "test"],
         models: list[ModelName],
-        operating: dict[ModelName, dict[str, Operating]],
+        operating: dict[ModelName, dict[str, OperatingPoint]],
         releases: dict[str, Release],
         missing: dict[str, Missing],
         answered: Answered,

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import AwareDatetime, BaseModel, Field
 
 from fedrad.exchange.experiment import Name
-from fedrad.exchange.invitation import Id
+from fedrad.exchange.invitation import InvitationId
 from fedrad.system.files import JsonFile, UnreadableFileError
 
 
@@ -21,7 +21,7 @@ class Member(BaseModel):
     """One invited site. `node` is its number in Flower, once it has been let in there."""
 
     site: Name
-    invitation: Id
+    invitation: InvitationId
     invited: AwareDatetime
     expires: AwareDatetime
     status: Literal["invited", "admitted", "revoked"] = "invited"

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fedrad.exchange.figures import (
-    Confusion,
-    Line,
+    CalibrationLine,
+    ConfusionMatrix,
     Missing,
-    Operating,
+    OperatingPoint,
     OutOfFold,
     Probabilities,
     RankFigures,
@@ -18,7 +18,7 @@ from fedrad.stats.decisions import confusion
 
 from .parts import SiteChoice
 
-CALIBRATED = Line(intercept=0.0, slope=1.0)
+CALIBRATED = CalibrationLine(intercept=0.0, slope=1.0)
 """From the calibrated logits of an out-of-fold histogram to calibrated logits."""
 
 
@@ -30,13 +30,13 @@ class Basis:
     ranks: RankFigures = field(default_factory=RankFigures)
     histogram: Histogram | None = None
     probabilities: Probabilities | None = None
-    calibration: Line | None = None
-    decided: Confusion | None = None
+    calibration: CalibrationLine | None = None
+    decided: ConfusionMatrix | None = None
     site_choice: SiteChoice = field(default_factory=SiteChoice)
     withheld: Mapping[str, Missing] = field(default_factory=dict)
 
 
-def basis_of(scores: Scores, operating: Operating | None) -> Basis:
+def basis_of(scores: Scores, operating: OperatingPoint | None) -> Basis:
     """What a site released of one model on one outcome.
 
     Parameters
@@ -69,7 +69,7 @@ def _of_folds(of_all: OutOfFold) -> Basis:
     )
 
 
-def _of_split(scores: Scores, histogram: Histogram, operating: Operating | None) -> Basis:
+def _of_split(scores: Scores, histogram: Histogram, operating: OperatingPoint | None) -> Basis:
     withheld: dict[str, Missing] = {}
     decided = confusion(histogram, operating.threshold) if operating else None
     if operating and decided is None:

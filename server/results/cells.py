@@ -3,7 +3,13 @@
 from collections.abc import Sequence
 from itertools import accumulate
 
-from fedrad.exchange.figures import Line, Operating, Probabilities, ProbabilityFigures, Scores
+from fedrad.exchange.figures import (
+    CalibrationLine,
+    OperatingPoint,
+    Probabilities,
+    ProbabilityFigures,
+    Scores,
+)
 from fedrad.exchange.histogram import Histogram
 from fedrad.stats.auroc import site_estimate
 from fedrad.stats.decisions import NetBenefit, net_benefit
@@ -19,7 +25,7 @@ def cell_of(
     model: str,
     site: str,
     scores: Scores,
-    operating: Operating | None,
+    operating: OperatingPoint | None,
     confidence: float,
     *,
     clustered: bool,
@@ -98,7 +104,7 @@ def _roc(h: Histogram) -> list[tuple[float, float]]:
     return [(f / n, t / p) for f, t in zip(false, true, strict=True)]
 
 
-def _benefit(h: Histogram, calibration: Line | None) -> list[NetBenefitPoint]:
+def _benefit(h: Histogram, calibration: CalibrationLine | None) -> list[NetBenefitPoint]:
     if calibration is None:
         return []
     return points_of(net_benefit(h, calibration, BENEFIT_THRESHOLDS))

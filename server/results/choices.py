@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel
 
-from fedrad.exchange.figures import Line, ModelName, Operating, Release
-from fedrad.exchange.histogram import CELLS, Histogram, cut_off
+from fedrad.exchange.figures import CalibrationLine, ModelName, OperatingPoint, Release
+from fedrad.exchange.histogram import CELLS, Histogram, clip_negative_counts
 from fedrad.models.calibration import Calibration
 from fedrad.stats import thresholds
 from fedrad.stats.calibration import calibrate
@@ -22,11 +22,11 @@ class Choices(BaseModel):
     calibration: dict[ModelName, dict[str, Calibration | None]] = {}
 
     @property
-    def operating(self) -> dict[ModelName, dict[str, Operating]]:
+    def operating(self) -> dict[ModelName, dict[str, OperatingPoint]]:
         """How each shared model is used on each outcome."""
         return {
             model: {
-                outcome: Operating(
+                outcome: OperatingPoint(
                     threshold=DEFAULT_THRESHOLD if threshold is None else threshold,
                     calibration=_line(self.calibration[model][outcome]),
                 )
@@ -53,17 +53,19 @@ def choose(
     for model in models:
         for outcome in outcomes:
             histograms: list[Histogram] = [
-                cut_off(s.histogram)
+                clip_negative_counts(s.histogram)
                 for release in releases.values()
                 for s in release.scores
                 if (s.model, s.outcome) == (model, outcome) and s.histogram
             ]
-            found.thresholds.setdefault(model, {})[outcome] = thresholds.of_all_sites(histograms)
+            found.thresholds.setdefault(model, {})[outcome] = thresholds.common_threshold(
+                histograms
+            )
             found.calibration.setdefault(model, {})[outcome] = calibrate(histograms)
     return found
 
 
-def _line(calibration: Calibration | None) -> Line | None:
+def _line(calibration: Calibration | None) -> CalibrationLine | None:
     if calibration is None:
         return None
-    return Line(intercept=calibration.intercept, slope=calibration.slope)
+    return CalibrationLine(intercept=calibration.intercept, slope=calibration.slope)

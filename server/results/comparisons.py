@@ -7,7 +7,7 @@ from itertools import combinations
 
 from fedrad.exchange.experiment import Experiment, group_names
 from fedrad.exchange.figures import Missing, Subgroup
-from fedrad.stats.auroc import site_estimate, within_site
+from fedrad.stats.auroc import site_estimate, within_site_auroc
 from fedrad.stats.differences import Difference, difference, holm, weighted_difference
 
 from .overall import Tested
@@ -88,7 +88,7 @@ def subgroups(tested: Tested, experiment: Experiment) -> tuple[list[SubgroupFigu
                     if s.auroc is not None:
                         by_group[s.group][site] = s
             for name, of_sites in zip(names, by_group, strict=True):
-                if (w := within_site(list(of_sites.values()), confidence)) is not None:
+                if (w := within_site_auroc(list(of_sites.values()), confidence)) is not None:
                     figures.append(
                         SubgroupFigures(
                             outcome=outcome,

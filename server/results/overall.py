@@ -6,30 +6,30 @@ from typing import Literal
 
 from fedrad.exchange.experiment import Experiment
 from fedrad.exchange.figures import (
-    Confusion,
-    Line,
+    CalibrationLine,
+    ConfusionMatrix,
     Missing,
-    Operating,
+    OperatingPoint,
     ProbabilityFigures,
     Release,
     Scores,
 )
 from fedrad.exchange.histogram import GRID, Histogram
 from fedrad.stats.auroc import (
+    auroc_table,
     design_effect,
     folds_sd,
-    macro,
-    pooled,
-    table,
-    within_site,
-    worst,
+    lowest_site,
+    macro_auroc,
+    pooled_auroc,
+    within_site_auroc,
 )
 from fedrad.stats.calibration import shift_and_slope
-from fedrad.stats.decisions import average_benefit, net_benefit, total
+from fedrad.stats.decisions import average_benefit, net_benefit, sum_confusions
 from fedrad.stats.new_site import new_site
 from fedrad.stats.noise import from_noisy
 from fedrad.stats.prevalence import site_only, within_share
-from fedrad.stats.site_figures import over_sites
+from fedrad.stats.site_figures import means_over_sites
 
 from .basis import CALIBRATED, basis_of
 from .cells import BENEFIT_THRESHOLDS, cell_of, points_of
@@ -52,7 +52,7 @@ class Tested:
     releases: Mapping[str, Release] = field(default_factory=dict)
     absent: Mapping[str, Missing] = field(default_factory=dict)
     untrained: Mapping[str, Missing] = field(default_factory=dict)
-    operating: Mapping[str, Mapping[str, Operating]] = field(default_factory=dict)
+    operating: Mapping[str, Mapping[str, OperatingPoint]] = field(default_factory=dict)
     by_default: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def of(self, sites: Collection[str]) -> "Tested":
@@ -134,10 +134,10 @@ def _overall(
     level = None if clustered else confidence
     some = list(of_sites.values())
     histograms = {site: s.histogram for site, s in of_sites.items() if s.histogram}
-    within, mean = within_site(some, confidence), macro(some, confidence)
-    lowest = worst(of_sites, confidence)
+    within, mean = within_site_auroc(some, confidence), macro_auroc(some, confidence)
+    lowest = lowest_site(of_sites, confidence)
     effect = design_effect(some) if clustered else 1.0
-    everyone = pooled(list(histograms.values()), confidence, effect)
+    everyone = pooled_auroc(list(histograms.values()), confidence, effect)
     alone, share = site_only(some, confidence), within_share(some, confidence)
     elsewhere = new_site(some, confidence)
     names = list(histograms)
@@ -170,7 +170,7 @@ def _overall(
         else None,
         pairs=[
             Pair(positives_of=i, negatives_of=j, auroc=entry[0], bound=entry[1])
-            for i, row in zip(names, table(list(histograms.values())), strict=True)
+            for i, row in zip(names, auroc_table(list(histograms.values())), strict=True)
             for j, entry in zip(names, row, strict=True)
             if entry is not None
         ],
@@ -179,7 +179,7 @@ def _overall(
         folds_sd=folds_sd(some),
         threshold=added.threshold,
         threshold_from=added.threshold_from,
-        decisions=Decisions.of(total(added.decided.values()), level)
+        decisions=Decisions.of(sum_confusions(added.decided.values()), level)
         if added.decided
         else Decisions(),
         threshold_sites=list(added.decided),
@@ -194,14 +194,14 @@ class _AddedUp:
 
     threshold: float | None = None
     threshold_from: Literal["validation", "default", "folds"] | None = None
-    decided: Mapping[str, Confusion] = field(default_factory=dict)
+    decided: Mapping[str, ConfusionMatrix] = field(default_factory=dict)
     """Of the sites that gave the counts."""
     probabilities: ProbabilityFigures = field(default_factory=ProbabilityFigures)
     net_benefit: list[NetBenefitPoint] = field(default_factory=list)
 
 
 def _added_up(
-    of_sites: Mapping[str, Scores], operating: Operating | None, *, default: bool
+    of_sites: Mapping[str, Scores], operating: OperatingPoint | None, *, default: bool
 ) -> _AddedUp:
     """`operating`: common threshold and calibration. `default`: the threshold was not chosen on
     patients. A cross-validation needs neither: each fold has its own at each site."""
@@ -231,19 +231,21 @@ def _added_up(
 def _probabilities(
     histograms: Sequence[Histogram],
     exact: Sequence[ProbabilityFigures | None],
-    calibration: Line | None,
+    calibration: CalibrationLine | None,
 ) -> ProbabilityFigures:
     """Figures of probabilities by a calibration, over all sites: means of the exact ones of the
     sites that gave them, intercept and slope from histograms."""
     if calibration is None:
         return ProbabilityFigures()
     sizes = [h.total_positives + h.total_negatives for h in histograms]
-    means = over_sites([(n, e) for n, e in zip(sizes, exact, strict=True) if e is not None])
+    means = means_over_sites([(n, e) for n, e in zip(sizes, exact, strict=True) if e is not None])
     intercept, slope = shift_and_slope(histograms, calibration)
     return ProbabilityFigures.model_validate(means | {"intercept": intercept, "slope": slope})
 
 
-def _benefit(histograms: Sequence[Histogram], calibration: Line | None) -> list[NetBenefitPoint]:
+def _benefit(
+    histograms: Sequence[Histogram], calibration: CalibrationLine | None
+) -> list[NetBenefitPoint]:
     if calibration is None:
         return []
     sizes = [h.total_positives + h.total_negatives for h in histograms]

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from fedrad.exchange.figures import Confusion, Missing, ProbabilityFigures, RankFigures
-from fedrad.exchange.inline import Flat, Inline
+from fedrad.exchange.figures import ConfusionMatrix, Missing, ProbabilityFigures, RankFigures
+from fedrad.exchange.inline import Inline, InlineModel
 from fedrad.stats.decisions import rates
 from fedrad.stats.intervals import Interval
 
@@ -13,7 +13,7 @@ PROBABILITIES = Inline(names={"intercept": "calibration_intercept", "slope": "ca
 """In `summary.json` these two are called what they are of."""
 
 
-class Part(Flat):
+class Part(InlineModel):
     """Base of the summary's parts. What a later version added to a file is kept."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -51,7 +51,7 @@ class Decisions(Part):
     npv_ci: Interval | None = None
 
     @classmethod
-    def of(cls, counts: Confusion, confidence: float | None) -> "Decisions":
+    def of(cls, counts: ConfusionMatrix, confidence: float | None) -> "Decisions":
         """From counts; without intervals where no confidence is given."""
         r = rates(counts)
         return cls(
@@ -78,7 +78,9 @@ class SiteChoice(Part):
     brier: float | None = None
 
     @classmethod
-    def of(cls, threshold: float, counts: Confusion | None, brier: float | None) -> "SiteChoice":
+    def of(
+        cls, threshold: float, counts: ConfusionMatrix | None, brier: float | None
+    ) -> "SiteChoice":
         """`counts`: at the threshold, None where the site withholds them."""
         r = rates(counts) if counts else None
         return cls(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fedrad.exchange.encoding import Flat, Packed
 from fedrad.exchange.experiment import Experiment
-from fedrad.exchange.update import Manifest, lay_out, pack, tensors_of, unpack
+from fedrad.exchange.update import Manifest, flatten, pack, unflatten, unpack
 from fedrad.models.network import stage_tensors
 from fedrad.models.settings import Stage
 from fedrad.models.weights import Start
@@ -67,7 +67,7 @@ class GlobalModel:
             return Broadcast(lambda: full, None, unpack(*full))
         names = self.names(stage)
         held = self._tensors(self.base.network.state_dict()) | self.sent
-        reference = lay_out(held, names)
+        reference = flatten(held, names)
         difference = pack(
             self._tensors(self.network.state_dict()),
             names,
@@ -78,7 +78,7 @@ class GlobalModel:
             reference=reference,
         )
         start = unpack(*difference, reference)
-        sent = tensors_of(difference[0], start)
+        sent = unflatten(difference[0], start)
         self.sent = sent
         return Broadcast(
             lambda: pack(sent, names, round_=round_, stage=stage, base_sha256=self.base.digest),

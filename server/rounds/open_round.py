@@ -13,11 +13,11 @@ from fedrad.exchange.messages import ROUND, RoundReply, RoundRequest, to_record
 from fedrad.exchange.update import (
     Manifest,
     UpdateError,
-    check,
-    identity,
-    lay_out,
-    tensors_of,
+    check_packed,
+    flatten,
+    unflatten,
     unpack,
+    values_sha256,
 )
 from fedrad.server.federation.federation import Federation
 from fedrad.server.federation.post import Answer
@@ -54,7 +54,7 @@ class OpenRound:
         self.stage = federation.experiment.schedule.stage(number)
         self.broadcast = model.broadcast(self.stage, number)
         self.expected = self.broadcast.expected
-        self.spool = Spool(folder, number, identity(self.broadcast.start))
+        self.spool = Spool(folder, number, values_sha256(self.broadcast.start))
         self.sites = {name: update.site for name, update in self.spool.updates.items()}
         self._current = current
         self._holds: set[str] = set(self.sites)
@@ -83,11 +83,11 @@ class OpenRound:
         values, self.model.moments = strategy.move(
             combined,
             self.broadcast.start,
-            lay_out(state, self.expected.names),
+            flatten(state, self.expected.names),
             self.expected,
             self.model.moments,
         )
-        self.model.put(tensors_of(self.expected, values))
+        self.model.put(unflatten(self.expected, values))
         to_sites, from_sites = self._bytes
         result = Round(
             round=self.number + 1,
@@ -108,7 +108,7 @@ class OpenRound:
     def received(self) -> dict[str, torch.Tensor]:
         """The whole model as sites have it at the start of the round. Tensors that the round does
         not send are as they were."""
-        sent = tensors_of(self.expected, self.broadcast.start)
+        sent = unflatten(self.expected, self.broadcast.start)
         state = {n: v.detach().clone() for n, v in self.model.network.state_dict().items()}
         return state | {name: torch.from_numpy(value.copy()) for name, value in sent.items()}
 
@@ -171,7 +171,7 @@ class OpenRound:
             if packed is None:
                 raise UpdateError("the update came without its tensors")
             self._bytes[1] += packed.nbytes
-            check(manifest, packed, self.expected)
+            check_packed(manifest, packed, self.expected)
             if reply.images < 1 or reply.patients < 1:
                 raise UpdateError("trained on no image")
             encoded = self.broadcast.difference is not None

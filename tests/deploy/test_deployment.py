@@ -16,7 +16,7 @@ import pytest
 from support.hospital import EXPERIMENT, write_site
 from support.namespaces import ADDRESS, HOST, Network, available
 
-from fedrad.exchange.invitation import Invitation, Request
+from fedrad.exchange.invitation import Invitation, JoinRequest
 from fedrad.server.results.summary import Summary, read_summary
 
 pytestmark = [
@@ -132,7 +132,7 @@ class Hosts:
         )
         letter = self.home(hospital) / f"{hospital}.request"
         letter.rename(self.home("coordinator") / letter.name)
-        spoken = Request.read(self.home("coordinator") / letter.name).fingerprint()
+        spoken = JoinRequest.read(self.home("coordinator") / letter.name).fingerprint()
         self.do("coordinator", "fedrad", "sites", "admit", letter.name, "--fingerprint", spoken)
 
     def write(self, name: str, text: str, approved_by: list[str]) -> None:

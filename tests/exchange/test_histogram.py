@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from fedrad.exchange.histogram import CELLS, GRID, LIMIT, Histogram, count
+from fedrad.exchange.histogram import CELLS, GRID, LIMIT, Histogram, count_in_bins
 
 logits = st.lists(
     st.floats(-100, 100) | st.sampled_from([-30.0, 0.0, 30.0]), min_size=1, max_size=200
@@ -16,7 +16,7 @@ logits = st.lists(
 @given(logits, st.integers(0, 2**31), st.integers(1, 9))
 def test_every_unit_is_counted_once_and_none_stands_alone(scores, seed, minimum):
     labels = np.random.default_rng(seed).integers(0, 2, len(scores))
-    h = count(scores, labels, minimum_bin=minimum)
+    h = count_in_bins(scores, labels, minimum_bin=minimum)
     assert h.total_positives == labels.sum()
     assert h.total_negatives == len(labels) - labels.sum()
     if len(scores) >= minimum:
@@ -26,7 +26,7 @@ def test_every_unit_is_counted_once_and_none_stands_alone(scores, seed, minimum)
 @given(logits)
 @settings(max_examples=50)
 def test_a_unit_lies_in_the_bin_that_covers_its_clipped_score(scores):
-    h = count(scores, np.ones(len(scores)), minimum_bin=1)
+    h = count_in_bins(scores, np.ones(len(scores)), minimum_bin=1)
     clipped = np.clip(scores, -LIMIT, LIMIT)
     for low, high, n in zip(h.edges[:-1], h.edges[1:], h.positives, strict=True):
         inside = (clipped >= GRID[low]) & (clipped < GRID[high])

@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from fedrad.exchange.figures import Probabilities, ProbabilityFigures, RankFigures, Scores
-from fedrad.exchange.inline import Flat, Inline
+from fedrad.exchange.inline import Inline, InlineModel
 
 
 class Size(BaseModel):
@@ -15,7 +15,7 @@ class Size(BaseModel):
     height: int = 0
 
 
-class Box(Flat):
+class Box(InlineModel):
     name: str
     outside: Annotated[Size, Inline("outer_")] = Size()
     inside: Annotated[Size, Inline(names={"height": "depth"})] = Size()

@@ -7,12 +7,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fedrad.exchange.encoding import BYTES, decode, encode
+from fedrad.exchange.encoding import BYTES_PER_VALUE, decode, encode
 from fedrad.exchange.experiment import Encoding
-from fedrad.exchange.update import Manifest, UpdateError, check, lay_out, pack, tensors_of, unpack
+from fedrad.exchange.update import (
+    Manifest,
+    UpdateError,
+    check_packed,
+    flatten,
+    pack,
+    unflatten,
+    unpack,
+)
 
 shapes = st.lists(st.lists(st.integers(1, 4), max_size=4), min_size=1, max_size=6)
-encodings = st.sampled_from(list(BYTES))
+encodings = st.sampled_from(list(BYTES_PER_VALUE))
 values = arrays(np.float32, st.integers(0, 50), elements=st.floats(-1e4, 1e4, width=32))
 
 
@@ -94,8 +102,8 @@ def _coded(x, encoding):
 @given(shapes)
 def test_unpacking_gives_back_every_tensor(shapes_):
     held, manifest, flat = packed(shapes_)
-    check(manifest, flat, manifest)
-    again = tensors_of(manifest, unpack(manifest, flat))
+    check_packed(manifest, flat, manifest)
+    again = unflatten(manifest, unpack(manifest, flat))
     assert list(again) == list(held)
     for name, tensor in held.items():
         np.testing.assert_array_equal(again[name], tensor)
@@ -104,11 +112,11 @@ def test_unpacking_gives_back_every_tensor(shapes_):
 @given(shapes, encodings)
 def test_differences_are_taken_to_the_reference_and_added_to_it(shapes_, encoding):
     before = tensors(shapes_, seed=1)
-    reference = lay_out(before, list(before))
+    reference = flatten(before, list(before))
     held, manifest, flat = packed(shapes_, encoding=encoding, reference=reference)
-    check(manifest, flat, manifest)
+    check_packed(manifest, flat, manifest)
     assert flat.nbytes == manifest.nbytes
-    again = tensors_of(manifest, unpack(manifest, flat, reference))
+    again = unflatten(manifest, unpack(manifest, flat, reference))
     for name, tensor in held.items():
         if tensor.ndim < 2 or encoding == "float32":
             np.testing.assert_array_equal(again[name], tensor)
@@ -120,7 +128,7 @@ def test_differences_are_taken_to_the_reference_and_added_to_it(shapes_, encodin
 
 def test_differences_without_their_reference_are_refused():
     before = tensors([[2, 2]], seed=1)
-    _, manifest, flat = packed([[2, 2]], 0, "int8", lay_out(before, list(before)))
+    _, manifest, flat = packed([[2, 2]], 0, "int8", flatten(before, list(before)))
     with pytest.raises(UpdateError, match="no reference"):
         unpack(manifest, flat)
 
@@ -146,17 +154,17 @@ def change(manifest: Manifest, **what) -> Manifest:
 def test_a_manifest_that_differs_is_refused(what, words):
     _, manifest, flat = packed([[2, 2], [3]])
     with pytest.raises(UpdateError, match=words):
-        check(change(manifest, **what), flat, manifest)
+        check_packed(change(manifest, **what), flat, manifest)
 
 
 def test_an_array_that_differs_is_refused():
     held, manifest, flat = packed([[2, 2], [3]])
     with pytest.raises(UpdateError, match=r"expected uint8 \(28,\)"):
-        check(manifest, flat[:-1], manifest)
+        check_packed(manifest, flat[:-1], manifest)
     with pytest.raises(UpdateError, match="float32"):
-        check(manifest, flat.view(np.float32), manifest)
+        check_packed(manifest, flat.view(np.float32), manifest)
     with pytest.raises(UpdateError, match="SHA-256"):
-        check(manifest, flat + 1, manifest)
+        check_packed(manifest, flat + 1, manifest)
     for bad in (np.nan, np.inf):
         held["t0"][0, 0] = bad
         manifest, flat = pack(held, list(held), round_=2, stage="probe", base_sha256="b")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
-from fedrad.exchange.histogram import Histogram, count
+from fedrad.exchange.histogram import Histogram, count_in_bins
 from fedrad.models.calibration import Calibration, fit, undo_prior
 from fedrad.stats.calibration import bin_logits, calibrate
 
@@ -52,7 +52,7 @@ def test_binned_units_are_weighted_logistic_regression():
 def test_from_released_histograms_it_is_that_of_the_raw_scores(units, sites, tolerance):
     z, y = scores(units, seed=2)
     parts = np.array_split(np.arange(units), sites)
-    found = calibrate([count(z[p], y[p], minimum_bin=3) for p in parts])
+    found = calibrate([count_in_bins(z[p], y[p], minimum_bin=3) for p in parts])
     assert found is not None
     assert (found.positives, found.negatives) == (y.sum(), (1 - y).sum())
     intercept, slope = reference(z, y)
@@ -140,7 +140,7 @@ def test_a_class_without_units_has_no_prevalence_to_mean():
     z = np.linspace(-1, 1, 30)
     with pytest.raises(ValueError, match="both classes"):
         fit(z, np.ones(30), np.zeros(30))
-    assert calibrate([count(z, np.ones(30), minimum_bin=3)]) is None
+    assert calibrate([count_in_bins(z, np.ones(30), minimum_bin=3)]) is None
     assert calibrate([]) is None
 
 

@@ -9,8 +9,8 @@ from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from fedrad.exchange.figures import Line, ProbabilityFigures, RankFigures, Scores
-from fedrad.exchange.histogram import CELLS, GRID, Histogram, cells_of
+from fedrad.exchange.figures import CalibrationLine, ProbabilityFigures, RankFigures, Scores
+from fedrad.exchange.histogram import CELLS, GRID, Histogram, grid_cells
 from fedrad.stats import calibration, site_figures
 from fedrad.stats.exact import Units, auroc, auroc_variance, deviations, variance_over_folds
 from fedrad.stats.intervals import large_sample_interval, logit_interval, newcombe_interval, z_of
@@ -47,7 +47,7 @@ def test_every_figure_has_a_reference_and_is_it(figure):
     for seed in range(5):
         z, units = drawn(seed)
         expected = REFERENCES[figure.name](z, units.labels)
-        assert figure.of(z, units) == pytest.approx(expected, rel=1e-6)
+        assert figure.compute(z, units) == pytest.approx(expected, rel=1e-6)
 
 
 @given(st.floats(-5, 5), st.integers(1, 30), st.integers(1, 30))
@@ -55,13 +55,13 @@ def test_every_figure_has_a_reference_and_is_it(figure):
 def test_the_shift_of_equal_logits_leads_to_the_logit_of_the_prevalence(z, positives, negatives):
     """Where all logits are the same the maximum has a closed form: logit(prevalence) - z."""
     labels = np.repeat([1, 0], [positives, negatives]).astype(np.float32)
-    found = site_figures.intercept(np.full(len(labels), z), Units(labels))
+    found = site_figures.calibration_intercept(np.full(len(labels), z), Units(labels))
     assert found == pytest.approx(logit(positives / (positives + negatives)) - z, abs=1e-6)
 
 
 def test_the_shift_makes_the_mean_probability_the_prevalence():
     z, units = drawn(3)
-    found = site_figures.intercept(z, units)
+    found = site_figures.calibration_intercept(z, units)
     assert found is not None
     assert expit(z + found).mean() == pytest.approx(40 / 130, abs=1e-9)
 
@@ -72,35 +72,35 @@ def test_of_single_units_and_of_bins_that_hold_them_the_calibration_is_the_same(
     rng = np.random.default_rng(2)
     cells = rng.integers(40, 90, 300)
     z, labels = middles[cells], (rng.random(300) < 0.4).astype(np.float32)
-    assert (cells_of(z) == cells).all()
+    assert (grid_cells(z) == cells).all()
     histogram = Histogram(
         edges=list(range(CELLS + 1)),
         positives=np.bincount(cells[labels == 1], minlength=CELLS).tolist(),
         negatives=np.bincount(cells[labels == 0], minlength=CELLS).tolist(),
     )
-    line, units = Line(intercept=-0.3, slope=0.8), Units(labels)
+    line, units = CalibrationLine(intercept=-0.3, slope=0.8), Units(labels)
     mapped = line.intercept + line.slope * z
     shift, slope = calibration.shift_and_slope([histogram], line)
-    assert shift == pytest.approx(site_figures.intercept(mapped, units), abs=1e-8)
-    assert slope == pytest.approx(site_figures.slope(mapped, units), rel=1e-6)
+    assert shift == pytest.approx(site_figures.calibration_intercept(mapped, units), abs=1e-8)
+    assert slope == pytest.approx(site_figures.calibration_slope(mapped, units), rel=1e-6)
 
 
 def test_without_both_classes_there_is_neither_order_nor_calibration():
     z, units = drawn(4, positives=20, negatives=0)
-    assert site_figures.of_ranks(z, units) == RankFigures()
-    found = site_figures.of_probabilities(z, units)
+    assert site_figures.rank_figures(z, units) == RankFigures()
+    found = site_figures.probability_figures(z, units)
     assert found == ProbabilityFigures(brier=found.brier)
     assert found.brier == pytest.approx(brier_score_loss(units.labels, expit(z), labels=[0, 1]))
 
 
 def test_over_sites_what_adds_up_is_the_figure_of_all_units():
     parts = [drawn(seed, 10 * seed + 5, 30) for seed in range(3)]
-    found = site_figures.over_sites(
-        [(len(z), site_figures.of_probabilities(z, units)) for z, units in parts]
+    found = site_figures.means_over_sites(
+        [(len(z), site_figures.probability_figures(z, units)) for z, units in parts]
     )
     z, y = np.concatenate([z for z, _ in parts]), np.concatenate([u.labels for _, u in parts])
     assert found == {"brier": pytest.approx(brier_score_loss(y, expit(z)))}
-    assert site_figures.over_sites([]) == {}
+    assert site_figures.means_over_sites([]) == {}
 
 
 # AUROC and intervals

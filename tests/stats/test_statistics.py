@@ -9,8 +9,8 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from fedrad.client.figures.disclosure import Disclosure
-from fedrad.exchange.figures import Line, RankFigures, Scores
-from fedrad.exchange.histogram import GRID, Histogram, count
+from fedrad.exchange.figures import CalibrationLine, RankFigures, Scores
+from fedrad.exchange.histogram import GRID, Histogram, count_in_bins
 from fedrad.stats import auroc as a
 from fedrad.stats import thresholds
 from fedrad.stats.decisions import confusion, net_benefit
@@ -82,8 +82,8 @@ def test_delong_variance_equals_the_brute_force_one():
 
 def test_with_fine_bins_the_pooled_interval_and_the_histograms_variance_are_delongs():
     own = normals(np.random.default_rng(5), 1600, 2400, 0.8)
-    histogram = count(own.logits * 3, own.labels, minimum_bin=1)
-    whole = a.pooled([histogram], 0.95)
+    histogram = count_in_bins(own.logits * 3, own.labels, minimum_bin=1)
+    whole = a.pooled_auroc([histogram], 0.95)
     assert whole is not None
     variance = auroc_variance(own.logits, Units(own.labels))
     low, high = logit_interval(
@@ -147,7 +147,7 @@ def test_the_lowest_site_has_an_interval_that_knows_it_was_chosen():
     for _ in range(200):
         cells = scores_of({f"s{i}": normals(rng, 25, 35, truth) for i in range(8)})
         named = {f"s{i}": c for i, c in enumerate(cells)}
-        worst = a.worst(named, 0.95)
+        worst = a.lowest_site(named, 0.95)
         assert worst is not None
         assert worst.value == min(c.auroc for c in cells)
         own = a.site_estimate(named[worst.site], 0.95)
@@ -210,10 +210,13 @@ def test_a_perfect_site_does_not_break_the_meta_analysis():
 def test_the_threshold_lies_where_the_classes_part():
     labels = np.repeat([0.0, 1.0], 100)
     logits = np.concatenate([np.linspace(-3, -0.5, 100), np.linspace(0.5, 3, 100)])
-    threshold = thresholds.of_all_sites([count(logits, labels, minimum_bin=3)])
+    threshold = thresholds.common_threshold([count_in_bins(logits, labels, minimum_bin=3)])
     assert threshold is not None
     assert -0.6 <= GRID[threshold] <= 0.6
-    assert thresholds.of_all_sites([count(logits[:100], labels[:100], minimum_bin=3)]) is None
+    assert (
+        thresholds.common_threshold([count_in_bins(logits[:100], labels[:100], minimum_bin=3)])
+        is None
+    )
 
 
 def test_a_threshold_inside_a_bin_tells_no_counts_but_bounds_the_benefit():
@@ -222,7 +225,7 @@ def test_a_threshold_inside_a_bin_tells_no_counts_but_bounds_the_benefit():
     at = confusion(histogram, 80)
     assert at is not None
     assert (at.true_positives, at.false_positives, at.true_negatives) == (5, 1, 13)
-    [benefit] = net_benefit(histogram, Line(intercept=0.0, slope=1.0), [0.5])
+    [benefit] = net_benefit(histogram, CalibrationLine(intercept=0.0, slope=1.0), [0.5])
     # Between all four positives and none of the negatives above 0.5, and the other way round.
     assert benefit.value + benefit.bound == pytest.approx((9 - 1) / 24)
     assert benefit.value - benefit.bound == pytest.approx((5 - 5) / 24)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_curve
 
-from fedrad.exchange.histogram import CELLS, Histogram, cells_of
+from fedrad.exchange.histogram import CELLS, Histogram, grid_cells
 from fedrad.stats import thresholds
 from fedrad.stats.exact import Units
 
@@ -22,8 +22,8 @@ def test_no_cut_of_scikit_learns_roc_curve_has_a_larger_youden_index(seed):
     rng = np.random.default_rng(seed)
     labels = np.repeat([1, 0], rng.integers(1, 80, 2)).astype(np.float32)
     raw = rng.normal(labels * rng.uniform(-1, 3), rng.uniform(0.2, 4))
-    chosen = thresholds.of_site(raw, Units(labels))
-    cells = cells_of(raw)
+    chosen = thresholds.choose_at_site(raw, Units(labels))
+    cells = grid_cells(raw)
     false, true, _ = roc_curve(labels, cells)
     assert youden(cells, labels, chosen.threshold) == pytest.approx(float((true - false).max()))
 
@@ -31,7 +31,7 @@ def test_no_cut_of_scikit_learns_roc_curve_has_a_larger_youden_index(seed):
 def test_of_equally_good_thresholds_the_middle_one_is_taken():
     positives, negatives = np.zeros(CELLS), np.zeros(CELLS)
     negatives[10], positives[20] = 5, 5
-    assert thresholds.best_edge(positives, negatives) == 16, "11 to 20 are equally good"
+    assert thresholds.youden_edge(positives, negatives) == 16, "11 to 20 are equally good"
 
 
 def test_sites_choose_together_as_one_site_with_their_units_would():
@@ -39,7 +39,7 @@ def test_sites_choose_together_as_one_site_with_their_units_would():
     rng = np.random.default_rng(1)
     labels = np.repeat([1, 0], [400, 600]).astype(np.float32)
     raw = rng.normal(1.5 * labels, 1.0)
-    cells = cells_of(raw)
+    cells = grid_cells(raw)
     half = rng.random(1000) < 0.5
 
     def fine(own: np.ndarray) -> Histogram:
@@ -49,5 +49,5 @@ def test_sites_choose_together_as_one_site_with_their_units_would():
             negatives=np.bincount(cells[own & (labels == 0)], minlength=CELLS).tolist(),
         )
 
-    together = thresholds.of_all_sites([fine(half), fine(~half)])
-    assert together == thresholds.of_site(raw, Units(labels)).threshold
+    together = thresholds.common_threshold([fine(half), fine(~half)])
+    assert together == thresholds.choose_at_site(raw, Units(labels)).threshold

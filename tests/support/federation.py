@@ -17,7 +17,7 @@ from fedrad.exchange.messages import (
     from_record,
     to_record,
 )
-from fedrad.exchange.update import lay_out, pack, tensors_of, unpack
+from fedrad.exchange.update import flatten, pack, unflatten, unpack
 from fedrad.flower.grid import InProcessGrid
 from fedrad.server.federation.federation import Federation
 from fedrad.server.federation.records import Records
@@ -58,7 +58,7 @@ class Hospital:
         manifest = request.manifest
         values = unpack(manifest, packed) + np.float32(self.step)
         sent, update = pack(
-            tensors_of(manifest, values),
+            unflatten(manifest, values),
             manifest.names,
             round_=manifest.round,
             stage=manifest.stage,
@@ -160,7 +160,7 @@ class Coordinator:
         """How far every learned value of the global model is from the base's."""
         names = ["fc.weight", "conv1.weight"]
         values = [
-            lay_out({k: v.numpy() for k, v in network.state_dict().items()}, names)
+            flatten({k: v.numpy() for k, v in network.state_dict().items()}, names)
             for network in (self.model.network, base.network)
         ]
         step = values[0] - values[1]

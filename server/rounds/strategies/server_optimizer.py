@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from fedrad.exchange.encoding import Flat
-from fedrad.exchange.update import Manifest, lay_out, tensors_of
+from fedrad.exchange.update import Manifest, flatten, unflatten
 from fedrad.server.rounds.aggregation import learned_values
 from fedrad.server.rounds.global_model import Tensors
 
@@ -40,7 +40,7 @@ class ServerOptimizer(FedAvg):
         kept = {
             f"{kind}/{name}": value
             for kind, flat in after.items()
-            for name, value in tensors_of(manifest, flat).items()
+            for name, value in unflatten(manifest, flat).items()
         }
         return np.where(learned_values(manifest), current + step, plain), kept
 
@@ -75,4 +75,4 @@ def _laid_out(kind: str, fresh: float, moments: Tensors, manifest: Manifest) -> 
         name: moments.get(f"{kind}/{name}", np.full(shape, fresh, np.float32))
         for name, shape in zip(manifest.names, manifest.shapes, strict=True)
     }
-    return lay_out(tensors, manifest.names)
+    return flatten(tensors, manifest.names)

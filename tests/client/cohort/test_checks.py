@@ -27,7 +27,7 @@ from fedrad.client.figures.disclosure import Disclosure
 from fedrad.client.settings import open_site
 from fedrad.deploy import phantoms
 from fedrad.exchange.experiment import parse_experiment
-from fedrad.exchange.histogram import count
+from fedrad.exchange.histogram import count_in_bins
 from fedrad.stats import intervals as statistics
 from fedrad.stats.exact import Units, auroc_variance
 
@@ -194,9 +194,11 @@ def test_the_clustered_variance_is_delongs_for_single_images_and_that_of_resampl
 def test_a_minimum_counts_patients_not_images():
     labels = np.array([1.0] * 20 + [0.0] * 20)
     few = np.array([0, 1] * 10 + list(range(2, 22)))
-    assert Disclosure(10, 3).withheld(Units(labels)) is None
-    assert Disclosure(10, 3).withheld(Units(labels, few)) == "below minimum"
-    histogram = count(np.zeros(9), np.ones(9), minimum_bin=3, patients=np.zeros(9, np.int64))
+    assert Disclosure(10, 3).why_withheld(Units(labels)) is None
+    assert Disclosure(10, 3).why_withheld(Units(labels, few)) == "below minimum"
+    histogram = count_in_bins(
+        np.zeros(9), np.ones(9), minimum_bin=3, patients=np.zeros(9, np.int64)
+    )
     assert len(histogram.positives) == 1
 
 

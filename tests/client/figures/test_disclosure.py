@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from random_federations import OPERATING, SiteScores, federation, figures, release
 
 from fedrad.client.figures.disclosure import Disclosure
-from fedrad.client.participant.kept_scores import ReleasedFigures, ScoredUnits, digest_of
+from fedrad.client.participant.score_store import ReleaseStore, ScoreStore, question_digest
 from fedrad.client.problems import SiteProblem
 from fedrad.exchange.figures import Release
-from fedrad.exchange.histogram import CELLS, cells_of, count
+from fedrad.exchange.histogram import CELLS, count_in_bins, grid_cells
 from fedrad.exchange.messages import ReleaseRequest
 from fedrad.stats.exact import Units
 
@@ -55,8 +55,8 @@ def test_nothing_that_is_released_tells_of_fewer_patients_than_the_rule(seed, mi
 def test_an_edge_that_is_wished_for_is_met_only_where_both_sides_hold_enough(z, minimum, data):
     wish = data.draw(st.integers(0, CELLS))
     labels = np.arange(len(z)) % 2
-    h = count(z, labels, minimum_bin=minimum, at=[wish])
-    below = int((cells_of(z) < wish).sum())
+    h = count_in_bins(z, labels, minimum_bin=minimum, at=[wish])
+    below = int((grid_cells(z) < wish).sum())
     sides = (below, len(z) - below)
     if all(n == 0 or n >= minimum for n in sides):
         assert wish in h.edges
@@ -114,16 +114,16 @@ def asked(*models: str) -> ReleaseRequest:
 
 
 def test_a_site_releases_once_and_repeats_what_it_said(tmp_path: Path):
-    released, logits = ReleasedFigures(tmp_path), {"global": np.arange(6.0).reshape(3, 2)}
-    digest = digest_of(asked("global"), [logits])
+    released, logits = ReleaseStore(tmp_path), {"global": np.arange(6.0).reshape(3, 2)}
+    digest = question_digest(asked("global"), [logits])
     assert released.earlier("test", digest) is None
     said = Release(part="test", scores=release("a", site(20, 20), RULE).scores)
     released.record(digest, said)
     assert released.earlier("test", digest) == said
     assert released.earlier("validation", digest) is None
     for other in (
-        digest_of(asked("global", "base"), [logits]),
-        digest_of(asked("global"), [{"global": logits["global"] + 1e-9}]),
+        question_digest(asked("global", "base"), [logits]),
+        question_digest(asked("global"), [{"global": logits["global"] + 1e-9}]),
     ):
         with pytest.raises(SiteProblem) as problem:
             released.earlier("test", other)
@@ -131,7 +131,7 @@ def test_a_site_releases_once_and_repeats_what_it_said(tmp_path: Path):
 
 
 def test_scores_that_are_kept_belong_to_the_units_they_were_made_of(tmp_path: Path):
-    scored = ScoredUnits(tmp_path)
+    scored = ScoreStore(tmp_path)
     scored.save("test", "local:a", ["p", "q"], np.zeros((2, 1)))
     assert scored.read("test", "local:a", ["p", "q"]) is not None
     assert scored.read("validation", "local:a", ["p", "q"]) is None

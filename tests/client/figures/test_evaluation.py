@@ -14,7 +14,7 @@ from support.hospital import EXPERIMENT, run, with_, write_cohort, write_site
 
 from fedrad.client.figures.disclosure import Disclosure
 from fedrad.client.figures.one_split import OneSplit
-from fedrad.client.figures.scored import Scored
+from fedrad.client.figures.scored_units import ScoredUnits
 from fedrad.client.participant.participant import Participant
 from fedrad.client.participant.scoring import Scoring
 from fedrad.client.participant.site_data import SiteData
@@ -54,13 +54,13 @@ def test_a_site_sends_the_difference_of_its_models_and_nothing_of_single_patient
     labels = np.repeat([1, 0], [20, 30]).astype(np.float32)
     logits = {m: rng.normal(size=(50, 1)) + labels[:, None] for m in ("global", "local:a", "base")}
     logits["base"][:] = np.nan  # the base has no output for this outcome
-    units, rule = Scored(labels[:, None], None, logits), Disclosure(10, 3)
+    units, rule = ScoredUnits(labels[:, None], None, logits), Disclosure(10, 3)
     split = OneSplit(["y"], rule, "local:a", {}, "test", {})
     sent = split.comparisons([units], ["base", "local:a", "global"])
     assert [(c.other, c.missing) for c in sent] == [("local:a", None), ("base", "not run")]
     own, alone = (roc_auc_score(labels, logits[m][:, 0]) for m in ("global", "local:a"))
     assert sent[0].difference == pytest.approx(own - alone)
-    few = Scored(labels[12:, None], None, {m: z[12:] for m, z in logits.items()})
+    few = ScoredUnits(labels[12:, None], None, {m: z[12:] for m, z in logits.items()})
     sent = split.comparisons([few], ["local:a", "global"])
     assert (sent[0].missing, sent[0].difference) == ("below minimum", None)
 
@@ -126,7 +126,7 @@ def test_a_traveller_scores_there_as_its_own_site_would(sites, tmp_path):
     host.data.folder = guest.data.folder
     scoring = Scoring(host)
     scoring.score(request, None)
-    logits = scoring.scored.read("test", "local:a", host.data.keys("test"))
+    logits = scoring.score_store.read("test", "local:a", host.data.keys("test"))
     labels = host.data.parts["test"].labels[:, 0]
     cell = next(c for c in summary.cells if (c.model, c.site) == ("local:a", "b"))
     assert cell.auroc == roc_auc_score(labels, logits[:, 0])

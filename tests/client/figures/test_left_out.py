@@ -9,7 +9,7 @@ from support.hospital import EXPERIMENT, run, with_, write_site
 
 from fedrad.client.figures.cross_validation import CrossValidation
 from fedrad.client.figures.disclosure import Disclosure
-from fedrad.client.figures.scored import Scored
+from fedrad.client.figures.scored_units import ScoredUnits
 from fedrad.client.participant.participant import Participant
 from fedrad.client.participant.scoring import Scoring
 from fedrad.client.participant.site_data import SiteData
@@ -93,7 +93,7 @@ def test_every_patient_is_tested_once_and_the_sites_speak_once_over_all_folds(si
         )
         assert site.data.experiment.family == plan.family
         assert site.data.experiment.evaluation_sha256 == summary.evaluation_sha256
-        logits = Scoring(site).scored.read("test", "global", site.data.keys("test"))
+        logits = Scoring(site).score_store.read("test", "global", site.data.keys("test"))
         aurocs.append(roc_auc_score(site.data.parts["test"].labels[:, 0], logits[:, 0]))
         tested += site.data.keys("test")
         parts = [set(site.data.keys(part)) for part in ("train", "validation", "test")]
@@ -146,7 +146,7 @@ def folds_of(rng: np.random.Generator, number: int, positives: int, negatives: i
     labels = np.repeat([1, 0], [positives, negatives]).astype(np.float32)
     patients = np.arange(number * len(labels)).reshape(number, -1)
     return [
-        Scored(labels[:, None], patients[i], {"global": rng.normal(labels, 1)[:, None]})
+        ScoredUnits(labels[:, None], patients[i], {"global": rng.normal(labels, 1)[:, None]})
         for i in range(number)
     ]
 

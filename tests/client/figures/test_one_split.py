@@ -6,19 +6,19 @@ import pytest
 from fedrad.client.figures.cross_validation import CrossValidation
 from fedrad.client.figures.disclosure import Disclosure
 from fedrad.client.figures.one_split import OneSplit
-from fedrad.client.figures.scored import Scored
+from fedrad.client.figures.scored_units import ScoredUnits
 
 MODELS = ["base", "local:a", "local:b", "global"]
 GROUPS = {"sex": ("F", "M", "X")}
 
 
-def scored(n: int = 120, seed: int = 0) -> Scored:
+def scored(n: int = 120, seed: int = 0) -> ScoredUnits:
     """Two outcomes; the base has no output for the second, nobody is in the third group."""
     rng = np.random.default_rng(seed)
     labels = (rng.random((n, 2)) < 0.4).astype(np.float32)
     logits = {m: rng.normal(labels * 1.2, 1.0) for m in MODELS}
     logits["base"][:, 1] = np.nan
-    return Scored(labels, np.arange(n), logits, {"sex": rng.integers(0, 2, n)})
+    return ScoredUnits(labels, np.arange(n), logits, {"sex": rng.integers(0, 2, n)})
 
 
 @pytest.mark.parametrize("subgroups", [True, False])

@@ -11,11 +11,11 @@ from support.hospital import EXPERIMENT, with_, write_cohort, write_site
 from fedrad.client.figures.cross_validation import CrossValidation
 from fedrad.client.figures.disclosure import Disclosure
 from fedrad.client.figures.out_of_fold import out_of_fold
-from fedrad.client.figures.scored import Fold, Scored
+from fedrad.client.figures.scored_units import Fold, ScoredUnits
 from fedrad.client.policy.ledger import Ledger
 from fedrad.deploy.local.cross_validate import cross_validate
 from fedrad.exchange.figures import Scores
-from fedrad.exchange.histogram import cells_of
+from fedrad.exchange.histogram import grid_cells
 from fedrad.server.results.contradictions import fault
 from fedrad.stats import thresholds
 from fedrad.stats.exact import Units
@@ -45,9 +45,9 @@ def test_the_figures_are_those_of_the_mapped_scores_of_all_folds():
     assert found is not None
     mapped, called, labels = [], [], []
     for fold, seen in zip(tested, validated, strict=True):
-        chosen = thresholds.of_site(seen.logits[0], seen.units)
+        chosen = thresholds.choose_at_site(seen.logits[0], seen.units)
         mapped.append(chosen.calibration.logits(fold.logits[0]))
-        called.append(cells_of(fold.logits[0]) >= chosen.threshold)
+        called.append(grid_cells(fold.logits[0]) >= chosen.threshold)
         labels.append(fold.units.labels)
     z, c, y = map(np.concatenate, (mapped, called, labels))
     assert found.ranks.average_precision == pytest.approx(average_precision_score(y, z))
@@ -109,7 +109,7 @@ def test_test_patients_of_a_fold_choose_nothing_in_it():
 def test_what_has_no_choice_or_too_few_on_a_side_is_not_given():
     tested, validated = folds(np.random.default_rng(4))
     ill = validated[0].units.positive
-    one_class = Fold(validated[0].units.of(ill), [validated[0].logits[0][ill]], {})
+    one_class = Fold(validated[0].units.select(ill), [validated[0].logits[0][ill]], {})
     assert out_of_fold(tested, [one_class, *validated[1:]], OPEN) is None
     assert out_of_fold(tested, validated[1:], OPEN) is None, "a fold has no validation scores"
     far = [Fold(fold.units, [fold.logits[0] + 50], {}) for fold in tested]  # all called positive,
@@ -124,7 +124,9 @@ def test_what_has_no_choice_or_too_few_on_a_side_is_not_given():
 
 def scored(part_, groups=None):
     units, raw = part_.units, part_.logits[0]
-    return Scored(units.labels[:, None], units.patients, {"global": raw[:, None]}, groups or {})
+    return ScoredUnits(
+        units.labels[:, None], units.patients, {"global": raw[:, None]}, groups or {}
+    )
 
 
 def test_with_repeats_each_patient_counts_once():
@@ -140,7 +142,7 @@ def test_with_repeats_each_patient_counts_once():
 def test_a_guest_model_gets_its_auroc_only():
     tested, validated = folds(np.random.default_rng(8))
     parts = [
-        [Scored(s.labels, s.patients, {"local:b": s.logits["global"]}) for s in map(scored, p)]
+        [ScoredUnits(s.labels, s.patients, {"local:b": s.logits["global"]}) for s in map(scored, p)]
         for p in (tested, validated)
     ]
     rules = [CrossValidation(["y"], Disclosure(10, 3), own) for own in ("local:a", "local:b")]

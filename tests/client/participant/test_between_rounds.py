@@ -82,7 +82,7 @@ def test_a_local_normalisation_stays_at_the_site_and_serves_it(tmp_path: Path) -
     assert reply.manifest is not None
     assert not [name for name in reply.manifest.names if "bn" in name or "downsample.1" in name]
     request, flat = ask(site, 1)
-    model = site.received(request.manifest, flat, "all", 1).state_dict()
+    model = site.receive(request.manifest, flat, "all", 1).state_dict()
     base, kept = site.data.base.network.state_dict(), site.between_rounds.before(1)
     own = {name for name in kept if name in base}
     assert own == {n for n in base if "bn" in n or "downsample.1" in n} - {
@@ -98,7 +98,7 @@ def test_a_site_that_never_trained_uses_the_normalisation_of_the_base(tmp_path: 
     reply, update = site.round(*ask(site, 0))
     assert (reply.manifest, update) == (None, None)
     request, flat = ask(site, 1)
-    model = site.received(request.manifest, flat, "all", 1).state_dict()
+    model = site.receive(request.manifest, flat, "all", 1).state_dict()
     assert all(torch.equal(model[k], v) for k, v in site.data.base.network.state_dict().items())
 
 
@@ -119,7 +119,7 @@ def test_scores_are_those_of_the_sites_own_normalisation(tmp_path: Path) -> None
     def scored() -> np.ndarray:
         scoring = Scoring(site)
         scoring.score(wanted, flat)
-        logits = scoring.scored.read("test", "global", site.data.keys("test"))
+        logits = scoring.score_store.read("test", "global", site.data.keys("test"))
         assert logits is not None
         return logits
 

@@ -10,7 +10,7 @@ from scipy.stats import kendalltau
 from support.generators import write_generator
 from support.hospital import SHORT
 
-from fedrad.client.participant.simulated_images import SimulatedImages, generator_of
+from fedrad.client.participant.simulated_images import SimulatedImages, open_recipe_generator
 from fedrad.client.problems import SiteProblem
 from fedrad.deploy.local.simulation import prepare, simulate
 from fedrad.exchange.experiment import ExperimentError, parse_experiment
@@ -45,7 +45,7 @@ def examples(labels=LABELS):
 def made(file, folder, labels=LABELS, **changes):
     asked = settings(file, **changes)
     opened = open_generator(file)
-    return SimulatedImages(asked, opened, ["label"], folder, CPU, LOG).of(examples(labels))
+    return SimulatedImages(asked, opened, ["label"], folder, CPU, LOG).later_steps(examples(labels))
 
 
 # At the site
@@ -164,10 +164,12 @@ def test_a_generator_that_saw_test_patients_is_refused(tmp_path, trained):
 
 def test_a_generator_of_other_pictures_or_outcomes_is_refused(file, tmp_path, monkeypatch):
     monkeypatch.setenv("FEDRAD_WEIGHTS", str(file.parent))
-    assert generator_of(settings(file), ["label"], InputSettings(size=32)).name == file.name
+    assert (
+        open_recipe_generator(settings(file), ["label"], InputSettings(size=32)).name == file.name
+    )
     for outcomes, size in ((["label"], 64), (["other"], 32)):
         with pytest.raises(SiteProblem) as problem:
-            generator_of(settings(file), outcomes, InputSettings(size=size))
+            open_recipe_generator(settings(file), outcomes, InputSettings(size=size))
         assert problem.value.reason == "weights"
 
 

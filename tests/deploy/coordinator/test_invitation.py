@@ -16,7 +16,7 @@ from fedrad.client.settings import open_site
 from fedrad.deploy.coordinator.authority import Authority
 from fedrad.deploy.coordinator.folder import Coordinator
 from fedrad.deploy.refused import Refused
-from fedrad.exchange.invitation import Invitation, InvitationError, Request
+from fedrad.exchange.invitation import Invitation, InvitationError, JoinRequest
 from fedrad.server.federation.members import Members
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -83,14 +83,16 @@ def test_a_fingerprint_can_be_read_out(invitation):
 
 @given(st.integers(0, 10_000), st.integers(1, 255))
 def test_a_damaged_request_is_refused(at, change):
-    request = Request.model_construct(invitation="0" * 32, site="a", public_key="", signature="")
-    good = Request.answer(
+    request = JoinRequest.model_construct(
+        invitation="0" * 32, site="a", public_key="", signature=""
+    )
+    good = JoinRequest.answer(
         Invitation.model_construct(id=request.invitation, site=request.site), KEY
     ).model_dump_json()
     damaged = bytearray(good.encode())
     damaged[at % len(damaged)] ^= change
     try:
-        read = Request.model_validate_json(bytes(damaged))
+        read = JoinRequest.model_validate_json(bytes(damaged))
     except ValueError:
         return
     if read.model_dump_json() != good:
@@ -122,7 +124,7 @@ def test_joining_makes_a_key_that_nobody_else_can_read_and_that_is_not_in_the_re
     private = load_ssh_private_key(membership.key.read_bytes(), None)
     number = private.private_numbers().private_value
     assert number.to_bytes(48).hex() not in (tmp_path / "a.request").read_text()
-    assert Request.read(tmp_path / "a.request") == request
+    assert JoinRequest.read(tmp_path / "a.request") == request
     request.check_signature()
     assert (membership.host, membership.port) == ("coordinator.example.org", 8000)
 
@@ -183,7 +185,9 @@ def test_a_request_under_another_name_or_with_another_key_is_refused(
 ):
     file = answered(coordinator, hospital, tmp_path)
     held = json.loads(file.read_text())
-    mine = Request.answer(Invitation.model_construct(id=held["invitation"], site=held["site"]), KEY)
+    mine = JoinRequest.answer(
+        Invitation.model_construct(id=held["invitation"], site=held["site"]), KEY
+    )
     for change in ({"site": "hospital-b"}, {"public_key": mine.public_key}):
         file.write_text(json.dumps(held | change))
         with pytest.raises(Refused, match="not signed"):

@@ -20,7 +20,7 @@ from fedrad.deploy.local.simulation import prepare, simulate
 from fedrad.deploy.refused import Refused
 from fedrad.exchange.experiment import FederationSettings, parse_experiment
 from fedrad.exchange.messages import RoundReply, from_record, to_record
-from fedrad.exchange.update import pack, tensors_of, unpack
+from fedrad.exchange.update import pack, unflatten, unpack
 from fedrad.flower.grid import InProcessGrid
 from fedrad.models.training import score
 from fedrad.server.experiment import run_experiment
@@ -196,7 +196,7 @@ def test_the_averaged_model_is_the_mean_of_the_updates_weighted_by_units(tmp_pat
         np.save(tmp_path / f"{i}.npy", unpack(manifest, packed))
         spooled[str(i)] = Spooled(tmp_path / f"{i}.npy", weights[i], SiteRound(status="ok"))
     combined = strategy_of(FederationSettings()).combine(spooled, manifest)
-    averaged = tensors_of(manifest, combined)
+    averaged = unflatten(manifest, combined)
     share = np.array(weights) / 9
     for name in ("x.weight", "bn.running_mean"):
         expected = sum(w * t[name] for w, t in zip(share, tensors, strict=True))

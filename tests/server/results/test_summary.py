@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support.paths import ROOT
 
-from fedrad.exchange.figures import Confusion, ProbabilityFigures, RankFigures
+from fedrad.exchange.figures import ConfusionMatrix, ProbabilityFigures, RankFigures
 from fedrad.server.report.report import render
 from fedrad.server.results.parts import PROBABILITIES, Cell, Decisions, Overall, SiteChoice
 from fedrad.server.results.summary import CELL_COLUMNS, cell_columns, read_summary
@@ -112,7 +112,9 @@ def test_every_figure_that_a_site_computes_has_its_field_its_column_and_its_plac
 
 
 def test_rates_are_those_of_the_counts_with_wilsons_intervals():
-    counts = Confusion(true_positives=8, false_negatives=2, false_positives=0, true_negatives=0)
+    counts = ConfusionMatrix(
+        true_positives=8, false_negatives=2, false_positives=0, true_negatives=0
+    )
     found = Decisions.of(counts, 0.95)
     assert (found.sensitivity, found.ppv) == (0.8, 1.0)
     assert (found.specificity, found.specificity_ci) == (None, None), "nobody without the outcome"

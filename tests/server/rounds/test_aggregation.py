@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fedrad.exchange.experiment import FederationSettings
 from fedrad.exchange.strategies import ServerSettings, StrategyName
-from fedrad.exchange.update import lay_out, pack, tensors_of, unpack
+from fedrad.exchange.update import flatten, pack, unflatten, unpack
 from fedrad.server.results.summary import SiteRound
 from fedrad.server.rounds import aggregation
 from fedrad.server.rounds.aggregation import norms, outliers
@@ -88,7 +88,7 @@ def at_once(request, monkeypatch):
 def test_updates_are_combined_as_flower_does(tmp_path, ours, theirs):
     models, weights = [drawn(seed) for seed in range(6)], [5, 1, 3, 2, 2, 9]
     updates, manifest = spooled(tmp_path, models, weights)
-    combined = tensors_of(
+    combined = unflatten(
         manifest, strategy_of(FederationSettings(**ours)).combine(updates, manifest)
     )
     expected = of_flower(theirs, models, weights)
@@ -112,10 +112,10 @@ def test_server_optimisers_take_the_steps_of_flowers(tmp_path, strategy):
     for round_ in range(1, 4):
         models, weights = [drawn(10 * round_ + seed) for seed in range(3)], [1, 2, 3]
         updates, manifest = spooled(tmp_path, models, weights)
-        values = lay_out(current, NAMES)
+        values = flatten(current, NAMES)
         combined = ours.combine(updates, manifest)
         after, moments = ours.move(combined, values, values, manifest, moments)
-        current = {k: v.copy() for k, v in tensors_of(manifest, after).items()}
+        current = {k: v.copy() for k, v in unflatten(manifest, after).items()}
         if strategy == "fedadam":
             theirs.eta = 0.05 * (1 - 0.9 ** (round_ + 1)) / np.sqrt(1 - 0.99 ** (round_ + 1))
         other = of_flower(theirs, models, weights, other, round_)
@@ -132,7 +132,7 @@ def test_what_thaws_later_starts_with_fresh_moments_and_statistics_have_none():
         manifest, flat = packed(tensors)
         start = unpack(manifest, flat)
         moved, moments = strategy.move(start + 1, start, start, manifest, moments)
-    moved = tensors_of(manifest, moved)
+    moved = unflatten(manifest, moved)
     np.testing.assert_allclose(moved["bn.running_mean"], 1)
     np.testing.assert_allclose(moved["conv.weight"] - full["conv.weight"], 0.05, rtol=1e-5)
     momentum = 0.05 * (1 + 0.9 + 0.81)
@@ -184,7 +184,7 @@ def test_the_norm_is_that_of_the_learned_step(tmp_path):
     start = {"fc.weight": np.ones((2, 2), np.float32), "bn.running_var": np.ones(3, np.float32)}
     model = {"fc.weight": np.full((2, 2), 2.5, np.float32), "bn.running_var": np.full(3, 1e6)}
     updates, manifest = spooled(tmp_path, [model], [1])
-    values = lay_out(start, list(start))
+    values = flatten(start, list(start))
     assert norms(updates, values, manifest) == {"s0": pytest.approx(3.0)}
 
 
