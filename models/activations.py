@@ -13,12 +13,12 @@ from torch import Tensor
 
 from fedrad.system.files import replacing
 
-from .examples import Drawn, View, Views, channels_last
+from .examples import DrawnViews, View, Views, channels_last
 from .network import ResNet, block_of, digest
 from .settings import Block
 
 
-class Store:
+class ActivationStore:
     """Arrays on disk by shelf and key, within a limit of bytes.
 
     A shelf holds the outputs of one block under one set of weights. Where room is needed, shelves
@@ -57,7 +57,7 @@ class Store:
         return array
 
     def put(self, shelf: str, key: str, array: NDArray[np.float32]) -> None:
-        """Store an array if there is room.
+        """ActivationStore an array if there is room.
 
         Parameters
         ----------
@@ -100,7 +100,7 @@ class Store:
         return True
 
 
-class FrozenPart:
+class FrozenBlocks:
     """The frozen blocks of a stage, run without a graph and, for fixed views, once.
 
     A fixed view goes through alone, stored or not: how a batch is put together changes the last
@@ -125,7 +125,7 @@ class FrozenPart:
         network: ResNet,
         blocks: tuple[Block, ...],
         views: Views,
-        store: Store | None = None,
+        store: ActivationStore | None = None,
         later: Iterable[Block] = (),
     ) -> None:
         self.network = network
@@ -170,13 +170,13 @@ class FrozenPart:
         return self.network.run(self.blocks, images)
 
     @torch.no_grad()
-    def of(self, drawn: Drawn) -> Tensor:
+    def outputs(self, drawn: DrawnViews) -> Tensor:
         """Outputs of the last frozen block for drawn views."""
         if isinstance(drawn, Tensor):
             return self.run(drawn)
-        return channels_last(torch.cat([self._of(view) for view in drawn]))
+        return channels_last(torch.cat([self._output(view) for view in drawn]))
 
-    def _of(self, view: View) -> Tensor:
+    def _output(self, view: View) -> Tensor:
         """From the last block whose output is stored, or else from the image."""
         done, x = 0, None
         for count in range(len(self.blocks), 0, -1):

@@ -18,7 +18,7 @@ from .streams import Streams
 SHARE_OF_DEVICE = 0.25
 """Images are held on a GPU where they take no more than this share of its free memory."""
 
-DRAWS = 2
+VIEW_VERSION = 2
 """Version of the way from a seed to the pixels of a fixed view. Raised whenever it changes, so that
 activations which a site stored of an earlier view are not taken for those of a new one."""
 
@@ -36,7 +36,7 @@ class Images(Protocol):
 
 
 @dataclass(frozen=True)
-class Later:
+class LaterSteps:
     """Simulated later steps of one image: (n, S, S) float16 in [-1024, 1024], and what they are
     labelled, (n, K)."""
 
@@ -63,7 +63,7 @@ class Examples:
     images: Images
     labels: NDArray[np.float32]
     patients: NDArray[np.int64] | None = None
-    later: Mapping[int, Later] = field(default_factory=dict)
+    later: Mapping[int, LaterSteps] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Number of units."""
@@ -88,7 +88,7 @@ class View:
     key: str
 
 
-Drawn = Tensor | list[View]
+DrawnViews = Tensor | list[View]
 """Views of a batch: pixels (n, 1, S, S) of fresh ones, names of fixed ones."""
 
 
@@ -123,7 +123,7 @@ class Views:
             images = torch.from_numpy(self.examples.images[rows].astype(np.float32)).unsqueeze(1)
         return images.to(self.device, memory_format=torch.channels_last)
 
-    def draw(self, rows: NDArray[np.int64], streams: Streams) -> tuple[Drawn, Tensor]:
+    def draw(self, rows: NDArray[np.int64], streams: Streams) -> tuple[DrawnViews, Tensor]:
         """Draw a view for each row of a batch.
 
         Parameters
@@ -136,17 +136,19 @@ class Views:
 
         Returns
         -------
-        tuple[Drawn, Tensor]
+        tuple[DrawnViews, Tensor]
             The views, fresh or fixed, of the images or of their simulated later steps, and the
             outcomes (n, K) on the device.
         """
         labels = self.examples.labels[rows]
         if self.recipe.views:
-            numbers = torch.randint(self.recipe.views, (len(rows),), generator=streams.of("view"))
+            numbers = torch.randint(
+                self.recipe.views, (len(rows),), generator=streams.generator("view")
+            )
             views = [self.view(int(r), int(n)) for r, n in zip(rows, numbers, strict=True)]
             return views, torch.from_numpy(labels).to(self.device)
         images = self.raw(rows)
-        generator = streams.of("progression")
+        generator = streams.generator("progression")
         for position, row in enumerate(rows.tolist() if self.examples.later else []):
             chance = torch.rand((), generator=generator)
             later = self.examples.later.get(row)
@@ -163,7 +165,7 @@ class Views:
         own = f"{self.recipe.view_seed}:{number}:{self.examples.keys[row]}"
         seed = int.from_bytes(sha256(own.encode()).digest()[:7])
         amount = self.recipe.augmentation.model_dump_json()
-        key = sha256(f"{DRAWS}:{amount}:{own}".encode())
+        key = sha256(f"{VIEW_VERSION}:{amount}:{own}".encode())
         return View(row, seed, key.hexdigest())
 
     def image(self, view: View) -> Tensor:
@@ -171,7 +173,7 @@ class Views:
         image = self.raw(np.array([view.row]))
         return augment(image, self.recipe.augmentation, Streams(view.seed))
 
-    def images(self, drawn: Drawn) -> Tensor:
+    def images(self, drawn: DrawnViews) -> Tensor:
         """The pixels of drawn views, (n, 1, S, S)."""
         if isinstance(drawn, Tensor):
             return drawn

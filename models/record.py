@@ -15,7 +15,7 @@ from .calibration import Calibration
 from .network import ResNet
 from .settings import READING_CHAIN, VALUE_RANGE, ModelSettings, Settings
 from .weight_files import WeightsError, read_safetensors
-from .weights import fill
+from .weights import load_tensors
 
 RECORD = "record"
 """Key of the metadata."""
@@ -77,7 +77,7 @@ class ModelRecord(Settings):
         """The network of these tensors, for evaluation. Raises WeightsError where they are of
         another shape."""
         network = ResNet(self.model, len(self.outputs))
-        fill(network, tensors, file)
+        load_tensors(network, tensors, file)
         network.eval()
         return network
 

@@ -14,8 +14,8 @@ class Streams:
     Examples
     --------
     >>> one, other = Streams(7), Streams(7)
-    >>> _ = torch.rand(5, generator=one.of("flip"))
-    >>> blurs = [torch.rand(2, generator=streams.of("blur")) for streams in (one, other)]
+    >>> _ = torch.rand(5, generator=one.generator("flip"))
+    >>> blurs = [torch.rand(2, generator=streams.generator("blur")) for streams in (one, other)]
     >>> torch.equal(*blurs)
     True
     """
@@ -24,7 +24,7 @@ class Streams:
         self.seed = seed
         self._generators: dict[str, torch.Generator] = {}
 
-    def of(self, name: str) -> torch.Generator:
+    def generator(self, name: str) -> torch.Generator:
         """The generator of a name; it goes on where it was left."""
         if name not in self._generators:
             digest = sha256(f"{self.seed}:{name}".encode()).digest()

@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .activations import FrozenPart, Store
+from .activations import ActivationStore, FrozenBlocks
 from .augment.cutmix import cutmix
-from .examples import Drawn, Examples, Images, Views
+from .examples import DrawnViews, Examples, Images, Views
 from .network import ResNet
 from .optimizer import Gradients, Targets, adamw, moments_of
 from .schedule import Schedule, frozen_blocks, trainable_blocks
@@ -49,7 +49,7 @@ def train_round(
     seed: int,
     device: torch.device,
     moments: Mapping[str, Tensor] | None = None,
-    store: Store | None = None,
+    store: ActivationStore | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> TrainingFigures:
     """Train `network` in place through one round of the schedule.
@@ -94,7 +94,7 @@ def train_round(
     optimizer = adamw(network, schedule, round_, moments or {})
     gradients = Gradients(network, trainable_blocks(stage), recipe)
     views = Views(examples, recipe, device)
-    frozen = FrozenPart(network, frozen_blocks(stage), views, store, _starts(schedule, round_))
+    frozen = FrozenBlocks(network, frozen_blocks(stage), views, store, _starts(schedule, round_))
     steps = recipe.local_epochs * -(-len(examples) // recipe.batch_size)
     total = 0.0
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -110,7 +110,9 @@ def train_round(
             rows = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
             drawn, labels = views.draw(rows, streams)
             with gradients.precision():
-                inputs, targets = _mix(drawn, labels, views, frozen, mixing, streams.of("cutmix"))
+                inputs, targets = _mix(
+                    drawn, labels, views, frozen, mixing, streams.generator("cutmix")
+                )
             total += gradients.compute(inputs, targets)
             gradients.apply(optimizer)
             if progress:
@@ -124,10 +126,10 @@ def train_round(
 
 
 def _mix(
-    drawn: Drawn,
+    drawn: DrawnViews,
     labels: Tensor,
     views: Views,
-    frozen: FrozenPart,
+    frozen: FrozenBlocks,
     probability: float,
     generator: torch.Generator,
 ) -> tuple[Tensor, Targets]:
@@ -137,11 +139,11 @@ def _mix(
     """
     if torch.rand((), generator=generator) < probability:
         mixed = cutmix(views.images(drawn), labels, generator)
-        return frozen.of(mixed.images), [
+        return frozen.outputs(mixed.images), [
             (mixed.labels, mixed.share),
             (mixed.other_labels, 1 - mixed.share),
         ]
-    return frozen.of(drawn), [(labels, 1.0)]
+    return frozen.outputs(drawn), [(labels, 1.0)]
 
 
 def _starts(schedule: Schedule, round_: int) -> set[Block]:

@@ -45,7 +45,7 @@ class Typicality:
         found: Floats = np.sqrt(np.maximum(squared, 0))
         return found
 
-    def as_far(self, features: Features) -> Floats:
+    def p_values(self, features: Features) -> Floats:
         """Share (N,) of images at least as far, the image itself counted: (1 + #{held out at least
         as far}) / (H + 1). At most α with probability at most α for an image of the same kind."""
         nearer = np.searchsorted(self._held_out, self.distances(features), side="left")

@@ -33,7 +33,7 @@ class WeightsError(UserError):
     """Base weights are missing, are not those that were pinned, or do not fit the network."""
 
 
-def find_file(name: str, sha256_: str, what: str) -> Path:
+def find_weights_file(name: str, sha256_: str, what: str) -> Path:
     """Find a file in the folders that are looked in.
 
     Parameters
@@ -66,7 +66,7 @@ def find_file(name: str, sha256_: str, what: str) -> Path:
     )
 
 
-def find(settings: ModelSettings) -> Path:
+def find_weights(settings: ModelSettings) -> Path:
     """The file of the named weights, its SHA-256 checked. Raises WeightsError."""
     name = file_name(settings)
     places = [folder / name for folder in weight_folders()]

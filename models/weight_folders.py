@@ -15,7 +15,7 @@ def weight_folders() -> list[Path]:
     return [*named, cache_folder()]
 
 
-def look_in(folder: Path) -> None:
+def add_weight_folder(folder: Path) -> None:
     """Look for weights in a folder too, before all others, in this process and its children."""
     named = [str(folder.resolve()), os.environ.get(VARIABLE, "")]
     os.environ[VARIABLE] = os.pathsep.join(filter(None, named))

@@ -19,14 +19,14 @@ from fedrad.system.files import write_whole
 
 from .network import ResNet, digest
 from .settings import ModelSettings
-from .weight_files import GET_AGAIN, WeightsError, find, read_pickle, read_safetensors
+from .weight_files import GET_AGAIN, WeightsError, find_weights, read_pickle, read_safetensors
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
-class Start:
+class StartingNetwork:
     """A network that training starts from; `digest` identifies its weights, `metadata` is what
     their file says of itself."""
 
@@ -37,7 +37,7 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Base(Start):
+class BaseWeights(StartingNetwork):
     """Base weights put into a network of the experiment's outcomes.
 
     `network` has a fresh head drawn from the seed; `digest` identifies its backbone; `outputs`
@@ -77,7 +77,9 @@ class Base(Start):
         return model
 
 
-def load_base(settings: ModelSettings, outcomes: int, *, seed: int, dropout: float = 0.1) -> Base:
+def load_base(
+    settings: ModelSettings, outcomes: int, *, seed: int, dropout: float = 0.1
+) -> BaseWeights:
     """Build the network and put the named base weights into it.
 
     Parameters
@@ -93,7 +95,7 @@ def load_base(settings: ModelSettings, outcomes: int, *, seed: int, dropout: flo
 
     Returns
     -------
-    Base
+    BaseWeights
         The network with a fresh head, and what the weights' file says of itself.
 
     Raises
@@ -106,8 +108,8 @@ def load_base(settings: ModelSettings, outcomes: int, *, seed: int, dropout: flo
         network = ResNet(settings, outcomes, dropout)
     if settings.weights == "random":
         _expect_radiographs(network)
-        return Base(network, _backbone_digest(network), f"random weights (seed {seed})")
-    path = find(settings)
+        return BaseWeights(network, _backbone_digest(network), f"random weights (seed {seed})")
+    path = find_weights(settings)
     tensors, metadata = _read(settings, path)
     outputs = _outputs(metadata, path.name)
     head = None
@@ -117,7 +119,7 @@ def load_base(settings: ModelSettings, outcomes: int, *, seed: int, dropout: flo
             outputs = ()
     _fit(network, tensors, path.name)
     description = metadata.get("description", path.name)
-    return Base(network, _backbone_digest(network), description, metadata, outputs, head)
+    return BaseWeights(network, _backbone_digest(network), description, metadata, outputs, head)
 
 
 def _expect_radiographs(network: ResNet) -> None:
@@ -224,12 +226,12 @@ def _grey_from_colour(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def fill(network: ResNet, tensors: Mapping[str, Tensor], file: str) -> None:
+def load_tensors(network: ResNet, tensors: Mapping[str, Tensor], file: str) -> None:
     """Put all tensors of an exported model into its network, the head's too.
 
     Raises WeightsError saying which differ.
     """
-    if wrong := differences(network.state_dict(), tensors):
+    if wrong := mismatches(network.state_dict(), tensors):
         raise WeightsError(
             f"{file} is not the {network.settings.backbone} of width {network.settings.width} "
             f"that it says it is: {wrong}. Export the model again"
@@ -239,7 +241,7 @@ def fill(network: ResNet, tensors: Mapping[str, Tensor], file: str) -> None:
 
 def _fit(network: ResNet, tensors: dict[str, Tensor], file: str) -> None:
     """Put all backbone tensors into the network, or say which differ."""
-    if wrong := differences(_backbone(network), tensors):
+    if wrong := mismatches(_backbone(network), tensors):
         raise WeightsError(
             f"{file} does not fit {network.settings.backbone} of width {network.settings.width}: "
             f"{wrong}. Change [model], or pin the file it asks for"
@@ -247,7 +249,7 @@ def _fit(network: ResNet, tensors: dict[str, Tensor], file: str) -> None:
     network.load_state_dict(tensors, strict=False)
 
 
-def differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
+def mismatches(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
     """What is missing, unknown or of another shape, in words; "" where all fits."""
     counters = {k for k in own if k.endswith("num_batches_tracked")}
     wrong = [

@@ -18,7 +18,7 @@ WEIGHTS = os.environ.get("FEDRAD_WEIGHTS", "")
 
 @pytest.fixture(autouse=True)
 def _no_weights_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`look_in` holds for a process, which several tests share."""
+    """`add_weight_folder` holds for a process, which several tests share."""
     monkeypatch.setenv("FEDRAD_WEIGHTS", WEIGHTS)
 
 

@@ -36,10 +36,10 @@ def check(
     site = open_site(folder, name=name)
     wanted = None if experiment is None else read_experiment(experiment)[0]
     from fedrad.client.preflight.check import check_site
-    from fedrad.models.weight_folders import look_in
+    from fedrad.models.weight_folders import add_weight_folder
 
     if experiment is not None:
-        look_in(experiment.parent)
+        add_weight_folder(experiment.parent)
     try:
         status = check_site(site, wanted, html, as_json=as_json)
     except OSError as error:
@@ -81,10 +81,10 @@ def explain(
         fail(f"{model}: no such file")
     from fedrad.client.participant.site_data import SiteData
     from fedrad.client.predict.explain import write_explanations
-    from fedrad.models.weight_folders import look_in
+    from fedrad.models.weight_folders import add_weight_folder
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    look_in(experiment.parent)
+    add_weight_folder(experiment.parent)
     written = write_explanations(
         SiteData(site, settings),
         model,

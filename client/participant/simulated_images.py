@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from fedrad.client.images.lung_mask import region_mask
 from fedrad.client.problems import SiteProblem
-from fedrad.models.examples import Examples, Later
+from fedrad.models.examples import Examples, LaterSteps
 from fedrad.models.optimizer import TooLittleMemoryError
 from fedrad.models.progression.generators import OpenedGenerator, open_generator
 from fedrad.models.progression.iteration import simulate_progression
 from fedrad.models.settings import InputSettings, ProgressionAugmentation
-from fedrad.models.weight_files import WeightsError, find_file
+from fedrad.models.weight_files import WeightsError, find_weights_file
 from fedrad.system.files import replacing
 
 CHUNK = 32
@@ -43,7 +43,9 @@ def generator_of(
     """
     try:
         opened = open_generator(
-            find_file(settings.generator, str(settings.sha256), "recipe.progression.generator")
+            find_weights_file(
+                settings.generator, str(settings.sha256), "recipe.progression.generator"
+            )
         )
         if opened.input != input_:
             raise WeightsError(
@@ -82,7 +84,7 @@ class SimulatedImages:
     device: torch.device
     log: logging.Logger | logging.LoggerAdapter[logging.Logger]
 
-    def of(self, examples: Examples) -> dict[int, Later]:
+    def of(self, examples: Examples) -> dict[int, LaterSteps]:
         """Row -> later steps of its image.
 
         An image with an outcome is taken further along all that it has. With `soft` above 0 an
@@ -102,7 +104,7 @@ class SimulatedImages:
         for row, file in files.items():
             steps = np.load(file, mmap_mode="r")
             if len(steps):
-                later[row] = Later(steps, wanted[row].labels)
+                later[row] = LaterSteps(steps, wanted[row].labels)
         if left := len(files) - len(later):
             self.log.warning("%d images are not simulated: no lungs found in them", left)
         return later

@@ -14,7 +14,7 @@ from fedrad.exchange.experiment import Experiment
 from fedrad.exchange.update import Manifest, UpdateError, check, lay_out, pack, tensors_of, unpack
 from fedrad.models.network import stage_tensors
 from fedrad.models.settings import Stage
-from fedrad.models.weights import Start
+from fedrad.models.weights import StartingNetwork
 
 from .between_rounds import RoundTensors
 
@@ -30,7 +30,7 @@ class WeightExchange:
     Both stay at the site, round by round, so that a round asked for twice gives the same update.
     """
 
-    def __init__(self, experiment: Experiment, base: Start, folder: Path) -> None:
+    def __init__(self, experiment: Experiment, base: StartingNetwork, folder: Path) -> None:
         self.experiment = experiment
         self.base = base
         self.rounds = RoundTensors(folder)

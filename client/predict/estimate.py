@@ -198,4 +198,4 @@ def _as_far(
     if reference is None:
         return [None] * len(image_features)
     typicality: Typicality = reference.typicality
-    return [float(share) for share in typicality.as_far(image_features)]
+    return [float(share) for share in typicality.p_values(image_features)]

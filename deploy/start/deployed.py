@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fedrad.deploy.refused import Refused
 from fedrad.flower.processes import Connection, FlowerError, Settings, own_flower
-from fedrad.models.weight_folders import look_in
+from fedrad.models.weight_folders import add_weight_folder
 from fedrad.server.federation.federation import ExperimentFailed
 from fedrad.server.results.summary import Summary
 from fedrad.system.files import write_whole
@@ -36,7 +36,7 @@ def run_deployed(experiment_file: Path, out: Path, connection: Connection) -> Su
 def resume_deployed(folder: Path) -> Summary:
     """Go on with an experiment started at a SuperLink. Raises Refused, ExperimentFailed."""
     note = json.loads((folder / SUPERLINK).read_text(encoding="utf-8"))
-    look_in(Path(note["weights"]))
+    add_weight_folder(Path(note["weights"]))
     certificates, members = note["root_certificates"], note.get("members")
     connection = Connection(
         note["address"],

@@ -8,7 +8,7 @@ from tomlkit.exceptions import TOMLKitError
 from fedrad.exchange.experiment import ExperimentError, read_experiment
 from fedrad.models.settings import ModelSettings
 from fedrad.models.weight_files import PUBLISHED, WeightsError, fetch, file_sha256
-from fedrad.models.weight_folders import look_in
+from fedrad.models.weight_folders import add_weight_folder
 
 from .preparation import weights_fault
 
@@ -39,7 +39,7 @@ def pin_weights(weights: str, experiment_file: Path) -> str:
     experiment_file.write_text(tomlkit.dumps(document), encoding="utf-8")
     try:
         experiment, _ = read_experiment(experiment_file)
-        look_in(file.parent)
+        add_weight_folder(file.parent)
         if (fault := weights_fault(experiment)) is not None:
             raise WeightsError(fault)
     except (ExperimentError, WeightsError):

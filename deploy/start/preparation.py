@@ -6,7 +6,7 @@ from fedrad.deploy.refused import Refused
 from fedrad.exchange.experiment import Experiment, ExperimentError, read_experiment
 from fedrad.exchange.lineage import read_lineage
 from fedrad.models.weight_files import WeightsError
-from fedrad.models.weight_folders import look_in
+from fedrad.models.weight_folders import add_weight_folder
 
 
 def given_experiment(file: Path, out: Path) -> tuple[Experiment, str, list[str]]:
@@ -17,7 +17,7 @@ def given_experiment(file: Path, out: Path) -> tuple[Experiment, str, list[str]]
         experiment, text = read_experiment(file)
     except ExperimentError as error:
         raise Refused(str(error)) from error
-    look_in(file.parent)
+    add_weight_folder(file.parent)
     faults = []
     if (out / "experiment.toml").exists():
         faults.append(

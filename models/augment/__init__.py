@@ -42,7 +42,7 @@ def augment(images: Tensor, settings: AugmentationSettings, streams: Streams) ->
         (N, 1, S, S) float in [-1024, 1024].
     """
     matrices = [
-        warp.matrices(len(images), settings, streams.of(warp.name))
+        warp.matrices(len(images), settings, streams.generator(warp.name))
         for warp in WARPS
         if warp.is_on(settings)
     ]
@@ -50,7 +50,7 @@ def augment(images: Tensor, settings: AugmentationSettings, streams: Streams) ->
         images = resample(images, matrices, settings.fill)
     for change in PIXEL_CHANGES:
         if change.is_on(settings):
-            images = change.apply(images, settings, streams.of(change.name))
+            images = change.apply(images, settings, streams.generator(change.name))
     return images.clamp(*VALUE_RANGE)  # interpolation oversteps by the last bits of a float
 
 

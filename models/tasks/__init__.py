@@ -5,13 +5,13 @@ from typing import Any
 
 from .classification import Classification
 from .generation import Generation
-from .task import Monitored, Task, TaskName, TrainingRound
+from .task import MonitoredFigure, Task, TaskName, TrainingRound
 
 __all__ = [
     "CLASSIFICATION",
     "GENERATION",
     "TASKS",
-    "Monitored",
+    "MonitoredFigure",
     "Task",
     "TaskName",
     "TrainingRound",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from fedrad.models.schedule import Schedule
 from fedrad.models.settings import ModelSettings, RecipeSettings
 
-from .task import Monitored, Task, TaskSettings, TrainingRound
+from .task import MonitoredFigure, Task, TaskSettings, TrainingRound
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from fedrad.models.examples import Examples
     from fedrad.models.training import TrainingFigures
-    from fedrad.models.weights import Start
+    from fedrad.models.weights import StartingNetwork
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Generation(Task):
 
     name = "progression"
     product = "generator"
-    monitored = Monitored("loss", "loss")
+    monitored = MonitoredFigure("loss", "loss")
     tests_patients = False
     weights_hold_images = True
     test_patients_are = "held back"
@@ -70,7 +70,7 @@ class Generation(Task):
         """The whole network in every round."""
         return Schedule(RecipeSettings(preset="full"), rounds)
 
-    def load_start(self, settings: TaskSettings) -> "Start":
+    def load_start(self, settings: TaskSettings) -> "StartingNetwork":
         """A random generator, or an earlier one's file."""
         from fedrad.models.progression.network import start_generator
 

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-    from fedrad.models.activations import Store
+    from fedrad.models.activations import ActivationStore
     from fedrad.models.examples import Examples
     from fedrad.models.training import TrainingFigures
-    from fedrad.models.weights import Start
+    from fedrad.models.weights import StartingNetwork
 
 TaskName = Literal["classification", "progression"]
 
@@ -38,7 +38,7 @@ class TaskSettings(Protocol):
 
 
 @dataclass(frozen=True)
-class Monitored:
+class MonitoredFigure:
     """The figure on validation patients that is followed from round to round.
 
     `name` is for people; `limits` are the ends of a plot, and `chance` is what guessing gives, None
@@ -65,7 +65,7 @@ class TrainingRound:
     seed: int
     device: "torch.device"
     moments: "Mapping[str, Tensor]"
-    store: "Store | None" = None
+    store: "ActivationStore | None" = None
     progress: Callable[[int, int], None] | None = None
 
 
@@ -75,7 +75,7 @@ class Task(ABC):
     name: ClassVar[TaskName]
     product: ClassVar[str]
     """What is trained, in a word."""
-    monitored: ClassVar[Monitored]
+    monitored: ClassVar[MonitoredFigure]
     tests_patients: ClassVar[bool]
     """Whether models are scored on patients after the last round: only then are there local-only
     models, thresholds and test figures."""
@@ -102,7 +102,7 @@ class Task(ABC):
         """What is trained in which round."""
 
     @abstractmethod
-    def load_start(self, settings: TaskSettings) -> "Start":
+    def load_start(self, settings: TaskSettings) -> "StartingNetwork":
         """The network that training starts from. Raises WeightsError."""
 
     @abstractmethod

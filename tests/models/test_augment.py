@@ -207,7 +207,7 @@ def generators_after(settings: AugmentationSettings, seed: int) -> dict[str, Ten
     streams, images = Streams(seed), smooth_images(5, 16)
     for _ in range(2):
         augment(images, settings, streams)
-    return {each.name: streams.of(each.name).get_state() for each in AUGMENTATIONS}
+    return {each.name: streams.generator(each.name).get_state() for each in AUGMENTATIONS}
 
 
 @settings(max_examples=60, deadline=None)

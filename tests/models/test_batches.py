@@ -143,7 +143,7 @@ def test_an_order_is_repeated_by_its_seed(seed: int, draws: int) -> None:
 class Brightness(torch.nn.Module):
     """Stands for the frozen part: the mean of each image, so that what it saw can be told."""
 
-    def of(self, images: torch.Tensor) -> torch.Tensor:
+    def outputs(self, images: torch.Tensor) -> torch.Tensor:
         return images.mean((2, 3)) / 1024
 
 
@@ -168,7 +168,7 @@ def test_a_mixed_batch_is_learnt_with_both_labels_by_the_area_of_each() -> None:
     assert 0 < share < 1
     assert torch.equal(first, labels)
     assert torch.equal(second, mixed.other_labels)
-    assert torch.equal(inputs, Brightness().of(mixed.images))
+    assert torch.equal(inputs, Brightness().outputs(mixed.images))
 
 
 def test_the_loss_of_two_labels_is_the_mean_by_their_share() -> None:
@@ -194,7 +194,7 @@ def test_without_cutmix_the_labels_count_whole() -> None:
     images, labels, inputs, ((found, share),) = mix(0.0, 4)
     assert share == 1
     assert torch.equal(found, labels)
-    assert torch.equal(inputs, Brightness().of(images))
+    assert torch.equal(inputs, Brightness().outputs(images))
 
 
 def test_the_probe_is_trained_without_cutmix(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from fedrad.models.schedule import Schedule
 from fedrad.models.settings import ModelSettings, RecipeSettings
 from fedrad.models.tasks import CLASSIFICATION, GENERATION, TASKS, TrainingRound, task_of
 from fedrad.models.training import score, train_round
-from fedrad.models.weights import Base
+from fedrad.models.weights import BaseWeights
 
 CPU = torch.device("cpu")
 
@@ -60,7 +60,7 @@ def test_tasks_import_neither_numpy_nor_torch():
 def test_a_classifier_starts_from_base_weights_and_follows_its_recipe():
     experiment = parse_experiment(SHORT)
     start = CLASSIFICATION.load_start(experiment)
-    assert isinstance(start, Base)
+    assert isinstance(start, BaseWeights)
     recipe = RecipeSettings(preset="probe")
     assert CLASSIFICATION.schedule(recipe, 5) == Schedule(recipe, 5)
     again = copy.deepcopy(start.network)

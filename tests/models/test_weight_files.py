@@ -176,7 +176,7 @@ def test_a_file_is_fetched_once_and_found_afterwards(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", download)
     path = fetch(ModelSettings())
-    assert fetch(ModelSettings()) == path == weight_files.find(pinned(path))
+    assert fetch(ModelSettings()) == path == weight_files.find_weights(pinned(path))
     assert asked == [
         f"https://github.com/mlmed/torchxrayvision/releases/download/v1/{XRV_FILE}",
     ]

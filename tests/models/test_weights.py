@@ -107,7 +107,7 @@ def test_torchxrayvisions_own_cache_is_looked_into(xrv_file: Path) -> None:
     cache = Path.home() / ".torchxrayvision" / "models_data"
     cache.mkdir(parents=True)
     (cache / XRV_FILE).symlink_to(xrv_file)
-    assert weight_files.find(pinned(xrv_file)) == cache / XRV_FILE
+    assert weight_files.find_weights(pinned(xrv_file)) == cache / XRV_FILE
 
 
 def test_what_was_saved_is_what_is_loaded(folder: Path) -> None:

@@ -21,7 +21,7 @@ from fedrad.models.progression.settings import GeneratorSettings
 from fedrad.models.progression.training import denoising_losses, draw_batch, train_generator
 from fedrad.models.settings import InputSettings, ModelSettings, ProgressionSettings
 from fedrad.models.weight_files import WeightsError, file_sha256
-from fedrad.models.weight_folders import look_in
+from fedrad.models.weight_folders import add_weight_folder
 
 CPU = torch.device("cpu")
 SMALL = GeneratorSettings(channels=(8, 16), attention=(False, True), groups=4, batch_size=8)
@@ -153,7 +153,7 @@ def test_a_generator_starts_from_an_earlier_one_of_the_same_outcomes_and_image(t
     earlier = generator(seed=7)
     file = tmp_path / "g.safetensors"
     save_generator(file, earlier, RECORD)
-    look_in(tmp_path)
+    add_weight_folder(tmp_path)
     given = {"weights": file.name, "sha256": file_sha256(file)}
     start = start_generator(SMALL, ModelSettings(size=32, **given), ["bpd"], seed=0)
     state = earlier.state_dict()
