@@ -1,4 +1,4 @@
-"""Random generators by name, so that what draws from one does not move another's draws."""
+"""Independent random streams by name: draws from one do not change those of another."""
 
 from hashlib import sha256
 
@@ -8,8 +8,8 @@ import torch
 class Streams:
     """Generators on the CPU, one for each name, all derived from one seed.
 
-    Whether and how often one is drawn from changes nothing for the others: with one augmentation
-    switched off the others turn, flip and blur the same images by the same amounts.
+    The number of draws from one generator does not change the draws of the others. If one
+    augmentation is switched off, the others rotate, flip and blur the same images as before.
 
     Examples
     --------
@@ -25,7 +25,7 @@ class Streams:
         self._generators: dict[str, torch.Generator] = {}
 
     def generator(self, name: str) -> torch.Generator:
-        """The generator of a name; it goes on where it was left."""
+        """The generator of a name; it continues after its last draw."""
         if name not in self._generators:
             digest = sha256(f"{self.seed}:{name}".encode()).digest()
             # PyTorch's generator on the CPU uses 32 bits of its seed.

@@ -1,4 +1,4 @@
-"""What an experiment can train. A new task is one file here, and its name in this list."""
+"""The tasks that an experiment can train. A new task is one module here and an entry in TASKS."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,5 +23,5 @@ TASKS: dict[str, Task] = {task.name: task for task in (CLASSIFICATION, GENERATIO
 
 
 def task_of(experiment: Mapping[str, Any]) -> Task:
-    """The task of a summary's experiment; one that names none trained a classifier."""
+    """The task of a summary's experiment; if it names none, it trained a classifier."""
     return TASKS.get(str(experiment.get("task")), CLASSIFICATION)

@@ -1,4 +1,4 @@
-"""Training a classifier: outcomes estimated from a radiograph."""
+"""The task of training a classifier, which estimates outcomes from a radiograph."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -45,7 +45,7 @@ class Classification(Task):
             raise ValueError('[generator] is for task = "progression": set it, or leave it out')
 
     def schedule(self, recipe: RecipeSettings, rounds: int) -> Schedule:
-        """The recipe laid out over the rounds."""
+        """The recipe over the rounds."""
         return Schedule(recipe, rounds)
 
     def load_start(self, settings: TaskSettings) -> "StartingNetwork":
