@@ -69,8 +69,8 @@ class FlowerError(Exception):
     """A Flower process that did not start, or a run that Flower refused; with its last words."""
 
 
-class Flower:
-    """A SuperLink of our own, and SuperNodes where wanted. Made by `own_flower`.
+class FlowerProcesses:
+    """A SuperLink of our own, and SuperNodes where wanted. Made by `own_flower_processes`.
 
     Loopback without TLS: for one machine and for tests, never between machines.
     """
@@ -222,9 +222,9 @@ class Flower:
 
 
 @contextmanager
-def own_flower(
+def own_flower_processes(
     environment: Mapping[str, str], connection: Connection | None = None
-) -> Iterator[Flower]:
+) -> Iterator[FlowerProcesses]:
     """A Flower that is gone at the end with its folder, however it ends; SIGTERM included.
 
     `connection`: of a SuperLink that is there already; only runs are started, then.
@@ -236,7 +236,7 @@ def own_flower(
             prefix="fedrad-", dir=os.environ.get("RAY_TMPDIR"), ignore_cleanup_errors=True
         ) as folder,
     ):
-        flower = Flower(Path(folder).resolve(), environment, connection)
+        flower = FlowerProcesses(Path(folder).resolve(), environment, connection)
         try:
             yield flower
         finally:

@@ -234,8 +234,8 @@ class RecipeSettings(Settings):
     warmup: float = Field(default=0.3, gt=0.0, lt=1.0)
     """Share of the main part in which the learning rate rises (one-cycle, cosine)."""
     momentum: tuple[Share, Share] = (0.85, 0.95)
-    """AdamW's β₁ in the main part: lowest at the peak of the learning rate, highest at both ends, as
-    PyTorch's one-cycle does by default and the published runs did. The probe has 0.9."""
+    """AdamW's β₁ in the main part: lowest at the peak of the learning rate, highest at both ends,
+    as PyTorch's one-cycle does by default and the published runs did. The probe has 0.9."""
     moments: Literal["reset", "keep"] = "reset"
     """AdamW's moments between rounds: reset, or stored at the site; they are never sent."""
     proximal: float = Field(default=0.0, ge=0.0)
@@ -248,11 +248,11 @@ class RecipeSettings(Settings):
     cutmix: Share = 0.5
     """Probability per batch of the main part; λ ~ Beta(1, 1)."""
     batchnorm: Literal["shared", "frozen", "local"] = "shared"
-    """Normalisation of trainable blocks; that of frozen blocks never changes. `shared`: sites update
-    the running statistics, which are averaged with the pooled-variance formula. `frozen`: the
-    statistics stay those of the base weights. `local`: statistics, scales and shifts are the site's
-    own and never leave it (FedBN, Li et al. 2021, arXiv 2102.07623); a site that never trained uses
-    those of the base weights."""
+    """Normalisation of trainable blocks; that of frozen blocks never changes. `shared`: sites
+    update the running statistics, which are averaged with the pooled-variance formula. `frozen`:
+    the statistics stay those of the base weights. `local`: statistics, scales and shifts are the
+    site's own and never leave it (FedBN, Li et al. 2021, arXiv 2102.07623); a site that never
+    trained uses those of the base weights."""
     augmentation: AugmentationSettings = AugmentationSettings()
     views: int = Field(default=0, ge=0, le=1000)
     """Number of fixed views per image. 0: each use of an image is a fresh view, as published. N:

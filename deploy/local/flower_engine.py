@@ -13,7 +13,7 @@ import torch
 from fedrad.client.app import SITES_VARIABLE
 from fedrad.client.settings import open_site
 from fedrad.deploy.start.follow import follow
-from fedrad.flower.processes import FlowerError, Settings, own_flower
+from fedrad.flower.processes import FlowerError, Settings, own_flower_processes
 from fedrad.server.federation.federation import ExperimentFailed
 from fedrad.server.results.summary import Summary
 
@@ -33,7 +33,7 @@ def run_flower(simulation: Simulation) -> Summary:
     """
     save_simulation(simulation, "flower")
     try:
-        with own_flower({SITES_VARIABLE: json.dumps(simulation.nodes)}) as flower:
+        with own_flower_processes({SITES_VARIABLE: json.dumps(simulation.nodes)}) as flower:
             flower.start_superlink("--simulation")
             run_config: Settings = {
                 "experiment": simulation.text,

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from fedrad.deploy.refused import Refused
-from fedrad.flower.processes import Connection, FlowerError, Settings, own_flower
+from fedrad.flower.processes import Connection, FlowerError, Settings, own_flower_processes
 from fedrad.models.weight_folders import add_weight_folder
 from fedrad.server.federation.federation import ExperimentFailed
 from fedrad.server.results.summary import Summary
@@ -51,7 +51,7 @@ def resume_deployed(folder: Path) -> Summary:
 
 def _run(text: str, out: Path, connection: Connection, *, resume: bool) -> Summary:
     try:
-        with own_flower({}, connection) as flower:
+        with own_flower_processes({}, connection) as flower:
             run_config: Settings = {
                 "experiment": text,
                 "out": str(out.resolve()),

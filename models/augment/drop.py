@@ -1,5 +1,5 @@
-"""Dropped pixels. Published: a quarter of the pixels in a tenth of the images (Goedicke-Fritz et al.
-2025, arXiv 2507.12269)."""
+"""Dropped pixels. Published: a quarter of the pixels in a tenth of the images (Goedicke-Fritz et
+al. 2025, arXiv 2507.12269)."""
 
 import torch
 from torch import Tensor

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Generation(Task):
-    """A diffusion network that makes radiographs of given outcomes and edits images towards them."""
+    """A diffusion network that makes radiographs of given outcomes and edits images to them."""
 
     name = "progression"
     product = "generator"
@@ -81,7 +81,7 @@ class Generation(Task):
     def train_round(
         self, network: "nn.Module", examples: "Examples", round_: TrainingRound
     ) -> "TrainingFigures":
-        """As `Task.train_round`. No block is frozen, and AdamW's moments start afresh in each round."""
+        """As `Task.train_round`. No block is frozen; moments start afresh in each round."""
         from fedrad.models.progression.network import Denoiser
         from fedrad.models.progression.training import train_generator
 

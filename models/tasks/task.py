@@ -112,7 +112,7 @@ class Task(ABC):
 
     @abstractmethod
     def describe(self, model: ModelSettings) -> str:
-        """The trained network in words, for the person who approves; the outcomes follow a colon."""
+        """The network in words, for the person who approves; the outcomes follow after a colon."""
 
     @abstractmethod
     def check(self, settings: TaskSettings) -> None:

@@ -27,7 +27,7 @@ from fedrad.exchange.messages import READY, ReadyRequest, to_record
 from fedrad.flower.bundles import BUNDLE
 from fedrad.flower.grid import InProcessGrid
 from fedrad.flower.process_tree import processes_of
-from fedrad.flower.processes import Flower, own_flower
+from fedrad.flower.processes import Flower, own_flower_processes
 from fedrad.server.federation.federation import ExperimentFailed
 from fedrad.server.results.summary import Summary, read_summary
 
@@ -76,7 +76,7 @@ def test_the_bundle_holds_no_code(tmp_path: Path) -> None:
 def federation(
     sites: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Flower]:
-    with own_flower({"OMP_NUM_THREADS": "1", "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1"}) as flower:
+    with own_flower_processes({"OMP_NUM_THREADS": "1", "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1"}) as flower:
         flower.start_superlink()
         for name, folder in sites.items():
             state = tmp_path_factory.mktemp("state") / name

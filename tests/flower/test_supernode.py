@@ -12,7 +12,7 @@ from support.processes import wait_until
 
 from fedrad.client.node.service import NODE_COMMAND
 from fedrad.flower import log_lines
-from fedrad.flower.processes import Flower, own_flower
+from fedrad.flower.processes import Flower, own_flower_processes
 
 SUPERNODE = (sys.executable, "-m", "fedrad.flower.supernode")
 """Without an executor: a message that comes stays at work."""
@@ -20,7 +20,7 @@ SUPERNODE = (sys.executable, "-m", "fedrad.flower.supernode")
 
 @pytest.fixture
 def flower() -> Iterator[Flower]:
-    with own_flower({"OMP_NUM_THREADS": "1"}) as flower:
+    with own_flower_processes({"OMP_NUM_THREADS": "1"}) as flower:
         flower.start_superlink()
         yield flower
 

@@ -1,4 +1,4 @@
-"""What frozen blocks make of a view is computed once, and nobody can tell from the weights."""
+"""Outputs of frozen blocks for a view are computed once; the trained weights stay the same."""
 
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def trained(
     """Digest of the weights after all rounds, pictures that passed the stem, adjustments."""
     torch.manual_seed(2)
     net = Counted(NARROW, 1)
-    schedule, said = Schedule(settings, ROUNDS), ()
+    schedule, adjustments = Schedule(settings, ROUNDS), ()
     for round_ in range(ROUNDS):
         figures = train_round(
             net,
@@ -73,8 +73,8 @@ def trained(
             device=CPU,
             store=store,
         )
-        said += figures.adjustments
-    return digest(net.state_dict()), net.passed, said
+        adjustments += figures.adjustments
+    return digest(net.state_dict()), net.passed, adjustments
 
 
 # Exactly as without
@@ -103,11 +103,11 @@ def test_too_small_a_store_changes_the_time_and_not_the_weights(
     tmp_path_factory: pytest.TempPathFactory, limit: int
 ) -> None:
     store = ActivationStore(tmp_path_factory.mktemp("store"), limit)
-    found, _, said = trained(store, recipe())
-    assert found == trained(None, recipe())[0]
+    weights, _, adjustments = trained(store, recipe())
+    assert weights == trained(None, recipe())[0]
     on_disk = sum(f.stat().st_size for f in store.folder.rglob("*.npy"))
     assert on_disk == store.used <= limit
-    assert bool(said) == store.full or said
+    assert bool(adjustments) == store.full or adjustments
 
 
 def test_a_view_is_the_same_in_any_batch_fold_and_order() -> None:
@@ -181,9 +181,9 @@ def test_a_later_block_starts_from_an_earlier_one_that_is_stored(tmp_path: Path)
     FrozenBlocks(net, frozen_blocks("layer3"), views, store).outputs(chosen)
     assert net.passed == 4
     deeper = FrozenBlocks(net, frozen_blocks("probe"), views, store, {"layer2"})
-    found = deeper.outputs(chosen)
+    outputs = deeper.outputs(chosen)
     assert net.passed == 4
-    assert torch.equal(found, FrozenBlocks(net, frozen_blocks("probe"), views).outputs(chosen))
+    assert torch.equal(outputs, FrozenBlocks(net, frozen_blocks("probe"), views).outputs(chosen))
 
 
 # Kept on disk
@@ -197,12 +197,12 @@ def test_a_damaged_file_is_computed_anew(tmp_path: Path) -> None:
     assert trained(ActivationStore(tmp_path, LARGE), settings)[0] == expected
 
 
-def test_shelves_not_used_lately_make_room_and_those_in_use_stay(tmp_path: Path) -> None:
+def test_least_recently_used_collections_are_removed_and_those_in_use_stay(tmp_path: Path) -> None:
     array = np.zeros(1000, dtype=np.float32)
     store = ActivationStore(tmp_path, 3 * (array.nbytes + 128))
-    for shelf in ("old", "new", "now"):
-        store.use([shelf])
-        store.put(shelf, "aa", array)
+    for collection in ("old", "new", "now"):
+        store.use([collection])
+        store.put(collection, "aa", array)
     store.put("now", "bb", array)
     assert store.get("old", "aa") is None or store.get("new", "aa") is None
     assert store.get("now", "aa") is not None

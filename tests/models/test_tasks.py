@@ -82,9 +82,9 @@ def test_a_generator_is_trained_whole_in_every_round():
 def test_a_generators_error_stands_for_every_outcome():
     experiment = parse_experiment(GENERATOR.replace('["label"]', '["a", "b"]'))
     network, some = GENERATION.load_start(experiment).network, examples(5, outcomes=2)
-    found = GENERATION.evaluate(network, some, device=CPU)
+    errors = GENERATION.evaluate(network, some, device=CPU)
     losses = denoising_losses(network, some, device=CPU)
-    assert np.array_equal(found, np.stack([losses, losses], axis=1))
+    assert np.array_equal(errors, np.stack([losses, losses], axis=1))
 
 
 def test_only_a_generator_is_asked_whether_it_gives_images_back():

@@ -27,11 +27,11 @@ def test_the_distance_is_that_of_mahalanobis():
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 1000), held=st.integers(FEWEST, 60))
 def test_the_share_is_the_counted_one(seed, held):
-    found = Typicality(normal(30, 4, seed), held_out := normal(held, 4, seed + 1))
+    typicality = Typicality(normal(30, 4, seed), held_out := normal(held, 4, seed + 1))
     new = 1.5 * normal(9, 4, seed + 2)
-    far = found.distances(held_out)
-    expected = [(1 + (far >= d).sum()) / (held + 1) for d in found.distances(new)]
-    assert np.allclose(found.p_values(new), expected)
+    far = typicality.distances(held_out)
+    expected = [(1 + (far >= d).sum()) / (held + 1) for d in typicality.distances(new)]
+    assert np.allclose(typicality.p_values(new), expected)
 
 
 @settings(max_examples=10, deadline=None)
@@ -55,9 +55,9 @@ def test_of_images_of_the_same_kind_at_most_one_in_twenty_is_called_unlike():
 
 
 def test_with_more_features_than_images_what_is_far_is_still_found():
-    found = Typicality(normal(20, 200, 1), normal(20, 200, 2))
-    assert (found.p_values(normal(20, 200, 3)) > LEVEL).mean() > 0.8
-    assert found.p_values(normal(5, 200, 4) * 5) == pytest.approx(1 / 21)
+    typicality = Typicality(normal(20, 200, 1), normal(20, 200, 2))
+    assert (typicality.p_values(normal(20, 200, 3)) > LEVEL).mean() > 0.8
+    assert typicality.p_values(normal(5, 200, 4) * 5) == pytest.approx(1 / 21)
 
 
 def test_features_that_never_vary_make_nothing_unlike():

@@ -172,8 +172,8 @@ def test_a_grey_image_is_to_imagenet_weights_what_its_colour_copy_was(folder: Pa
     )
     with torch.no_grad():
         expected = theirs.bn1(theirs.conv1(colour))[..., 2:-2, 2:-2]
-        found = ours.bn1(ours.conv1(2048 * grey - 1024))[..., 2:-2, 2:-2]
-    assert torch.allclose(found, expected, atol=2e-5)
+        grey_output = ours.bn1(ours.conv1(2048 * grey - 1024))[..., 2:-2, 2:-2]
+    assert torch.allclose(grey_output, expected, atol=2e-5)
     assert torch.equal(ours.layer4[1].conv2.weight, theirs.layer4[1].conv2.weight)
     assert base.head is None
     assert base.outputs == ()

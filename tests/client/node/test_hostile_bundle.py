@@ -10,7 +10,7 @@ from support.hospital import EXPERIMENT, write_site
 from fedrad.client.node.service import NODE_COMMAND
 from fedrad.client.policy.ledger import Ledger
 from fedrad.flower.bundles import BUNDLE, MORE
-from fedrad.flower.processes import own_flower
+from fedrad.flower.processes import own_flower_processes
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +27,7 @@ def test_code_in_a_bundle_is_not_even_unpacked_and_the_ledger_says_what_left(
     (bundle / "evil.py").write_text(f"open({str(ran)!r}, 'a').write('ran')\napp = None\n")
     text = (bundle / "pyproject.toml").read_text()
     (bundle / "pyproject.toml").write_text(text.replace("fedrad.client.app:app", "evil:app"))
-    with own_flower({"OMP_NUM_THREADS": "1"}) as flower:
+    with own_flower_processes({"OMP_NUM_THREADS": "1"}) as flower:
         flower.start_superlink()
         node = {"folder": str(folder), "name": "a", "state": str(state)}
         flower.start_supernode("a", node, NODE_COMMAND)

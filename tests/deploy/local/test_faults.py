@@ -15,7 +15,7 @@ from support.processes import same_result, wait_until
 from fedrad.client.node.service import NODE_COMMAND
 from fedrad.deploy.local.simulation import prepare, simulate
 from fedrad.flower.process_tree import processes_of
-from fedrad.flower.processes import Flower, own_flower
+from fedrad.flower.processes import Flower, own_flower_processes
 from fedrad.server.results.summary import Summary, read_summary
 from fedrad.server.rounds.checkpoint import Checkpoint
 
@@ -120,7 +120,7 @@ def undisturbed(folders, tmp_path_factory) -> Path:
 @pytest.fixture
 def hospitals(folders, tmp_path) -> Iterator[Hospitals]:
     environment = {"OMP_NUM_THREADS": "1", "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1"}
-    with own_flower(environment) as flower:
+    with own_flower_processes(environment) as flower:
         yield Hospitals(flower, folders, tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""A generator that hospitals can train: what it learns, what its file says, what is refused."""
+"""A generator that hospitals can train: its learning, its file, and the faults refused."""
 
 import copy
 
@@ -102,13 +102,13 @@ def test_an_outcome_that_is_open_conditions_on_nothing():
     z = torch.randn(1, 1, 32, 32)
     free = network.predict(z, 5, None)
     assert torch.equal(free, network.predict(z, 5, torch.full((1, 2), torch.nan)))
-    found = [
+    batches = [
         network.predict(z, 5, torch.tensor([c]))
         for c in ([1.0, torch.nan], [0.0, torch.nan], [torch.nan, 1.0], [1.0, 1.0])
     ]
-    for i, one in enumerate(found):
+    for i, one in enumerate(batches):
         assert not torch.equal(one, free)
-        assert all(not torch.equal(one, other) for other in found[i + 1 :])
+        assert all(not torch.equal(one, other) for other in batches[i + 1 :])
 
 
 def test_one_local_step_at_each_site_is_a_step_along_the_pooled_gradient():
