@@ -31,7 +31,12 @@ from fedrad.exchange.encoding import BYTES
 from fedrad.exchange.experiment import parse_experiment
 from fedrad.exchange.update import lay_out, pack
 from fedrad.flower.process_tree import processes_of
-from fedrad.flower.processes import STOCK_SUPERNODE, Flower, FlowerError, own_flower_processes
+from fedrad.flower.processes import (
+    STOCK_SUPERNODE,
+    FlowerError,
+    FlowerProcesses,
+    own_flower_processes,
+)
 from fedrad.models.network import stage_tensors
 from fedrad.models.weights import load_base
 from fedrad.server.results.summary import read_summary
@@ -198,7 +203,7 @@ def memory(counts: list[int], rounds: int) -> None:
         print(f"| {count} | {server_app} | {superlink} | {seconds:.0f} |", flush=True)
 
 
-def peak_memory(flower: Flower) -> dict[str, int]:
+def peak_memory(flower: FlowerProcesses) -> dict[str, int]:
     """MiB at the highest so far, by command."""
     found: dict[str, int] = {}
     for pid in processes_of(flower.folder):

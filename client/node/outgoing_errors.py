@@ -12,7 +12,7 @@ from flwr.app import Context, Error, Message
 
 from fedrad.client.policy.ledger import LEDGER, Ledger
 from fedrad.flower.bundles import REFUSALS
-from fedrad.flower.client_process import Outgoing
+from fedrad.flower.client_process import OutgoingFilter
 
 NO_REASON = "the visit could not be run; the site's log says why"
 
@@ -60,4 +60,4 @@ def permitted_message(message: Message, context: Context) -> Message:
     return message
 
 
-OUTGOING = Outgoing(message=permitted_message, details=permitted_reason)
+OUTGOING = OutgoingFilter(message=permitted_message, details=permitted_reason)

@@ -176,12 +176,12 @@ def run(
     Ctrl-C leaves it running; `fedrad status` shows it, `fedrad stop` stops it.
     """
     from fedrad.deploy.coordinator.folder import Coordinator, default_folder
-    from fedrad.flower.processes import Connection
+    from fedrad.flower.processes import SuperLinkConnection
 
     if superlink is None:
         connection = Coordinator(coordinator or default_folder()).connection()
     else:
-        connection = Connection(superlink, root_certificates)
+        connection = SuperLinkConnection(superlink, root_certificates)
     from fedrad.deploy.start.deployed import run_deployed
 
     from .table import show_results

@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from fedrad.deploy.refused import Refused
 from fedrad.exchange.experiment import Name
 from fedrad.exchange.invitation import Address, Invitation, InvitationError, Request
-from fedrad.flower.processes import Connection
+from fedrad.flower.processes import SuperLinkConnection
 from fedrad.server.federation.members import Member, Members, MembersError
 from fedrad.system.files import JsonFile, UnreadableFileError
 from fedrad.system.folders import state_home
@@ -135,10 +135,10 @@ class Coordinator:
             )
         return served
 
-    def connection(self) -> Connection:
+    def connection(self) -> SuperLinkConnection:
         """The SuperLink of this coordinator, from this machine. Raises Refused."""
         served = self.served()
-        return Connection(
+        return SuperLinkConnection(
             f"127.0.0.1:{served.control_port}", self.authority.certificate_file, self.members_file
         )
 

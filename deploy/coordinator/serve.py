@@ -15,7 +15,7 @@ import httpx
 
 from fedrad.deploy.refused import Refused
 from fedrad.flower.control import Control, key_bytes
-from fedrad.flower.processes import start_environment
+from fedrad.flower.processes import flower_environment
 from fedrad.system.no_telemetry import NO_TELEMETRY
 
 from .folder import Coordinator, Served
@@ -77,7 +77,7 @@ def serve(coordinator: Coordinator, served: Served) -> None:
     Raises Refused where its port cannot be had.
     """
     _check_port(served)
-    environment = start_environment(
+    environment = flower_environment(
         NO_TELEMETRY | {"FLWR_HOME": str(coordinator.folder / "flower")}
     )
     pause, renewed_at = RESTART_SECONDS[0], time.monotonic()

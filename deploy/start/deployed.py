@@ -4,7 +4,12 @@ import json
 from pathlib import Path
 
 from fedrad.deploy.refused import Refused
-from fedrad.flower.processes import Connection, FlowerError, Settings, own_flower_processes
+from fedrad.flower.processes import (
+    FlowerError,
+    FlowerSettings,
+    SuperLinkConnection,
+    own_flower_processes,
+)
 from fedrad.models.weight_folders import add_weight_folder
 from fedrad.server.federation.federation import ExperimentFailed
 from fedrad.server.results.summary import Summary
@@ -15,7 +20,7 @@ from .notes import SUPERLINK
 from .preparation import given_experiment, make_folder
 
 
-def run_deployed(experiment_file: Path, out: Path, connection: Connection) -> Summary:
+def run_deployed(experiment_file: Path, out: Path, connection: SuperLinkConnection) -> Summary:
     """Check an experiment and start it at a SuperLink on this machine, which writes to `out`.
     Returns the summary. Raises Refused before anything has started, and ExperimentFailed."""
     _, text, faults = given_experiment(experiment_file, out)
@@ -38,7 +43,7 @@ def resume_deployed(folder: Path) -> Summary:
     note = json.loads((folder / SUPERLINK).read_text(encoding="utf-8"))
     add_weight_folder(Path(note["weights"]))
     certificates, members = note["root_certificates"], note.get("members")
-    connection = Connection(
+    connection = SuperLinkConnection(
         note["address"],
         Path(certificates) if certificates else None,
         Path(members) if members else None,
@@ -49,10 +54,10 @@ def resume_deployed(folder: Path) -> Summary:
     return _run(file.read_text(encoding="utf-8"), folder, connection, resume=True)
 
 
-def _run(text: str, out: Path, connection: Connection, *, resume: bool) -> Summary:
+def _run(text: str, out: Path, connection: SuperLinkConnection, *, resume: bool) -> Summary:
     try:
         with own_flower_processes({}, connection) as flower:
-            run_config: Settings = {
+            run_config: FlowerSettings = {
                 "experiment": text,
                 "out": str(out.resolve()),
                 "resume": resume,

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from fedrad.flower.log_lines import run_log_line
-from fedrad.flower.processes import Flower, Settings
+from fedrad.flower.processes import FlowerProcesses, FlowerSettings
 from fedrad.server.federation.federation import ExperimentFailed
 from fedrad.server.results.summary import Summary, read_summary
 
@@ -14,7 +14,10 @@ log = logging.getLogger("fedrad.server")
 
 
 def follow(
-    flower: Flower, run_config: Settings, folder: Path, simulation: Settings | None = None
+    flower: FlowerProcesses,
+    run_config: FlowerSettings,
+    folder: Path,
+    simulation: FlowerSettings | None = None,
 ) -> Summary:
     """Run an experiment in Flower, and show fedrad's lines of its log.
 

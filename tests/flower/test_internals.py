@@ -18,7 +18,7 @@ from support.paths import TESTS
 
 from fedrad.deploy.coordinator.folder import Coordinator
 from fedrad.flower import internals, log_lines
-from fedrad.flower.internals import PARTS, TESTED, FlowerMovedError, Part, check_source
+from fedrad.flower.internals import PARTS, TESTED, FlowerMovedError, FlowerPart, check_source
 
 ROOMS = ("client", "deploy", "exchange", "flower", "models", "server", "stats", "system")
 PUBLIC = ("flwr.app", "flwr.clientapp", "flwr.serverapp")
@@ -93,10 +93,13 @@ def test_the_type_checker_knows_the_parts_that_are_used_and_no_others():
 @pytest.mark.parametrize(
     ("part", "fault"),
     [
-        (Part("flwr.supercore.gone", "Run"), "flwr.supercore.gone cannot be imported"),
-        (Part("flwr.supercore.run", "Gone"), "flwr.supercore.run has no Gone"),
-        (Part("flwr.supercore.run", "Run", ("gone()",)), "flwr.supercore.run.Run has no line"),
-        (Part("flwr.supercore.run", "Run", (), ("gone",)), "flwr.supercore.run has no gone"),
+        (FlowerPart("flwr.supercore.gone", "Run"), "flwr.supercore.gone cannot be imported"),
+        (FlowerPart("flwr.supercore.run", "Gone"), "flwr.supercore.run has no Gone"),
+        (
+            FlowerPart("flwr.supercore.run", "Run", ("gone()",)),
+            "flwr.supercore.run.Run has no line",
+        ),
+        (FlowerPart("flwr.supercore.run", "Run", (), ("gone",)), "flwr.supercore.run has no gone"),
     ],
 )
 def test_a_part_that_moved_is_named_with_both_versions_and_what_to_do(monkeypatch, part, fault):
@@ -139,7 +142,7 @@ def test_fedrads_lines_in_the_log_of_a_run_are_told_from_flowers():
 
 def test_a_log_line_that_moved_is_a_sentence_for_the_sites_log(monkeypatch):
     assert log_lines.missing_lines() == []
-    moved = log_lines.LogLine("x", (Part("flwr.supercore.run", "Run", ("print('x')",)),))
+    moved = log_lines.LogLine("x", (FlowerPart("flwr.supercore.run", "Run", ("print('x')",)),))
     monkeypatch.setattr(log_lines, "LINES", (moved,))
     (fault,) = log_lines.missing_lines()
     assert MOVED.search(fault)

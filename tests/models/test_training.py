@@ -143,10 +143,10 @@ def test_a_resumed_training_gives_the_same_bits(
     """Weights and moments through a file after every round, from the probe to the last stage."""
     recipe = RecipeSettings.model_validate({"moments": moments, "batchnorm": batchnorm})
     schedule, examples = Schedule(recipe, 6), cohort(16)
-    straight, moments = network(), {}
+    straight, last_moments = network(), {}
     for round_ in range(6):
-        moments = train_round(
-            straight, examples, schedule, round_, seed=round_, device=CPU, moments=moments
+        last_moments = train_round(
+            straight, examples, schedule, round_, seed=round_, device=CPU, moments=last_moments
         ).moments
     state = {k: v.clone() for k, v in network().state_dict().items()}
     save_file({}, tmp_path / "moments")
@@ -175,10 +175,10 @@ def test_kept_moments_are_those_of_one_optimiser_over_both_rounds() -> None:
     examples, schedule = cohort(8), Schedule(recipe, 2)
     ours, theirs = network(), network()
     ours.fc.dropout = 0.0
-    moments = {}
+    last_moments = {}
     for round_ in (0, 1):
-        moments = train_round(
-            ours, examples, schedule, round_, seed=round_, device=CPU, moments=moments
+        last_moments = train_round(
+            ours, examples, schedule, round_, seed=round_, device=CPU, moments=last_moments
         ).moments
     theirs.to(memory_format=torch.channels_last).train_blocks(("head",), batchnorm_moves=True)
     optimizer = torch.optim.AdamW(theirs.fc.parameters(), lr=1e-3, weight_decay=1e-4)
@@ -194,7 +194,7 @@ def test_kept_moments_are_those_of_one_optimiser_over_both_rounds() -> None:
         ).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     assert torch.allclose(ours.fc.weight, theirs.fc.weight, atol=1e-7)
-    assert moments["probe/fc.weight/step"] == 2
+    assert last_moments["probe/fc.weight/step"] == 2
 
 
 def test_the_main_part_starts_with_moments_of_its_own() -> None:

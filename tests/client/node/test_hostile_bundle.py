@@ -33,7 +33,7 @@ def test_code_in_a_bundle_is_not_even_unpacked_and_the_ledger_says_what_left(
         flower.start_supernode("a", node, NODE_COMMAND)
         config = {"experiment": EXPERIMENT, "out": str(tmp_path / "out"), "wait-seconds": 20.0}
         lines = "\n".join(flower.run(config, bundle=bundle))
-        log = flower.words("a", 10_000)
+        log = flower.last_lines("a", 10_000)
         installed = [file.name for file in (flower.folder / "a").rglob("*.py")]
     assert "no quorum" in lines
     assert MORE in log

@@ -15,7 +15,7 @@ from support.processes import same_result, wait_until
 from fedrad.client.node.service import NODE_COMMAND
 from fedrad.deploy.local.simulation import prepare, simulate
 from fedrad.flower.process_tree import processes_of
-from fedrad.flower.processes import Flower, own_flower_processes
+from fedrad.flower.processes import FlowerProcesses, own_flower_processes
 from fedrad.server.results.summary import Summary, read_summary
 from fedrad.server.rounds.checkpoint import Checkpoint
 
@@ -32,7 +32,7 @@ NAMES = ("a", "b", "c")
 class Hospitals:
     """A SuperLink with a database, and three sites whose processes can be ended."""
 
-    def __init__(self, flower: Flower, folders: dict[str, Path], state: Path) -> None:
+    def __init__(self, flower: FlowerProcesses, folders: dict[str, Path], state: Path) -> None:
         self.flower, self.folders, self.state = flower, folders, state
         self.database = ("--database", str(state / "superlink.db"))
         self.superlink = flower.start_superlink(*self.database)
@@ -73,7 +73,7 @@ class Hospitals:
 class Run(threading.Thread):
     """An experiment in the background, and its log so far."""
 
-    def __init__(self, flower: Flower, out: Path, *, resume: bool) -> None:
+    def __init__(self, flower: FlowerProcesses, out: Path, *, resume: bool) -> None:
         super().__init__(daemon=True)
         self.flower, self.out, self.lines, self.error = flower, out, [], None
         self.config = {"experiment": TEXT, "out": str(out), "resume": resume}

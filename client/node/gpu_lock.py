@@ -15,7 +15,7 @@ SHARED = Path("/dev/shm")
 
 
 @contextmanager
-def turn(device: torch.device, log: logging.Logger, folder: Path = SHARED) -> Iterator[None]:
+def gpu_lock(device: torch.device, log: logging.Logger, folder: Path = SHARED) -> Iterator[None]:
     """Wait until no other job of this machine uses the GPU, and keep it meanwhile. A job that is
     killed gives its turn away. On the CPU there is no waiting."""
     if device.type != "cuda":
