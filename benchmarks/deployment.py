@@ -82,7 +82,7 @@ def rounds_with_authentication(here: Path, sites: dict[str, Path], text: str) ->
     for name, folder in sites.items():
         invitation = coordinator.invite(name, here / f"{name}.invitation", days=1)
         join_federation(open_site(folder, state=here / name), invitation, here / f"{name}.request")
-        coordinator.admit(coordinator.examine(here / f"{name}.request"))
+        coordinator.admit(coordinator.read_request(here / f"{name}.request"))
     folder = str(coordinator.folder)
     with background_command("fedrad", "serve", "--coordinator", folder):
         time.sleep(15)

@@ -59,14 +59,14 @@ def serve(
     if len(own) not in {0, 3}:
         fail("--certificate, --key and --ca belong together")
     here = Coordinator(coordinator or default_folder())
-    served = here.set_up(
+    settings = here.set_up(
         address, listen=listen, names=name or [], own=(own[0], own[1], own[2]) if own else None
     )
     show_progress()
     from fedrad.deploy.coordinator.serve import serve as keep_serving
 
     try:
-        keep_serving(here, served)
+        keep_serving(here, settings)
     except KeyboardInterrupt:
         print("ended; hospitals' nodes look for it until it is back", file=sys.stderr)
 
@@ -122,7 +122,7 @@ def admit(
     from fedrad.deploy.coordinator.folder import Coordinator
 
     here = Coordinator(coordinator or context.obj)
-    answered = here.examine(request)
+    answered = here.read_request(request)
     shown = answered.fingerprint()
     if fingerprint is None:
         print(f"Request of {answered.site}. The hospital reads out:\n\n    {shown}\n")

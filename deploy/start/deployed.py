@@ -21,8 +21,29 @@ from .preparation import given_experiment, make_folder
 
 
 def run_deployed(experiment_file: Path, out: Path, connection: SuperLinkConnection) -> Summary:
-    """Check an experiment and start it at a SuperLink on this machine, which writes to `out`.
-    Returns the summary. Raises Refused before anything has started, and ExperimentFailed."""
+    """Check an experiment and run it over the hospitals of a SuperLink.
+
+    Parameters
+    ----------
+    experiment_file
+        The experiment; base weights are also searched beside it.
+    out
+        New folder for the results.
+    connection
+        A SuperLink on this machine.
+
+    Returns
+    -------
+    Summary
+        The results.
+
+    Raises
+    ------
+    Refused
+        If the experiment cannot start; nothing has been started then.
+    ExperimentFailed
+        If it cannot continue.
+    """
     _, text, faults = given_experiment(experiment_file, out)
     if connection.root_certificates and not connection.root_certificates.is_file():
         faults.append(f"--root-certificates {connection.root_certificates}: no such file")
@@ -39,7 +60,7 @@ def run_deployed(experiment_file: Path, out: Path, connection: SuperLinkConnecti
 
 
 def resume_deployed(folder: Path) -> Summary:
-    """Go on with an experiment started at a SuperLink. Raises Refused, ExperimentFailed."""
+    """Continue an experiment of `run_deployed`. Raises Refused, ExperimentFailed."""
     note = json.loads((folder / SUPERLINK).read_text(encoding="utf-8"))
     add_weight_folder(Path(note["weights"]))
     certificates, members = note["root_certificates"], note.get("members")

@@ -1,4 +1,4 @@
-"""`fedrad weights pin`: the hash of the weights that were had, into the experiment file."""
+"""`fedrad weights pin`: writes the hash of a file of weights into an experiment file."""
 
 from pathlib import Path
 
@@ -14,11 +14,27 @@ from .preparation import weights_fault
 
 
 def pin_weights(weights: str, experiment_file: Path) -> str:
-    """Set `model.weights` and `model.sha256` of an experiment file, keeping its comments.
+    """Set `model.weights` and `model.sha256` of an experiment file; its comments stay.
 
-    Published weights are downloaded into the cache first. No hash is known in advance: it is
-    that of the file at hand, which must fit the experiment's network. Returns a sentence to show.
-    Raises WeightsError or ExperimentError, and leaves the experiment file as it was.
+    Published weights are downloaded into the cache first. The hash is computed from the file, which
+    must fit the experiment's network.
+
+    Parameters
+    ----------
+    weights
+        Name of published weights, or a file.
+    experiment_file
+        The file to change.
+
+    Returns
+    -------
+    str
+        A sentence to show.
+
+    Raises
+    ------
+    WeightsError, ExperimentError
+        If the weights cannot be used; the experiment file stays unchanged.
     """
     try:
         document = tomlkit.parse(experiment_file.read_text("utf-8"))

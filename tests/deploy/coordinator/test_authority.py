@@ -11,7 +11,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from fedrad.deploy.coordinator.authority import RENEW_DAYS, SERVER_DAYS, Authority, names_of
+from fedrad.deploy.coordinator.authority import (
+    RENEW_DAYS,
+    SERVER_DAYS,
+    Authority,
+    certificate_names,
+)
 from fedrad.deploy.coordinator.folder import Coordinator
 from fedrad.deploy.refused import Refused
 from fedrad.flower import log_lines
@@ -91,7 +96,7 @@ def test_a_certificate_is_renewed_a_month_before_its_end_or_for_other_names(auth
     assert not authority.server_certificate(*files, NAMES, now=month_before - timedelta(days=2))
     assert authority.server_certificate(*files, NAMES, now=month_before + timedelta(days=1))
     assert authority.server_certificate(*files, ["localhost"], now=month_before)
-    assert names_of(files[0]) == {"localhost"}
+    assert certificate_names(files[0]) == {"localhost"}
 
 
 def test_a_node_that_meets_another_authority_is_told_so_in_the_sites_log(authority, tmp_path):
@@ -156,15 +161,21 @@ def test_a_coordinator_keeps_its_authority_and_address_from_start_to_start(tmp_p
     again = coordinator.set_up(None, listen="0.0.0.0", names=[], own=None)
     assert again == first
     assert {file.name: file.read_bytes() for file in (tmp_path / "c").iterdir()} == before
-    assert names_of(tmp_path / "c" / "server.crt") == {"localhost", "10.0.0.7", "127.0.0.1"}
+    assert certificate_names(tmp_path / "c" / "server.crt") == {
+        "localhost",
+        "10.0.0.7",
+        "127.0.0.1",
+    }
 
 
 def test_own_certificates_take_the_place_of_fedrads_if_they_are_for_its_name(authority, tmp_path):
     certificate, key = make(authority, tmp_path, names=["coordinator.example.org"])
     own = (certificate, key, authority.certificate_file)
     coordinator = Coordinator(tmp_path / "c")
-    served = coordinator.set_up("coordinator.example.org:8000", listen="0.0.0.0", names=[], own=own)
-    assert served.certificate == certificate.resolve()
+    settings = coordinator.set_up(
+        "coordinator.example.org:8000", listen="0.0.0.0", names=[], own=own
+    )
+    assert settings.certificate == certificate.resolve()
     assert not (tmp_path / "c" / "server.crt").exists()
     invitation = coordinator.invite("a", tmp_path / "a.invitation", days=1)
     assert invitation.ca_certificate == authority.certificate_file.read_text()
