@@ -7,7 +7,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers on two cores
 
 import pytest
-from support.hospital import EXPERIMENT, Clock, Hospitals, write_site
+from support.hospital import EXPERIMENT, Hospitals, ManualClock, write_site
 
 from fedrad.deploy.local.simulation import prepare, simulate
 from fedrad.server.federation import federation as federation_module
@@ -59,8 +59,8 @@ def finished(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def clock(monkeypatch) -> Clock:
-    clock = Clock()
+def clock(monkeypatch) -> ManualClock:
+    clock = ManualClock()
     fake = types.SimpleNamespace(monotonic=lambda: clock.now, sleep=clock.sleep)
     monkeypatch.setattr(federation_module, "time", fake)
     monkeypatch.setattr(visit_module, "time", fake)

@@ -105,7 +105,7 @@ def test_real_sites_give_the_figures_of_the_simulation(
     assert "fedrad INFO Round 1 of 2, stage all" in lines
 
 
-def test_a_site_that_lost_its_table_tells_the_coordinator_one_sentence_and_no_path(
+def test_a_site_that_lost_its_table_sends_the_coordinator_one_sentence_and_no_path(
     federation: FlowerProcesses, sites: dict[str, Path], tmp_path: Path
 ) -> None:
     table = sites["b"] / "cohort.csv"

@@ -290,7 +290,7 @@ def batches(draw: st.DrawFn) -> tuple[Tensor, Tensor, int]:
 
 @settings(max_examples=200, deadline=None)
 @given(batches())
-def test_cutmix_says_what_it_pasted_from_whom_and_how_much(
+def test_cutmix_returns_the_pasted_labels_and_their_share(
     batch: tuple[Tensor, Tensor, int],
 ) -> None:
     images, labels, seed = batch

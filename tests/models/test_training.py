@@ -226,7 +226,7 @@ def short_of_memory(net: ResNet, room: int) -> None:
     net.layer4.register_forward_pre_hook(raise_if_too_many)
 
 
-def test_a_batch_that_does_not_fit_is_learnt_in_parts_and_that_is_said() -> None:
+def test_a_batch_that_does_not_fit_is_trained_on_in_parts_and_that_is_reported() -> None:
     """With frozen statistics and without dropout the gradients are those of the whole batch."""
     recipe = RecipeSettings(preset="full", batchnorm="frozen")
     whole, parts = network(), network()

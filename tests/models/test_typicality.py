@@ -54,7 +54,7 @@ def test_of_images_of_the_same_kind_at_most_one_in_twenty_is_called_unlike():
     assert np.mean(rates) <= LEVEL + 3 * error
 
 
-def test_with_more_features_than_images_what_is_far_is_still_found():
+def test_with_more_features_than_images_a_distant_image_is_still_recognised():
     typicality = Typicality(normal(20, 200, 1), normal(20, 200, 2))
     assert (typicality.p_values(normal(20, 200, 3)) > LEVEL).mean() > 0.8
     assert typicality.p_values(normal(5, 200, 4) * 5) == pytest.approx(1 / 21)

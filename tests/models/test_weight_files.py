@@ -160,14 +160,14 @@ def test_a_head_without_bias_is_refused(folder: Path) -> None:
 # Fetching
 
 
-def test_without_a_network_fetching_says_where_to_put_the_file() -> None:
+def test_without_a_network_the_error_of_fetch_names_the_folder_for_the_file() -> None:
     with pytest.raises(WeightsError) as caught:
         fetch(ModelSettings())
     text = str(caught.value)
     assert all(part in text for part in (XRV_FILE, str(cache_folder()), "no route to host"))
 
 
-def test_a_file_is_fetched_once_and_found_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_downloaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
     def download(url: str, target: str, **_: object) -> None:

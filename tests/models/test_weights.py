@@ -126,7 +126,7 @@ def test_what_was_saved_is_what_is_loaded(folder: Path) -> None:
     assert torch.equal(read_model(path, narrow_network(2)).eval()(images), network(images))
 
 
-def test_a_saved_model_says_what_it_takes_and_what_it_is_for(folder: Path) -> None:
+def test_a_saved_model_has_its_input_and_its_use_as_metadata(folder: Path) -> None:
     save(folder / "m.safetensors", narrow_network(), outputs=["a", "b"], description="d", base="h")
     with safe_open(folder / "m.safetensors", "pt") as file:
         metadata = file.metadata()

@@ -100,8 +100,8 @@ class Hospitals:
         return folder / "out"
 
 
-class Clock:
-    """Time that passes when somebody sleeps."""
+class ManualClock:
+    """A clock that moves only when the code under test sleeps."""
 
     def __init__(self) -> None:
         self.now = 1000.0

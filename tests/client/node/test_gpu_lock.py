@@ -16,7 +16,7 @@ LOG = logging.getLogger("test")
 
 
 def job(folder: Path, seconds: float) -> int:
-    """A process that writes when it had its turn."""
+    """A process that writes when it held the lock."""
     if child := os.fork():
         return child
     with gpu_lock(CUDA, LOG, folder):
@@ -48,6 +48,6 @@ def test_a_job_that_is_killed_gives_its_turn_away(tmp_path):
         pass
 
 
-def test_nobody_waits_for_a_cpu(tmp_path):
+def test_no_process_waits_for_a_cpu(tmp_path):
     with gpu_lock(CUDA, LOG, tmp_path), gpu_lock(torch.device("cpu"), LOG, tmp_path):
         pass

@@ -15,7 +15,7 @@ from fedrad.flower.processes import own_flower_processes
 pytestmark = pytest.mark.slow
 
 
-def test_code_in_a_bundle_is_not_even_unpacked_and_the_ledger_says_what_left(
+def test_code_in_a_bundle_is_not_even_unpacked_and_the_ledger_has_what_left(
     tmp_path: Path,
 ) -> None:
     """The server's own side runs it, as it may; at the site nothing is written."""

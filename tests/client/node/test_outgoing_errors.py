@@ -13,7 +13,7 @@ import pytest
 from flwr.cli.build import build_fab_from_disk
 from flwr.common.constant import ErrorCode
 from support.hospital import EXPERIMENT, write_site
-from support.supernode import SuperNode, Visit
+from support.supernode import SuperNode, VisitOutcome
 
 from fedrad.client.node.outgoing_errors import NO_REASON
 from fedrad.client.policy.ledger import Ledger
@@ -38,7 +38,7 @@ class Site:
         self.node, self.state = node, state
         self.bundle = build_fab_from_disk(BUNDLE.parent)
 
-    def visit(self, fault: str = "", bundle: bytes | None = None) -> Visit:
+    def visit(self, fault: str = "", bundle: bytes | None = None) -> VisitOutcome:
         """Ask whether the site is ready; nothing secret leaves, whatever else does."""
         config = {"experiment": EXPERIMENT}
         visit = self.node.visit(bundle or self.bundle, config, fault)

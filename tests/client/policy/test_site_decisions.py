@@ -109,7 +109,7 @@ def test_an_experiment_waits_for_a_sites_approval_and_then_goes_on_with_it(tmp_p
     assert "readiness" not in kinds[: kinds.index("decision")]
 
 
-def test_a_site_that_approves_nothing_is_named_with_what_it_says(tmp_path):
+def test_a_site_that_approves_nothing_is_named_with_its_reason(tmp_path):
     hospitals = Hospitals(tmp_path, joined=True)
     with pytest.raises(ExperimentFailed, match="has not approved this experiment yet"):
         hospitals.run()

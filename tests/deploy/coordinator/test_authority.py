@@ -1,4 +1,4 @@
-"""Certificates that a client of TLS accepts, and renewals that nobody notices."""
+"""Certificates that a client of TLS accepts, and renewals without interruption."""
 
 import asyncio
 import socket
@@ -26,7 +26,7 @@ NAMES = ["localhost", "127.0.0.1"]
 
 @contextmanager
 def server(certificate: Path, key: Path):
-    """A TLS server on loopback that greets whoever comes."""
+    """A TLS server on loopback that greets every client."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
@@ -99,7 +99,7 @@ def test_a_certificate_is_renewed_a_month_before_its_end_or_for_other_names(auth
     assert certificate_names(files[0]) == {"localhost"}
 
 
-def test_a_node_that_meets_another_authority_is_told_so_in_the_sites_log(authority, tmp_path):
+def test_a_node_that_meets_another_authority_is_reported_in_the_sites_log(authority, tmp_path):
     """Flower's node ends with the text of httpx's exception, which has OpenSSL's words."""
     (tmp_path / "other").mkdir()
     other = Authority(tmp_path / "other")

@@ -101,7 +101,7 @@ def test_a_damaged_request_is_refused(at, change):
 @pytest.mark.parametrize(
     "content", [b"", b"{}", b"\xff\xfe", b"[" * 70_000, b'{"kind": "request"}']
 )
-def test_what_is_no_invitation_is_said_to_be_none(tmp_path, content):
+def test_what_is_no_invitation_is_refused_as_none(tmp_path, content):
     file = tmp_path / "letter"
     file.write_bytes(content)
     with pytest.raises(InvitationError, match="no invitation of fedrad"):
@@ -113,7 +113,7 @@ def test_what_is_no_invitation_is_said_to_be_none(tmp_path, content):
 # At the hospital
 
 
-def test_joining_makes_a_key_that_nobody_else_can_read_and_that_is_not_in_the_request(
+def test_joining_makes_a_key_that_no_other_user_can_read_and_that_is_not_in_the_request(
     invitation, hospital, tmp_path
 ):
     request = join_federation(hospital, invitation, tmp_path / "a.request")
@@ -190,7 +190,7 @@ def test_a_request_under_another_name_or_with_another_key_is_refused(
             coordinator.read_request(file)
 
 
-def test_an_invitation_that_was_replaced_revoked_or_expired_admits_nobody(
+def test_an_invitation_that_was_replaced_revoked_or_expired_admits_no_site(
     coordinator, hospital, tmp_path
 ):
     first = answered(coordinator, hospital, tmp_path).read_bytes()
@@ -235,7 +235,7 @@ def test_commands_before_the_first_start_say_what_to_do(tmp_path):
         Coordinator(tmp_path).set_up(None, listen="127.0.0.1", names=[], own=None)
 
 
-def test_a_damaged_list_of_members_is_said_in_words_by_every_command(coordinator, tmp_path):
+def test_a_damaged_list_of_members_is_reported_in_words_by_every_command(coordinator, tmp_path):
     coordinator.members_file.write_text("{")
     for use in (
         coordinator.members,

@@ -205,7 +205,7 @@ def test_a_trajectory_does_not_depend_on_its_batch_or_order():
     np.testing.assert_allclose(whole, single[::-1], atol=1e-3)
 
 
-def test_too_little_memory_means_smaller_batches_and_is_said(caplog):
+def test_too_little_memory_means_smaller_batches_and_a_log_line(caplog):
     caplog.set_level("WARNING", logger="fedrad.models")
     edited = simulate_progression(Forgetful(), IMAGES, ONE, EVERYTHING, device=CPU)
     np.testing.assert_allclose(
