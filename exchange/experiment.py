@@ -21,7 +21,7 @@ from pydantic_core import core_schema
 
 from fedrad.models.progression.settings import GeneratorSettings
 from fedrad.models.schedule import Schedule
-from fedrad.models.settings import ModelSettings, RecipeSettings, Settings, Share
+from fedrad.models.settings import Fraction, ModelSettings, RecipeSettings, Settings
 from fedrad.models.tasks import CLASSIFICATION, TASKS, Task, TaskName
 from fedrad.system.errors import UserError
 
@@ -101,7 +101,7 @@ class EvaluationSettings(Settings):
     """Which of a patient's images stands for the patient; `all` with `unit = "image"`."""
     minimum_units: int = Field(default=10, ge=1)
     """Fewest units of a class for which figures are asked; a site may ask for more."""
-    ensemble: tuple[Share, ...] = Field(default=(), max_length=11)
+    ensemble: tuple[Fraction, ...] = Field(default=(), max_length=11)
     """Weight-space ensemble with the base (WiSE-FT): shares of the trained backbone to try, on
     validation patients; empty: the trained model as it is, which is always among those tried."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Backbone = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
 """`model.backbone`: networks of the ResNet family, by torchvision's names."""
@@ -104,9 +104,9 @@ class LearningRates(Settings):
 class Thaw(Settings):
     """Share of the main part after which a block becomes trainable."""
 
-    layer4: Share = 0.1
-    layer3: Share = 0.3
-    layer2: Share = 0.6
+    layer4: Fraction = 0.1
+    layer3: Fraction = 0.3
+    layer2: Fraction = 0.6
 
     @model_validator(mode="after")
     def _from_the_top(self) -> "Thaw":
@@ -127,16 +127,16 @@ class AugmentationSettings(Settings):
 
     rotation: float = Field(default=5.0, ge=0.0, le=180.0)
     """Largest rotation in both directions, degrees."""
-    flip: Share = 0.5
+    flip: Fraction = 0.5
     """Probability of a horizontal flip (it puts the heart on the right; as published)."""
     zoom: float = Field(default=0.05, ge=0.0, lt=1.0)
     """The scale of the area is drawn from 1 ± zoom."""
-    blur: Share = 0.5
+    blur: Fraction = 0.5
     """Probability of a Gaussian blur, kernel 9, sigma from `blur_sigma` pixels."""
     blur_sigma: tuple[Positive, Positive] = (0.05, 2.0)
-    drop: Share = 0.1
+    drop: Fraction = 0.1
     """Probability that an image loses `drop_share` of its pixels."""
-    drop_share: Share = 0.25
+    drop_share: Fraction = 0.25
     fill: float = Field(default=-1024.0, ge=-1024.0, le=1024.0)
     """Value of dropped pixels, and of pixels beyond the edge of a rotated image. -1024 is black, as
     beside the body; the published code uses 0, mid-grey on this scale."""
@@ -154,9 +154,9 @@ class ProgressionSettings(Settings):
     """Number of denoising steps from pure noise; an edit takes γ times as many."""
     guidance: float = Field(default=7.5, ge=0.0, le=100.0)
     """Scale of classifier-free guidance; 0: no condition."""
-    outside: Share = 0.01
+    outside: Fraction = 0.01
     """β₁: share of an edit that is kept outside the region."""
-    inside: Share = 0.75
+    inside: Fraction = 0.75
     """β₂: share of an edit that is kept inside the region."""
     mask: Literal["none", "lungs", "lungs-pspnet"] = "lungs"
     """The region: both lungs, by a simple method or by torchxrayvision's network, or everything."""
@@ -182,13 +182,13 @@ class ProgressionSettings(Settings):
 class ProgressionAugmentation(ProgressionSettings):
     """`recipe.progression`: simulated later steps of training images, made at the site."""
 
-    probability: Share = 0.0
+    probability: Fraction = 0.0
     """Probability that one of its simulated later steps is drawn instead of an image with an
     outcome. With 0 no generator is needed."""
     generator: str = ""
     """The generator's `.safetensors` file, searched in the same folders as base weights."""
     sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
-    soft: Share = 0.0
+    soft: Fraction = 0.0
     """Experimental. Above 0, simulated steps of images without an outcome towards it are used too;
     step n of N has the label n/N of this value."""
 
@@ -222,7 +222,7 @@ class RecipeSettings(Settings):
     """
 
     preset: str = "probe+progressive+cutmix"
-    probe: Share = 1 / 3
+    probe: Fraction = 1 / 3
     """Share of the rounds spent on the linear probe (published: 10 of 30)."""
     freezing: Literal["progressive", "none"] = "progressive"
     thaw: Thaw = Thaw()
@@ -233,7 +233,7 @@ class RecipeSettings(Settings):
     learning_rates: LearningRates = LearningRates()
     warmup: float = Field(default=0.3, gt=0.0, lt=1.0)
     """Share of the main part in which the learning rate rises (one-cycle, cosine)."""
-    momentum: tuple[Share, Share] = (0.85, 0.95)
+    momentum: tuple[Fraction, Fraction] = (0.85, 0.95)
     """AdamW's β₁ in the main part: lowest at the peak of the learning rate, highest at both ends,
     as PyTorch's one-cycle does by default and the published runs did. The probe has 0.9."""
     moments: Literal["reset", "keep"] = "reset"
@@ -245,7 +245,7 @@ class RecipeSettings(Settings):
     head_weight_decay: float = Field(default=1e-5, ge=0.0)
     backbone_weight_decay: float = Field(default=1e-4, ge=0.0)
     dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
-    cutmix: Share = 0.5
+    cutmix: Fraction = 0.5
     """Probability per batch of the main part; λ ~ Beta(1, 1)."""
     batchnorm: Literal["shared", "frozen", "local"] = "shared"
     """Normalisation of trainable blocks; that of frozen blocks never changes. `shared`: sites

@@ -7,7 +7,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers on two cores
 
 import pytest
-from support.hospital import EXPERIMENT, Hospitals, ManualClock, write_site
+from support.hospital import EXPERIMENT, ManualClock, TwoHospitals, write_site
 
 from fedrad.deploy.local.simulation import prepare, simulate
 from fedrad.server.federation import federation as federation_module
@@ -41,8 +41,8 @@ def experiment_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def hospitals(tmp_path: Path) -> Hospitals:
-    return Hospitals(tmp_path)
+def hospitals(tmp_path: Path) -> TwoHospitals:
+    return TwoHospitals(tmp_path)
 
 
 @pytest.fixture(scope="session")

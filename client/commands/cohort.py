@@ -9,11 +9,11 @@ import typer
 
 from fedrad.system.commands import fail
 
-from .options import Folder, SiteName, StateFolder
+from .options import SiteFolder, SiteName, StateFolder
 
 
 def check(
-    folder: Folder,
+    folder: SiteFolder,
     experiment: Annotated[
         Path | None,
         typer.Option(help="Experiment file; checks as well what that experiment needs."),
@@ -51,7 +51,7 @@ def check(
 
 
 def explain(
-    folder: Folder,
+    folder: SiteFolder,
     model: Annotated[Path, typer.Option(help="File model.safetensors of the experiment.")],
     experiment: Annotated[
         Path, typer.Option(help="Experiment file that the model was trained with.")

@@ -16,7 +16,7 @@ import typer
 from fedrad.system.commands import CommandGroup, VersionOption, fail
 
 from . import cohort, images, node, officer
-from .options import Folder
+from .options import SiteFolder
 
 app = typer.Typer(
     cls=CommandGroup,
@@ -33,7 +33,7 @@ def options(version: VersionOption = False) -> None:
 
 
 @app.command()
-def init(folder: Folder = Path(".")) -> None:
+def init(folder: SiteFolder = Path(".")) -> None:
     """Write a commented site.toml to start from."""
     file = folder / "site.toml"
     if file.exists():

@@ -8,7 +8,7 @@ import typer
 
 from fedrad.system.commands import CommandGroup, fail
 
-from .terminal import ExperimentFile, Folder, show_progress
+from .terminal import ExperimentFile, ResultsFolder, show_progress
 
 CoordinatorFolder = Annotated[
     Path | None,
@@ -196,7 +196,7 @@ def run(
 
 
 def status(
-    folder: Folder,
+    folder: ResultsFolder,
     once: Annotated[
         bool, typer.Option("--once", help="Show it once, instead of until the experiment ends.")
     ] = False,
@@ -210,7 +210,7 @@ def status(
         fail(f"{folder}: holds no experiment; give the --out of `fedrad run` or `simulate`")
 
 
-def stop(folder: Folder) -> None:
+def stop(folder: ResultsFolder) -> None:
     """Ask a running experiment to stop. It stops between two answers of sites.
 
     `fedrad resume` continues it.
@@ -224,7 +224,7 @@ def stop(folder: Folder) -> None:
     print("asked to stop; what sites have answered is kept")
 
 
-def resume(folder: Folder) -> None:
+def resume(folder: ResultsFolder) -> None:
     """Continue an experiment that ended early, from its last checkpoint."""
     from fedrad.deploy.start.notes import was_started
 

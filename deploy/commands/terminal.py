@@ -19,7 +19,7 @@ def _readable(file: Path) -> Path:
 
 
 ExperimentFile = Annotated[Path, typer.Argument(help="Experiment file (TOML).", callback=_readable)]
-Folder = Annotated[Path, typer.Argument(help="Folder with the results of an experiment.")]
+ResultsFolder = Annotated[Path, typer.Argument(help="Folder with the results of an experiment.")]
 Sites = Annotated[
     list[str],
     typer.Option(

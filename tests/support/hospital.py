@@ -66,7 +66,7 @@ def write_cohort(folder: Path, rows: list[dict[str, object]]) -> None:
         table.writerows(rows)
 
 
-class Hospitals:
+class TwoHospitals:
     """Two hospitals which keep what is theirs over several experiments."""
 
     def __init__(self, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ TEXT = (
 NAMES = ("a", "b", "c")
 
 
-class Hospitals:
+class HospitalProcesses:
     """A SuperLink with a database, and three sites whose processes can be ended."""
 
     def __init__(self, flower: FlowerProcesses, folders: dict[str, Path], state: Path) -> None:
@@ -118,10 +118,10 @@ def undisturbed(folders, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def hospitals(folders, tmp_path) -> Iterator[Hospitals]:
+def hospitals(folders, tmp_path) -> Iterator[HospitalProcesses]:
     environment = {"OMP_NUM_THREADS": "1", "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1"}
     with own_flower_processes(environment) as flower:
-        yield Hospitals(flower, folders, tmp_path)
+        yield HospitalProcesses(flower, folders, tmp_path)
 
 
 def test_a_site_killed_while_training_is_named_and_returns(hospitals, tmp_path):
