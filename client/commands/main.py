@@ -1,7 +1,7 @@
 """`fedrad-site`: the commands of a hospital's engineer and data-protection officer.
 
-Every command imports what it needs when it is called, after its arguments have been checked: help,
-ledger, approvals and errors of usage answer at once (tests/deploy/commands/test_quick.py).
+A command imports its modules when it is called, after its arguments have been checked.
+So help, ledger, approvals and errors of usage answer at once (tests/deploy/commands/test_quick.py).
 """
 
 from fedrad.system.no_telemetry import disable_telemetry

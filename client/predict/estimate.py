@@ -1,4 +1,4 @@
-"""Estimates of an exported model for files of this hospital. They are sent to nobody."""
+"""Estimates of an exported model for files of this hospital. They never leave it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -145,7 +145,7 @@ def predict(
     -------
     tuple
         One prediction for each file, in their order, and the reference for the comparison. A file
-        that cannot be used has no estimates, and its reading says why.
+        that cannot be used has no estimates, and its reading has the reason.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Simulated progressions of a hospital's own images. The pictures are sent to nobody."""
+"""Simulated progressions of a hospital's own images. They never leave it."""
 
 import json
 from collections.abc import Sequence

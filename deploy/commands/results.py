@@ -11,7 +11,7 @@ from fedrad.system.commands import fail
 from .terminal import ResultsFolder, check_summary
 
 READER = "fedrad.client.images.transform.ReadRadiographd"
-"""With which an exported MONAI bundle reads radiographs: as the hospitals do."""
+"""Transform by which an exported MONAI bundle reads radiographs, the same as at hospitals."""
 
 
 def report(
