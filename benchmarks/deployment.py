@@ -29,7 +29,7 @@ from fedrad.client.settings import open_site
 from fedrad.deploy.coordinator.folder import Coordinator
 from fedrad.exchange.messages import Readiness
 from fedrad.flower.bundles import BUNDLE, approve
-from fedrad.flower.processes import own_flower
+from fedrad.flower.processes import own_flower_processes
 
 BIN = Path(sys.executable).parent
 WAYS = [("head only", "float32", "probe"), ("all blocks, float32", "float32", "full")]
@@ -64,7 +64,7 @@ def main() -> None:
 
 def rounds_without_authentication(here: Path, sites: dict[str, Path], text: str) -> Iterable[float]:
     """Times of the rounds without TLS and keys."""
-    with own_flower({"OMP_NUM_THREADS": "1"}) as flower:
+    with own_flower_processes({"OMP_NUM_THREADS": "1"}) as flower:
         flower.start_superlink("--database", str(here / "superlink.db"))
         for name, site in sites.items():
             node = {"folder": str(site), "name": name, "state": str(here / name)}
@@ -82,7 +82,7 @@ def rounds_with_authentication(here: Path, sites: dict[str, Path], text: str) ->
     for name, folder in sites.items():
         invitation = coordinator.invite(name, here / f"{name}.invitation", days=1)
         join_federation(open_site(folder, state=here / name), invitation, here / f"{name}.request")
-        coordinator.admit(coordinator.examine(here / f"{name}.request"))
+        coordinator.admit(coordinator.read_request(here / f"{name}.request"))
     folder = str(coordinator.folder)
     with background_command("fedrad", "serve", "--coordinator", folder):
         time.sleep(15)

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from progression_phantoms import Cohort, cohort
+from progression_phantoms import PhantomCohort, cohort
 
 from fedrad.models.augment import switched_off
 from fedrad.models.examples import Examples
@@ -57,7 +57,7 @@ WORSE = 0.3
 """Severity gained by the real later image."""
 
 
-def examples(of: Cohort) -> Examples:
+def examples(of: PhantomCohort) -> Examples:
     return Examples(of.images, of.labels)
 
 
@@ -124,7 +124,7 @@ def readers(arguments: argparse.Namespace) -> None:
         torch.save(network.state_dict(), arguments.out / f"{name}.pt")
 
 
-def regress(network: ResNet, training: Cohort, rounds: int) -> None:
+def regress(network: ResNet, training: PhantomCohort, rounds: int) -> None:
     """Least squares on severities; each patient is drawn at four more, from none to all."""
     rng = np.random.default_rng(0)
     images, severities = [training.images], [training.severities]
@@ -157,11 +157,11 @@ def reader(out: Path, name: str) -> ResNet:
 # Edits
 
 
-def negatives(count: int, seed: int) -> tuple[Cohort, NDArray[np.float32]]:
+def negatives(count: int, seed: int) -> tuple[PhantomCohort, NDArray[np.float32]]:
     """Patients without the outcome, and their lungs."""
     both = cohort(2 * count, seed)
     rows = np.flatnonzero(both.labels[:, 0] == 0)
-    some = Cohort(
+    some = PhantomCohort(
         [both.patients[k] for k in rows],
         both.images[rows],
         both.labels[rows],
@@ -202,7 +202,10 @@ def choose(arguments: argparse.Namespace) -> None:
 
 
 def ways(
-    arguments: argparse.Namespace, network: Denoiser, some: Cohort, masks: NDArray[np.float32]
+    arguments: argparse.Namespace,
+    network: Denoiser,
+    some: PhantomCohort,
+    masks: NDArray[np.float32],
 ) -> dict[str, NDArray[np.float32]]:
     """Trajectories of each method of editing."""
     settings = ProgressionSettings(
@@ -295,7 +298,7 @@ def measure(arguments: argparse.Namespace) -> None:
     print(json.dumps({"memorisation": str(memorisation(drawn, training, held_out))}))
 
 
-def recognised(steps: NDArray, some: Cohort, masks: NDArray[np.float32]) -> float:
+def recognised(steps: NDArray, some: PhantomCohort, masks: NDArray[np.float32]) -> float:
     """Share of last edits whose lungs are nearer to the same patient with real disease than to any
     other patient. It measures whether the anatomy is preserved."""
     drawn = np.stack([p.film(0.6) for p in some.patients]).astype(np.float32)

@@ -18,7 +18,7 @@ SIDE, DRAWN = 64, 128
 
 
 @dataclass(frozen=True)
-class Patient:
+class PhantomPatient:
     """All that is needed to draw a phantom again at another severity."""
 
     anatomy: Anatomy
@@ -52,23 +52,23 @@ def _cut(picture: NDArray[np.float32], box: tuple[int, int, int, int]) -> NDArra
 
 
 @dataclass(frozen=True)
-class Cohort:
+class PhantomCohort:
     """Patients with their images (N, 64, 64), outcomes (N, 1), severities (N,)."""
 
-    patients: list[Patient]
+    patients: list[PhantomPatient]
     images: NDArray[np.float16]
     labels: NDArray[np.float32]
     severities: NDArray[np.float64]
 
 
-def cohort(patients: int, seed: int) -> Cohort:
+def cohort(patients: int, seed: int) -> PhantomCohort:
     """Random patients, every second one with the outcome, each with a different exposure."""
     found, labels = [], []
     for number in range(patients):
         own = np.random.default_rng([seed, number])
         positive = bool(number % 2)
         found.append(
-            Patient(
+            PhantomPatient(
                 random_anatomy("infant", own),
                 int(own.integers(2**31)),
                 draw_severity(positive, own),
@@ -78,7 +78,7 @@ def cohort(patients: int, seed: int) -> Cohort:
             )
         )
         labels.append([float(positive)])
-    return Cohort(
+    return PhantomCohort(
         found,
         np.stack([p.film(p.severity) for p in found]),
         np.array(labels, np.float32),

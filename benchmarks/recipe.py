@@ -30,7 +30,7 @@ import numpy as np
 import torch
 
 from fedrad.client.images import InputSettings, read_radiograph
-from fedrad.models.activations import Store
+from fedrad.models.activations import ActivationStore
 from fedrad.models.augment import augment
 from fedrad.models.augment.cutmix import cutmix
 from fedrad.models.examples import Examples
@@ -153,7 +153,7 @@ def measure(arguments: argparse.Namespace, way: str, stage: str) -> dict[str, fl
     else:
         examples = Examples(np.stack([read_image(file, size) for file in files]), labels)
         decoding = (time.process_time() - started) / len(files)
-        store = Store(arguments.store, 2**36) if recipe.views else None
+        store = ActivationStore(arguments.store, 2**36) if recipe.views else None
         wall, started = time.perf_counter(), time.process_time()
         steps = train_round(
             network, examples, schedule, round_, seed=1, device=CPU, store=store
@@ -197,10 +197,10 @@ def straightforward(
             augment(images, recipe.augmentation, streams),
             torch.from_numpy(labels[rows]),
         )
-        if torch.rand((), generator=streams.of("cutmix")) < recipe.cutmix * (
+        if torch.rand((), generator=streams.generator("cutmix")) < recipe.cutmix * (
             not schedule.in_probe(round_)
         ):
-            mixed = cutmix(images, target, streams.of("cutmix"))
+            mixed = cutmix(images, target, streams.generator("cutmix"))
             logits = network(mixed.images)
             loss = mixed.share * masked_loss(logits, mixed.labels)
             loss = loss + (1 - mixed.share) * masked_loss(logits, mixed.other_labels)

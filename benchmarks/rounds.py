@@ -31,7 +31,12 @@ from fedrad.exchange.encoding import BYTES_PER_VALUE
 from fedrad.exchange.experiment import parse_experiment
 from fedrad.exchange.update import flatten, pack
 from fedrad.flower.process_tree import processes_of
-from fedrad.flower.processes import STOCK_SUPERNODE, Flower, FlowerError, own_flower
+from fedrad.flower.processes import (
+    STOCK_SUPERNODE,
+    FlowerError,
+    FlowerProcesses,
+    own_flower_processes,
+)
 from fedrad.models.network import stage_tensors
 from fedrad.models.weights import load_base
 from fedrad.server.results.summary import read_summary
@@ -100,7 +105,7 @@ def idle(rounds: int) -> None:
             ("fedrad, head only", "float32", "probe"),
         ]
         for app, encoding, preset in ways:
-            with own_flower({"OMP_NUM_THREADS": "1"}) as flower:
+            with own_flower_processes({"OMP_NUM_THREADS": "1"}) as flower:
                 flower.start_superlink()
                 for name, site in sites.items():
                     state = root / f"state-{encoding}-{preset}" / name
@@ -176,7 +181,7 @@ def memory(counts: list[int], rounds: int) -> None:
     for count in counts:
         with (
             folder() as root,
-            own_flower({"OMP_NUM_THREADS": "1"}) as flower,
+            own_flower_processes({"OMP_NUM_THREADS": "1"}) as flower,
             ExitStack() as stack,
         ):
             flower.start_superlink()
@@ -198,7 +203,7 @@ def memory(counts: list[int], rounds: int) -> None:
         print(f"| {count} | {server_app} | {superlink} | {seconds:.0f} |", flush=True)
 
 
-def peak_memory(flower: Flower) -> dict[str, int]:
+def peak_memory(flower: FlowerProcesses) -> dict[str, int]:
     """MiB at the highest so far, by command."""
     found: dict[str, int] = {}
     for pid in processes_of(flower.folder):

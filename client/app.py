@@ -43,7 +43,7 @@ from fedrad.exchange.messages import (
 )
 
 from .log import site_log
-from .node.gpu_turn import turn
+from .node.gpu_lock import gpu_lock
 from .participant.participant import Participant
 from .participant.scoring import Scoring
 from .participant.site_data import SiteData
@@ -198,7 +198,7 @@ def _admitted(
     check_request(site, experiment, text, request, Ledger(site.state / LEDGER))
     participant = _participant(site, text)
     computes = not isinstance(request, ReadyRequest)
-    with turn(participant.data.device, exchange.log) if computes else nullcontext():
+    with gpu_lock(participant.data.device, exchange.log) if computes else nullcontext():
         started = time.perf_counter()
         try:
             return answer(participant, request, received)

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from fedrad.exchange.experiment import Name, explain_validation_error
-from fedrad.models.settings import Settings, Share
+from fedrad.models.settings import Fraction, Settings
 from fedrad.system.folders import state_home
 
 from .problems import SiteProblem
@@ -99,7 +99,7 @@ class SiteSettings(Settings):
     threads: int = Field(default=0, ge=0, le=1024)
     """CPU threads for training. 0: OMP_NUM_THREADS if set, else all cores. With one thread, every
     machine computes exactly the same figures."""
-    tolerance: Share = 0.05
+    tolerance: Fraction = 0.05
     """Largest share of files that may be unusable."""
     images_gib: float = Field(default=50.0, gt=0.0)
     """Largest size of the store of decoded images, GiB."""

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ValidationError
 
 from fedrad.client.cohort import Pseudonyms, patient_numbers, read_table
 from fedrad.client.predict import estimate, output
-from fedrad.client.predict.estimate import Model
+from fedrad.client.predict.estimate import ExportedModel
 from fedrad.client.settings import open_site
 from fedrad.deploy.local import simulation
 from fedrad.deploy.refused import Refused
@@ -229,7 +229,7 @@ def load_results(folder: AnyPath) -> Results:
     )
 
 
-def load_model(file: AnyPath) -> Model:
+def load_model(file: AnyPath) -> ExportedModel:
     """Load a model that `fedrad export` wrote.
 
     Parameters
@@ -239,7 +239,7 @@ def load_model(file: AnyPath) -> Model:
 
     Returns
     -------
-    Model
+    ExportedModel
         `network` is a PyTorch module in evaluation mode, from images (N, 1, size, size) float32 to
         raw logits (N, outcomes); `record` holds outcomes, thresholds, calibration and input size;
         `prevalences` the prevalence of each outcome for which probabilities are meant.
@@ -260,7 +260,7 @@ def load_model(file: AnyPath) -> Model:
 
 
 def predict(
-    model: Model,
+    model: ExportedModel,
     files: Iterable[AnyPath],
     *,
     prevalence: Mapping[str, float] | None = None,

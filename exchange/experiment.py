@@ -21,7 +21,7 @@ from pydantic_core import core_schema
 
 from fedrad.models.progression.settings import GeneratorSettings
 from fedrad.models.schedule import Schedule
-from fedrad.models.settings import ModelSettings, RecipeSettings, Settings, Share
+from fedrad.models.settings import Fraction, ModelSettings, RecipeSettings, Settings
 from fedrad.models.tasks import CLASSIFICATION, TASKS, Task, TaskName
 from fedrad.system.errors import UserError
 
@@ -105,7 +105,7 @@ class EvaluationSettings(Settings):
     minimum_units: int = Field(default=10, ge=1)
     """Smallest number of units of a class for which figures are requested; a site's policy may
     require more."""
-    ensemble: tuple[Share, ...] = Field(default=(), max_length=11)
+    ensemble: tuple[Fraction, ...] = Field(default=(), max_length=11)
     """Weight-space ensemble with the base model (WiSE-FT): shares of the trained backbone to try on
     validation patients. The trained model itself is always tried too. If empty, no ensemble."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)

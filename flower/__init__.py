@@ -1,1 +1,1 @@
-"""All that is private to Flower: its processes, the parts of it that fedrad replaces, its log."""
+"""Everything that depends on internals of Flower: processes, replaced functions, log lines."""

@@ -1,4 +1,4 @@
-"""Types of a web application as ASGI has it, which is how Flower's SuperLink is served."""
+"""Types of an ASGI web application; Flower's SuperLink is one."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any

@@ -1,8 +1,8 @@
-"""Only installed code runs: what a bundle may hold, checked before anything of it is unpacked.
+"""Check of Flower bundles before they are unpacked, so that only installed code runs.
 
-A Flower bundle is code chosen by whoever starts a run. fedrad's is one file, in the folder
-`bundle`: it holds no code and names the apps of the fedrad that the site installed. Anything else
-is refused, whoever sent it.
+A Flower bundle is code that is chosen by the person who starts a run. The bundle of fedrad is one
+file, in the folder `bundle`. It holds no code, and names the apps of the fedrad that is installed
+at the site. All other bundles are refused.
 """
 
 import re
@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 BUNDLE = Path(__file__).parent / "bundle" / "pyproject.toml"
-"""fedrad's own, whose apps and names any other is compared with."""
+"""The project file of fedrad's bundle, with which others are compared."""
 FILES = {"pyproject.toml", ".info/CONTENT", ".info/METADATA"}
-"""Files of a bundle: fedrad's own, and what Flower adds."""
+"""Files of a bundle: fedrad's, and those that Flower adds."""
 LARGEST = 64 * 1024
-"""Bytes a file of a bundle may unpack to."""
+"""Largest size of an unpacked file, bytes."""
 VERSION = r"[0-9A-Za-z.+-]{1,40}"
-"""Of version, name and publisher Flower makes the name of the folder that it unpacks into."""
+"""Allowed version; Flower names the folder for unpacking by version, name and publisher."""
 
 FORM = "a bundle of another form than fedrad's"
 MORE = "the bundle holds files that fedrad's does not"
@@ -31,37 +31,43 @@ OTHER_NAME = "the bundle has another name than fedrad's"
 PACKAGES = "the bundle asks for packages to be installed"
 NOT_UNPACKED = "the bundle cannot be unpacked at the site"
 REFUSALS = (FORM, MORE, LARGE, UNREADABLE, OTHER_APPS, OTHER_NAME, PACKAGES, NOT_UNPACKED)
-"""All that a coordinator is told of why a bundle is not run."""
+"""All reasons that a coordinator can get when a bundle is refused."""
 
 
 class BundleNotApprovedError(Exception):
-    """A bundle that is not fedrad's. The text, one of REFUSALS, goes to the coordinator."""
+    """A bundle that is not fedrad's. The text is one of REFUSALS and is sent to the coordinator."""
 
 
-def approve(content: bytes) -> None:
-    """Refuse a bundle that holds more than fedrad's, or names other apps. Raises
-    BundleNotApprovedError."""
+def check_bundle(content: bytes) -> None:
+    """Raise BundleNotApprovedError unless a bundle holds what fedrad's holds.
+
+    Parameters
+    ----------
+    content
+        The bundle, a zip archive.
+    """
     try:
         with zipfile.ZipFile(BytesIO(content)) as bundle:
-            held = bundle.infolist()
-            names = [file.filename for file in held]
+            files = bundle.infolist()
+            names = [file.filename for file in files]
             if len(set(names)) != len(names) or "pyproject.toml" not in names:
                 raise BundleNotApprovedError(FORM)
             if set(names) - FILES:
                 raise BundleNotApprovedError(MORE)
-            if any(file.file_size > LARGEST for file in held):
+            if any(file.file_size > LARGEST for file in files):
                 raise BundleNotApprovedError(LARGE)
             project = tomllib.loads(bundle.read("pyproject.toml").decode("utf-8"))
             apps, version = _apps(project), project["project"]["version"]
             has_our_name = (
-                _names(project) == _names(_own()) and re.fullmatch(VERSION, version) is not None
+                _names(project) == _names(_fedrad_project())
+                and re.fullmatch(VERSION, version) is not None
             )
             dependencies = project["project"].get("dependencies")
     except BundleNotApprovedError:
         raise
-    except Exception:  # whatever a hostile archive makes its readers raise, its text tells nobody
+    except Exception:  # a hostile archive can cause any error; its text is not sent
         raise BundleNotApprovedError(UNREADABLE) from None
-    if apps != _apps(_own()):
+    if apps != _apps(_fedrad_project()):
         raise BundleNotApprovedError(OTHER_APPS)
     if not has_our_name:
         raise BundleNotApprovedError(OTHER_NAME)
@@ -70,7 +76,7 @@ def approve(content: bytes) -> None:
 
 
 @cache
-def _own() -> dict[str, Any]:
+def _fedrad_project() -> dict[str, Any]:
     return tomllib.loads(BUNDLE.read_text(encoding="utf-8"))
 
 

@@ -1,9 +1,9 @@
-"""The process that works on a site's messages: Flower's client process, forked and guarded.
+"""The process that handles a site's messages, in place of Flower's client process.
 
-Flower starts a new Python for each message, which imports for seconds what the last one had, and
-runs whatever code the bundle holds. Here one process imports once and forks a child for each
-message: the state of a visit is as separate, the wait is gone, the bundle is checked before
-anything of it is unpacked, and what leaves when something fails is decided by the site.
+Flower starts a new Python process for each message, which imports libraries for seconds and runs
+the code of the bundle. Here one process imports once and forks a child for each message. State is
+still separate for each message, but there is no delay. A bundle is checked before it is unpacked,
+and the site decides what it sends after a failure.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from typing import Any
 
 from flwr.app import Context, Message
 
-from .bundles import NOT_UNPACKED, BundleNotApprovedError, approve
+from .bundles import NOT_UNPACKED, BundleNotApprovedError, check_bundle
 from .internals import (
     AcquireTaskRequest,
     RuntimeHttpClient,
@@ -35,38 +35,39 @@ from .internals import (
 
 TASK_POLL_SECONDS = 0.1
 _child: list[int] = []
-"""The process that works on a message, while one does."""
+"""Id of the child that handles a message; empty between messages."""
 log = logging.getLogger("fedrad.site")
 
 
 @dataclass(frozen=True)
-class Outgoing:
-    """What may leave a site by the two ways in which Flower's client process speaks."""
+class OutgoingFilter:
+    """Filters for the two outputs of Flower's client process that leave a site."""
 
     message: Callable[[Message, Context], Message]
-    """An answer, or the error in its place -> the same as it may leave."""
+    """A reply, or an error instead of one -> the message that may leave."""
     details: Callable[[str], str]
-    """Text of the exception that ended the process -> what may be told of it."""
+    """Text of the exception that ended the process -> the text that may leave."""
 
 
-def run_node(prepare: Callable[[], None], outgoing: Outgoing) -> None:
-    """Run a SuperNode, and its tasks in forks of this process. Ends when the SuperNode does.
+def run_node(prepare: Callable[[], None], outgoing: OutgoingFilter) -> None:
+    """Run a SuperNode, and its tasks in forks of this process, until the SuperNode ends.
 
-    Takes the arguments of `flower-supernode` from the command line.
+    The command line holds the arguments of `flower-supernode`.
 
     Parameters
     ----------
     prepare
-        Imports what every message needs, while the SuperNode connects: children inherit it.
+        Imports the modules that every message needs. It runs while the SuperNode connects, and
+        children inherit the modules.
     outgoing
-        What may leave.
+        Filters for all that leaves.
 
     Raises
     ------
     FlowerMovedError
-        Before anything has started.
+        If Flower has changed; raised before any process starts.
     """
-    guard(outgoing)
+    guard_client_process(outgoing)
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--port", required=True)
     parser.add_argument("--host", default="127.0.0.1")
@@ -76,7 +77,7 @@ def run_node(prepare: Callable[[], None], outgoing: Outgoing) -> None:
     )
 
     def end(number: int, frame: FrameType | None) -> None:
-        """SIGTERM: the message at work is answered first. SIGINT: it is abandoned."""
+        """SIGTERM finishes the current message first; SIGINT abandons it."""
         supernode.send_signal(number)
         if number == signal.SIGINT and _child:
             os.kill(_child[0], signal.SIGKILL)
@@ -88,15 +89,15 @@ def run_node(prepare: Callable[[], None], outgoing: Outgoing) -> None:
     raise SystemExit(supernode.wait())
 
 
-def guard(outgoing: Outgoing) -> None:
-    """Have every bundle checked in the place of the code that unpacks it, and everything that
-    leaves pass through `outgoing`. Raises FlowerMovedError."""
+def guard_client_process(outgoing: OutgoingFilter) -> None:
+    """Replace functions of Flower's client process, so that every bundle is checked before it is
+    unpacked, and all that leaves is filtered by `outgoing`. Raises FlowerMovedError."""
 
     def install_approved(content: bytes, *, skip_prompt: bool) -> Path:
-        approve(content)
+        check_bundle(content)
         try:
             path: Path = install(content, skip_prompt=skip_prompt)
-        except OSError as error:  # its text would leave, and names a path
+        except OSError as error:  # its text names a path and would be sent
             log.error("the bundle cannot be unpacked: %s", error)
             raise BundleNotApprovedError(NOT_UNPACKED) from None
         return path
@@ -112,18 +113,18 @@ def guard(outgoing: Outgoing) -> None:
     push_task_output = replace("run_clientapp", "push_task_output", push_end)
 
 
-def run_tasks(address: str, lives: Callable[[], bool]) -> None:
+def run_tasks(address: str, is_running: Callable[[], bool]) -> None:
     """Run the tasks of a SuperNode, one at a time, each in a fork of this process.
 
     Parameters
     ----------
     address
-        `HOST:PORT` at which the SuperNode gives tasks out, on loopback.
-    lives
-        Whether the SuperNode still runs; the tasks end with it.
+        `HOST:PORT` of the SuperNode's interface for tasks, on loopback.
+    is_running
+        Whether the SuperNode still runs; the function returns when it does not.
     """
     retries = make_simple_http_retry_invoker()
-    retries.max_tries = 1  # the loop below is the patient one
+    retries.max_tries = 1  # the loop below repeats the request
     client = RuntimeHttpClient.from_server_address(
         server_address=address,
         insecure=True,
@@ -135,7 +136,7 @@ def run_tasks(address: str, lives: Callable[[], bool]) -> None:
         retry_invoker=retries,
     )
     request = AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP])
-    while lives():
+    while is_running():
         try:
             task = client.AcquireTask(request)
         except Exception as error:

@@ -1,4 +1,4 @@
-"""What a coordinator asks of its own SuperLink, over loopback: which nodes may connect."""
+"""Client of a SuperLink's control interface, over loopback: which nodes may connect."""
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
@@ -12,14 +12,14 @@ from .internals import (
     UnregisterNodeRequest,
     public_key_to_bytes,
 )
-from .processes import Connection
+from .processes import SuperLinkConnection
 
 
 class Control:
-    """The control interface of a SuperLink with TLS. All raise httpx.HTTPError where it does not
-    answer, or refuses."""
+    """The control interface of a SuperLink with TLS. All methods raise httpx.HTTPError if it does
+    not answer or refuses."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: SuperLinkConnection) -> None:
         assert connection.root_certificates is not None
         self._client = ControlHttpClient.from_server_address(
             server_address=connection.address,
@@ -32,7 +32,7 @@ class Control:
         )
 
     def nodes(self) -> dict[bytes, tuple[int, str]]:
-        """Public key of each node that may connect -> its number, and "online" or not."""
+        """Public key of each node that may connect -> its number and status, such as "online"."""
         answer = self._client.ListNodes(ListNodesRequest())
         return {
             node.public_key: (node.node_id, node.status)
@@ -46,12 +46,12 @@ class Control:
         return int(self._client.RegisterNode(request).node_id)
 
     def unregister(self, node: int) -> None:
-        """Turn a node away: its next request is refused."""
+        """Refuse all further requests of a node."""
         self._client.UnregisterNode(UnregisterNodeRequest(node_id=node))
 
 
 def key_bytes(public_key: str) -> bytes:
-    """A public key in OpenSSH's form, as Flower has it."""
+    """Convert a public key from OpenSSH's format to Flower's."""
     key = load_ssh_public_key(public_key.encode())
     assert isinstance(key, ec.EllipticCurvePublicKey)
     return public_key_to_bytes(key)

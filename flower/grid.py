@@ -1,6 +1,6 @@
-"""A Grid inside one process: the same apps, without Flower's processes and waits.
+"""A Grid within one process: it runs the same apps without Flower's processes and delays.
 
-Sites are visited one after another, in the order of their node ids, so that a run is repeatable.
+Sites are visited one after another, in the order of their node ids, so that a run is reproducible.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,14 +14,20 @@ from .internals import PARTS, SUPERLINK_NODE_ID, ErrorCode, Run, TaskIdentity, c
 
 NodeConfig = dict[str, str]
 
-check_source(PARTS["Metadata"])  # push_messages gives a message its id as Flower does
+check_source(PARTS["Metadata"])  # push_messages sets the id of a message as Flower does
 
 
 class InProcessGrid(Grid):
-    """Calls a ClientApp directly for each message.
+    """Calls a ClientApp directly for each message, when its reply is pulled.
 
-    `nodes`: node configuration of each site; `run_config` goes to all. A message is handled when
-    its reply is pulled, and its record is rebuilt for each site, as if it had travelled.
+    Parameters
+    ----------
+    client_app
+        The app of the sites.
+    nodes
+        Node configuration of each site.
+    run_config
+        Configuration of the run, the same for all sites.
     """
 
     def __init__(
@@ -43,11 +49,11 @@ class InProcessGrid(Grid):
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, SUPERLINK_NODE_ID, 1
 
     def get_node_ids(self) -> Iterable[int]:
-        """All sites, always."""
+        """Ids of all sites; all are always connected."""
         return list(self._contexts)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Keep messages until their replies are pulled."""
+        """Store messages until their replies are pulled."""
         ids = []
         for message in messages:
             self._count += 1
@@ -74,7 +80,7 @@ class InProcessGrid(Grid):
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
-        """Push and pull at once; there is nothing to wait for."""
+        """Push messages and pull their replies at once."""
         return self.pull_messages(self.push_messages(messages))
 
     def create_message(
@@ -89,7 +95,7 @@ class InProcessGrid(Grid):
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def set_run(self, run: Run) -> NoReturn:
-        """There is one run in this process."""
+        """Not supported: there is one run in this process."""
         raise RuntimeError("a run inside one process is not set from outside")
 
     @property

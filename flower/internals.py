@@ -1,15 +1,15 @@
-"""All of Flower that is not its public interface, in one table: nothing else in fedrad names it.
+"""One table of all internal parts of Flower that fedrad uses; no other module names them.
 
-Public are `flwr.app`, `flwr.clientapp` and `flwr.serverapp`. What fedrad uses besides them may move
-in any release of Flower, so it is looked up here, at the moment somebody asks for it:
+The public interface of Flower is `flwr.app`, `flwr.clientapp` and `flwr.serverapp`. All other parts
+can change in any release of Flower. So they are imported here, when they are needed:
 
     from .internals import Run
 
-imports the module of Flower that holds `Run`, or raises FlowerMovedError where it is not there any
-more, or does not read as fedrad relies on.
+imports the module of Flower that holds `Run`. It raises FlowerMovedError if `Run` is no longer
+there, or if its source lacks lines that fedrad relies on.
 """
 
-# ruff: noqa: PLC0414 (`import X as X` is how a type checker is told that others may import X)
+# ruff: noqa: PLC0414 (`import X as X` tells a type checker that other modules may import X)
 
 import ast
 import importlib
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fedrad.system.errors import UserError
 
-if TYPE_CHECKING:  # types of the names below; a test holds the two lists together
+if TYPE_CHECKING:  # types of the names below; a test compares the two lists
     from flwr.cli.cli_client_interceptor import CliClientHttpInterceptor as CliClientHttpInterceptor
     from flwr.common.config import get_fused_config_from_fab as get_fused_config_from_fab
     from flwr.common.constant import SUPERLINK_NODE_ID as SUPERLINK_NODE_ID
@@ -61,23 +61,23 @@ if TYPE_CHECKING:  # types of the names below; a test holds the two lists togeth
     from flwr.supernode.runtime.run_clientapp import run_clientapp as run_clientapp
 
 TESTED = "1.41"
-"""The version of Flower that all of this was tested with; pyproject.toml pins the same."""
+"""The version of Flower that fedrad was tested with; pyproject.toml pins the same."""
 
 
-class Part(NamedTuple):
+class FlowerPart(NamedTuple):
     """A part of Flower that fedrad relies on.
 
     Parameters
     ----------
     module
-        Where it is.
+        Module that holds the part.
     name
-        Its name there.
+        Name of the part in its module.
     lines
-        Pieces of its source on which fedrad relies: the calls in which something is replaced, the
-        parameters that are given, the line that prints a message. Of functions and classes only.
+        Pieces of its source on which fedrad relies: calls of replaced names, parameters that fedrad
+        passes, lines that print a message. Only for functions and classes.
     replaced
-        Names that it looks up in its module, and in whose place fedrad puts something (`replace`).
+        Names that the part looks up in its module and that fedrad replaces there (`replace`).
     """
 
     module: str
@@ -90,46 +90,50 @@ PARTS = {
     part.name: part
     for part in (
         # Times and signatures of a node's requests: signatures.py
-        Part("flwr.common.constant", "SYSTEM_TIME_TOLERANCE"),
-        Part("flwr.common.constant", "TIMESTAMP_TOLERANCE"),
-        Part("flwr.supercore.constant", "FLEET_HTTP_SIGNATURE_HEADER"),
+        FlowerPart("flwr.common.constant", "SYSTEM_TIME_TOLERANCE"),
+        FlowerPart("flwr.common.constant", "TIMESTAMP_TOLERANCE"),
+        FlowerPart("flwr.supercore.constant", "FLEET_HTTP_SIGNATURE_HEADER"),
         # A grid within one process: grid.py
-        Part("flwr.common.constant", "SUPERLINK_NODE_ID"),
-        Part("flwr.common.constant", "ErrorCode"),
-        Part("flwr.supercore.run", "Run", ("def create_empty(",)),
-        Part("flwr.supercore.task_identity", "TaskIdentity", ("run_id:", "node_id:", "task_id:")),
+        FlowerPart("flwr.common.constant", "SUPERLINK_NODE_ID"),
+        FlowerPart("flwr.common.constant", "ErrorCode"),
+        FlowerPart("flwr.supercore.run", "Run", ("def create_empty(",)),
+        FlowerPart(
+            "flwr.supercore.task_identity", "TaskIdentity", ("run_id:", "node_id:", "task_id:")
+        ),
         # The SuperLink's own control interface: control.py
-        Part("flwr.cli.cli_client_interceptor", "CliClientHttpInterceptor"),
-        Part("flwr.proto.control_pb2", "ListNodesRequest"),
-        Part("flwr.proto.control_pb2", "RegisterNodeRequest"),
-        Part("flwr.proto.control_pb2", "UnregisterNodeRequest"),
-        Part("flwr.supercore.control", "ControlHttpClient"),
-        Part("flwr.supercore.interceptors", "RuntimeVersionHttpInterceptor"),
-        Part("flwr.supercore.primitives.asymmetric", "public_key_to_bytes"),
+        FlowerPart("flwr.cli.cli_client_interceptor", "CliClientHttpInterceptor"),
+        FlowerPart("flwr.proto.control_pb2", "ListNodesRequest"),
+        FlowerPart("flwr.proto.control_pb2", "RegisterNodeRequest"),
+        FlowerPart("flwr.proto.control_pb2", "UnregisterNodeRequest"),
+        FlowerPart("flwr.supercore.control", "ControlHttpClient"),
+        FlowerPart("flwr.supercore.interceptors", "RuntimeVersionHttpInterceptor"),
+        FlowerPart("flwr.supercore.primitives.asymmetric", "public_key_to_bytes"),
         # The SuperLink, with a second listener: superlink.py
-        Part(
+        FlowerPart(
             "flwr.superlink.cli.flower_superlink",
             "flower_superlink",
             ("_run_superlink_http_api(lifespan_config=config)",),
             replaced=("_run_superlink_http_api",),
         ),
-        Part("flwr.superlink.cli.flower_superlink", "_run_superlink_http_api", ("uvicorn.run(",)),
-        Part("flwr.superlink.cli.flower_superlink", "SuperLinkLifespan"),
-        Part(
+        FlowerPart(
+            "flwr.superlink.cli.flower_superlink", "_run_superlink_http_api", ("uvicorn.run(",)
+        ),
+        FlowerPart("flwr.superlink.cli.flower_superlink", "SuperLinkLifespan"),
+        FlowerPart(
             "flwr.superlink.config_loader",
             "SuperLinkLifespanConfig",
             ("    host:", "    port:", "    ssl_certfile:", "    ssl_keyfile:"),
         ),
-        Part("flwr.superlink.main", "create_app"),
-        Part("flwr.supercore.http_logging", "get_uvicorn_log_config"),
-        Part("flwr.supercore.logger", "console_handler"),
+        FlowerPart("flwr.superlink.main", "create_app"),
+        FlowerPart("flwr.supercore.http_logging", "get_uvicorn_log_config"),
+        FlowerPart("flwr.supercore.logger", "console_handler"),
         # The SuperNode: supernode.py
-        Part(
+        FlowerPart(
             "flwr.supernode.cli.flower_supernode", "flower_supernode", ("start_client_internal(",)
         ),
-        Part("flwr.supercore.app_utils", "start_parent_process_monitor"),
-        Part("flwr.common.config", "get_fused_config_from_fab"),
-        Part(
+        FlowerPart("flwr.supercore.app_utils", "start_parent_process_monitor"),
+        FlowerPart("flwr.common.config", "get_fused_config_from_fab"),
+        FlowerPart(
             "flwr.supernode.start_client_internal",
             "start_client_internal",
             (
@@ -145,15 +149,15 @@ PARTS = {
                 "register_signal_handlers",
             ),
         ),
-        Part("flwr.supernode.start_client_internal", "_push_messages", ("time.sleep(0.5)",)),
-        Part(
+        FlowerPart("flwr.supernode.start_client_internal", "_push_messages", ("time.sleep(0.5)",)),
+        FlowerPart(
             "flwr.supernode.start_client_internal",
             "_pull_and_store_message",
             ("get_fused_config_from_fab(fab.content, run_info)",),
             replaced=("get_fused_config_from_fab",),
         ),
         # The process that works on a message: client_process.py
-        Part(
+        FlowerPart(
             "flwr.supernode.runtime.run_clientapp",
             "run_clientapp",
             (
@@ -168,14 +172,16 @@ PARTS = {
             ),
             replaced=("install_from_fab", "push_message", "push_task_output"),
         ),
-        Part("flwr.proto.runtime_pb2", "AcquireTaskRequest"),
-        Part("flwr.supercore.constant", "TaskType"),
-        Part("flwr.supercore.retry", "make_simple_http_retry_invoker"),
-        Part("flwr.supercore.runtime", "RuntimeHttpClient"),
-        Part("flwr.supercore.runtime.tracing", "RuntimeTracingInterceptor"),
-        # Of which fedrad relies on what they do, and does not call them
-        Part("flwr.app.metadata", "Metadata", ('return cast(str, self.__dict__["_message_id"])',)),
-        Part(
+        FlowerPart("flwr.proto.runtime_pb2", "AcquireTaskRequest"),
+        FlowerPart("flwr.supercore.constant", "TaskType"),
+        FlowerPart("flwr.supercore.retry", "make_simple_http_retry_invoker"),
+        FlowerPart("flwr.supercore.runtime", "RuntimeHttpClient"),
+        FlowerPart("flwr.supercore.runtime.tracing", "RuntimeTracingInterceptor"),
+        # Parts that fedrad does not call, but on whose behaviour it relies
+        FlowerPart(
+            "flwr.app.metadata", "Metadata", ('return cast(str, self.__dict__["_message_id"])',)
+        ),
+        FlowerPart(
             "flwr.superlink.routers.fleet.node_auth",
             "authenticate_node",
             (
@@ -188,7 +194,7 @@ PARTS = {
 
 
 class FlowerMovedError(UserError):
-    """A part of Flower is not where, or not what, fedrad relies on."""
+    """A part of Flower has moved, or has changed where fedrad relies on it."""
 
     def __init__(self, what: str) -> None:
         super().__init__(
@@ -205,44 +211,45 @@ def __getattr__(name: str) -> Any:
     part = PARTS[name]
     check_source(part)
     for used in part.replaced:
-        _held(part.module, used)
-    return _held(part.module, part.name)
+        _attribute(part.module, used)
+    return _attribute(part.module, part.name)
 
 
 def replace(name: str, used: str, new: object) -> Any:
-    """Have a part of Flower use something of ours in the place of its own.
+    """Replace a name that a part of Flower uses.
 
     Parameters
     ----------
     name
-        The part, in the table.
+        Name of the part in the table.
     used
         The name that it looks up in its module, one of the part's `replaced`.
     new
-        What it is to find there.
+        The new value.
 
     Returns
     -------
-    What it found there before.
+    Any
+        The value before.
 
     Raises
     ------
     FlowerMovedError
-        Where the part does not use that name as fedrad relies on.
+        If the part does not use that name as fedrad expects.
     """
     part = PARTS[name]
     assert used in part.replaced
     check_source(part)
     if used in PARTS:
         check_source(PARTS[used])
-    before = _held(part.module, used)
+    before = _attribute(part.module, used)
     setattr(importlib.import_module(part.module), used, new)
     return before
 
 
-def check_source(part: Part) -> None:
-    """Raise FlowerMovedError where the source of a part has not the lines that fedrad relies on.
-    Imports nothing of Flower."""
+def check_source(part: FlowerPart) -> None:
+    """Raise FlowerMovedError if the source of a part lacks lines that fedrad relies on. Flower is
+    not imported."""
     if not part.lines:
         return
     source = _definitions(part.module).get(part.name)
@@ -253,7 +260,7 @@ def check_source(part: Part) -> None:
             raise FlowerMovedError(f"{part.module}.{part.name} has no line {line!r}")
 
 
-def _held(module: str, name: str) -> Any:
+def _attribute(module: str, name: str) -> Any:
     try:
         return getattr(importlib.import_module(module), name)
     except ImportError as error:
@@ -264,7 +271,7 @@ def _held(module: str, name: str) -> Any:
 
 @cache
 def _definitions(module: str) -> dict[str, str]:
-    """Source of each function and class of a module of Flower; none where there is no module."""
+    """Source of each function and class of a module of Flower; empty if there is no such module."""
     flower = importlib.util.find_spec("flwr")
     if flower is None or flower.origin is None:
         return {}

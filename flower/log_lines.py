@@ -1,24 +1,24 @@
-"""Lines of logs that fedrad reads: Flower's, and its own in the log of a run.
+"""Log lines that fedrad reads: those of Flower, and those of fedrad in the log of a run.
 
-The log is no interface of Flower's: each pattern stands beside the parts of Flower that print the
-line (or the part of it that matters), so that a test notices when they change.
+The log is not an interface of Flower. So each pattern is listed with the code of Flower that prints
+the line, and a test fails if that code changes.
 """
 
 import logging
 import re
 from dataclasses import dataclass
 
-from .internals import FlowerMovedError, Part, check_source
+from .internals import FlowerMovedError, FlowerPart, check_source
 
 _NODE = "flwr.supernode.start_client_internal"
 
 
 @dataclass(frozen=True)
 class LogLine:
-    """A line of a node's log: the pattern that finds it, and what of Flower prints it."""
+    """A kind of line in a node's log: its pattern, and the parts of Flower that print it."""
 
     pattern: str
-    printed_by: tuple[Part, ...]
+    printed_by: tuple[FlowerPart, ...]
 
     def matches(self, line: str) -> bool:
         """Whether a line of the log is of this kind."""
@@ -27,19 +27,21 @@ class LogLine:
 
 CONNECTED = LogLine(
     r"SuperNode ID:",
-    (Part(_NODE, "start_client_internal", ('log(INFO, "SuperNode ID: %s", node_id)',)),),
+    (FlowerPart(_NODE, "start_client_internal", ('log(INFO, "SuperNode ID: %s", node_id)',)),),
 )
 NOT_ADMITTED = LogLine(
-    # httpx words the status of an answer so: "Client error '401 Unauthorized' for url …"
+    # httpx prints the status of a response: "Client error '401 Unauthorized' for url …"
     r"\[code: 2004\]|401 Unauthorized|Invalid SuperNode",
     (
-        Part(
+        FlowerPart(
             "flwr.supernode.fleet_http_connection",
             "http_request_response",
             ('message = f"[code: {flower_error.code}] {flower_error.message}"',),
         ),
-        Part("flwr.supercore.error.base", "ApiErrorCode", ("FLEET_NODE_ACTIVATION_FAILED = 2004",)),
-        Part(
+        FlowerPart(
+            "flwr.supercore.error.base", "ApiErrorCode", ("FLEET_NODE_ACTIVATION_FAILED = 2004",)
+        ),
+        FlowerPart(
             "flwr.superlink.routers.fleet.node_auth",
             "authenticate_node",
             (
@@ -50,10 +52,10 @@ NOT_ADMITTED = LogLine(
     ),
 )
 OTHER_CERTIFICATE = LogLine(
-    # the first is OpenSSL's, in the text of httpx's exception, with which Flower ends the node
+    # the first is from OpenSSL, in the text of httpx's exception, with which Flower ends the node
     r"CERTIFICATE_VERIFY_FAILED|SSL/TLS handshake",
     (
-        Part(
+        FlowerPart(
             "flwr.supernode.fleet_http_connection",
             "http_request_response",
             (
@@ -61,7 +63,7 @@ OTHER_CERTIFICATE = LogLine(
                 '"Failed to initialize the connection to the SuperLink.\\n" + message',
             ),
         ),
-        Part(
+        FlowerPart(
             "flwr.supercore.retry.http_retry",
             "make_simple_http_retry_invoker",
             ('log(ERROR, "SSL/TLS handshake error detected.")',),
@@ -71,7 +73,7 @@ OTHER_CERTIFICATE = LogLine(
 CONNECTED_AGAIN = LogLine(
     r"Connection successful after",
     (
-        Part(
+        FlowerPart(
             "flwr.supercore.retry.http_retry",
             "make_simple_http_retry_invoker",
             ('"Connection successful after %.2f seconds and %s tries."',),
@@ -80,24 +82,24 @@ CONNECTED_AGAIN = LogLine(
 )
 MESSAGE_RECEIVED = LogLine(
     r"Received successfully",
-    (Part(_NODE, "_pull_and_store_message", ('log(INFO, "Received successfully")',)),),
+    (FlowerPart(_NODE, "_pull_and_store_message", ('log(INFO, "Received successfully")',)),),
 )
 ANSWER_SENT = LogLine(
     r"Sent successfully",
-    (Part(_NODE, "_push_messages", ('log(INFO, "Sent successfully")',)),),
+    (FlowerPart(_NODE, "_push_messages", ('log(INFO, "Sent successfully")',)),),
 )
 MESSAGE_LOST = LogLine(
     r"Failed to (send|receive) message",
     (
-        Part(_NODE, "_pull_and_store_message", ('"Failed to receive message %s: %s"',)),
-        Part(_NODE, "_push_messages", ('"Failed to send message %s: %s"',)),
+        FlowerPart(_NODE, "_pull_and_store_message", ('"Failed to receive message %s: %s"',)),
+        FlowerPart(_NODE, "_push_messages", ('"Failed to send message %s: %s"',)),
     ),
 )
 RUN_HAS_ENDED = LogLine(
     r"is not in `RUNNING` status",
     (
-        Part(_NODE, "_pull_and_store_message", ('"Run ID %s is not in `RUNNING` status.',)),
-        Part(_NODE, "_push_messages", ('"Run ID %s is not in `RUNNING` status.',)),
+        FlowerPart(_NODE, "_pull_and_store_message", ('"Run ID %s is not in `RUNNING` status.',)),
+        FlowerPart(_NODE, "_push_messages", ('"Run ID %s is not in `RUNNING` status.',)),
     ),
 )
 LINES = (
@@ -115,9 +117,12 @@ _OF_FEDRAD = re.compile(r"fedrad (DEBUG|INFO|WARNING|ERROR|CRITICAL) (.*)")
 
 
 def missing_lines() -> list[str]:
-    """What is not printed any more as the patterns expect, in sentences; empty where all is.
+    """Check the code that prints the lines. Flower is not imported.
 
-    Imports nothing of Flower.
+    Returns
+    -------
+    list[str]
+        A sentence for each line that is no longer printed as its pattern expects.
     """
     faults = []
     for line in LINES:
@@ -131,16 +136,16 @@ def missing_lines() -> list[str]:
 
 def moved_part(line: str) -> str | None:
     """The text of a FlowerMovedError that ended a process, from the last line of its traceback."""
-    found = _MOVED.search(line)
-    return found[1] if found else None
+    match = _MOVED.search(line)
+    return match[1] if match else None
 
 
 def run_log_formatter() -> logging.Formatter:
-    """How fedrad writes its own lines into the log of a run, among Flower's."""
+    """Format of fedrad's lines in the log of a run, which holds Flower's lines too."""
     return logging.Formatter("fedrad %(levelname)s %(message)s")
 
 
 def run_log_line(line: str) -> tuple[int, str] | None:
-    """Level and text of a line that fedrad wrote into the log of a run; None: it is Flower's."""
-    found = _OF_FEDRAD.fullmatch(line)
-    return (logging.getLevelNamesMapping()[found[1]], found[2]) if found else None
+    """Level and text of a line that fedrad wrote into the log of a run; None for Flower's lines."""
+    match = _OF_FEDRAD.fullmatch(line)
+    return (logging.getLevelNamesMapping()[match[1]], match[2]) if match else None

@@ -1,6 +1,7 @@
-"""All processes of a Flower, whatever sessions and groups it makes for them: found and ended.
+"""Finding and ending all processes that belong to one instance of Flower.
 
-They are known by their environment, where `FLWR_HOME` lies in one folder.
+Flower and Ray start processes in several sessions and process groups. They are recognised by their
+environment: `FLWR_HOME` is in one folder.
 """
 
 import os
@@ -13,15 +14,15 @@ from contextlib import suppress
 from pathlib import Path
 
 END_SECONDS = 5.0
-"""How long processes may take to end after SIGTERM."""
+"""Time that processes have to end after SIGTERM, before they are killed."""
 
 
 def end_processes_of(folder: Path) -> None:
-    """End all processes of a folder; those that do not go at a word are killed."""
-    patience = time.monotonic() + END_SECONDS
+    """End all processes of a folder; those that ignore SIGTERM are killed."""
+    deadline = time.monotonic() + END_SECONDS
     asked: set[int] = set()
     while left := processes_of(folder):
-        killed = time.monotonic() > patience
+        killed = time.monotonic() > deadline
         for pid in left if killed else left - asked:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL if killed else signal.SIGTERM)
@@ -30,29 +31,29 @@ def end_processes_of(folder: Path) -> None:
 
 
 def processes_of(folder: Path) -> set[int]:
-    """Ids of all processes whose `FLWR_HOME` lies in a folder, and of all their children.
+    """Ids of all processes whose `FLWR_HOME` is in a folder, and of their descendants.
 
-    Their children too, as Ray's workers overwrite their environment. Empty where there is no
-    /proc.
+    Descendants are included because Ray's workers overwrite their environment. Empty on systems
+    without /proc.
     """
     mark = f"FLWR_HOME={folder}{os.sep}".encode()
-    found: set[int] = set()
+    pids: set[int] = set()
     parents: dict[int, int] = {}
     for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # ended meanwhile, or somebody else's
+        with suppress(OSError):  # the process has ended, or belongs to another user
             state, parent = (process / "stat").read_text().rpartition(")")[2].split()[:2]
             if state == "Z":
                 continue
             parents[int(process.name)] = int(parent)
             if any(v.startswith(mark) for v in (process / "environ").read_bytes().split(b"\0")):
-                found.add(int(process.name))
-    while more := {pid for pid, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found
+                pids.add(int(process.name))
+    while more := {pid for pid, parent in parents.items() if parent in pids} - pids:
+        pids |= more
+    return pids
 
 
-def start_keeper(folder: Path) -> subprocess.Popen[bytes]:
-    """Start a process that clears a folder and its processes up where this program was killed."""
+def start_watchdog(folder: Path) -> subprocess.Popen[bytes]:
+    """Start a process that removes a folder and its processes if this program is killed."""
     return subprocess.Popen(
         [sys.executable, "-m", __name__, str(os.getpid()), str(folder)],
         stdin=subprocess.DEVNULL,
@@ -60,8 +61,8 @@ def start_keeper(folder: Path) -> subprocess.Popen[bytes]:
     )
 
 
-def _keep(parent: int, folder: Path) -> None:
-    """Wait for the program that made the folder. If it was killed, clear up in its place."""
+def _watch(parent: int, folder: Path) -> None:
+    """Wait until the parent has ended, then end the processes of the folder and remove it."""
     while os.getppid() == parent:
         time.sleep(0.5)
     end_processes_of(folder)
@@ -69,4 +70,4 @@ def _keep(parent: int, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    _keep(int(sys.argv[1]), Path(sys.argv[2]))
+    _watch(int(sys.argv[1]), Path(sys.argv[2]))

@@ -1,7 +1,7 @@
-"""Flower's own processes on this machine: started, followed and ended by us, with nothing left.
+"""Flower's processes on this machine: started, followed and completely ended. Loopback only.
 
-Each has an own `FLWR_HOME` in one temporary folder. That is how all of them are found again,
-whatever sessions and groups Flower and Ray make for their children. Loopback only.
+Each process has its own `FLWR_HOME` in one temporary folder, by which all of them are recognised
+(`process_tree`).
 """
 
 import json
@@ -24,36 +24,46 @@ from fedrad.system.no_telemetry import NO_TELEMETRY
 from fedrad.system.ports import free_port
 
 from .bundles import BUNDLE
-from .process_tree import end_processes_of, start_keeper
+from .process_tree import end_processes_of, start_watchdog
 
 START_SECONDS = 120.0
 NOWHERE = "http://127.0.0.1:9"
-"""A proxy that is not there: even without usage reports, Ray asks the network for its cloud."""
+"""Address of a proxy that does not exist: Ray would ask the network for a cloud otherwise."""
 STOCK_SUPERNODE = ("flower-supernode",)
 """Command of Flower's own node."""
 
-Settings = Mapping[str, str | int | float | bool]
+FlowerSettings = Mapping[str, str | int | float | bool]
 
 
 @dataclass(frozen=True)
-class Connection:
-    """A SuperLink: `HOST:PORT`, and the certificate authority that vouches for it; None: no TLS,
-    on this machine only. `members`: who may take part there, where the SuperLink is fedrad's."""
+class SuperLinkConnection:
+    """How to reach a SuperLink.
+
+    Attributes
+    ----------
+    address
+        `HOST:PORT`.
+    root_certificates
+        File with the certificate authority (PEM) of the SuperLink; None: no TLS, which is allowed
+        on this machine only.
+    members
+        File with the list of members, if the SuperLink is run by `fedrad serve`.
+    """
 
     address: str
     root_certificates: Path | None = None
     members: Path | None = None
 
     def toml(self) -> str:
-        """As Flower's configuration has it."""
+        """The connection in Flower's configuration format."""
         if self.root_certificates is None:
             return _toml({"address": self.address, "insecure": True}) + "\n"
         certificates = str(self.root_certificates.resolve())
         return _toml({"address": self.address, "root-certificates": certificates}) + "\n"
 
 
-def start_environment(further: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a Flower process that speaks to nobody but this machine."""
+def flower_environment(further: Mapping[str, str]) -> dict[str, str]:
+    """Environment of a Flower process that can only connect to this machine."""
     scripts = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")])
     return {
         **os.environ,
@@ -66,22 +76,23 @@ def start_environment(further: Mapping[str, str]) -> dict[str, str]:
 
 
 class FlowerError(Exception):
-    """A Flower process that did not start, or a run that Flower refused; with its last words."""
+    """A Flower process did not start, or Flower refused a run; the text has its last log lines."""
 
 
-class Flower:
-    """A SuperLink of our own, and SuperNodes where wanted. Made by `own_flower`.
+class FlowerProcesses:
+    """Flower's processes in a temporary folder: a SuperLink, SuperNodes, runs.
 
-    Loopback without TLS: for one machine and for tests, never between machines.
+    Made by `own_flower_processes`. A SuperLink that is started here has no TLS and is reached over
+    loopback only.
     """
 
     def __init__(
-        self, folder: Path, environment: Mapping[str, str], connection: "Connection | None"
+        self, folder: Path, environment: Mapping[str, str], connection: "SuperLinkConnection | None"
     ) -> None:
         self.folder = folder
-        self.connection = connection or Connection(f"127.0.0.1:{free_port()}")
+        self.connection = connection or SuperLinkConnection(f"127.0.0.1:{free_port()}")
         self.address = self.connection.address
-        self._environment = start_environment(
+        self._environment = flower_environment(
             {
                 **NO_TELEMETRY,
                 **environment,
@@ -89,7 +100,7 @@ class Flower:
                 "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray listens on loopback only
             }
         )
-        self._keeper = start_keeper(folder)
+        self._watchdog = start_watchdog(folder)
         self._children: list[subprocess.Popen[bytes]] = []
 
     def start_superlink(self, *options: str) -> "subprocess.Popen[bytes]":
@@ -111,23 +122,25 @@ class Flower:
         end = time.monotonic() + START_SECONDS
         while not _answers(f"http://{self.address}/health"):
             if superlink.poll() is not None or time.monotonic() > end:
-                raise FlowerError(f"Flower's SuperLink did not start:\n{self.words('superlink')}")
+                raise FlowerError(
+                    f"Flower's SuperLink did not start:\n{self.last_lines('superlink')}"
+                )
             time.sleep(0.2)
         return superlink
 
     def start_supernode(
         self, name: str, node_config: Mapping[str, str], command: Sequence[str]
     ) -> "subprocess.Popen[bytes]":
-        """Start a site's node, which looks for the SuperLink by itself.
+        """Start a site's node, which connects to the SuperLink by itself.
 
         Parameters
         ----------
         name
-            Of its folder and its log here.
+            Name of its folder and its log.
         node_config
-            What Flower hands to the app at the site.
+            Configuration that Flower passes to the app at the site.
         command
-            The program that takes the arguments of `flower-supernode`, such as STOCK_SUPERNODE.
+            A program with the arguments of `flower-supernode`, such as STOCK_SUPERNODE.
         """
         return self._start(
             command,
@@ -143,13 +156,32 @@ class Flower:
 
     def run(
         self,
-        run_config: Settings,
-        simulation: Settings | None = None,
+        run_config: FlowerSettings,
+        simulation: FlowerSettings | None = None,
         *,
         bundle: Path = BUNDLE.parent,
     ) -> Iterator[str]:
-        """Run a bundle; yield its log lines until the run has ended. Raises FlowerError where
-        Flower refuses it. `simulation`: Flower's settings of a simulated federation."""
+        """Run a bundle until it has ended.
+
+        Parameters
+        ----------
+        run_config
+            Configuration of the run, for the apps.
+        simulation
+            Flower's settings of a simulated federation; None: over real nodes.
+        bundle
+            Folder of the bundle.
+
+        Yields
+        ------
+        str
+            The lines of the run's log.
+
+        Raises
+        ------
+        FlowerError
+            If Flower refuses the run.
+        """
         home = self.folder / "run"
         app = home / "app"
         shutil.rmtree(app, ignore_errors=True)
@@ -183,10 +215,10 @@ class Flower:
                     ended = process.poll() is not None
                     time.sleep(0 if ended else 0.2)
         if process.returncode != 0:
-            raise FlowerError(f"`flwr run` failed:\n{self.words('run')}")
+            raise FlowerError(f"`flwr run` failed:\n{self.last_lines('run')}")
 
-    def words(self, name: str, lines: int = 20) -> str:
-        """The last lines that a process wrote."""
+    def last_lines(self, name: str, lines: int = 20) -> str:
+        """The last lines of the log of a process."""
         text = (self.folder / f"{name}.log").read_text(encoding="utf-8", errors="replace")
         return "\n".join(text.splitlines()[-lines:])
 
@@ -205,30 +237,41 @@ class Flower:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C reaches us alone; we end the others
+                start_new_session=True,  # Ctrl-C reaches only this process, which ends the others
             )
         self._children.append(child)
         return child
 
     def end(self) -> None:
-        """End every process of this Flower; the keeper last, in case this is interrupted too."""
+        """End all processes; the watchdog last, in case this method is interrupted."""
         for child in self._children:
-            child.terminate()  # where there is no /proc, Flower's commands end their children
+            child.terminate()  # without /proc, Flower's commands end their own children
         end_processes_of(self.folder)
         for child in self._children:
             child.wait()
-        self._keeper.terminate()
-        self._keeper.wait()
+        self._watchdog.terminate()
+        self._watchdog.wait()
 
 
 @contextmanager
-def own_flower(
-    environment: Mapping[str, str], connection: Connection | None = None
-) -> Iterator[Flower]:
-    """A Flower that is gone at the end with its folder, however it ends; SIGTERM included.
+def own_flower_processes(
+    environment: Mapping[str, str], connection: SuperLinkConnection | None = None
+) -> Iterator[FlowerProcesses]:
+    """Flower's processes in a temporary folder, all removed at the end, also after SIGTERM.
 
-    `connection`: of a SuperLink that is there already; only runs are started, then.
-    Its folder is made where `RAY_TMPDIR` or `TMPDIR` say; Ray needs a path below 40 characters.
+    The folder is made in `RAY_TMPDIR` or `TMPDIR`; Ray needs a path below 40 characters.
+
+    Parameters
+    ----------
+    environment
+        Further environment variables of the processes.
+    connection
+        An existing SuperLink, so that only runs are started; None: a new SuperLink.
+
+    Yields
+    ------
+    FlowerProcesses
+        No process has been started yet.
     """
     with (
         _terminated_as_interrupted(),
@@ -236,7 +279,7 @@ def own_flower(
             prefix="fedrad-", dir=os.environ.get("RAY_TMPDIR"), ignore_cleanup_errors=True
         ) as folder,
     ):
-        flower = Flower(Path(folder).resolve(), environment, connection)
+        flower = FlowerProcesses(Path(folder).resolve(), environment, connection)
         try:
             yield flower
         finally:
@@ -245,7 +288,7 @@ def own_flower(
 
 @contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM unwind the program as Ctrl-C does, so that what has to be ended is ended."""
+    """Turn SIGTERM into KeyboardInterrupt, so that `finally` clauses run."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -260,8 +303,8 @@ def _terminated_as_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _toml(values: Settings, separator: str = "\n") -> str:
-    """Flat TOML, or what Flower's command line takes for it; a JSON string is a TOML string."""
+def _toml(values: FlowerSettings, separator: str = "\n") -> str:
+    """Flat TOML for a file or for Flower's command line; a JSON string is a TOML string."""
     return separator.join(
         f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items()
     )

@@ -1,7 +1,7 @@
-"""How Flower's SuperLink decides whether a node's signed request is fresh.
+"""Times for which Flower's SuperLink accepts the signature of a node's request.
 
-A node signs the time at which it asks. The SuperLink refuses a time that is too far ahead of its
-own clock or too long past.
+A node signs the time of its request. The SuperLink refuses a time that is too far in the future or
+in the past by its own clock.
 """
 
 from .internals import FLEET_HTTP_SIGNATURE_HEADER as _HEADER
@@ -15,9 +15,9 @@ from .internals import (
 check_source(PARTS["authenticate_node"])
 
 HEADER = _HEADER.lower().encode()
-"""Header of a request that holds the signature, as ASGI has it."""
+"""Name of the request header with the signature, as in ASGI."""
 AHEAD_SECONDS = float(SYSTEM_TIME_TOLERANCE)
 BEHIND_SECONDS = float(TIMESTAMP_TOLERANCE + SYSTEM_TIME_TOLERANCE)
-"""How much a node's clock may differ from the SuperLink's before its signatures are refused."""
+"""Largest differences of a node's clock from the SuperLink's."""
 FRESH_SECONDS = AHEAD_SECONDS + BEHIND_SECONDS
-"""For so long, at most, one signature is taken for fresh."""
+"""Longest time for which one signature is accepted."""

@@ -1,5 +1,6 @@
-"""`flower-superlink`, on two listeners: all of it on loopback, and for hospitals what a gate lets
-through. Renewed certificates are taken up while it runs.
+"""`flower-superlink` with two listeners: the whole API on loopback, and a part of it for hospitals.
+
+A certificate that was renewed is loaded while the SuperLink runs.
 """
 
 import argparse
@@ -27,13 +28,13 @@ from .internals import (
     start_parent_process_monitor,
 )
 
-LOOK_SECONDS = 10.0
-"""How often to look whether a certificate was renewed."""
+CHECK_SECONDS = 10.0
+"""How often to check whether a certificate was renewed."""
 log = logging.getLogger("fedrad.superlink")
 
 
-class _Second(uvicorn.Server):
-    """A server beside another, which alone looks after signals."""
+class _ServerWithoutSignals(uvicorn.Server):
+    """A server that leaves the handling of signals to another server."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -41,21 +42,21 @@ class _Second(uvicorn.Server):
 
 
 def run_superlink(gate: Callable[[App], App]) -> None:
-    """Run a SuperLink until it is told to end.
+    """Run a SuperLink until it gets a signal to end.
 
-    Takes the arguments of `flower-superlink`, for the listener on loopback, from the command line,
-    and `--listen HOST --hospital-port PORT --hospital-certificate FILE --hospital-key FILE` for
-    the one that hospitals reach.
+    The command line holds the arguments of `flower-superlink`, for the listener on loopback, and
+    `--listen HOST --hospital-port PORT --hospital-certificate FILE --hospital-key FILE` for the
+    listener that hospitals reach.
 
     Parameters
     ----------
     gate
-        The SuperLink's application -> what of it hospitals reach.
+        The SuperLink's application -> the application that hospitals reach.
 
     Raises
     ------
     FlowerMovedError
-        Before anything has started.
+        If Flower has changed; raised before the SuperLink starts.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for name in ("--listen", "--hospital-port", "--hospital-certificate", "--hospital-key"):
@@ -77,7 +78,7 @@ async def _serve(
     here = uvicorn.Server(
         _config(app, config.host, config.port, config.ssl_certfile, config.ssl_keyfile)
     )
-    hospitals = _Second(
+    hospitals = _ServerWithoutSignals(
         _config(
             gate(app),
             given.listen,
@@ -89,7 +90,7 @@ async def _serve(
     )
     servers = [asyncio.create_task(server.serve()) for server in (here, hospitals)]
     renewals = [
-        asyncio.create_task(_take_up_renewed(server.config)) for server in (here, hospitals)
+        asyncio.create_task(_reload_certificate(server.config)) for server in (here, hospitals)
     ]
     await asyncio.wait(servers, return_when=asyncio.FIRST_COMPLETED)
     here.should_exit = hospitals.should_exit = True
@@ -122,12 +123,12 @@ def _config(
     )
 
 
-async def _take_up_renewed(config: uvicorn.Config) -> None:
-    """Load a certificate again whenever its file has changed."""
+async def _reload_certificate(config: uvicorn.Config) -> None:
+    """Load a certificate again when its file has changed."""
     file, key = Path(str(config.ssl_certfile)), Path(str(config.ssl_keyfile))
     loaded = file.stat().st_mtime_ns
     while True:
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(CHECK_SECONDS)
         with contextlib.suppress(OSError):
             changed = file.stat().st_mtime_ns
             if changed == loaded or config.ssl is None:

@@ -1,9 +1,9 @@
-"""`flower-supernode`, with its own arguments, looking for messages more often, and ending well.
+"""`flower-supernode`, with the same arguments, but with frequent polling and a graceful end.
 
     python -m fedrad.flower.supernode --superlink HOST:PORT --port PORT --node-config …
 
-SIGTERM ends it at once where it works on no message, else when the answer to the message has been
-sent; SIGINT, or a second SIGTERM, at once.
+SIGTERM ends it after the reply to the current message has been sent, or at once if there is none.
+SIGINT or a second SIGTERM ends it at once.
 """
 
 from fedrad.system.no_telemetry import disable_telemetry
@@ -18,7 +18,7 @@ import traceback
 from types import FrameType, SimpleNamespace
 from typing import Any
 
-from .bundles import BundleNotApprovedError, approve
+from .bundles import BundleNotApprovedError, check_bundle
 from .internals import (
     flower_supernode,
     get_fused_config_from_fab,
@@ -27,38 +27,39 @@ from .internals import (
 )
 
 POLL_SECONDS = 0.5
-"""How often the coordinator is asked for messages; Flower's own is 3 s."""
+"""How often the coordinator is asked for messages; 3 s in Flower."""
 
 
-def settings_of(content: bytes, run: Any) -> dict[str, Any]:
-    """Read the settings of a bundle, in the place of Flower's function.
+def bundle_settings(content: bytes, run: Any) -> dict[str, Any]:
+    """Read the settings of a bundle; replaces a function of Flower.
 
-    Flower's unpacks a bundle's project file in memory, whatever its size, before the client process
-    is asked. Here a bundle that is not fedrad's has no settings; the client process refuses it.
+    Flower's function unpacks the project file in memory, whatever its size, before the client
+    process checks the bundle. This one returns no settings for a bundle that is not fedrad's; the
+    client process then refuses the bundle.
 
     Parameters
     ----------
     content
         The bundle, a zip archive.
     run
-        Flower's description of the run, with what its starter overrides.
+        Flower's description of the run, with the settings that override those of the bundle.
 
     Returns
     -------
-    The run's configuration by name.
+    dict[str, Any]
+        The configuration of the run.
     """
     try:
-        approve(content)
+        check_bundle(content)
     except BundleNotApprovedError:
         return {}
     return dict(get_fused_config_from_fab(content, run))
 
 
-class Ending:
-    """Lets the message that is worked on be answered before the node ends.
+class GracefulEnd:
+    """Lets the node reply to the current message before it ends.
 
-    Stands in the place of three functions of Flower's main loop, and calls them. Raises
-    FlowerMovedError.
+    Wraps three functions of Flower's main loop. Raises FlowerMovedError.
     """
 
     def __init__(self) -> None:
@@ -66,23 +67,23 @@ class Ending:
         self._wanted = False
         loop = "start_client_internal"
         self._pull = replace(loop, "_pull_and_store_message", self._pull_message)
-        self._push = replace(loop, "_push_messages", self._push_answer)
+        self._push = replace(loop, "_push_messages", self._push_reply)
         self._register = replace(loop, "register_signal_handlers", self._register_handlers)
 
-    def _pull_message(self, **given: Any) -> int | None:
-        run: int | None = self._pull(**given)
+    def _pull_message(self, **arguments: Any) -> int | None:
+        run: int | None = self._pull(**arguments)
         self._at_work = run is not None
         return run
 
-    def _push_answer(self, **given: Any) -> None:
-        self._push(**given)
+    def _push_reply(self, **arguments: Any) -> None:
+        self._push(**arguments)
         self._at_work = False
         if self._wanted:
             signal.raise_signal(signal.SIGINT)
 
-    def _register_handlers(self, **given: Any) -> None:
-        """Flower's handlers, and ours before the one of SIGTERM."""
-        self._register(**given)
+    def _register_handlers(self, **arguments: Any) -> None:
+        """Register Flower's handlers of signals, and another one before that of SIGTERM."""
+        self._register(**arguments)
         at_once = signal.getsignal(signal.SIGTERM)
         assert callable(at_once)
 
@@ -96,20 +97,20 @@ class Ending:
 
 
 def main() -> None:
-    """Run the SuperNode until it is told to end. Raises FlowerMovedError."""
-    start_parent_process_monitor(os.getppid())  # no node without its executor
+    """Run the SuperNode until it gets a signal to end. Raises FlowerMovedError."""
+    start_parent_process_monitor(os.getppid())  # the node ends with its executor
     quick = SimpleNamespace(**vars(time))
     quick.sleep = lambda seconds: time.sleep(min(seconds, POLL_SECONDS))
     replace("start_client_internal", "time", quick)
-    replace("_pull_and_store_message", "get_fused_config_from_fab", settings_of)
-    Ending()
+    replace("_pull_and_store_message", "get_fused_config_from_fab", bundle_settings)
+    GracefulEnd()
     sys.argv[1:1] = ["--isolation", "process"]
     try:
-        flower_supernode()  # ends by an exit, or has given up: Flower may log that and return
+        flower_supernode()  # exits, or logs why it gave up and returns
     except Exception:
         traceback.print_exc()
     sys.stderr.flush()
-    os._exit(1)  # its server's thread would keep a node that gave up alive, and deaf
+    os._exit(1)  # the thread of its server would keep a node alive that has given up
 
 
 if __name__ == "__main__":

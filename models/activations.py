@@ -1,4 +1,4 @@
-"""What frozen blocks make of a fixed view is constant: computed once, then read from disk."""
+"""Stored outputs of frozen blocks: for a fixed view they never change, so one pass is enough."""
 
 import os
 import shutil
@@ -13,18 +13,25 @@ from torch import Tensor
 
 from fedrad.system.files import replacing
 
-from .examples import Drawn, View, Views, channels_last
+from .examples import DrawnViews, View, Views, channels_last
 from .network import ResNet, block_of, digest
 from .settings import Block
 
 
-class Store:
-    """Arrays on disk by shelf and key, within a limit of bytes.
+class ActivationStore:
+    """Arrays on disk by collection and key, within a limit of bytes.
 
-    A shelf holds the outputs of one block under one set of weights. Where room is needed, shelves
-    that were not used lately go, but none of those in use; where that is not enough, nothing more
-    is stored and `full` says so. Files are written whole or not at all. Nothing is held in
-    memory; the operating system keeps what was read lately.
+    A collection is a folder with the outputs of one block under one set of weights. If space is
+    short, the collections that were used least recently are removed, but none in use. If that is
+    not enough, `full` becomes true and nothing more is stored. A file is written completely or not
+    at all. No array is held in memory, because the operating system caches recent reads.
+
+    Parameters
+    ----------
+    folder
+        Where the arrays are stored; it is made if it does not exist.
+    limit
+        Largest total size, in bytes.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
@@ -34,90 +41,90 @@ class Store:
         self._open: set[str] = set()
         folder.mkdir(parents=True, exist_ok=True)
         self._sizes = {
-            shelf.name: sum(file.stat().st_size for file in shelf.rglob("*.npy"))
-            for shelf in folder.iterdir()
-            if shelf.is_dir()
+            collection.name: sum(file.stat().st_size for file in collection.rglob("*.npy"))
+            for collection in folder.iterdir()
+            if collection.is_dir()
         }
 
-    def use(self, shelves: Iterable[str]) -> None:
-        """Say which shelves are in use from now on."""
-        self._open = set(shelves)
+    def use(self, collections: Iterable[str]) -> None:
+        """Set which collections are in use from now on; they are never removed."""
+        self._open = set(collections)
         self.full = False
-        for shelf in self._open:
-            (self.folder / shelf).mkdir(exist_ok=True)
-            os.utime(self.folder / shelf)
-            self._sizes.setdefault(shelf, 0)
+        for collection in self._open:
+            (self.folder / collection).mkdir(exist_ok=True)
+            os.utime(self.folder / collection)
+            self._sizes.setdefault(collection, 0)
 
-    def get(self, shelf: str, key: str) -> NDArray[np.float32] | None:
-        """An array, or None where it is not stored or cannot be read."""
+    def get(self, collection: str, key: str) -> NDArray[np.float32] | None:
+        """An array; None if it is not stored or cannot be read."""
         try:
-            array: NDArray[np.float32] = np.load(self._file(shelf, key))
+            array: NDArray[np.float32] = np.load(self._file(collection, key))
         except (OSError, ValueError, EOFError):
             return None
         return array
 
-    def put(self, shelf: str, key: str, array: NDArray[np.float32]) -> None:
+    def put(self, collection: str, key: str, array: NDArray[np.float32]) -> None:
         """Store an array if there is room.
 
         Parameters
         ----------
-        shelf
-            One of those in use.
+        collection
+            A collection in use.
         key
-            Hexadecimal.
+            Name of the array, hexadecimal.
         array
             Any shape.
         """
         if not self._make_room(array.nbytes + 128):
             self.full = True
             return
-        file = self._file(shelf, key)
+        file = self._file(collection, key)
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             with replacing(file, durable=False) as temporary, temporary.open("wb") as stream:
                 np.save(stream, array)
-        except OSError:  # the disk is full before the limit is: training goes on without
+        except OSError:  # the disk is full; training goes on without stored outputs
             self.full = True
             return
-        self._sizes[shelf] += file.stat().st_size
+        self._sizes[collection] += file.stat().st_size
 
     @property
     def used(self) -> int:
         """Bytes on disk."""
         return sum(self._sizes.values())
 
-    def _file(self, shelf: str, key: str) -> Path:
-        return self.folder / shelf / key[:2] / f"{key}.npy"
+    def _file(self, collection: str, key: str) -> Path:
+        return self.folder / collection / key[:2] / f"{key}.npy"
 
     def _make_room(self, size: int) -> bool:
         while self.used + size > self.limit:
-            idle = [self.folder / shelf for shelf in self._sizes.keys() - self._open]
+            idle = [self.folder / collection for collection in self._sizes.keys() - self._open]
             if not idle:
                 return False
-            oldest = min(idle, key=lambda shelf: shelf.stat().st_mtime)
+            oldest = min(idle, key=lambda collection: collection.stat().st_mtime)
             shutil.rmtree(oldest)
             del self._sizes[oldest.name]
         return True
 
 
-class FrozenPart:
-    """The frozen blocks of a stage, run without a graph and, for fixed views, once.
+class FrozenBlocks:
+    """The frozen blocks of a stage: run without gradients and, for fixed views, only once.
 
-    A fixed view goes through alone, stored or not: how a batch is put together changes the last
-    bits of a convolution, and so both ways give the same bits.
+    A fixed view is always computed alone, stored or not. The composition of a batch changes the
+    last bits of a convolution; this way a computed and a stored output are the same to the bit.
 
     Parameters
     ----------
     network
-        Its frozen blocks are in evaluation mode.
+        The network, with its frozen blocks in evaluation mode.
     blocks
-        The frozen ones, from the image side.
+        The frozen blocks, from the image side.
     views
-        What training sees of the examples.
+        Views of the examples.
     store
-        Where outputs are kept; None: they are computed at every use.
+        Where outputs are stored; None: they are computed at every use.
     later
-        Blocks whose outputs this or a later stage starts from; they are stored in the same pass.
+        Last frozen blocks of this and later stages; their outputs are stored in the same pass.
     """
 
     def __init__(
@@ -125,23 +132,23 @@ class FrozenPart:
         network: ResNet,
         blocks: tuple[Block, ...],
         views: Views,
-        store: Store | None = None,
+        store: ActivationStore | None = None,
         later: Iterable[Block] = (),
     ) -> None:
         self.network = network
         self.blocks = blocks
         self.views = views
         self.store = store if views.recipe.views else None
-        self.shelves: dict[Block, str] = {}
+        self.collections: dict[Block, str] = {}
         if self.store and blocks:
-            kept = {blocks[-1], *(block for block in later if block in blocks)}
+            stored = {blocks[-1], *(block for block in later if block in blocks)}
             names = self._names()
-            self.shelves = {block: names[block] for block in kept}
-            self.store.use(self.shelves.values())
+            self.collections = {block: names[block] for block in stored}
+            self.store.use(self.collections.values())
 
     @property
     def adjustments(self) -> tuple[str, ...]:
-        """What could not be stored, and why."""
+        """Sentences on what could not be stored, and why; empty if all was."""
         if self.store is None or not self.store.full:
             return ()
         return (
@@ -151,7 +158,7 @@ class FrozenPart:
         )
 
     def _names(self) -> dict[Block, str]:
-        """Shelf of each block: the weights up to it, and where its outputs are computed."""
+        """Collection of each block: depends on the weights up to it, the device and PyTorch."""
         names: dict[Block, str] = {}
         chain = f"{self.views.device.type}:{torch.__version__}"
         for block in self.blocks:
@@ -166,18 +173,18 @@ class FrozenPart:
 
     @torch.no_grad()
     def run(self, images: Tensor) -> Tensor:
-        """Outputs of the last frozen block for images (n, 1, S, S); the images if none is."""
+        """Outputs of the last frozen block for images (n, 1, S, S); the images if there is none."""
         return self.network.run(self.blocks, images)
 
     @torch.no_grad()
-    def of(self, drawn: Drawn) -> Tensor:
+    def outputs(self, drawn: DrawnViews) -> Tensor:
         """Outputs of the last frozen block for drawn views."""
         if isinstance(drawn, Tensor):
             return self.run(drawn)
-        return channels_last(torch.cat([self._of(view) for view in drawn]))
+        return channels_last(torch.cat([self._output(view) for view in drawn]))
 
-    def _of(self, view: View) -> Tensor:
-        """From the last block whose output is stored, or else from the image."""
+    def _output(self, view: View) -> Tensor:
+        """Output for one view, from the last stored output or else from the image."""
         done, x = 0, None
         for count in range(len(self.blocks), 0, -1):
             x = self._stored(self.blocks[count - 1], view)
@@ -186,20 +193,20 @@ class FrozenPart:
                 break
         if x is None:
             x = self.views.image(view)
-        made: list[tuple[Block, Tensor]] = []
+        computed: list[tuple[Block, Tensor]] = []
         for block in self.blocks[done:]:
-            x = channels_last(self.network.run((block,), x))  # the layout it is read back in
-            made.append((block, x))
-        for block, output in reversed(made):  # the small ones of the last blocks first
-            if self.store and block in self.shelves:
+            x = channels_last(self.network.run((block,), x))  # the layout of a stored output
+            computed.append((block, x))
+        for block, output in reversed(computed):  # last blocks first: theirs are the smallest
+            if self.store and block in self.collections:
                 array = output.float().cpu().contiguous().numpy()
-                self.store.put(self.shelves[block], view.key, array)
-        return x.float() if made else x
+                self.store.put(self.collections[block], view.key, array)
+        return x.float() if computed else x
 
     def _stored(self, block: Block, view: View) -> Tensor | None:
-        if self.store is None or block not in self.shelves:
+        if self.store is None or block not in self.collections:
             return None
-        array = self.store.get(self.shelves[block], view.key)
+        array = self.store.get(self.collections[block], view.key)
         if array is None:
             return None
         return channels_last(torch.from_numpy(array).to(self.views.device))

@@ -1,10 +1,10 @@
-"""From raw logits to probabilities of a stated prevalence.
+"""Calibration: raw logits to probabilities for a stated prevalence.
 
-A recipe that draws classes evenly makes raw logits speak of a prevalence of one half. That is
-undone by the prior, z + logit(π) - logit(π_train) (Saerens, Latinne & Decaestecker 2002, eq. 2.4
-on the logit scale), and the rest by an intercept and a slope fitted on validation patients (Platt
-1999; Cox 1958). A positive slope keeps every rank, so no AUROC and no threshold on raw logits
-changes.
+Training draws both classes equally often, so raw logits hold for a prevalence of one half. The
+prior correction z + logit(π) - logit(π_train) undoes this (Saerens, Latinne & Decaestecker 2002,
+eq. 2.4 on the logit scale). An intercept and a slope, fitted on validation patients, correct the
+rest (Platt 1999; Cox 1958). A positive slope keeps the order of the scores, so AUROC and
+thresholds on raw logits stay the same.
 """
 
 from typing import Annotated, Literal
@@ -20,18 +20,28 @@ from .settings import Settings
 Floats = NDArray[np.float64]
 
 BALANCED = 0.5
-"""Prevalence of training draws where classes are drawn evenly (π_train)."""
+"""Prevalence among training draws, because classes are drawn equally often (π_train)."""
 
 FEWEST = 10
-"""Units of each class below which intercept and slope are not fitted: their standard errors would
-exceed what they correct. Then the prior alone is."""
+"""Units of each class that a fit needs. With fewer, the standard errors of intercept and slope
+would exceed what they correct, and only the prior correction is applied."""
 
 
 class Calibration(Settings):
-    """calibrated logit = intercept + slope · raw logit, for patients of `prevalence`.
+    """calibrated logit = intercept + slope · raw logit, for patients of one prevalence.
 
-    `method` "prior": only the training prevalence was undone (slope 1), and `why` says the reason.
-    `positives`, `negatives`: the validation units behind it.
+    Attributes
+    ----------
+    intercept, slope
+        Of the line.
+    prevalence
+        Prevalence that the calibrated probabilities hold for, in (0, 1).
+    method
+        "fitted", or "prior" if only the prior correction was applied (slope 1).
+    why
+        Why there was no fit.
+    positives, negatives
+        Numbers of validation units.
     """
 
     intercept: float
@@ -43,16 +53,19 @@ class Calibration(Settings):
     negatives: int
 
     def logits(self, raw: ArrayLike) -> Floats:
-        """Calibrated logits of raw ones, any shape."""
+        """Calibrated logits of raw logits, of any shape."""
         return self.intercept + self.slope * np.asarray(raw, float)
 
     def probabilities(self, raw: ArrayLike) -> Floats:
-        """Probabilities in [0, 1] of raw logits, any shape."""
+        """Probabilities in [0, 1] of raw logits, of any shape."""
         return np.asarray(expit(self.logits(raw)))
 
     def at_prevalence(self, prevalence: float) -> "Calibration":
-        """The same for patients of another prevalence in (0, 1), if those with and without the
-        outcome look alike there: the intercept moves by the difference of the prior logits."""
+        """The calibration for patients of another prevalence in (0, 1).
+
+        The intercept moves by the difference of the prior logits. This assumes that images with
+        the outcome look alike in both populations, and images without it too.
+        """
         if not 0 < prevalence < 1:
             raise ValueError(f"prevalence = {prevalence}: must lie between 0 and 1")
         shift = float(logit(prevalence) - logit(self.prevalence))
@@ -62,7 +75,7 @@ class Calibration(Settings):
 
 
 def undo_prior(positives: int, negatives: int, why: str) -> Calibration:
-    """The correction by the prior alone, for the prevalence of these units (both at least 1)."""
+    """The prior correction alone, for the prevalence of these units (each at least 1)."""
     prevalence = positives / (positives + negatives)
     return Calibration(
         intercept=float(logit(prevalence) - logit(BALANCED)),
@@ -76,15 +89,29 @@ def undo_prior(positives: int, negatives: int, why: str) -> Calibration:
 
 
 def fit(raw: ArrayLike, positives: ArrayLike, negatives: ArrayLike) -> Calibration:
-    """Intercept and slope by maximum likelihood, units binned: `raw` (B,) logits, and the numbers
-    (B,) of units of each class that have them.
+    """Fit intercept and slope by maximum likelihood, on binned units.
 
-    The fit starts from logits with the training prevalence undone; as the intercept is free, where
-    it starts does not change where it ends. Instead of a fit comes the prior correction, with the
-    reason, where a class has fewer than `FEWEST` units; where the maximum does not exist, the
-    classes being separated (Albert & Anderson 1984); and where the slope is not positive, for
-    then the order of the scores is wrong and no intercept mends it. Raises ValueError where a
-    class has no unit: there is no prevalence then.
+    The prior correction is returned instead, with the reason, in three cases: a class has fewer
+    than `FEWEST` units; the classes are separated, so that no maximum exists (Albert & Anderson
+    1984); the slope is not positive, so that the order of the scores is wrong and no intercept can
+    correct it.
+
+    Parameters
+    ----------
+    raw
+        Raw logits of the bins, (B,).
+    positives, negatives
+        Number of units of each class in each bin, (B,).
+
+    Returns
+    -------
+    Calibration
+        For the prevalence of these units.
+
+    Raises
+    ------
+    ValueError
+        If a class has no unit, because there is no prevalence then.
     """
     z, p, n = (np.asarray(values, float) for values in (raw, positives, negatives))
     count_p, count_n = int(p.sum()), int(n.sum())
@@ -96,10 +123,10 @@ def fit(raw: ArrayLike, positives: ArrayLike, negatives: ArrayLike) -> Calibrati
 
     if min(count_p, count_n) < FEWEST:
         return prior(f"fewer than {FEWEST} validation units of a class")
-    found = maximum_likelihood(z, p, n)
-    if found is None:
+    fitted = maximum_likelihood(z, p, n)
+    if fitted is None:
         return prior("the classes are separated, so that a slope has no largest likelihood")
-    intercept, slope = found
+    intercept, slope = fitted
     if slope <= 0:
         return prior(f"the fitted slope is {slope:.2g}, not positive")
     return Calibration(
@@ -115,9 +142,21 @@ def fit(raw: ArrayLike, positives: ArrayLike, negatives: ArrayLike) -> Calibrati
 def maximum_likelihood(
     z: Floats, positives: Floats, negatives: Floats
 ) -> tuple[float, float] | None:
-    """Intercept and slope of a logistic regression on logits (B,), from the numbers (B,) of units
-    of each class. None where there is no maximum (a class is missing or the classes are separated)
-    or it was not found."""
+    """Intercept and slope of a logistic regression on logits.
+
+    Parameters
+    ----------
+    z
+        Logits of the bins, (B,).
+    positives, negatives
+        Number of units of each class in each bin, (B,).
+
+    Returns
+    -------
+    tuple[float, float] | None
+        Intercept and slope. None if there is no maximum (a class is missing, or the classes are
+        separated) or the search does not converge.
+    """
     total = float(positives.sum() + negatives.sum())
     of_p, of_n = z[positives > 0], z[negatives > 0]
     if not len(of_p) or not len(of_n):
@@ -143,13 +182,13 @@ def maximum_likelihood(
         return np.asarray(design.T @ (weights[:, None] * design) / total)
 
     start = np.array([logit(positives.sum() / total), 0.0])
-    found = minimize(
+    optimum = minimize(
         loss, start, jac=gradient, hess=hessian, method="trust-exact", options={"gtol": 1e-10}
     )
-    if not np.abs(gradient(found.x)).max() < 1e-6:
+    if not np.abs(gradient(optimum.x)).max() < 1e-6:
         return None
-    slope = float(found.x[1]) / spread
-    return float(found.x[0]) - slope * centre, slope
+    slope = float(optimum.x[1]) / spread
+    return float(optimum.x[0]) - slope * centre, slope
 
 
 def _spread(z: Floats, weights: Floats) -> float:

@@ -1,7 +1,8 @@
-"""Weight-space ensemble of a fine-tuned network and the base it came from.
+"""Weight-space ensemble of a fine-tuned network and its base network.
 
 WiSE-FT (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", eq. 3):
-θ = (1 - α)·θ_base + α·θ_fine-tuned. It tends to help on hospitals that were not trained on.
+θ = (1 - α)·θ_base + α·θ_fine-tuned. It often improves results at
+hospitals that did not train.
 """
 
 import copy
@@ -18,14 +19,14 @@ N = TypeVar("N", bound=nn.Module)
 def interpolate(base: nn.Module, tuned: N, alpha: float) -> N:
     """Mix the backbones of two networks.
 
-    Normalisation statistics are mixed like weights. The head is the tuned one's: that of the base
-    is a random draw, so there is nothing to go back to. What training left as it was, and all of
-    it at alpha 1, stays bitwise as it is.
+    Normalisation statistics are mixed like weights. The head is that of the trained network,
+    because the head of the base is random. Tensors that training did not change stay the same to
+    the bit; with alpha 1 all do.
 
     Parameters
     ----------
     base
-        What training started from.
+        The network that training started from.
     tuned
         The trained network, of the same shape.
     alpha
@@ -34,7 +35,7 @@ def interpolate(base: nn.Module, tuned: N, alpha: float) -> N:
     Returns
     -------
     N
-        A new network.
+        A new network; both others stay as they are.
     """
     result = copy.deepcopy(tuned)
     if alpha == 1.0:

@@ -1,4 +1,4 @@
-"""A site's images with outcomes, and the views of them that training sees."""
+"""A site's images with outcomes, and their augmented views for training."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,18 +16,18 @@ from .settings import RecipeSettings
 from .streams import Streams
 
 SHARE_OF_DEVICE = 0.25
-"""Images are held on a GPU where they take no more than this share of its free memory."""
+"""Images are held on a GPU if they need at most this share of its free memory."""
 
-DRAWS = 2
-"""Version of the way from a seed to the pixels of a fixed view. Raised whenever it changes, so that
-activations which a site stored of an earlier view are not taken for those of a new one."""
+VIEW_VERSION = 2
+"""Version of the computation of a fixed view from its seed. It is raised with every change, so that
+a site does not use activations that it stored for an earlier version of the view."""
 
 
 class Images(Protocol):
-    """Images as an array, perhaps on disk: (N, S, S) float16 in [-1024, 1024]."""
+    """Images as an array in memory or on disk: (N, S, S) float16 in [-1024, 1024]."""
 
     def __len__(self) -> int:
-        """N."""
+        """Number of images, N."""
         ...
 
     def __getitem__(self, rows: NDArray[np.int64] | slice, /) -> NDArray[np.float16]:
@@ -36,9 +36,8 @@ class Images(Protocol):
 
 
 @dataclass(frozen=True)
-class Later:
-    """Simulated later steps of one image: (n, S, S) float16 in [-1024, 1024], and what they are
-    labelled, (n, K)."""
+class LaterSteps:
+    """Simulated later steps of an image: (n, S, S) float16 in [-1024, 1024], with labels (n, K)."""
 
     steps: NDArray[np.float16]
     labels: NDArray[np.float32]
@@ -51,19 +50,19 @@ class Examples:
     Attributes
     ----------
     images
-        (N, S, S) float16 in [-1024, 1024], may be on disk.
+        (N, S, S) float16 in [-1024, 1024], in memory or on disk.
     labels
         (N, K) float32 in {0, 1}, NaN where an outcome is missing.
     patients
-        Whose unit each is, (N,), where patients have several; None: each unit is a patient.
+        Number of the patient of each unit, (N,); None: each unit is a patient.
     later
-        Row -> its simulated later steps, where training is to see some.
+        Row -> simulated later steps of its image, for training.
     """
 
     images: Images
     labels: NDArray[np.float32]
     patients: NDArray[np.int64] | None = None
-    later: Mapping[int, Later] = field(default_factory=dict)
+    later: Mapping[int, LaterSteps] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Number of units."""
@@ -71,7 +70,7 @@ class Examples:
 
     @cached_property
     def keys(self) -> list[str]:
-        """SHA-256 of each image's pixels: the same image has the same views wherever it stands."""
+        """SHA-256 of each image's pixels: the same image has the same views in every cohort."""
         return [
             sha256(picture.tobytes()).hexdigest()
             for start in range(0, len(self), 64)
@@ -81,24 +80,33 @@ class Examples:
 
 @dataclass(frozen=True)
 class View:
-    """One of the fixed views of an image; `key` names its pixels (hexadecimal)."""
+    """One fixed view of the image in `row`; `key` identifies its pixels (hexadecimal)."""
 
     row: int
     seed: int
     key: str
 
 
-Drawn = Tensor | list[View]
-"""Views of a batch: pixels (n, 1, S, S) of fresh ones, names of fixed ones."""
+DrawnViews = Tensor | list[View]
+"""Views of a batch: the pixels (n, 1, S, S) of fresh views, or the list of fixed views."""
 
 
 class Views:
-    """What training sees of the examples: fresh draws, or some of a pool of fixed views.
+    """Augmented views of the examples: a fresh one for each use, or one of several fixed views.
 
-    A fixed view is a function of the image, the augmentation, `recipe.view_seed` and its number
-    below `recipe.views`, drawn and computed for each image alone: it is the same to the bit in
-    whichever batch, fold or experiment it turns up. Which augmentations are on does not change
-    what the others draw.
+    A fixed view depends only on the image, the augmentation settings, `recipe.view_seed` and its
+    number below `recipe.views`. It is drawn and computed for each image alone, so it is the same
+    to the bit in every batch, fold and experiment. Switching an augmentation off does not change
+    the draws of the others.
+
+    Parameters
+    ----------
+    examples
+        The images with their outcomes.
+    recipe
+        Its `views`, `view_seed`, `augmentation` and `progression`.
+    device
+        Where views are computed.
     """
 
     def __init__(self, examples: Examples, recipe: RecipeSettings, device: torch.device) -> None:
@@ -116,14 +124,14 @@ class Views:
         return torch.from_numpy(np.ascontiguousarray(self.examples.images[:])).to(self.device)
 
     def raw(self, rows: NDArray[np.int64]) -> Tensor:
-        """The images themselves, (n, 1, S, S) float32 on the device."""
+        """Images without augmentation, (n, 1, S, S) float32 on the device."""
         if self.resident is not None:
             images = self.resident[torch.from_numpy(rows).to(self.device)].float().unsqueeze(1)
         else:
             images = torch.from_numpy(self.examples.images[rows].astype(np.float32)).unsqueeze(1)
         return images.to(self.device, memory_format=torch.channels_last)
 
-    def draw(self, rows: NDArray[np.int64], streams: Streams) -> tuple[Drawn, Tensor]:
+    def draw(self, rows: NDArray[np.int64], streams: Streams) -> tuple[DrawnViews, Tensor]:
         """Draw a view for each row of a batch.
 
         Parameters
@@ -131,22 +139,24 @@ class Views:
         rows
             Which images, (n,).
         streams
-            What is drawn from, a stream for each of: number of the fixed view, simulated later
-            step, every augmentation.
+            Random streams: one for the number of the fixed view, one for the simulated later step,
+            and one for each augmentation.
 
         Returns
         -------
-        tuple[Drawn, Tensor]
-            The views, fresh or fixed, of the images or of their simulated later steps, and the
-            outcomes (n, K) on the device.
+        tuple[DrawnViews, Tensor]
+            The views of the images or of their simulated later steps, and the outcomes (n, K) on
+            the device.
         """
         labels = self.examples.labels[rows]
         if self.recipe.views:
-            numbers = torch.randint(self.recipe.views, (len(rows),), generator=streams.of("view"))
+            numbers = torch.randint(
+                self.recipe.views, (len(rows),), generator=streams.generator("view")
+            )
             views = [self.view(int(r), int(n)) for r, n in zip(rows, numbers, strict=True)]
             return views, torch.from_numpy(labels).to(self.device)
         images = self.raw(rows)
-        generator = streams.of("progression")
+        generator = streams.generator("progression")
         for position, row in enumerate(rows.tolist() if self.examples.later else []):
             chance = torch.rand((), generator=generator)
             later = self.examples.later.get(row)
@@ -159,11 +169,11 @@ class Views:
         return drawn, torch.from_numpy(labels).to(self.device)
 
     def view(self, row: int, number: int) -> View:
-        """Fixed view `number` of an image."""
+        """Fixed view `number` of the image in a row."""
         own = f"{self.recipe.view_seed}:{number}:{self.examples.keys[row]}"
         seed = int.from_bytes(sha256(own.encode()).digest()[:7])
         amount = self.recipe.augmentation.model_dump_json()
-        key = sha256(f"{DRAWS}:{amount}:{own}".encode())
+        key = sha256(f"{VIEW_VERSION}:{amount}:{own}".encode())
         return View(row, seed, key.hexdigest())
 
     def image(self, view: View) -> Tensor:
@@ -171,7 +181,7 @@ class Views:
         image = self.raw(np.array([view.row]))
         return augment(image, self.recipe.augmentation, Streams(view.seed))
 
-    def images(self, drawn: Drawn) -> Tensor:
+    def images(self, drawn: DrawnViews) -> Tensor:
         """The pixels of drawn views, (n, 1, S, S)."""
         if isinstance(drawn, Tensor):
             return drawn
@@ -179,5 +189,5 @@ class Views:
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """Maps (n, C, H, W) with the channels of a pixel side by side; other tensors as they are."""
+    """Feature maps (n, C, H, W) in channels-last memory format; other tensors unchanged."""
     return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x

@@ -1,4 +1,4 @@
-"""Where a network looked: Grad-CAM (Selvaraju et al. 2017, eq. 1 and 2) with MONAI's class."""
+"""Regions behind a network's decision: Grad-CAM (Selvaraju et al. 2017, eq. 1 and 2) by MONAI."""
 
 import copy
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from .network import ResNet
 
 LAYER = "layer4"
-"""The last convolutional block: the finest map that still speaks of the whole decision."""
+"""The last convolutional block: its map is the finest that reflects the whole decision."""
 
 
 def heat_maps(
@@ -21,14 +21,14 @@ def heat_maps(
     device: torch.device,
     batch_size: int = 8,
 ) -> NDArray[np.float32]:
-    """Evidence for an outcome in each place of each image.
+    """Evidence for an outcome at each position of each image.
 
-    A map has the grid of layer4 (S/32) and is interpolated from it: it shows a region, no outline.
+    A map is interpolated from the grid of layer4 (side S/32), so it shows a region and no outline.
 
     Parameters
     ----------
     network
-        Left as it is.
+        The network; it stays as it is.
     images
         (N, S, S) in [-1024, 1024].
     outcome
@@ -41,10 +41,10 @@ def heat_maps(
     Returns
     -------
     NDArray[np.float32]
-        (N, S, S) in [0, 1], the largest value of each map scaled to 1; all zero where nothing
-        spoke for the outcome.
+        (N, S, S) in [0, 1], the largest value of each map scaled to 1; all zero if nothing in the
+        image is evidence for the outcome.
     """
-    from monai.visualize import GradCAM  # takes seconds, which only an explanation need wait for
+    from monai.visualize import GradCAM  # its import takes seconds, which only explanations need
 
     own = copy.deepcopy(network).to(device, memory_format=torch.contiguous_format).eval()
     cam = GradCAM(nn_module=own, target_layers=LAYER, postprocessing=_as_it_is)
@@ -60,5 +60,5 @@ def heat_maps(
 
 
 def _as_it_is(heat: Tensor) -> Tensor:
-    """MONAI's own scaling turns a map upside down and hides that it is empty."""
+    """Replaces MONAI's scaling, which inverts a map and hides that it is empty."""
     return heat

@@ -92,7 +92,7 @@ class ResNet(TorchvisionResNet):  # type: ignore[misc]
         self.fc = Head(self._channels(512) * self.layout.block.expansion, outputs, dropout)
 
     def _channels(self, planes: int) -> int:
-        """`width` times as many, and enough for a channel in every group."""
+        """Number of channels at this width; at least one for each group of a convolution."""
         fewest = -(-64 // self.layout.width_per_group)
         return max(fewest, round(planes * self.settings.width))
 
@@ -104,7 +104,7 @@ class ResNet(TorchvisionResNet):  # type: ignore[misc]
         stride: int = 1,
         dilate: bool = False,
     ) -> nn.Sequential:
-        if planes == 64:  # the first layer: what torchvision built before it has the usual width
+        if planes == 64:  # layer1: torchvision has built the stem before it, at the usual width
             self.inplanes = self._channels(64)
             self.conv1 = nn.Conv2d(1, self.inplanes, 7, stride=2, padding=3, bias=False)
             self.bn1 = nn.BatchNorm2d(self.inplanes)
@@ -127,15 +127,15 @@ class ResNet(TorchvisionResNet):  # type: ignore[misc]
         Parameters
         ----------
         blocks
-            One behind the other, from the image side.
+            Successive blocks, from the image side.
         x
-            Input of the first: images (N, 1, size, size) of the stem, (N, channels, side, side)
-            of layer1 to layer4, (N, features) of the head.
+            Input of the first block: images (N, 1, size, size) for the stem, (N, channels, side,
+            side) for layer1 to layer4, (N, features) for the head.
 
         Returns
         -------
         Tensor
-            Output of the last; `x` where there is none.
+            Output of the last block; `x` if there is no block.
         """
         for block in blocks:
             if block == "stem":
@@ -153,10 +153,10 @@ class ResNet(TorchvisionResNet):  # type: ignore[misc]
         return [self.fc if block == "head" else getattr(self, block)]
 
     def train_blocks(self, trainable: Iterable[Block], *, batchnorm_moves: bool) -> None:
-        """Set which blocks learn.
+        """Set which blocks are trained; all others are frozen.
 
-        A frozen block is in `eval()`: `train()` would move its running statistics although its
-        weights do not move. With `batchnorm_moves` False those of trainable blocks stay too.
+        A frozen block is in `eval()`, because `train()` would change its running statistics. With
+        `batchnorm_moves` False those of trainable blocks stay unchanged too.
         """
         self.eval()
         self.requires_grad_(False)
@@ -183,36 +183,36 @@ def block_of(name: str) -> Block:
 
 
 def stage_tensors(network: nn.Module, stage: Stage, recipe: RecipeSettings) -> list[str]:
-    """What a stage moves and sites share.
+    """Names of the tensors that a stage trains and sites share.
 
     Parameters
     ----------
     network
-        A `ResNet`, or a generator, which has no stages and is shared whole.
+        A `ResNet`, or a generator, which has no stages and of which all tensors are shared.
     stage
         Which blocks are trainable.
     recipe
-        With `batchnorm = "shared"` running means and variances are shared too; with "local"
-        nothing of a normalisation is.
+        With `batchnorm = "shared"`, running means and variances are shared too; with "local", no
+        tensor of a normalisation is.
 
     Returns
     -------
     list[str]
-        Keys of the state dict, in its order. `num_batches_tracked` is never among them: nothing
-        depends on it.
+        Keys of the state dict, in its order. `num_batches_tracked` is never among them, because
+        nothing depends on it.
     """
     if not isinstance(network, ResNet):
         return list(network.state_dict())
-    kept_back: Iterable[str] = ()
+    excluded: Iterable[str] = ()
     if recipe.batchnorm == "local":
-        kept_back = local_tensors(network, stage, recipe)
+        excluded = local_tensors(network, stage, recipe)
     elif recipe.batchnorm == "frozen":
-        kept_back = [n for n in network.state_dict() if n.endswith(_STATISTICS)]
-    return [name for name in _moved(network, stage) if name not in set(kept_back)]
+        excluded = [n for n in network.state_dict() if n.endswith(_STATISTICS)]
+    return [name for name in _trained_tensors(network, stage) if name not in set(excluded)]
 
 
 def local_tensors(network: nn.Module, stage: Stage, recipe: RecipeSettings) -> list[str]:
-    """What a stage moves and a site keeps to itself.
+    """Names of the tensors that a stage trains and that stay at the site.
 
     Parameters
     ----------
@@ -221,8 +221,8 @@ def local_tensors(network: nn.Module, stage: Stage, recipe: RecipeSettings) -> l
     stage
         Which blocks are trainable.
     recipe
-        With `batchnorm = "local"` the normalisation of trainable blocks, scales and shifts
-        included, stays at the site (FedBN, Li et al. 2021, arXiv 2102.07623); else nothing does.
+        With `batchnorm = "local"`, the normalisation of trainable blocks, with scales and shifts,
+        stays at the site (FedBN, Li et al. 2021, arXiv 2102.07623); otherwise no tensor does.
 
     Returns
     -------
@@ -232,10 +232,10 @@ def local_tensors(network: nn.Module, stage: Stage, recipe: RecipeSettings) -> l
     if recipe.batchnorm != "local":
         return []
     norms = tuple(f"{n}." for n, m in network.named_modules() if isinstance(m, nn.BatchNorm2d))
-    return [name for name in _moved(network, stage) if name.startswith(norms)]
+    return [name for name in _trained_tensors(network, stage) if name.startswith(norms)]
 
 
-def _moved(network: nn.Module, stage: Stage) -> list[str]:
+def _trained_tensors(network: nn.Module, stage: Stage) -> list[str]:
     blocks = trainable_blocks(stage)
     return [
         name
@@ -245,8 +245,8 @@ def _moved(network: nn.Module, stage: Stage) -> list[str]:
 
 
 def digest(tensors: dict[str, Tensor]) -> str:
-    """SHA-256 over names, shapes and float32 values in order of names: the identity of weights,
-    whatever file they came from."""
+    """SHA-256 over names, shapes and float32 values, in the order of the names. It identifies
+    weights whatever file they came from."""
     total = sha256()
     for name in sorted(tensors):
         value = tensors[name].detach().to("cpu", torch.float32).contiguous()

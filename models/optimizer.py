@@ -1,4 +1,4 @@
-"""AdamW over the blocks of a stage, and the gradients it steps along."""
+"""AdamW for the blocks of a stage, and the gradients of a batch within the device's memory."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -12,11 +12,11 @@ from .schedule import Schedule, trainable_blocks
 from .settings import Block, RecipeSettings
 
 Targets = list[tuple[Tensor, float]]
-"""Labels (N, K) with their share in the loss: one pair, or the two of CutMix."""
+"""Pairs of labels (N, K) and their share in the loss: one pair, or two with CutMix."""
 
 
 class TooLittleMemoryError(RuntimeError):
-    """The device cannot hold the smallest part of a batch that can be trained on."""
+    """The device cannot hold even the smallest part of a batch that can be trained on."""
 
 
 def adamw(
@@ -27,19 +27,19 @@ def adamw(
     Parameters
     ----------
     network
-        Whose blocks are trained.
+        The network, whose trainable blocks the optimizer gets.
     schedule
-        The recipe over all rounds; weight decay is that of the part of the round.
+        The recipe over all rounds; probe and main part differ in weight decay.
     round_
-        Which round, from 0.
+        Number of the round, from 0.
     moments
-        Those of an earlier round, as `moments_of` returns them. A block that has none, as it has
-        just thawed, starts with fresh ones.
+        State after an earlier round, as `moments_of` returns it. A block without moments, because
+        it has just thawed, starts afresh.
 
     Returns
     -------
     torch.optim.AdamW
-        Each group has its `block`; learning rates are set at every step.
+        Each parameter group has its `block`; learning rates are set at every step.
     """
     recipe, in_probe = schedule.recipe, schedule.in_probe(round_)
 
@@ -60,11 +60,11 @@ def adamw(
     )
     for name, parameter in network.named_parameters():
         prefix = _prefix(schedule, round_, name)
-        kept = {k.removeprefix(prefix): v for k, v in moments.items() if k.startswith(prefix)}
-        if parameter.requires_grad and kept:
+        earlier = {k.removeprefix(prefix): v for k, v in moments.items() if k.startswith(prefix)}
+        if parameter.requires_grad and earlier:
             optimizer.state[parameter] = {
                 key: value.clone() if key == "step" else torch.empty_like(parameter).copy_(value)
-                for key, value in kept.items()
+                for key, value in earlier.items()
             }
     return optimizer
 
@@ -77,13 +77,13 @@ def moments_of(
     Parameters
     ----------
     optimizer
-        As `adamw` made it.
+        The optimizer, made by `adamw`.
     network
-        Whose parameters it moved.
+        The network that it trained.
     schedule
         The recipe over all rounds.
     round_
-        Which round, from 0.
+        Number of the round, from 0.
 
     Returns
     -------
@@ -100,7 +100,7 @@ def moments_of(
 
 
 def _prefix(schedule: Schedule, round_: int, name: str) -> str:
-    """Probe and main part have an optimiser each, as published: the names keep them apart."""
+    """Prefix of a parameter's moments: probe and main part have an optimizer each, as published."""
     return f"{'probe' if schedule.in_probe(round_) else 'main'}/{name}/"
 
 
@@ -114,7 +114,8 @@ def masked_loss(logits: Tensor, labels: Tensor, known: Tensor | None = None) -> 
     labels
         (N, K) in [0, 1], NaN where an outcome is unknown.
     known
-        By how many labels the sum is divided, where this is a part of a batch: those of the whole.
+        Number of known labels of the whole batch, by which the sum is divided if this is a part
+        of a batch; None: that of these labels.
 
     Returns
     -------
@@ -129,21 +130,21 @@ def masked_loss(logits: Tensor, labels: Tensor, known: Tensor | None = None) -> 
 
 
 class Gradients:
-    """Gradients of a batch's loss, in as many parts as the device's memory asks for.
+    """Gradients of a batch's loss, computed in as many parts as the device's memory needs.
 
-    On a GPU the forward pass is in bfloat16, or where the card has none in float16 with scaled
-    gradients. Where a batch does not fit it is halved until it does and the gradients are added
-    up: the same mean over the batch, but each part is normalised by its own batch statistics.
+    On a GPU the forward pass is in bfloat16, or in float16 with scaled gradients if the card lacks
+    bfloat16. A batch that does not fit into memory is halved until it does, and the gradients are
+    added up. The mean over the batch is the same, but each part has its own batch statistics.
 
     Parameters
     ----------
     network
-        In training mode as the stage asks for, on its device.
+        The network on its device, with the blocks of the stage in training mode.
     blocks
         Trainable blocks, from the image side to the head.
     recipe
-        Its `proximal` term (Li et al. 2020, arXiv 1812.06127) pulls towards the weights that the
-        network has now.
+        Its `proximal` is the strength of the FedProx term (Li et al. 2020, arXiv 1812.06127), which
+        pulls towards the weights that the network has now.
     """
 
     def __init__(self, network: ResNet, blocks: Iterable[Block], recipe: RecipeSettings) -> None:
@@ -157,7 +158,7 @@ class Gradients:
         self.buffers = [b for m in modules for b in m.buffers()]
         self.received = [p.detach().clone() for p in self.parameters] if recipe.proximal else []
         moving = any(isinstance(m, nn.BatchNorm2d) and m.training for m in network.modules())
-        self.smallest = 2 if moving else 1  # one picture has no batch statistics
+        self.smallest = 2 if moving else 1  # a single picture has no batch statistics
         self.device = self.parameters[0].device
         self.on_gpu = self.device.type == "cuda"
         native = self.on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
@@ -174,7 +175,7 @@ class Gradients:
         Parameters
         ----------
         inputs
-            Of the first trainable block, (N, …).
+            Inputs of the first trainable block, (N, …).
         targets
             Labels (N, K) with their share in the loss.
 
@@ -193,7 +194,7 @@ class Gradients:
             try:
                 return self._in_parts(inputs, targets)
             except torch.OutOfMemoryError:
-                pass  # the frames of the failed pass hold memory until here
+                pass  # memory of the failed pass is released only after this block
             for buffer, value in zip(self.buffers, before, strict=True):
                 buffer.copy_(value)
             self._halve(len(inputs))
@@ -239,6 +240,6 @@ class Gradients:
         return torch.stack([(now - then).square().sum() for now, then in pairs]).sum()
 
     def apply(self, optimizer: torch.optim.Optimizer) -> None:
-        """One step along the gradients."""
+        """Take one step of the optimizer with these gradients."""
         self.scaler.step(optimizer)
         self.scaler.update()

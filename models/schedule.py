@@ -1,7 +1,7 @@
-"""What is trainable in which round, and at which learning rate.
+"""Schedule of training: the trainable blocks and the learning rates of each round.
 
-Source: Goedicke-Fritz et al. 2025, arXiv 2507.12269, and its published experiments. What the
-paper calls an epoch is here a round: one pass of `local_epochs` over a site's data.
+Source: Goedicke-Fritz et al. 2025, arXiv 2507.12269, and its published experiments. An
+epoch of the paper is a round here: `local_epochs` passes over a site's data.
 """
 
 from dataclasses import dataclass
@@ -27,31 +27,34 @@ _TRAINABLE: dict[Stage, tuple[Block, ...]] = {
 Thawing = Literal["layer4", "layer3", "layer2"]
 _THAWING: tuple[Thawing, ...] = ("layer4", "layer3", "layer2")
 PROBE_MOMENTUM = 0.9
-"""AdamW's β₁ where it does not follow a cycle (PyTorch's default)."""
+"""AdamW's β₁ in the linear probe, where it follows no cycle (PyTorch's default)."""
 
 
 def trainable_blocks(stage: Stage) -> tuple[Block, ...]:
-    """Blocks whose weights move in a stage, from the image side to the head."""
+    """Blocks that a stage trains, from the image side to the head."""
     return _TRAINABLE[stage]
 
 
 def frozen_blocks(stage: Stage) -> tuple[Block, ...]:
-    """Blocks before the trainable ones, from the image side: constant for a given input."""
+    """Blocks that a stage does not train, from the image side; constant for a given input."""
     return BLOCKS[: -len(_TRAINABLE[stage])]
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The recipe laid out over a number of rounds.
+    """The recipe over a number of rounds.
 
-    Raises ValueError where the rounds are too few for what the recipe promises.
+    Raises
+    ------
+    ValueError
+        If there are too few rounds for every stage of the recipe.
     """
 
     recipe: RecipeSettings
     rounds: int
 
     def __post_init__(self) -> None:
-        """Refuse a layout in which a part of the recipe would never happen."""
+        """Raise ValueError if a part of the recipe would have no round."""
         recipe = self.recipe
         if self.rounds < 1:
             raise ValueError(f"rounds = {self.rounds}: at least 1")
@@ -65,10 +68,10 @@ class Schedule:
                 f"rounds = {self.rounds} leave no round for the main part: more rounds"
             )
         if recipe.freezing == "progressive" and self.main_rounds:
-            self._refuse_a_stage_that_never_is()
+            self._check_every_stage_has_a_round()
 
-    def _refuse_a_stage_that_never_is(self) -> None:
-        """Each block thaws, in a round of its own unless the recipe says otherwise."""
+    def _check_every_stage_has_a_round(self) -> None:
+        """Raise ValueError unless every block thaws, and blocks with different shares apart."""
         thaw, rounds = self.recipe.thaw, self.main_rounds
         if thaw.layer4 == 1:
             raise ValueError(
@@ -87,7 +90,7 @@ class Schedule:
                 )
 
     def _thaws_at(self, block: Thawing) -> int:
-        """Main round from which a block is trained, ⌊share·E⌋ (E = `main_rounds`)."""
+        """First main round that trains a block: ⌊share·E⌋, E = `main_rounds`."""
         share: float = getattr(self.recipe.thaw, block)
         return floor(share * self.main_rounds + 1e-9)
 
@@ -102,8 +105,8 @@ class Schedule:
         return self.rounds - self.probe_rounds
 
     def stage(self, round_: int) -> Stage:
-        """Stage of round `round_`, counted from 0. A function of the round alone, so every site
-        trains and sends the same tensors."""
+        """Stage of a round, counted from 0. It depends on the round alone, so that all sites train
+        and send the same tensors."""
         if not 0 <= round_ < self.rounds:
             raise ValueError(f"round {round_} is not in 0 … {self.rounds - 1}")
         main = round_ - self.probe_rounds
@@ -123,21 +126,21 @@ class Schedule:
         return self.stage(self.rounds - 1)
 
     def in_probe(self, round_: int) -> bool:
-        """True in the linear probe (constant learning rate, no CutMix)."""
+        """Whether a round is part of the linear probe (constant learning rate, no CutMix)."""
         return round_ < self.probe_rounds
 
     def learning_rate(self, block: Block, position: float) -> float:
         """Learning rate of a block.
 
-        In the main part every block follows the same cycle from its start, so a block that thaws
-        later enters at the cycle's current point.
+        In the main part all blocks follow one cycle, which begins with the main part. A block that
+        thaws later enters it at its current point.
 
         Parameters
         ----------
         block
             A trainable block.
         position
-            round + step / this site's steps, in [0, rounds].
+            Round plus the fraction of its steps that are done, in [0, rounds].
 
         Returns
         -------
@@ -158,7 +161,7 @@ class Schedule:
         return one_cycle(main / self.main_rounds, peak, recipe.warmup)
 
     def momentum(self, position: float) -> float:
-        """AdamW's β₁ at a position: moves against the learning rate, as in PyTorch's one-cycle."""
+        """AdamW's β₁ at a position: low when the learning rate is high, as in PyTorch's cycle."""
         main = position - self.probe_rounds
         if main < 0 or not self.main_rounds:
             return PROBE_MOMENTUM
@@ -177,7 +180,7 @@ def one_cycle(progress: float, peak: float, warmup: float) -> float:
     Parameters
     ----------
     progress
-        Where in the cycle, in [0, 1].
+        Position in the cycle, in [0, 1].
     peak
         Highest learning rate.
     warmup

@@ -1,4 +1,4 @@
-"""Random generators by name, so that what draws from one does not move another's draws."""
+"""Independent random streams by name: draws from one do not change those of another."""
 
 from hashlib import sha256
 
@@ -8,14 +8,14 @@ import torch
 class Streams:
     """Generators on the CPU, one for each name, all derived from one seed.
 
-    Whether and how often one is drawn from changes nothing for the others: with one augmentation
-    switched off the others turn, flip and blur the same images by the same amounts.
+    The number of draws from one generator does not change the draws of the others. If one
+    augmentation is switched off, the others rotate, flip and blur the same images as before.
 
     Examples
     --------
     >>> one, other = Streams(7), Streams(7)
-    >>> _ = torch.rand(5, generator=one.of("flip"))
-    >>> blurs = [torch.rand(2, generator=streams.of("blur")) for streams in (one, other)]
+    >>> _ = torch.rand(5, generator=one.generator("flip"))
+    >>> blurs = [torch.rand(2, generator=streams.generator("blur")) for streams in (one, other)]
     >>> torch.equal(*blurs)
     True
     """
@@ -24,8 +24,8 @@ class Streams:
         self.seed = seed
         self._generators: dict[str, torch.Generator] = {}
 
-    def of(self, name: str) -> torch.Generator:
-        """The generator of a name; it goes on where it was left."""
+    def generator(self, name: str) -> torch.Generator:
+        """The generator of a name; it continues after its last draw."""
         if name not in self._generators:
             digest = sha256(f"{self.seed}:{name}".encode()).digest()
             # PyTorch's generator on the CPU uses 32 bits of its seed.

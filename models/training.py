@@ -1,4 +1,4 @@
-"""One round of the recipe on one site's images: the training loop, on one page."""
+"""One round of training on one site's images, and scores of images."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .activations import FrozenPart, Store
+from .activations import ActivationStore, FrozenBlocks
 from .augment.cutmix import cutmix
-from .examples import Drawn, Examples, Images, Views
+from .examples import DrawnViews, Examples, Images, Views
 from .network import ResNet
 from .optimizer import Gradients, Targets, adamw, moments_of
 from .schedule import Schedule, frozen_blocks, trainable_blocks
@@ -25,13 +25,13 @@ class TrainingFigures:
     Attributes
     ----------
     loss
-        Mean over the steps.
+        Mean loss over the steps.
     steps
         Number of batches.
     moments
         AdamW's state by parameter; empty unless the recipe keeps it.
     adjustments
-        What was done otherwise than asked for, and why.
+        Sentences on what was done differently from the settings, and why.
     """
 
     loss: float
@@ -49,7 +49,7 @@ def train_round(
     seed: int,
     device: torch.device,
     moments: Mapping[str, Tensor] | None = None,
-    store: Store | None = None,
+    store: ActivationStore | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> TrainingFigures:
     """Train `network` in place through one round of the schedule.
@@ -57,21 +57,22 @@ def train_round(
     Parameters
     ----------
     network
-        What is trained; afterwards it is on `device`.
+        The network; afterwards it is on `device`.
     examples
         The site's own images and outcomes.
     schedule
         The recipe over all rounds.
     round_
-        Which round, from 0.
+        Number of the round, from 0.
     seed
-        Of the order of the units, of dropout, and of all streams of augmentation.
+        Seed of the order of units, of dropout, and of all streams of augmentation.
     device
         Where to train. Random draws are the same on every device.
     moments
-        AdamW's of an earlier round, used where the recipe keeps them.
+        AdamW's state after an earlier round, used if the recipe keeps it.
     store
-        Keeps what frozen blocks make of fixed views; without it the same is computed anew.
+        Store for the outputs of frozen blocks; without it they are computed at every use, with the
+        same result.
     progress
         Called with (step, steps) after each step.
 
@@ -82,9 +83,9 @@ def train_round(
     Raises
     ------
     ValueError
-        No unit has a known outcome.
+        If no unit has a known outcome.
     TooLittleMemoryError
-        Not even two images fit into the device's memory.
+        If not even two images fit into the device's memory.
     """
     recipe, stage = schedule.recipe, schedule.stage(round_)
     mixing = 0.0 if schedule.in_probe(round_) else recipe.cutmix
@@ -94,7 +95,7 @@ def train_round(
     optimizer = adamw(network, schedule, round_, moments or {})
     gradients = Gradients(network, trainable_blocks(stage), recipe)
     views = Views(examples, recipe, device)
-    frozen = FrozenPart(network, frozen_blocks(stage), views, store, _starts(schedule, round_))
+    frozen = FrozenBlocks(network, frozen_blocks(stage), views, store, _starts(schedule, round_))
     steps = recipe.local_epochs * -(-len(examples) // recipe.batch_size)
     total = 0.0
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -110,7 +111,9 @@ def train_round(
             rows = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
             drawn, labels = views.draw(rows, streams)
             with gradients.precision():
-                inputs, targets = _mix(drawn, labels, views, frozen, mixing, streams.of("cutmix"))
+                inputs, targets = _mix(
+                    drawn, labels, views, frozen, mixing, streams.generator("cutmix")
+                )
             total += gradients.compute(inputs, targets)
             gradients.apply(optimizer)
             if progress:
@@ -124,28 +127,28 @@ def train_round(
 
 
 def _mix(
-    drawn: Drawn,
+    drawn: DrawnViews,
     labels: Tensor,
     views: Views,
-    frozen: FrozenPart,
+    frozen: FrozenBlocks,
     probability: float,
     generator: torch.Generator,
 ) -> tuple[Tensor, Targets]:
     """Inputs of the trainable blocks, and labels with their share in the loss.
 
-    Where CutMix is drawn: λ·L(labels) + (1-λ)·L(labels of the pasted images).
+    With CutMix the loss is λ·L(labels) + (1-λ)·L(labels of the pasted images).
     """
     if torch.rand((), generator=generator) < probability:
         mixed = cutmix(views.images(drawn), labels, generator)
-        return frozen.of(mixed.images), [
+        return frozen.outputs(mixed.images), [
             (mixed.labels, mixed.share),
             (mixed.other_labels, 1 - mixed.share),
         ]
-    return frozen.of(drawn), [(labels, 1.0)]
+    return frozen.outputs(drawn), [(labels, 1.0)]
 
 
 def _starts(schedule: Schedule, round_: int) -> set[Block]:
-    """Last frozen blocks of this and the later stages: where training will start from."""
+    """Last frozen blocks of this and later stages, whose outputs training starts from."""
     stages = {schedule.stage(later) for later in range(round_, schedule.rounds)}
     return {blocks[-1] for blocks in map(frozen_blocks, stages) if blocks}
 
@@ -153,21 +156,21 @@ def _starts(schedule: Schedule, round_: int) -> set[Block]:
 def balanced_order(
     labels: NDArray[np.float32], draws: int, generator: torch.Generator
 ) -> NDArray[np.int64]:
-    """Rows drawn with replacement so that every outcome, and each of its classes, is served.
+    """Draw rows with replacement, balanced over outcomes and their classes.
 
-    A draw is that of an outcome, then of one of its classes, then of a unit of that class, each
-    with equal chances. So each of the C classes of each of the K outcomes has at least 1/(K·C) of
-    the draws, however rare it is and however many labels are missing. With one outcome this is
-    sampling by inverse class frequency.
+    Each draw takes an outcome, then one of its classes, then a unit of that class, each with equal
+    probability. So each of the C classes of each of the K outcomes has at least 1/(K·C) of the
+    draws, however rare it is and however many labels are missing. For one outcome this is sampling
+    by inverse class frequency.
 
     Parameters
     ----------
     labels
         (N, K) in {0, 1}, NaN where an outcome is unknown.
     draws
-        How many rows to draw.
+        Number of rows to draw.
     generator
-        On the CPU.
+        Generator on the CPU.
 
     Returns
     -------
@@ -177,7 +180,7 @@ def balanced_order(
     Raises
     ------
     ValueError
-        No label is known.
+        If no label is known.
     """
     weights = np.zeros(len(labels))
     for outcome in labels.T:
@@ -200,13 +203,13 @@ def score(
     Parameters
     ----------
     network
-        In evaluation mode afterwards, and on `device`.
+        The network; afterwards it is in evaluation mode and on `device`.
     images
-        (N, S, S) in [-1024, 1024], perhaps on disk.
+        (N, S, S) in [-1024, 1024], in memory or on disk.
     device
         Where to compute.
     batch_size
-        Images at once.
+        Number of images computed at once.
 
     Returns
     -------
@@ -219,7 +222,7 @@ def score(
 def features(
     network: ResNet, images: Images, *, device: torch.device, batch_size: int = 32
 ) -> NDArray[np.float32]:
-    """What the head is given of images, (N, F), in float32 arithmetic; arguments as of `score`."""
+    """Input of the head for each image, (N, F), in float32 arithmetic; parameters as of `score`."""
     return _run(network, BLOCKS[:-1], network.fc.in_features, images, device, batch_size)
 
 
@@ -233,9 +236,9 @@ def _run(
     batch_size: int,
 ) -> NDArray[np.float32]:
     network.to(device, memory_format=torch.channels_last).eval()
-    found = [np.zeros((0, width), np.float32)]
+    outputs = [np.zeros((0, width), np.float32)]
     for start in range(0, len(images), batch_size):
         batch = torch.from_numpy(images[start : start + batch_size].astype(np.float32))
         batch = batch.unsqueeze(1).to(device, memory_format=torch.channels_last)
-        found.append(network.run(blocks, batch).cpu().numpy())
-    return np.concatenate(found)
+        outputs.append(network.run(blocks, batch).cpu().numpy())
+    return np.concatenate(outputs)

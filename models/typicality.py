@@ -1,10 +1,11 @@
-"""Is an image like those a network knows? A distance in its features, and how rare it is.
+"""Out-of-distribution images: the distance of an image from known ones, and its p-value.
 
-The distance is Mahalanobis' in the features before the head (Lee et al. 2018, "A Simple Unified
-Framework for Detecting Out-of-Distribution Samples", arXiv 1807.03888; one mean, for classes are
-what is to be found out), the covariance that of Ledoit & Wolf (2004), which exists for fewer
-images than features. How rare it is says a conformal p-value (Bates et al. 2023, "Testing for
-outliers with conformal p-values", Annals of Statistics 51), valid whatever the distribution.
+The distance is the Mahalanobis distance in the features before the head (Lee et al. 2018, "A Simple
+Unified Framework for Detecting Out-of-Distribution Samples", arXiv 1807.03888), with one mean for
+all images, because their classes are unknown. The covariance is estimated by Ledoit & Wolf (2004),
+which also works with fewer images than features. The p-value is conformal (Bates et al. 2023,
+"Testing for outliers with conformal p-values", Annals of Statistics 51): it is valid for every
+distribution.
 """
 
 import numpy as np
@@ -15,17 +16,28 @@ Features = NDArray[np.float32]
 Floats = NDArray[np.float64]
 
 LEVEL = 0.05
-"""An image is called unlike where at most this share of known ones is as far. That many images that
-are like them are called so too."""
+"""An image counts as unlike the known ones if its p-value is at most this. The same share of images
+of the known kind is called unlike by mistake."""
 
 FEWEST = 20
-"""Images on either side, reference and held out: with 19 or fewer held out no share can be as low
-as LEVEL."""
+"""Images needed as reference, and as many held out: with fewer than 19 held-out images no p-value
+can be as low as LEVEL."""
 
 
 class Typicality:
-    """Distances from `reference` (R, F), held against those of `held_out` (H, F): images of the
-    same kind that had no part in the reference. Raises ValueError for fewer than FEWEST of either.
+    """Compares the distances of images from a reference with those of held-out images.
+
+    Parameters
+    ----------
+    reference
+        Features (R, F) of known images.
+    held_out
+        Features (H, F) of images of the same kind that are not in the reference.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than FEWEST of either.
     """
 
     def __init__(self, reference: Features, held_out: Features) -> None:
@@ -42,12 +54,14 @@ class Typicality:
         if not len(features):
             return np.zeros(0)
         squared = np.asarray(self._covariance.mahalanobis(features.astype(float)), float)
-        found: Floats = np.sqrt(np.maximum(squared, 0))
-        return found
+        distances: Floats = np.sqrt(np.maximum(squared, 0))
+        return distances
 
-    def as_far(self, features: Features) -> Floats:
-        """Share (N,) of images at least as far, the image itself counted: (1 + #{held out at least
-        as far}) / (H + 1). At most α with probability at most α for an image of the same kind."""
+    def p_values(self, features: Features) -> Floats:
+        """Conformal p-values (N,): (1 + number of held-out images at least as far) / (H + 1).
+
+        For an image of the known kind, the p-value is at most α with a probability of at most α.
+        """
         nearer = np.searchsorted(self._held_out, self.distances(features), side="left")
-        share: Floats = (1 + len(self._held_out) - nearer) / (len(self._held_out) + 1)
-        return share
+        p_values: Floats = (1 + len(self._held_out) - nearer) / (len(self._held_out) + 1)
+        return p_values

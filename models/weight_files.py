@@ -1,8 +1,8 @@
-"""Files of base weights: looked for by name, checked by SHA-256, read as tensors only.
+"""Files of base weights: searched by name, checked by SHA-256, read as tensors only.
 
-Nothing is downloaded on the way into an experiment: `fetch` is called by `fedrad weights pin`
-alone. Published weights come as pickles. Such a file is unpickled once, as tensors only, and kept
-in the cache as safetensors, which holds no code; the file itself stays what is pinned and hashed.
+An experiment downloads nothing; only `fedrad weights pin` calls `fetch`. Published weights are
+pickles. Such a file is unpickled once, as tensors only, and stored in the cache as safetensors,
+which hold no code. The pinned SHA-256 stays that of the published file.
 """
 
 import logging
@@ -33,32 +33,32 @@ class WeightsError(UserError):
     """Base weights are missing, are not those that were pinned, or do not fit the network."""
 
 
-def find_file(name: str, sha256_: str, what: str) -> Path:
-    """Find a file in the folders that are looked in.
+def find_weights_file(name: str, sha256_: str, what: str) -> Path:
+    """Find a file in the folders of weights.
 
     Parameters
     ----------
     name
-        Of the file, without a folder.
+        Name of the file, without a folder.
     sha256_
         Its SHA-256, hexadecimal.
     what
-        What asks for it, for the error: a key of the experiment.
+        Key of the experiment that names the file, for the error.
 
     Returns
     -------
     Path
-        A file with that content.
+        The file with this hash.
 
     Raises
     ------
     WeightsError
-        None is there, or only one of other content.
+        If there is no such file, or only one with another hash.
     """
     places = [folder / name for folder in weight_folders()]
     there = [place for place in places if place.is_file()]
-    if found := next((place for place in there if file_sha256(place) == sha256_), None):
-        return found
+    if match := next((place for place in there if file_sha256(place) == sha256_), None):
+        return match
     raise WeightsError(
         f"{what} {name} with SHA-256 {sha256_} "
         + (f"is not {there[0]}, which is another file" if there else "was not found")
@@ -66,8 +66,8 @@ def find_file(name: str, sha256_: str, what: str) -> Path:
     )
 
 
-def find(settings: ModelSettings) -> Path:
-    """The file of the named weights, its SHA-256 checked. Raises WeightsError."""
+def find_weights(settings: ModelSettings) -> Path:
+    """Find the file of the named weights and check its SHA-256. Raises WeightsError."""
     name = file_name(settings)
     places = [folder / name for folder in weight_folders()]
     if settings.weights == "resnet50-res512-all":
@@ -78,8 +78,8 @@ def find(settings: ModelSettings) -> Path:
             f"{settings.weights}` to write their SHA-256 into the experiment file"
         )
     hashes = {place: file_sha256(place) for place in places if place.is_file()}
-    for place, found in hashes.items():
-        if found == settings.sha256:
+    for place, hash_ in hashes.items():
+        if hash_ == settings.sha256:
             return place
     if hashes:
         raise WeightsError(
@@ -102,7 +102,7 @@ def file_name(settings: ModelSettings) -> str:
 def fetch(settings: ModelSettings) -> Path:
     """Download published weights into the cache unless they are there. Returns the file.
 
-    Raises WeightsError where they cannot be had, saying where to put the file by hand.
+    Raises WeightsError if the download fails; its text names the folder to put the file into.
     """
     target = cache_folder() / file_name(settings)
     if target.is_file():
@@ -128,12 +128,28 @@ def file_sha256(path: Path) -> str:
 
 
 def read_pickle(path: Path, source_sha256: str) -> dict[str, Tensor]:
-    """Tensors of a published state dict whose SHA-256 is known; unpickled the first time only.
+    """Read the tensors of a published state dict, which is unpickled only the first time.
 
-    The first reading leaves `converted/SHA256.safetensors` in the cache: the same tensors under
-    the same names, with the original's name and hash as metadata, and its own hash beside it.
-    Later ones take that file if both hashes hold, else it is made again from the original.
-    Raises WeightsError for a file that holds anything but named tensors.
+    The first call writes `converted/SHA256.safetensors` into the cache: the same tensors and names,
+    with name and hash of the original as metadata, and a file with its own hash beside it. Later
+    calls read that file if both hashes are right; otherwise they write it again.
+
+    Parameters
+    ----------
+    path
+        The published file.
+    source_sha256
+        Its SHA-256, hexadecimal.
+
+    Returns
+    -------
+    dict[str, Tensor]
+        Tensors by name.
+
+    Raises
+    ------
+    WeightsError
+        If the file holds anything but named tensors.
     """
     target = cache_folder() / "converted" / f"{source_sha256}.safetensors"
     own_hash = target.with_suffix(".sha256")
@@ -158,7 +174,7 @@ def read_pickle(path: Path, source_sha256: str) -> dict[str, Tensor]:
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file. Raises WeightsError."""
+    """Read tensors and metadata of a safetensors file. Raises WeightsError."""
     if not path.is_file():
         raise WeightsError(f"{path}: no such file")
     try:
@@ -181,10 +197,10 @@ def _url(settings: ModelSettings) -> str:
 
 
 def unpickle(path: Path) -> dict[str, Tensor]:
-    """A PyTorch state dict, unpickled as tensors only (a pickle may otherwise run code)."""
+    """Unpickle a PyTorch state dict, as tensors only: a pickle could run code otherwise."""
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds, and advises to run the code
+    except Exception as error:  # torch raises many kinds, and its texts advise to run the code
         kind = type(error).__name__
         raise WeightsError(
             f"{path.name} is no readable state dict of tensors ({kind}): {GET_AGAIN}"

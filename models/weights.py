@@ -1,6 +1,6 @@
-"""Base weights put into the experiment's network, and trained networks written for others.
+"""Base weights: loading them into an experiment's network, and writing trained networks.
 
-Weights that are absent or differ are an error, never random weights instead.
+Missing or unsuitable weights are an error; they are never replaced by random weights.
 """
 
 import copy
@@ -19,16 +19,25 @@ from fedrad.system.files import write_whole
 
 from .network import ResNet, digest
 from .settings import ModelSettings
-from .weight_files import GET_AGAIN, WeightsError, find, read_pickle, read_safetensors
+from .weight_files import GET_AGAIN, WeightsError, find_weights, read_pickle, read_safetensors
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
-class Start:
-    """A network that training starts from; `digest` identifies its weights, `metadata` is what
-    their file says of itself."""
+class StartingNetwork:
+    """A network that training starts from.
+
+    Attributes
+    ----------
+    digest
+        Identifies the weights; SHA-256.
+    description
+        A phrase on their origin, for people.
+    metadata
+        Metadata of their file.
+    """
 
     network: nn.Module
     digest: str
@@ -37,11 +46,17 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Base(Start):
-    """Base weights put into a network of the experiment's outcomes.
+class BaseWeights(StartingNetwork):
+    """A network with base weights and a fresh head for the experiment's outcomes.
 
-    `network` has a fresh head drawn from the seed; `digest` identifies its backbone; `outputs`
-    names the outputs the weights came with, whose head (weight, bias) is `head`.
+    Attributes
+    ----------
+    network
+        Backbone from the base weights, head drawn from the seed. `digest` identifies the backbone.
+    outputs
+        Names of the outputs of the base weights themselves.
+    head
+        Weight and bias of the head for `outputs`; None if the file has none.
     """
 
     network: ResNet
@@ -49,10 +64,25 @@ class Base(Start):
     head: tuple[Tensor, Tensor] | None = None
 
     def as_model(self, outcomes: list[str], base_outputs: Mapping[str, str]) -> ResNet | None:
-        """The base model itself, for outcomes mapped to outputs it came with; the logits of an
-        unmapped outcome are NaN. None where no outcome is mapped.
+        """The base model with its own head, to be evaluated on the experiment's outcomes.
 
-        Raises WeightsError where a mapped output does not exist.
+        Parameters
+        ----------
+        outcomes
+            Outcomes of the experiment, K.
+        base_outputs
+            Outcome -> output of the base weights that means the same.
+
+        Returns
+        -------
+        ResNet | None
+            A network with K outputs; logits of an outcome without an output are NaN. None if
+            `base_outputs` is empty.
+
+        Raises
+        ------
+        WeightsError
+            If an output does not exist.
         """
         if not base_outputs:
             return None
@@ -77,37 +107,39 @@ class Base(Start):
         return model
 
 
-def load_base(settings: ModelSettings, outcomes: int, *, seed: int, dropout: float = 0.1) -> Base:
+def load_base(
+    settings: ModelSettings, outcomes: int, *, seed: int, dropout: float = 0.1
+) -> BaseWeights:
     """Build the network and put the named base weights into it.
 
     Parameters
     ----------
     settings
-        Network, and the weights it starts from.
+        The network, and the weights that it starts from.
     outcomes
         Number of outputs, K.
     seed
-        Of the fresh head, and of all weights where they are random.
+        Seed of the fresh head, and of all weights if they are random.
     dropout
         Share of the features that the head drops in training, in [0, 1).
 
     Returns
     -------
-    Base
-        The network with a fresh head, and what the weights' file says of itself.
+    BaseWeights
+        The network with a fresh head, and the metadata of the weights' file.
 
     Raises
     ------
     WeightsError
-        The file is missing, has another hash, or holds tensors that do not fit.
+        If the file is missing, has another hash, or holds tensors that do not fit.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = ResNet(settings, outcomes, dropout)
     if settings.weights == "random":
         _expect_radiographs(network)
-        return Base(network, _backbone_digest(network), f"random weights (seed {seed})")
-    path = find(settings)
+        return BaseWeights(network, _backbone_digest(network), f"random weights (seed {seed})")
+    path = find_weights(settings)
     tensors, metadata = _read(settings, path)
     outputs = _outputs(metadata, path.name)
     head = None
@@ -117,30 +149,32 @@ def load_base(settings: ModelSettings, outcomes: int, *, seed: int, dropout: flo
             outputs = ()
     _fit(network, tensors, path.name)
     description = metadata.get("description", path.name)
-    return Base(network, _backbone_digest(network), description, metadata, outputs, head)
+    return BaseWeights(network, _backbone_digest(network), description, metadata, outputs, head)
 
 
 def _expect_radiographs(network: ResNet) -> None:
-    """Give the first normalisation of a random network the variance that an input in
-    [-1024, 1024] (standard deviation about 512) has behind its convolution: with the usual 1, a
-    frozen stem would pass on values of thousands."""
+    """Set the running variance of the first normalisation for inputs in [-1024, 1024].
+
+    Such inputs have a standard deviation of about 512. With the usual variance of 1, a frozen
+    random stem would put out values in the thousands.
+    """
     energy = network.conv1.weight.detach().square().sum(dim=(1, 2, 3))
     network.bn1.register_buffer("running_var", 512.0**2 * energy)
 
 
 def save(path: Path, network: ResNet, *, outputs: list[str], description: str, **more: str) -> None:
-    """Write a network as safetensors, with what a reader needs to rebuild it as metadata.
+    """Write a network as safetensors, with the metadata that are needed to build it again.
 
     Parameters
     ----------
     path
-        The file; it is there whole or not at all.
+        The file; it is written completely or not at all.
     network
-        What is written, the head too.
+        The network, with its head.
     outputs
         Names of its outputs, in their order.
     description
-        What the weights are, for people.
+        A phrase on the weights, for people.
     more
         Further metadata.
     """
@@ -155,11 +189,11 @@ def save(path: Path, network: ResNet, *, outputs: list[str], description: str, *
         **more,
     }
     tensors = {name: value.contiguous() for name, value in network.state_dict().items()}
-    write_whole(path, serialize(tensors, metadata))  # save_file makes it its owner's alone
+    write_whole(path, serialize(tensors, metadata))  # save_file would let only its owner read it
 
 
 def read_model(path: Path, like: ResNet) -> ResNet:
-    """A network written by `save`, of the shape of another. Raises WeightsError."""
+    """Read a network that `save` wrote; `like` has its shape. Raises WeightsError."""
     network = copy.deepcopy(like)
     try:
         network.load_state_dict(load_file(path))
@@ -169,7 +203,7 @@ def read_model(path: Path, like: ResNet) -> ResNet:
 
 
 def _read(settings: ModelSettings, path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors of a weights file, and what it says of itself (keys as in `save`)."""
+    """Tensors and metadata of a weights file; keys of the metadata as in `save`."""
     if settings.weights == "imagenet":
         state = read_pickle(path, str(settings.sha256))
         tensors = {k: v for k, v in state.items() if not k.startswith("fc.")}
@@ -207,11 +241,11 @@ def _outputs(metadata: Mapping[str, str], file: str) -> tuple[str, ...]:
 
 
 def _grey_from_colour(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Make a first convolution for ImageNet-normalised colour take [-1024, 1024] grey.
+    """Convert a first convolution for ImageNet-normalised colour to grey in [-1024, 1024].
 
-    A grey value x stands for the colour (g, g, g), g = (x/1024 + 1)/2, normalised to
-    (g - mean)/std. The factor goes into the summed kernel and the constant into the running mean
-    of the normalisation behind it, so both give the same (but for the padded border).
+    A grey value x is the colour (g, g, g) with g = (x/1024 + 1)/2, normalised to (g - mean)/std.
+    The factor goes into the summed kernel, and the constant into the running mean of the
+    normalisation after it. The outputs are the same, except at the padded border.
     """
     kernel = tensors["conv1.weight"]  # (64, 3, 7, 7)
     mean = torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1)
@@ -224,12 +258,24 @@ def _grey_from_colour(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def fill(network: ResNet, tensors: Mapping[str, Tensor], file: str) -> None:
-    """Put all tensors of an exported model into its network, the head's too.
+def load_tensors(network: ResNet, tensors: Mapping[str, Tensor], file: str) -> None:
+    """Load all tensors of an exported model into its network, with those of the head.
 
-    Raises WeightsError saying which differ.
+    Parameters
+    ----------
+    network
+        Network built from the model's record.
+    tensors
+        Tensors by name.
+    file
+        Name of the file, for the error.
+
+    Raises
+    ------
+    WeightsError
+        If tensors are missing, unknown or of another shape; the text names them.
     """
-    if wrong := differences(network.state_dict(), tensors):
+    if wrong := mismatches(network.state_dict(), tensors):
         raise WeightsError(
             f"{file} is not the {network.settings.backbone} of width {network.settings.width} "
             f"that it says it is: {wrong}. Export the model again"
@@ -238,8 +284,8 @@ def fill(network: ResNet, tensors: Mapping[str, Tensor], file: str) -> None:
 
 
 def _fit(network: ResNet, tensors: dict[str, Tensor], file: str) -> None:
-    """Put all backbone tensors into the network, or say which differ."""
-    if wrong := differences(_backbone(network), tensors):
+    """Load all tensors of the backbone. Raises WeightsError, which names those that do not fit."""
+    if wrong := mismatches(_backbone(network), tensors):
         raise WeightsError(
             f"{file} does not fit {network.settings.backbone} of width {network.settings.width}: "
             f"{wrong}. Change [model], or pin the file it asks for"
@@ -247,8 +293,8 @@ def _fit(network: ResNet, tensors: dict[str, Tensor], file: str) -> None:
     network.load_state_dict(tensors, strict=False)
 
 
-def differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
-    """What is missing, unknown or of another shape, in words; "" where all fits."""
+def mismatches(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
+    """Tensors that are missing, unknown or of another shape, in words; "" if all fit."""
     counters = {k for k in own if k.endswith("num_batches_tracked")}
     wrong = [
         *(f"{k} is missing" for k in sorted(own.keys() - given.keys() - counters)),

@@ -13,7 +13,7 @@ from fedrad.exchange.experiment import parse_experiment
 from fedrad.exchange.lineage import Lineage, read_lineage
 from fedrad.exchange.messages import Readiness
 from fedrad.models.weight_files import file_sha256
-from fedrad.models.weights import Start
+from fedrad.models.weights import StartingNetwork
 
 from .evaluation.evaluation import Evaluation, epsilon, tested
 from .evaluation.questions import Questions
@@ -178,7 +178,7 @@ class _Run:
         self.checkpoint.save(self.progress, model)
 
 
-def _write(run: _Run, base: Start, lineage: Lineage, folder: Path) -> Summary:
+def _write(run: _Run, base: StartingNetwork, lineage: Lineage, folder: Path) -> Summary:
     federation, results = run.federation, run.progress
     experiment, sites = federation.experiment, sorted(federation.sites)
     found, choices = tested(results), results.choices or Choices()

@@ -7,7 +7,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers on two cores
 
 import pytest
-from support.hospital import EXPERIMENT, Clock, Hospitals, write_site
+from support.hospital import EXPERIMENT, ManualClock, TwoHospitals, write_site
 
 from fedrad.deploy.local.simulation import prepare, simulate
 from fedrad.server.federation import federation as federation_module
@@ -18,7 +18,7 @@ WEIGHTS = os.environ.get("FEDRAD_WEIGHTS", "")
 
 @pytest.fixture(autouse=True)
 def _no_weights_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`look_in` holds for a process, which several tests share."""
+    """`add_weight_folder` holds for a process, which several tests share."""
     monkeypatch.setenv("FEDRAD_WEIGHTS", WEIGHTS)
 
 
@@ -41,8 +41,8 @@ def experiment_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def hospitals(tmp_path: Path) -> Hospitals:
-    return Hospitals(tmp_path)
+def hospitals(tmp_path: Path) -> TwoHospitals:
+    return TwoHospitals(tmp_path)
 
 
 @pytest.fixture(scope="session")
@@ -59,8 +59,8 @@ def finished(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def clock(monkeypatch) -> Clock:
-    clock = Clock()
+def clock(monkeypatch) -> ManualClock:
+    clock = ManualClock()
     fake = types.SimpleNamespace(monotonic=lambda: clock.now, sleep=clock.sleep)
     monkeypatch.setattr(federation_module, "time", fake)
     monkeypatch.setattr(visit_module, "time", fake)

@@ -16,15 +16,15 @@ INLINE = {"recipe.thaw", "recipe.learning_rates", "recipe.augmentation", "recipe
 
 
 def keys(model: type[BaseModel], prefix: str = "") -> set[str]:
-    found = set()
+    keys_ = set()
     for name, field in model.model_fields.items():
         key = f"{prefix}{name}"
         inner = field.annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel) and key not in INLINE:
-            found |= keys(inner, f"{key}.")
+            keys_ |= keys(inner, f"{key}.")
         else:
-            found.add(key)
-    return found
+            keys_.add(key)
+    return keys_
 
 
 def table_of_settings() -> dict[str, str]:
@@ -39,14 +39,14 @@ def test_the_table_of_settings_is_complete():
 
 
 def choices(model: type[BaseModel], prefix: str = "") -> dict[str, list[str]]:
-    """Key -> the words that may stand there, where that is one of a few."""
-    found = {}
+    """Key -> its allowed values, for settings with a fixed list of values."""
+    allowed = {}
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            found |= choices(field.annotation, f"{prefix}{name}.")
+            allowed |= choices(field.annotation, f"{prefix}{name}.")
         elif get_origin(field.annotation) is Literal and prefix + name in table_of_settings():
-            found[prefix + name] = [v for v in get_args(field.annotation) if isinstance(v, str)]
-    return found
+            allowed[prefix + name] = [v for v in get_args(field.annotation) if isinstance(v, str)]
+    return allowed
 
 
 @pytest.mark.parametrize(("key", "allowed"), choices(Experiment).items())

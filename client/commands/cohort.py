@@ -9,11 +9,11 @@ import typer
 
 from fedrad.system.commands import fail
 
-from .options import Folder, SiteName, StateFolder
+from .options import SiteFolder, SiteName, StateFolder
 
 
 def check(
-    folder: Folder,
+    folder: SiteFolder,
     experiment: Annotated[
         Path | None,
         typer.Option(help="Experiment file; checks as well what that experiment needs."),
@@ -36,10 +36,10 @@ def check(
     site = open_site(folder, name=name)
     wanted = None if experiment is None else read_experiment(experiment)[0]
     from fedrad.client.preflight.check import check_site
-    from fedrad.models.weight_folders import look_in
+    from fedrad.models.weight_folders import add_weight_folder
 
     if experiment is not None:
-        look_in(experiment.parent)
+        add_weight_folder(experiment.parent)
     try:
         status = check_site(site, wanted, html, as_json=as_json)
     except OSError as error:
@@ -51,7 +51,7 @@ def check(
 
 
 def explain(
-    folder: Folder,
+    folder: SiteFolder,
     model: Annotated[Path, typer.Option(help="File model.safetensors of the experiment.")],
     experiment: Annotated[
         Path, typer.Option(help="Experiment file that the model was trained with.")
@@ -81,10 +81,10 @@ def explain(
         fail(f"{model}: no such file")
     from fedrad.client.participant.site_data import SiteData
     from fedrad.client.predict.explain import write_explanations
-    from fedrad.models.weight_folders import look_in
+    from fedrad.models.weight_folders import add_weight_folder
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    look_in(experiment.parent)
+    add_weight_folder(experiment.parent)
     written = write_explanations(
         SiteData(site, settings),
         model,

@@ -12,7 +12,7 @@ from fedrad.system.commands import fail
 from .options import SiteName, StateFolder
 
 MASKS = ("none", "lungs", "lungs-pspnet")
-"""Regions that `--mask` knows by name; anything else is a file."""
+"""Regions that `--mask` takes by name; other values are files."""
 ImageFiles = Annotated[list[str], typer.Argument(help="DICOM, PNG or JPEG files.")]
 
 

@@ -1,7 +1,7 @@
 """`fedrad-site`: the commands of a hospital's engineer and data-protection officer.
 
-Every command imports what it needs when it is called, after its arguments have been checked: help,
-ledger, approvals and errors of usage answer at once (tests/deploy/commands/test_quick.py).
+A command imports its modules when it is called, after its arguments have been checked.
+So help, ledger, approvals and errors of usage answer at once (tests/deploy/commands/test_quick.py).
 """
 
 from fedrad.system.no_telemetry import disable_telemetry
@@ -16,7 +16,7 @@ import typer
 from fedrad.system.commands import CommandGroup, VersionOption, fail
 
 from . import cohort, images, node, officer
-from .options import Folder
+from .options import SiteFolder
 
 app = typer.Typer(
     cls=CommandGroup,
@@ -33,7 +33,7 @@ def options(version: VersionOption = False) -> None:
 
 
 @app.command()
-def init(folder: Folder = Path(".")) -> None:
+def init(folder: SiteFolder = Path(".")) -> None:
     """Write a commented site.toml to start from."""
     file = folder / "site.toml"
     if file.exists():

@@ -9,12 +9,12 @@ import typer
 
 from fedrad.system.commands import fail
 
-from .options import Folder, SiteName, StateFolder
+from .options import SiteFolder, SiteName, StateFolder
 
 
 def join(
     invitation: Annotated[Path, typer.Argument(help="Invitation that the coordinator sent.")],
-    folder: Folder = Path("."),
+    folder: SiteFolder = Path("."),
     request: Annotated[
         Path | None, typer.Option(help="File to write; default: NAME.request.")
     ] = None,
@@ -54,7 +54,7 @@ def join(
 
 
 def start(
-    folder: Folder = Path("."),
+    folder: SiteFolder = Path("."),
     name: SiteName = None,
     state: StateFolder = None,
 ) -> None:
@@ -74,7 +74,7 @@ def start(
 
 
 def stop(
-    folder: Folder = Path("."),
+    folder: SiteFolder = Path("."),
     now: Annotated[
         bool, typer.Option("--now", help="Abandon a round that has begun, instead of finishing it.")
     ] = False,

@@ -7,11 +7,11 @@ import typer
 
 from fedrad.system.commands import fail
 
-from .options import Folder, SiteName, StateFolder
+from .options import SiteFolder, SiteName, StateFolder
 
 
 def ledger(
-    folder: Folder = Path("."),
+    folder: SiteFolder = Path("."),
     experiment: Annotated[
         str | None, typer.Option(help="Name of an experiment; only its messages are shown.")
     ] = None,
@@ -51,7 +51,7 @@ def ledger(
 
 
 def approve(
-    folder: Folder = Path("."),
+    folder: SiteFolder = Path("."),
     experiment: Annotated[
         str | None,
         typer.Argument(help="Name of the experiment. Without it, all experiments are listed."),

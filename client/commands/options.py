@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 SITE_FOLDER = "Folder of the site, with its cohort.csv and site.toml."
-Folder = Annotated[Path, typer.Argument(help=SITE_FOLDER)]
+SiteFolder = Annotated[Path, typer.Argument(help=SITE_FOLDER)]
 SiteName = Annotated[
     str | None, typer.Option(help="Name of the site; needed where there is no site.toml.")
 ]

@@ -63,8 +63,8 @@ class ImageStore:
     ) -> tuple[StoredImages, list[Reading]]:
         """Pictures and readings of files, in their order. Files that are not stored are decoded.
 
-        An interrupted call keeps what it decoded. A bad file raises no error: its reading says why
-        it is unusable.
+        An interrupted call keeps what it decoded. A bad file raises no error: its reading has
+        the reason.
 
         Parameters
         ----------

@@ -1,1 +1,1 @@
-"""The site's node: the process that is connected to the coordinator and runs its requests."""
+"""The site's node: the process that connects to the coordinator and handles its requests."""

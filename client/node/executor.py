@@ -1,10 +1,10 @@
-"""The site's node: Flower's SuperNode, with an executor of fedrad's own for its tasks.
+"""The site's node: Flower's SuperNode, with fedrad's executor for its tasks.
 
     python -m fedrad.client.node.executor --insecure --superlink HOST:PORT --port PORT
         --node-config …
 
-takes the arguments of `flower-supernode`. Where a part of Flower has moved that is replaced, it
-refuses to start.
+takes the arguments of `flower-supernode`. It does not start if a part of Flower that it replaces
+has changed.
 """
 
 from fedrad.system.no_telemetry import disable_telemetry
@@ -18,11 +18,11 @@ from fedrad.flower.client_process import run_node
 from .outgoing_errors import OUTGOING
 
 NEEDED = ("fedrad.client.app", "monai.networks.layers")
-"""What a visit needs, and would import for seconds: PyTorch with the first."""
+"""Modules that every visit needs and whose import takes seconds; the first imports PyTorch."""
 
 
 def import_what_visits_need() -> None:
-    """Import once, while the SuperNode connects: every child inherits it."""
+    """Import these modules once, while the SuperNode connects; children inherit them."""
     for name in NEEDED:
         importlib.import_module(name)
 

@@ -1,8 +1,8 @@
-"""What leaves where the app gave no answer: a sentence of a fixed list; the ledger has it too.
+"""Errors that leave the site: one sentence of a fixed list, which is also in the ledger.
 
-Flower sends the class and the text of whatever exception ended its client process, wherever it came
-from: it may name files, patients, values. The app catches its own; these are the others (a bundle
-that is not approved, a library that does not load, a disk that is full).
+Flower sends the class and the text of any exception that ended its client process. This text may
+name files, patients or values. The app handles its own exceptions; this module handles all others
+(a bundle that is not approved, a library that does not load, a full disk).
 """
 
 from hashlib import sha256
@@ -12,35 +12,36 @@ from flwr.app import Context, Error, Message
 
 from fedrad.client.policy.ledger import LEDGER, Ledger
 from fedrad.flower.bundles import REFUSALS
-from fedrad.flower.client_process import Outgoing
+from fedrad.flower.client_process import OutgoingFilter
 
 NO_REASON = "the visit could not be run; the site's log says why"
 
 
 def permitted_reason(reason: str | None) -> str:
-    """The sentence of the list that may leave in the place of an exception's text."""
+    """The sentence of the list that is sent instead of an exception's text."""
     return next((known for known in REFUSALS if known in (reason or "")), NO_REASON)
 
 
 def permitted_message(message: Message, context: Context) -> Message:
-    """A message as it may leave.
+    """Filter a message before it leaves; an error is also written to the ledger.
 
     Parameters
     ----------
     message
-        What Flower's client process would send. One that the app made stays as it was; in an error
-        a sentence of the list takes the place of the reason, and the ledger gets an entry.
+        The message that Flower's client process would send. A reply of the app stays unchanged; the
+        reason of an error is replaced by a sentence of the list.
     context
-        The node's configuration, with the folder of the site's state.
+        The node's configuration, with the site's state folder.
 
     Returns
     -------
-    The same message.
+    Message
+        The same message.
 
     Raises
     ------
     LedgerError, OSError
-        Where the entry cannot be written: then nothing is sent.
+        If the entry cannot be written; nothing is sent then.
     """
     if not message.has_error():
         return message
@@ -60,4 +61,4 @@ def permitted_message(message: Message, context: Context) -> Message:
     return message
 
 
-OUTGOING = Outgoing(message=permitted_message, details=permitted_reason)
+OUTGOING = OutgoingFilter(message=permitted_message, details=permitted_reason)

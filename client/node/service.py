@@ -1,8 +1,8 @@
-"""`fedrad-site start`: the site's node, kept running for as long as the hospital wants.
+"""`fedrad-site start`: runs the site's node until the hospital stops it.
 
-It outlives restarts of the coordinator and hours without network, waits until Flower lets a node
-back in that was killed, and says in plain words how it stands. What the node itself says goes to
-`node.log` in the state folder.
+The service survives restarts of the coordinator and hours without network, and waits until Flower
+accepts a node again that was killed. It logs the state of the node in plain words. The node's own
+log is `node.log` in the state folder.
 """
 
 import json
@@ -28,13 +28,13 @@ from fedrad.system.no_telemetry import NO_TELEMETRY
 from fedrad.system.ports import free_port
 
 NODE_COMMAND = (sys.executable, "-m", "fedrad.client.node.executor")
-"""The node's program, which takes the arguments of `flower-supernode`."""
+"""Command of the node, with the arguments of `flower-supernode`."""
 LOG_BYTES, LOG_FILES = 5 * 2**20, 5
-AGAIN_SECONDS = (5.0, 60.0)
-"""How long to wait before a node that ended is started again: at first, and at most."""
+RESTART_SECONDS = (5.0, 60.0)
+"""Shortest and longest pause before a node that ended is started again."""
 STEADY_SECONDS = 120.0
 RUNNING = "node.pid"
-"""In the state folder: number of the process, which holds the file's lock while it runs."""
+"""File in the state folder with the id of the process, which locks the file while it runs."""
 log = logging.getLogger("fedrad.site")
 
 NOT_LET_IN = (
@@ -42,7 +42,7 @@ NOT_LET_IN = (
     "if it lasts, the coordinator has not admitted it yet (`fedrad sites admit`), or has revoked "
     "it, or this machine's clock is wrong"
 )
-WORDS = (
+EVENTS = (
     (log_lines.CONNECTED, logging.INFO, "connected; waiting for the coordinator"),
     (log_lines.NOT_ADMITTED, logging.WARNING, NOT_LET_IN),
     (
@@ -57,42 +57,52 @@ WORDS = (
     (log_lines.MESSAGE_LOST, logging.WARNING, "a message was lost on the way"),
     (log_lines.RUN_HAS_ENDED, logging.INFO, "the experiment has ended meanwhile"),
 )
-"""Line of the node's log -> level and text of the line in the site's."""
+"""Kind of line in the node's log, with level and text of the line in the site's log."""
 
 
 def start(site: Site, membership: Membership) -> None:
-    """Run the node until SIGTERM (after the round in hand) or SIGINT (at once).
+    """Run the node until SIGTERM (finishes the current round first) or SIGINT (at once).
 
-    Raises SiteProblem where a node of this site runs already.
+    Raises SiteProblem if a node of this site runs already.
     """
-    with _only_one(site) as running:
+    with _locked_node(site) as running:
         node = _Node(site, membership)
         stop = _Stop(node)
         write_whole(running, str(os.getpid()))
-        # A warning and no refusal: the node works without, and all it prints is in node.log.
+        # Only a warning: the node works without these lines, and node.log has all that it prints.
         for fault in log_lines.missing_lines():
             log.warning("this log may lack events of the node: %s", fault)
         log.info("%s: connecting to %s", site.name, membership.address)
-        pause = AGAIN_SECONDS[0]
+        pause = RESTART_SECONDS[0]
         while True:
             began = time.monotonic()
             node.run()
             if stop.is_wanted():
                 break
             if time.monotonic() - began > STEADY_SECONDS:
-                pause = AGAIN_SECONDS[0]
+                pause = RESTART_SECONDS[0]
             log.info("the node ended; started again in %.0f s", pause)
             stop.sleep(pause)
             if stop.is_wanted():
                 break
-            pause = min(pause * 2, AGAIN_SECONDS[1])
+            pause = min(pause * 2, RESTART_SECONDS[1])
         log.info("%s: stopped", site.name)
 
 
 def stop(site: Site, *, now: bool) -> None:
-    """End the node of this site, started elsewhere on this machine; wait until it has ended.
+    """End the node of this site, which another process started; wait until it has ended.
 
-    `now`: abandon the round in hand. Raises SiteProblem where none runs.
+    Parameters
+    ----------
+    site
+        The site.
+    now
+        Whether to abandon the current round instead of finishing it.
+
+    Raises
+    ------
+    SiteProblem
+        If no node of this site runs on this machine.
     """
     running = site.state / RUNNING
     try:
@@ -150,7 +160,7 @@ class _Node:
                 **NO_TELEMETRY,
                 "FLWR_HOME": str(home),
                 "PYTHONUNBUFFERED": "1",
-                **_no_proxy_here(),
+                **_no_local_proxy(),
             },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -182,14 +192,14 @@ class _Node:
 
 
 def _event(line: str) -> tuple[int, str] | None:
-    """Level and text with which a line of the node's log is passed on; None: it is not."""
+    """Level and text of the site's line for a line of the node's log; None if there is none."""
     if moved := log_lines.moved_part(line):
         return logging.ERROR, moved
-    return next(((level, words) for kind, level, words in WORDS if kind.matches(line)), None)
+    return next(((level, words) for kind, level, words in EVENTS if kind.matches(line)), None)
 
 
 class _Stop:
-    """SIGTERM and SIGINT: passed on to the node; no other is started afterwards."""
+    """Passes SIGTERM and SIGINT on to the node, after which no node is started again."""
 
     def __init__(self, node: _Node) -> None:
         self._wanted = False
@@ -204,19 +214,19 @@ class _Stop:
         self._node.end(number)
 
     def is_wanted(self) -> bool:
-        """Whether the end is wanted."""
+        """Whether a signal to end has come."""
         return self._wanted
 
     def sleep(self, seconds: float) -> None:
-        """Sleep until then, or until the end is wanted."""
+        """Sleep, but not longer than until a signal to end comes."""
         until = time.monotonic() + seconds
         while not self._wanted and time.monotonic() < until:
             time.sleep(0.1)
 
 
 @contextmanager
-def _only_one(site: Site) -> Iterator[Path]:
-    """Hold the site's node for this process. Yields the file that its number belongs in."""
+def _locked_node(site: Site) -> Iterator[Path]:
+    """Lock the site's node for this process. Yields the file for the id of the process."""
     site.state.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
     running = site.state / RUNNING
     with ExitStack() as stack:
@@ -226,12 +236,12 @@ def _only_one(site: Site) -> Iterator[Path]:
             raise SiteProblem(
                 "internal", f"{site.name}: a node of this site runs already"
             ) from None
-        running.unlink(missing_ok=True)  # of a node that was killed
+        running.unlink(missing_ok=True)  # file of a process that was killed
         yield running
 
 
-def _no_proxy_here() -> dict[str, str]:
-    """What the processes of a node say to each other goes through no proxy."""
+def _no_local_proxy() -> dict[str, str]:
+    """Environment with which the processes of a node connect to each other without a proxy."""
     given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     hosts = ",".join(filter(None, [given, "127.0.0.1", "localhost"]))
     return {"no_proxy": hosts, "NO_PROXY": hosts}

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from fedrad.client.images.lung_mask import region_mask
 from fedrad.client.problems import SiteProblem
-from fedrad.models.examples import Examples, Later
+from fedrad.models.examples import Examples, LaterSteps
 from fedrad.models.optimizer import TooLittleMemoryError
 from fedrad.models.progression.generators import OpenedGenerator, open_generator
 from fedrad.models.progression.iteration import simulate_progression
 from fedrad.models.settings import InputSettings, ProgressionAugmentation
-from fedrad.models.weight_files import WeightsError, find_file
+from fedrad.models.weight_files import WeightsError, find_weights_file
 from fedrad.system.files import replacing
 
 CHUNK = 32
@@ -44,7 +44,9 @@ def open_recipe_generator(
     """
     try:
         opened = open_generator(
-            find_file(settings.generator, str(settings.sha256), "recipe.progression.generator")
+            find_weights_file(
+                settings.generator, str(settings.sha256), "recipe.progression.generator"
+            )
         )
         if opened.input != input_:
             raise WeightsError(
@@ -96,7 +98,7 @@ class SimulatedImages:
     device: torch.device
     log: logging.Logger | logging.LoggerAdapter[logging.Logger]
 
-    def later_steps(self, examples: Examples) -> dict[int, Later]:
+    def later_steps(self, examples: Examples) -> dict[int, LaterSteps]:
         """Simulate the later steps of images, or read those that are stored.
 
         An image with outcomes progresses in all of them. With `soft` above 0, an image without
@@ -126,7 +128,7 @@ class SimulatedImages:
         for row, file in files.items():
             steps = np.load(file, mmap_mode="r")
             if len(steps):
-                later[row] = Later(steps, plans[row].labels)
+                later[row] = LaterSteps(steps, plans[row].labels)
         if left := len(files) - len(later):
             self.log.warning("%d images are not simulated: no lungs found in them", left)
         return later

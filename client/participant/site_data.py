@@ -25,11 +25,11 @@ from fedrad.client.settings import Site
 from fedrad.exchange.experiment import Experiment
 from fedrad.exchange.figures import Missing, SplitPart
 from fedrad.exchange.lineage import read_lineage
-from fedrad.models.activations import Store
+from fedrad.models.activations import ActivationStore
 from fedrad.models.examples import Examples
 from fedrad.models.progression.generators import OpenedGenerator
 from fedrad.models.weight_files import WeightsError
-from fedrad.models.weights import Base, Start
+from fedrad.models.weights import BaseWeights, StartingNetwork
 
 from .simulated_images import SimulatedImages, open_recipe_generator
 from .trained_patients import TrainedPatients, check_lineage
@@ -95,7 +95,7 @@ class SiteData:
         return self.site.settings.threads or ALL_THREADS
 
     @cached_property
-    def start(self) -> Start:
+    def start(self) -> StartingNetwork:
         """The starting network. Raises SiteProblem("weights") if it is missing."""
         try:
             return self.experiment.task.load_start(self.experiment)
@@ -103,9 +103,9 @@ class SiteData:
             raise SiteProblem("weights", str(error)) from error
 
     @property
-    def base(self) -> Base:
+    def base(self) -> BaseWeights:
         """The base weights from which a classifier starts; the same as `start`."""
-        assert isinstance(self.start, Base)
+        assert isinstance(self.start, BaseWeights)
         return self.start
 
     @cached_property
@@ -223,9 +223,9 @@ class SiteData:
         return None
 
     @cached_property
-    def activations(self) -> Store | None:
+    def activations(self) -> ActivationStore | None:
         """Store of activations of frozen blocks, shared by the experiments of this site."""
         limit = int(self.site.settings.activations_gib * 2**30)
         if not self.experiment.recipe.views or not limit:
             return None
-        return Store(self.site.state / "activations", limit)
+        return ActivationStore(self.site.state / "activations", limit)

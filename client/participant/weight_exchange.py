@@ -22,7 +22,7 @@ from fedrad.exchange.update import (
 )
 from fedrad.models.network import stage_tensors
 from fedrad.models.settings import Stage
-from fedrad.models.weights import Start
+from fedrad.models.weights import StartingNetwork
 
 from .between_rounds import RoundTensors
 
@@ -51,7 +51,7 @@ class WeightExchange:
     Error feedback: Seide et al. 2014; Karimireddy et al. 2019, Algorithm 2.
     """
 
-    def __init__(self, experiment: Experiment, base: Start, folder: Path) -> None:
+    def __init__(self, experiment: Experiment, base: StartingNetwork, folder: Path) -> None:
         self.experiment = experiment
         self.base = base
         self.rounds = RoundTensors(folder)

@@ -126,7 +126,7 @@ def _read(file: Path) -> ApprovalRequest | None:
 
 @contextmanager
 def _readable() -> Iterator[None]:
-    """Turn an unreadable file into a SiteProblem that says what to do."""
+    """Turn an unreadable file into a SiteProblem with a remedy."""
     try:
         yield
     except UnreadableFileError as error:

@@ -1,4 +1,4 @@
-"""Estimates of an exported model for files of this hospital. They are sent to nobody."""
+"""Estimates of an exported model for files of this hospital. They never leave it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +28,7 @@ CHUNK = 256
 
 
 @dataclass(frozen=True)
-class Estimate:
+class OutcomeEstimate:
     """The estimate for one outcome of one file."""
 
     logit: float
@@ -46,7 +46,7 @@ class Prediction:
     file: str
     """Name of the file as the user gave it."""
     reading: Reading
-    estimates: Mapping[str, Estimate]
+    estimates: Mapping[str, OutcomeEstimate]
     """Outcome -> estimate; empty if the file cannot be used."""
     as_far: float | None = None
     """Share of the cohort's held-out images that are at least as far from its reference images as
@@ -59,7 +59,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Model:
+class ExportedModel:
     """An exported model. The calibration in its record is for the prevalence in use."""
 
     network: ResNet
@@ -72,7 +72,7 @@ class Model:
         return {o: c.prevalence if c else None for o, c in self.record.calibration.items()}
 
 
-def open_model(file: Path) -> Model:
+def open_model(file: Path) -> ExportedModel:
     """Open an exported model, for the prevalences in its record.
 
     Raises SiteProblem if the file is no exported model, or was trained with another version of the
@@ -90,10 +90,10 @@ def open_model(file: Path) -> Model:
             f"reading chain, this fedrad has {READING_CHAIN} and would show it other pictures: "
             f"install fedrad {record.fedrad}",
         )
-    return Model(network, record, lineage)
+    return ExportedModel(network, record, lineage)
 
 
-def at_prevalence(model: Model, given: Sequence[str]) -> Model:
+def at_prevalence(model: ExportedModel, given: Sequence[str]) -> ExportedModel:
     """The model for patients with other prevalences.
 
     Each text in `given` is `OUTCOME=P`, or `P` if there is only one outcome. Other outcomes keep
@@ -128,7 +128,7 @@ def at_prevalence(model: Model, given: Sequence[str]) -> Model:
 
 
 def predict(
-    model: Model, files: Sequence[str], cohort: Site | None = None
+    model: ExportedModel, files: Sequence[str], cohort: Site | None = None
 ) -> tuple[list[Prediction], CohortReference | None]:
     """Estimate the outcomes for files, which are read by the same chain as cohorts.
 
@@ -145,7 +145,7 @@ def predict(
     -------
     tuple
         One prediction for each file, in their order, and the reference for the comparison. A file
-        that cannot be used has no estimates, and its reading says why.
+        that cannot be used has no estimates, and its reading has the reason.
 
     Raises
     ------
@@ -175,12 +175,14 @@ def predict(
 
 
 @torch.no_grad()
-def _estimates(model: Model, image_features: NDArray[np.float32]) -> list[dict[str, Estimate]]:
+def _estimates(
+    model: ExportedModel, image_features: NDArray[np.float32]
+) -> list[dict[str, OutcomeEstimate]]:
     record = model.record
     logits = model.network.fc(torch.from_numpy(image_features)).double().numpy()
     return [
         {
-            outcome: Estimate(
+            outcome: OutcomeEstimate(
                 logit=float(z),
                 probability=float(c.probabilities(z)) if c else None,
                 above_threshold=bool(z >= record.thresholds[outcome].logit),
@@ -198,4 +200,4 @@ def _as_far(
     if reference is None:
         return [None] * len(image_features)
     typicality: Typicality = reference.typicality
-    return [float(share) for share in typicality.as_far(image_features)]
+    return [float(share) for share in typicality.p_values(image_features)]

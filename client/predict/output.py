@@ -12,7 +12,7 @@ from fedrad.client.images import REMARKS
 from fedrad.models.typicality import LEVEL
 
 from .cohort_reference import CohortReference
-from .estimate import Model, Prediction
+from .estimate import ExportedModel, Prediction
 
 PROBABILITY = (
     "probability: of many patients with this value, at a hospital with the prevalence named, about "
@@ -48,7 +48,7 @@ def likeness_in_words(reference: CohortReference | None, site: str | None) -> st
     )
 
 
-def predictions_csv(model: Model, predictions: Sequence[Prediction]) -> str:
+def predictions_csv(model: ExportedModel, predictions: Sequence[Prediction]) -> str:
     """CSV with a row for each file and outcome, or one row with the problem of an unusable file.
 
     Files are named as the user gave them; there are no other data of a patient.
@@ -93,7 +93,7 @@ def predictions_csv(model: Model, predictions: Sequence[Prediction]) -> str:
 
 
 def predictions_json(
-    model: Model, predictions: Sequence[Prediction], likeness: str
+    model: ExportedModel, predictions: Sequence[Prediction], likeness: str
 ) -> dict[str, Any]:
     """The predictions, with all that is needed to interpret them, as plain values for JSON.
 
@@ -132,7 +132,7 @@ def predictions_json(
 
 
 def print_predictions(
-    model: Model, predictions: Sequence[Prediction], likeness: str, console: Console
+    model: ExportedModel, predictions: Sequence[Prediction], likeness: str, console: Console
 ) -> None:
     """Print estimates, remarks and problems, with explanations.
 

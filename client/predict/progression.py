@@ -1,4 +1,4 @@
-"""Simulated progressions of a hospital's own images. The pictures are sent to nobody."""
+"""Simulated progressions of a hospital's own images. They never leave it."""
 
 import json
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from fedrad.models.settings import InputSettings, ProgressionSettings
 from fedrad.models.training import score
 from fedrad.models.weight_files import WeightsError, file_sha256
 
-from .estimate import Model, open_model
+from .estimate import ExportedModel, open_model
 from .filmstrip import NOTE, EditSequence, write_confidence, write_filmstrip
 
 CHUNK = 64
@@ -39,7 +39,7 @@ class ProgressionRequest:
     settings: ProgressionSettings
     condition: NDArray[np.float64]
     """The outcome as a condition of the generator, (K,)."""
-    classifier: Model | None = None
+    classifier: ExportedModel | None = None
     """A classifier that scores every step."""
     mask_file: Path | None = None
     """A picture of the region to edit, which replaces `settings.mask`."""

@@ -8,7 +8,7 @@ import typer
 
 from fedrad.system.commands import CommandGroup, fail
 
-from .terminal import ExperimentFile, Folder, show_progress
+from .terminal import ExperimentFile, ResultsFolder, show_progress
 
 CoordinatorFolder = Annotated[
     Path | None,
@@ -59,14 +59,14 @@ def serve(
     if len(own) not in {0, 3}:
         fail("--certificate, --key and --ca belong together")
     here = Coordinator(coordinator or default_folder())
-    served = here.set_up(
+    settings = here.set_up(
         address, listen=listen, names=name or [], own=(own[0], own[1], own[2]) if own else None
     )
     show_progress()
     from fedrad.deploy.coordinator.serve import serve as keep_serving
 
     try:
-        keep_serving(here, served)
+        keep_serving(here, settings)
     except KeyboardInterrupt:
         print("ended; hospitals' nodes look for it until it is back", file=sys.stderr)
 
@@ -122,7 +122,7 @@ def admit(
     from fedrad.deploy.coordinator.folder import Coordinator
 
     here = Coordinator(coordinator or context.obj)
-    answered = here.examine(request)
+    answered = here.read_request(request)
     shown = answered.fingerprint()
     if fingerprint is None:
         print(f"Request of {answered.site}. The hospital reads out:\n\n    {shown}\n")
@@ -176,12 +176,12 @@ def run(
     Ctrl-C leaves it running; `fedrad status` shows it, `fedrad stop` stops it.
     """
     from fedrad.deploy.coordinator.folder import Coordinator, default_folder
-    from fedrad.flower.processes import Connection
+    from fedrad.flower.processes import SuperLinkConnection
 
     if superlink is None:
         connection = Coordinator(coordinator or default_folder()).connection()
     else:
-        connection = Connection(superlink, root_certificates)
+        connection = SuperLinkConnection(superlink, root_certificates)
     from fedrad.deploy.start.deployed import run_deployed
 
     from .table import show_results
@@ -196,7 +196,7 @@ def run(
 
 
 def status(
-    folder: Folder,
+    folder: ResultsFolder,
     once: Annotated[
         bool, typer.Option("--once", help="Show it once, instead of until the experiment ends.")
     ] = False,
@@ -210,7 +210,7 @@ def status(
         fail(f"{folder}: holds no experiment; give the --out of `fedrad run` or `simulate`")
 
 
-def stop(folder: Folder) -> None:
+def stop(folder: ResultsFolder) -> None:
     """Ask a running experiment to stop. It stops between two answers of sites.
 
     `fedrad resume` continues it.
@@ -224,7 +224,7 @@ def stop(folder: Folder) -> None:
     print("asked to stop; what sites have answered is kept")
 
 
-def resume(folder: Folder) -> None:
+def resume(folder: ResultsFolder) -> None:
     """Continue an experiment that ended early, from its last checkpoint."""
     from fedrad.deploy.start.notes import was_started
 

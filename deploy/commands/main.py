@@ -1,7 +1,7 @@
 """`fedrad`: the commands of coordinators, researchers and reviewers.
 
-Every command imports what it needs when it is called, after its arguments have been checked: help,
-status and errors of usage answer at once (tests/deploy/commands/test_quick.py).
+A command imports its modules when it is called, after its arguments have been checked.
+So help, status and errors of usage answer at once (tests/deploy/commands/test_quick.py).
 """
 
 from fedrad.system.no_telemetry import disable_telemetry
@@ -90,7 +90,7 @@ def main() -> None:
     try:
         app()
     except Exception as error:
-        # Only now: this module imports Flower, which takes a second.
+        # imported here, because this module imports Flower, which takes a second
         from fedrad.server.federation.federation import ExperimentFailed, Stopped
 
         if isinstance(error, Stopped):

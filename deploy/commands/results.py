@@ -8,14 +8,14 @@ import typer
 
 from fedrad.system.commands import fail
 
-from .terminal import Folder, check_summary
+from .terminal import ResultsFolder, check_summary
 
 READER = "fedrad.client.images.transform.ReadRadiographd"
-"""With which an exported MONAI bundle reads radiographs: as the hospitals do."""
+"""Transform by which an exported MONAI bundle reads radiographs, the same as at hospitals."""
 
 
 def report(
-    folder: Folder,
+    folder: ResultsFolder,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     index: Annotated[
         bool,
@@ -61,7 +61,7 @@ def compare(
 
 
 def export(
-    folder: Folder,
+    folder: ResultsFolder,
     to: Annotated[
         Path | None, typer.Option(help="New folder to write; default: FOLDER/export.")
     ] = None,

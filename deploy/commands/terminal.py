@@ -1,4 +1,4 @@
-"""What the commands of `fedrad` share: arguments, log lines, checks that cost no time."""
+"""Arguments, quick checks and log output that the commands of `fedrad` share."""
 
 import logging
 import shutil
@@ -11,7 +11,7 @@ from fedrad.system.commands import fail
 
 
 def _readable(file: Path) -> Path:
-    """Refuse a faulty experiment file before the libraries are imported that take seconds."""
+    """Refuse a faulty experiment file before slow libraries are imported."""
     from fedrad.exchange.experiment import read_experiment
 
     read_experiment(file)
@@ -19,7 +19,7 @@ def _readable(file: Path) -> Path:
 
 
 ExperimentFile = Annotated[Path, typer.Argument(help="Experiment file (TOML).", callback=_readable)]
-Folder = Annotated[Path, typer.Argument(help="Folder with the results of an experiment.")]
+ResultsFolder = Annotated[Path, typer.Argument(help="Folder with the results of an experiment.")]
 Sites = Annotated[
     list[str],
     typer.Option(
@@ -43,13 +43,13 @@ def folders_of(options: list[str]) -> dict[str, Path]:
 
 
 def check_summary(folder: Path) -> None:
-    """Refuse a folder without results before the libraries are imported that take seconds."""
+    """Refuse a folder without results before slow libraries are imported."""
     if not (folder / "summary.json").is_file():
         fail(f"{folder}: holds no summary.json; give the folder of an experiment")
 
 
 def write_template(template: Path, file: Path) -> None:
-    """Copy a commented starting file to where there is none yet."""
+    """Copy a commented template to a new file."""
     if file.exists():
         fail(f"{file}: exists already")
     if not file.parent.is_dir():

@@ -1,1 +1,1 @@
-"""The coordinating centre's machine: certificates, SuperLink, gate, roster of sites."""
+"""The machine of the coordinating centre: certificates, SuperLink, gate, list of sites."""

@@ -1,7 +1,7 @@
 """The coordinator's certificate authority, and the server certificates that it signs.
 
-Hospitals trust the authority, whose certificate comes with the invitation, and not one server
-certificate: that can be renewed, and get other names, without inviting anybody again.
+Hospitals trust the authority, whose certificate is part of the invitation. So a server certificate
+can be renewed, or get other names, without new invitations.
 """
 
 import ipaddress
@@ -24,15 +24,15 @@ from fedrad.system.files import write_whole
 
 AUTHORITY_DAYS = 3650
 SERVER_DAYS = 397
-"""What browsers and libraries accept of a server certificate (CA/Browser Forum, 398 days)."""
+"""Validity of a server certificate; the CA/Browser Forum allows at most 398 days."""
 RENEW_DAYS = 30
 """Days before its end at which a server certificate is renewed."""
 CLOCKS = timedelta(hours=1)
-"""How far a hospital's clock may be behind when a certificate is new."""
+"""Time by which certificates are backdated, because a hospital's clock may be slow."""
 
 
 class Authority:
-    """`ca.crt` and `ca.key` in a folder; made where there are none."""
+    """Certificate and key of the authority, `ca.crt` and `ca.key`; made if they do not exist."""
 
     def __init__(self, folder: Path) -> None:
         self.certificate_file = folder / "ca.crt"
@@ -43,16 +43,31 @@ class Authority:
     def server_certificate(
         self, certificate: Path, key: Path, names: Sequence[str], *, now: datetime | None = None
     ) -> bool:
-        """See to it that a server certificate for these host names and addresses is there, and
-        has a month left. Returns whether it was made anew."""
+        """Make a server certificate unless there is a valid one for these names.
+
+        Parameters
+        ----------
+        certificate, key
+            Files (PEM) to write.
+        names
+            Host names and IP addresses; the first is the subject.
+        now
+            The time; default: this machine's.
+
+        Returns
+        -------
+        bool
+            Whether it was made. An existing one is kept if it has exactly these names and more than
+            RENEW_DAYS left.
+        """
         now = now or datetime.now(UTC)
-        if certificate.is_file() and key.is_file() and _serves(certificate, names, now):
+        if certificate.is_file() and key.is_file() and _is_valid(certificate, names, now):
             return False
-        own = ec.generate_private_key(ec.SECP384R1())
+        server_key = ec.generate_private_key(ec.SECP384R1())
         signed = (
             _builder(names[0], now, SERVER_DAYS)
             .issuer_name(self._certificate().subject)
-            .public_key(own.public_key())
+            .public_key(server_key.public_key())
             .add_extension(
                 x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False
             )
@@ -64,7 +79,7 @@ class Authority:
             )
             .sign(self._key(), hashes.SHA384())
         )
-        write_whole(key, _pem(own), private=True)
+        write_whole(key, _pem(server_key), private=True)
         write_whole(certificate, signed.public_bytes(Encoding.PEM))
         return True
 
@@ -105,21 +120,21 @@ class Authority:
         return key
 
 
-def names_of(certificate: Path) -> set[str]:
-    """Host names and addresses that a certificate is for."""
-    held = x509.load_pem_x509_certificate(certificate.read_bytes())
+def certificate_names(certificate: Path) -> set[str]:
+    """Host names and IP addresses of a certificate."""
+    loaded = x509.load_pem_x509_certificate(certificate.read_bytes())
     try:
-        names = held.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = loaded.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return set()
     addresses = map(str, names.get_values_for_type(x509.IPAddress))
     return {*names.get_values_for_type(x509.DNSName), *addresses}
 
 
-def _serves(certificate: Path, names: Sequence[str], now: datetime) -> bool:
-    held = x509.load_pem_x509_certificate(certificate.read_bytes())
-    lasts = held.not_valid_after_utc - now > timedelta(days=RENEW_DAYS)
-    return lasts and names_of(certificate) == set(names)
+def _is_valid(certificate: Path, names: Sequence[str], now: datetime) -> bool:
+    loaded = x509.load_pem_x509_certificate(certificate.read_bytes())
+    is_long_enough = loaded.not_valid_after_utc - now > timedelta(days=RENEW_DAYS)
+    return is_long_enough and certificate_names(certificate) == set(names)
 
 
 def _builder(name: str, now: datetime, days: int) -> x509.CertificateBuilder:

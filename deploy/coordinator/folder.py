@@ -1,10 +1,11 @@
-"""The coordinator's folder: its authority and certificates, the members, how it is reached.
+"""The coordinator's folder: settings, certificates, and the list of members.
 
-coordinator.json    address, names, ports
-ca.crt, ca.key      authority that hospitals trust
-server.crt, .key    what hospitals see; control.crt, .key: what this machine sees
-members.json        who was invited, admitted, revoked
-superlink.db, logs/
+coordinator.json      address, names, ports
+ca.crt, ca.key        certificate authority that hospitals trust
+server.crt, .key      certificate of the listener for hospitals
+control.crt, .key     certificate of the listener on loopback
+members.json          sites that were invited, admitted or revoked
+superlink.db, logs/   state and log of the SuperLink
 """
 
 import secrets
@@ -19,58 +20,58 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from fedrad.deploy.refused import Refused
 from fedrad.exchange.experiment import Name
 from fedrad.exchange.invitation import Address, Invitation, InvitationError, JoinRequest
-from fedrad.flower.processes import Connection
+from fedrad.flower.processes import SuperLinkConnection
 from fedrad.server.federation.members import Member, Members, MembersError
 from fedrad.system.files import JsonFile, UnreadableFileError
 from fedrad.system.folders import state_home
 from fedrad.system.ports import free_port
 
-from .authority import Authority, names_of
+from .authority import Authority, certificate_names
 
-HERE = ("localhost", "127.0.0.1")
+LOOPBACK_NAMES = ("localhost", "127.0.0.1")
 
 
-class Served(BaseModel):
-    """How a coordinator is reached."""
+class CoordinatorSettings(BaseModel):
+    """Addresses, ports and certificates of a coordinator."""
 
     address: str
-    """`HOST:PORT` as hospitals write it."""
+    """`HOST:PORT` at which hospitals reach the coordinator."""
     listen: str = "0.0.0.0"
-    """The address of this machine that hospitals' connections come in at."""
+    """IP address of this machine at which to listen for hospitals."""
     port: int = Field(ge=1, le=65535)
     control_port: int = Field(ge=1, le=65535)
-    """On loopback, for `fedrad run` and the like."""
+    """Port on loopback, for `fedrad run` and other commands."""
     names: list[str] = Field(default_factory=list)
-    """Further host names and addresses in the certificate."""
+    """Further host names and IP addresses of the server certificate."""
     certificate: Path | None = None
     key: Path | None = None
     ca: Path | None = None
-    """The coordinator's own, where they are not fedrad's."""
+    """Files of the coordinating centre, if it does not use certificates of fedrad."""
 
 
 def default_folder() -> Path:
-    """Where a coordinator keeps what is its own, unless it is told otherwise."""
+    """Default folder of a coordinator: in the user's state folder."""
     return state_home() / "coordinator"
 
 
 class Coordinator:
-    """One coordinator, as its folder has it."""
+    """A coordinator, stored in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._file = JsonFile(folder / "coordinator.json", Served)
+        self._file = JsonFile(folder / "coordinator.json", CoordinatorSettings)
         self.members_file = folder / "members.json"
 
     def members(self) -> Members:
-        """Who was invited, admitted, revoked. Raises Refused for a list that cannot be read."""
+        """The list of members. Raises Refused if it cannot be read."""
         try:
             return Members.read(self.members_file)
         except MembersError as error:
             raise Refused(str(error)) from error
 
     @contextmanager
-    def changed_members(self) -> Iterator[Members]:
-        """The same, to be changed. Raises Refused."""
+    def edit_members(self) -> Iterator[Members]:
+        """The list of members, locked, and written at the end. Raises Refused."""
         try:
             with Members.changed(self.members_file) as members:
                 yield members
@@ -79,7 +80,7 @@ class Coordinator:
 
     @property
     def authority(self) -> Authority:
-        """The authority; made where there is none."""
+        """The certificate authority; made if there is none."""
         return Authority(self.folder)
 
     def set_up(
@@ -89,10 +90,30 @@ class Coordinator:
         listen: str,
         names: list[str],
         own: tuple[Path, Path, Path] | None,
-    ) -> Served:
-        """Make the folder on the first start; afterwards change what is given. Raises Refused.
+    ) -> CoordinatorSettings:
+        """Make the folder on the first start, or change its settings.
 
-        `own`: certificate, private key and certificate authority, instead of fedrad's.
+        Parameters
+        ----------
+        address
+            `HOST:PORT` for hospitals; None: as before.
+        listen
+            IP address at which to listen.
+        names
+            Further names of the server certificate; empty: as before.
+        own
+            Files of a certificate, its private key and its authority, instead of fedrad's; None: as
+            before.
+
+        Returns
+        -------
+        CoordinatorSettings
+            The new settings.
+
+        Raises
+        ------
+        Refused
+            If an option is missing or wrong.
         """
         before = self._read()
         address = address or (before.address if before else None)
@@ -110,7 +131,7 @@ class Coordinator:
             _check_own(host, own)
         files = own or ((before.certificate, before.key, before.ca) if before else (None,) * 3)
         certificate, key, ca = (file.resolve() if file else None for file in files)
-        served = Served(
+        settings = CoordinatorSettings(
             address=address,
             listen=listen,
             port=int(port),
@@ -121,42 +142,64 @@ class Coordinator:
             ca=ca,
         )
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._file.write(served)
-        self.renew(served)
-        return served
+        self._file.write(settings)
+        self.renew(settings)
+        return settings
 
-    def served(self) -> Served:
-        """How this coordinator is reached. Raises Refused where it was never started."""
-        served = self._read()
-        if served is None:
+    def settings(self) -> CoordinatorSettings:
+        """The settings. Raises Refused if the coordinator was never started."""
+        settings = self._read()
+        if settings is None:
             raise Refused(
                 f"{self.folder}: no coordinator here; start it once with `fedrad serve --address "
                 "HOST:PORT`, or give its folder as --coordinator"
             )
-        return served
+        return settings
 
-    def connection(self) -> Connection:
-        """The SuperLink of this coordinator, from this machine. Raises Refused."""
-        served = self.served()
-        return Connection(
-            f"127.0.0.1:{served.control_port}", self.authority.certificate_file, self.members_file
+    def connection(self) -> SuperLinkConnection:
+        """How this machine reaches the SuperLink of this coordinator. Raises Refused."""
+        settings = self.settings()
+        return SuperLinkConnection(
+            f"127.0.0.1:{settings.control_port}", self.authority.certificate_file, self.members_file
         )
 
-    def renew(self, served: Served) -> bool:
-        """Renew the certificates that end within a month. Returns whether any was."""
-        host = served.address.rpartition(":")[0]
+    def renew(self, settings: CoordinatorSettings) -> bool:
+        """Renew certificates that end within RENEW_DAYS. Returns whether any was renewed."""
+        host = settings.address.rpartition(":")[0]
         authority, folder = self.authority, self.folder
-        renewed = authority.server_certificate(folder / "control.crt", folder / "control.key", HERE)
-        if served.certificate is None:
-            names = list(dict.fromkeys([host, *served.names, *HERE]))
+        renewed = authority.server_certificate(
+            folder / "control.crt", folder / "control.key", LOOPBACK_NAMES
+        )
+        if settings.certificate is None:
+            names = list(dict.fromkeys([host, *settings.names, *LOOPBACK_NAMES]))
             renewed |= authority.server_certificate(
                 folder / "server.crt", folder / "server.key", names
             )
         return renewed
 
     def invite(self, site: str, to: Path, *, days: float) -> Invitation:
-        """Write an invitation. One that the site did not answer yet is replaced. Raises Refused."""
-        served = self.served()
+        """Write an invitation for a site; it replaces one that was not answered yet.
+
+        Parameters
+        ----------
+        site
+            Name of the site.
+        to
+            New file.
+        days
+            Days in which the site can answer.
+
+        Returns
+        -------
+        Invitation
+            The content of the file.
+
+        Raises
+        ------
+        Refused
+            If the name is not allowed, the file exists, or the site is admitted already.
+        """
+        settings = self.settings()
         try:
             TypeAdapter(Name).validate_python(site)
         except ValidationError:
@@ -168,11 +211,11 @@ class Coordinator:
         invitation = Invitation(
             id=secrets.token_hex(16),
             site=site,
-            address=served.address,
+            address=settings.address,
             expires=expires,
-            ca_certificate=(served.ca or self.authority.certificate_file).read_text("ascii"),
+            ca_certificate=(settings.ca or self.authority.certificate_file).read_text("ascii"),
         )
-        with self.changed_members() as members:
+        with self.edit_members() as members:
             if (before := members.current(site)) and before.status == "admitted":
                 raise Refused(
                     f"{site} is admitted already; `fedrad sites revoke {site}` first, if its key "
@@ -188,9 +231,9 @@ class Coordinator:
             raise Refused(f"{to}: cannot be written: {error.strerror}") from error
         return invitation
 
-    def examine(self, file: Path) -> JoinRequest:
-        """A request that answers an invitation of this coordinator. Raises Refused."""
-        self.served()
+    def read_request(self, file: Path) -> JoinRequest:
+        """Read and check a site's request. Raises Refused unless it answers a valid invitation."""
+        self.settings()
         try:
             request = JoinRequest.read(file)
             request.check_signature()
@@ -200,16 +243,16 @@ class Coordinator:
         return request
 
     def admit(self, request: JoinRequest) -> None:
-        """Admit the site of a request. `fedrad serve` lets it in within seconds. Raises Refused."""
-        with self.changed_members() as members:
+        """Admit the site of a request; its node can connect within seconds. Raises Refused."""
+        with self.edit_members() as members:
             member = self._invited(members, request)
             member.public_key = request.public_key
             member.becomes("admitted", datetime.now(UTC).replace(microsecond=0))
 
     def revoke(self, site: str) -> str:
-        """Revoke a site, or the invitation of one. Returns what it was. Raises Refused."""
-        self.served()
-        with self.changed_members() as members:
+        """Revoke a site or its invitation. Returns its status before. Raises Refused."""
+        self.settings()
+        with self.edit_members() as members:
             member = members.current(site)
             if member is None:
                 raise Refused(f"{site}: neither invited nor admitted; `fedrad sites` lists all")
@@ -233,7 +276,7 @@ class Coordinator:
             )
         return member
 
-    def _read(self) -> Served | None:
+    def _read(self) -> CoordinatorSettings | None:
         try:
             return self._file.read()
         except UnreadableFileError as error:
@@ -246,7 +289,7 @@ def _check_own(host: str, own: tuple[Path, Path, Path]) -> None:
             raise Refused(f"{file}: no such file")
     certificate, _, ca = own
     try:
-        names = names_of(certificate)
+        names = certificate_names(certificate)
         x509.load_pem_x509_certificate(ca.read_bytes())
     except ValueError as error:
         raise Refused(f"{certificate} or {ca}: no certificate in PEM: {error}") from error

@@ -1,9 +1,9 @@
-"""What of the SuperLink a hospital can reach: the nodes' own requests, and nothing else.
+"""The gate in front of the SuperLink: hospitals reach the API for nodes and nothing else.
 
-Flower serves three APIs on one port, and asks of none but the nodes' who is calling: whoever
-reached that port could start runs, and with them code, at the coordinator, and admit nodes. So
-fedrad's SuperLink has two listeners: the whole on loopback, and what is behind this gate for
-hospitals.
+Flower serves three APIs on one port, and authenticates callers only in the API for nodes. Anyone
+who reached that port could start runs, and with them code, at the coordinator, and could admit
+nodes. So fedrad's SuperLink has two listeners: one on loopback with all APIs, and one for hospitals
+behind this gate.
 """
 
 import time
@@ -14,7 +14,7 @@ from fedrad.flower.signatures import FRESH_SECONDS, HEADER
 NODES = "/v1/fleet/"
 HEALTH = "/health"
 LARGEST = 64 * 2**20
-"""Bytes of a request; Flower sends objects in chunks of 5 MB."""
+"""Largest request, bytes; Flower sends objects in chunks of 5 MB."""
 
 
 class TooLargeError(Exception):
@@ -22,11 +22,12 @@ class TooLargeError(Exception):
 
 
 class Gate:
-    """An ASGI app before another.
+    """An ASGI app that filters the requests to another.
 
-    Answers 404 but to the nodes' requests and the health check, 413 above LARGEST bytes, and 401 to
-    a signature that was used before: Flower's nodes sign the time and not what they ask, so that
-    one who got hold of a request could send others in its name while the time is fresh.
+    It passes on requests of nodes and the health check, and answers 404 to all others. It answers
+    413 to a request above LARGEST bytes, and 401 to a signature that was used before. Flower's
+    nodes sign only the time of a request and not its content. Without this check, a person with a
+    copy of a request could send other requests with its signature while the time is accepted.
     """
 
     def __init__(self, app: App) -> None:
@@ -34,9 +35,9 @@ class Gate:
         self._seen: dict[bytes, float] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through, or answer it."""
+        """Pass a request on, or refuse it."""
         if scope["type"] != "http":
-            return  # a websocket is closed by that
+            return  # this closes a websocket
         path, method = scope["path"], scope["method"]
         if path == HEALTH and method in {"GET", "HEAD"}:
             await self._app(scope, receive, send)
@@ -77,7 +78,7 @@ class Gate:
     def _replayed(self, headers: dict[bytes, bytes]) -> bool:
         signature = headers.get(HEADER)
         if signature is None:
-            return False  # Flower turns it away
+            return False  # Flower refuses it
         now = time.monotonic()
         while self._seen and (oldest := next(iter(self._seen.items())))[1] < now:
             del self._seen[oldest[0]]

@@ -1,4 +1,4 @@
-"""`fedrad sites`: who was invited, admitted and revoked, and who is connected."""
+"""`fedrad sites`: the list of sites, with their status and connection."""
 
 from pathlib import Path
 
@@ -8,16 +8,16 @@ from rich.table import Table
 from fedrad.server.federation.members import Member
 from fedrad.system.ports import listens
 
-from .folder import Coordinator, Served
+from .folder import Coordinator, CoordinatorSettings
 
 
 def show_members(folder: Path) -> None:
-    """Print the members of a coordinator. Raises Refused where it was never started."""
+    """Print the members of a coordinator. Raises Refused if it was never started."""
     coordinator = Coordinator(folder)
-    served = coordinator.served()
+    settings = coordinator.settings()
     members = coordinator.members().sites
-    online = _online(coordinator, served)
-    table = Table("site", "status", "since", "connected", title=f"Sites of {served.address}")
+    online = _online(coordinator, settings)
+    table = Table("site", "status", "since", "connected", title=f"Sites of {settings.address}")
     for member in members:
         since = f"{member.since.astimezone():%Y-%m-%d %H:%M}"
         table.add_row(member.site, _status(member), since, _connected(member, online))
@@ -27,13 +27,12 @@ def show_members(folder: Path) -> None:
         console.print("`fedrad serve` is not running: nobody is connected.", style="yellow")
 
 
-def _online(coordinator: Coordinator, served: Served) -> set[int] | None:
-    """Numbers of the nodes that are connected; None where `fedrad serve` is not running.
+def _online(coordinator: Coordinator, settings: CoordinatorSettings) -> set[int] | None:
+    """Ids of the connected nodes; None if `fedrad serve` is not running.
 
-    Flower's client takes longer to import than all the rest of the command: it is imported only
-    where something listens at the port.
+    Flower's client is slow to import, so it is imported only if something listens at the port.
     """
-    if not listens(served.control_port):
+    if not listens(settings.control_port):
         return None
     import httpx
 

@@ -1,4 +1,4 @@
-"""`fedrad serve`: the coordinator's SuperLink, kept running, with the members it should have."""
+"""`fedrad serve`: keeps the coordinator's SuperLink running, and its list of nodes up to date."""
 
 import logging
 import logging.handlers
@@ -15,25 +15,25 @@ import httpx
 
 from fedrad.deploy.refused import Refused
 from fedrad.flower.control import Control, key_bytes
-from fedrad.flower.processes import start_environment
+from fedrad.flower.processes import flower_environment
 from fedrad.system.no_telemetry import NO_TELEMETRY
 
-from .folder import Coordinator, Served
+from .folder import Coordinator, CoordinatorSettings
 
 log = logging.getLogger("fedrad.server")
 
 LOG_BYTES, LOG_FILES = 10 * 2**20, 5
 RESTART_SECONDS = (1.0, 60.0)
 STEADY_SECONDS = 60.0
-"""A SuperLink that ran for so long is restarted at once."""
-LOOK_SECONDS = 2.0
+"""After a SuperLink has run for so long, the pause before a restart is the shortest again."""
+CHECK_SECONDS = 2.0
 RENEW_SECONDS = 3600.0
 
 
 def reconcile(control: Control, coordinator: Coordinator) -> None:
-    """Have exactly the admitted members as Flower's nodes; note the number of each."""
+    """Register exactly the admitted members as Flower's nodes, and store their node ids."""
     nodes = control.nodes()
-    with coordinator.changed_members() as members:
+    with coordinator.edit_members() as members:
         admitted = {key_bytes(member.public_key or ""): member for member in members.admitted()}
         for key, (node, _) in nodes.items():
             if key not in admitted:
@@ -48,44 +48,44 @@ def reconcile(control: Control, coordinator: Coordinator) -> None:
                 member.node = known[0]
 
 
-class _Applied:
-    """The list of members, as far as a SuperLink has it."""
+class _MemberUpdates:
+    """Passes changes of the list of members on to a SuperLink."""
 
     def __init__(self, coordinator: Coordinator) -> None:
         self._coordinator = coordinator
-        self._known = -1
-        self._said = ""
+        self._applied = -1
+        self._last_fault = ""
 
     def apply(self) -> None:
-        """Bring a list that was changed to the SuperLink; what hinders is said once. Raises
-        httpx.TransportError where it does not answer."""
+        """Pass on the list if it has changed. The same fault is logged only once. Raises
+        httpx.TransportError if the SuperLink does not answer."""
         file = self._coordinator.members_file
-        if _changed(file) == self._known:
+        if _modified(file) == self._applied:
             return
         try:
             reconcile(Control(self._coordinator.connection()), self._coordinator)
-            self._known, self._said = _changed(file), ""
+            self._applied, self._last_fault = _modified(file), ""
         except (Refused, httpx.HTTPStatusError) as error:
-            if (text := str(error)) != self._said:
+            if (text := str(error)) != self._last_fault:
                 log.error("until this is mended nobody is let in or turned away: %s", text)
-            self._said = text
+            self._last_fault = text
 
 
-def serve(coordinator: Coordinator, served: Served) -> None:
-    """Run the SuperLink until interrupted; it is restarted where it ends by itself.
+def serve(coordinator: Coordinator, settings: CoordinatorSettings) -> None:
+    """Run the SuperLink until interrupted, and restart it if it ends by itself.
 
-    Raises Refused where its port cannot be had.
+    Raises Refused if its port is not available.
     """
-    _check_port(served)
-    environment = start_environment(
+    _check_port(settings)
+    environment = flower_environment(
         NO_TELEMETRY | {"FLWR_HOME": str(coordinator.folder / "flower")}
     )
     pause, renewed_at = RESTART_SECONDS[0], time.monotonic()
-    process, started = _start(coordinator, served, environment), time.monotonic()
-    members, announced = _Applied(coordinator), False
+    process, started = _start(coordinator, settings, environment), time.monotonic()
+    members, announced = _MemberUpdates(coordinator), False
     try:
         while True:
-            time.sleep(LOOK_SECONDS if announced else 0.2)
+            time.sleep(CHECK_SECONDS if announced else 0.2)
             now = time.monotonic()
             if process.poll() is not None:
                 if now - started > STEADY_SECONDS:
@@ -99,17 +99,17 @@ def serve(coordinator: Coordinator, served: Served) -> None:
                 )
                 time.sleep(pause)
                 pause = min(2 * pause, RESTART_SECONDS[1])
-                process, started = _start(coordinator, served, environment), time.monotonic()
-                members, announced = _Applied(coordinator), False
+                process, started = _start(coordinator, settings, environment), time.monotonic()
+                members, announced = _MemberUpdates(coordinator), False
                 continue
             if now - renewed_at > RENEW_SECONDS:
                 renewed_at = now
-                if coordinator.renew(served):
+                if coordinator.renew(settings):
                     log.info("the server certificate was renewed")
             with suppress(httpx.TransportError):  # it does not answer yet
                 members.apply()
                 if not announced:
-                    log.info("hospitals reach this coordinator at %s", served.address)
+                    log.info("hospitals reach this coordinator at %s", settings.address)
                     announced = True
     finally:
         process.terminate()
@@ -120,12 +120,12 @@ def serve(coordinator: Coordinator, served: Served) -> None:
             process.wait()
 
 
-def _changed(file: Path) -> int:
+def _modified(file: Path) -> int:
     return file.stat().st_mtime_ns if file.is_file() else 0
 
 
 def _start(
-    coordinator: Coordinator, served: Served, environment: dict[str, str]
+    coordinator: Coordinator, settings: CoordinatorSettings, environment: dict[str, str]
 ) -> "subprocess.Popen[bytes]":
     folder = coordinator.folder
     (folder / "logs").mkdir(exist_ok=True)
@@ -136,13 +136,13 @@ def _start(
             "-m",
             "fedrad.deploy.coordinator.superlink",
             "--listen",
-            served.listen,
+            settings.listen,
             "--hospital-port",
-            str(served.port),
+            str(settings.port),
             "--hospital-certificate",
-            str(served.certificate or folder / "server.crt"),
+            str(settings.certificate or folder / "server.crt"),
             "--hospital-key",
-            str(served.key or folder / "server.key"),
+            str(settings.key or folder / "server.key"),
             "--ssl-ca-certfile",
             str(coordinator.authority.certificate_file),
             "--ssl-certfile",
@@ -156,7 +156,7 @@ def _start(
             "--host",
             "127.0.0.1",
             "--port",
-            str(served.control_port),
+            str(settings.control_port),
         ],
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -164,12 +164,12 @@ def _start(
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
-    threading.Thread(target=_keep_log, args=(process, folder / "logs"), daemon=True).start()
+    threading.Thread(target=_write_log, args=(process, folder / "logs"), daemon=True).start()
     return process
 
 
-def _keep_log(process: "subprocess.Popen[bytes]", folder: Path) -> None:
-    """Write what a process says to a log that is rotated."""
+def _write_log(process: "subprocess.Popen[bytes]", folder: Path) -> None:
+    """Write the output of a process to a rotating log."""
     assert process.stdout is not None
     handler = logging.handlers.RotatingFileHandler(
         folder / "superlink.log", maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8"
@@ -181,8 +181,8 @@ def _keep_log(process: "subprocess.Popen[bytes]", folder: Path) -> None:
     handler.close()
 
 
-def _check_port(served: Served) -> None:
-    for host, port in ((served.listen, served.port), ("127.0.0.1", served.control_port)):
+def _check_port(settings: CoordinatorSettings) -> None:
+    for host, port in ((settings.listen, settings.port), ("127.0.0.1", settings.control_port)):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

@@ -1,9 +1,8 @@
-"""The coordinator's SuperLink: all of Flower's on loopback, and for hospitals what the gate lets
-through.
+"""The coordinator's SuperLink: all APIs of Flower on loopback, and those of the gate for hospitals.
 
-    python -m fedrad.deploy.coordinator.superlink --listen HOST --hospital-port PORT
-        --hospital-certificate FILE --hospital-key FILE, and the arguments of `flower-superlink`
-        for the one on loopback
+python -m fedrad.deploy.coordinator.superlink --listen HOST --hospital-port PORT
+    --hospital-certificate FILE --hospital-key FILE, and the arguments of `flower-superlink`
+    for the one on loopback
 """
 
 from fedrad.system.no_telemetry import disable_telemetry

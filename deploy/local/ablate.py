@@ -10,7 +10,7 @@ from fedrad.deploy.refused import Refused
 from fedrad.deploy.start.preparation import weights_fault
 from fedrad.exchange.experiment import ExperimentError, parse_experiment, read_experiment
 from fedrad.models.settings import PRESETS
-from fedrad.models.weight_folders import look_in
+from fedrad.models.weight_folders import add_weight_folder
 from fedrad.server.report.compare_page import write_comparison
 
 from .cross_validate import run_folds
@@ -53,7 +53,7 @@ def ablate(experiment_file: Path, sites: dict[str, Path], out: Path) -> Path:
     rows = ablation_rows(text, str(experiment_file))
     if not rows:
         raise Refused(f"{experiment_file}: ablate runs the rows of [ablation], and it has none")
-    look_in(experiment_file.parent)
+    add_weight_folder(experiment_file.parent)
     faults = {row: weights_fault(parse_experiment(variant)) for row, variant in rows.items()}
     if lacking := [f"ablation.{row}: {fault}" for row, fault in faults.items() if fault]:
         raise Refused("\n".join(lacking))

@@ -13,7 +13,7 @@ import torch
 from fedrad.client.app import SITES_VARIABLE
 from fedrad.client.settings import open_site
 from fedrad.deploy.start.follow import follow
-from fedrad.flower.processes import FlowerError, Settings, own_flower
+from fedrad.flower.processes import FlowerError, FlowerSettings, own_flower_processes
 from fedrad.server.federation.federation import ExperimentFailed
 from fedrad.server.results.summary import Summary
 
@@ -33,9 +33,9 @@ def run_flower(simulation: Simulation) -> Summary:
     """
     save_simulation(simulation, "flower")
     try:
-        with own_flower({SITES_VARIABLE: json.dumps(simulation.nodes)}) as flower:
+        with own_flower_processes({SITES_VARIABLE: json.dumps(simulation.nodes)}) as flower:
             flower.start_superlink("--simulation")
-            run_config: Settings = {
+            run_config: FlowerSettings = {
                 "experiment": simulation.text,
                 "out": str(simulation.folder),
                 "wait-seconds": WAIT_SECONDS,
@@ -46,7 +46,7 @@ def run_flower(simulation: Simulation) -> Summary:
         raise ExperimentFailed(str(error)) from error
 
 
-def _resources(simulation: Simulation) -> Settings:
+def _resources(simulation: Simulation) -> FlowerSettings:
     """Settings of the runtime: as many sites run in parallel as CPU cores and GPU memory allow."""
     cores = os.cpu_count() or 1
     sites = [open_site(Path(node["folder"]), name=node["name"]) for node in simulation.nodes]

@@ -108,7 +108,7 @@ def auroc_at_new_site(cells: Sequence[Cell], outcome: str, confidence: float) ->
 
 
 def _without(site: str, text: str, sites: int) -> str:
-    """The text of the experiment that holds out a site, under a name of its own."""
+    """The text of the experiment that holds out a site, under another name."""
     document = tomlkit.parse(text)
     document["name"] = f"{document['name']}.without-{site}"
     document.setdefault("evaluation", tomlkit.table())["held_out"] = [site]

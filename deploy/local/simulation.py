@@ -15,7 +15,7 @@ from fedrad.deploy.start.notes import SIMULATION
 from fedrad.deploy.start.preparation import given_experiment, make_folder
 from fedrad.exchange.experiment import Experiment, ExperimentError, read_experiment
 from fedrad.flower.grid import InProcessGrid, NodeConfig
-from fedrad.models.weight_folders import look_in
+from fedrad.models.weight_folders import add_weight_folder
 from fedrad.server.app import app as server_app
 from fedrad.server.results.summary import Summary, read_summary
 
@@ -124,7 +124,7 @@ def load_simulation(folder: Path) -> tuple[Simulation, str] | None:
             open_site(Path(node["folder"]), name=node["name"], state=Path(node["state"]))
     except (ExperimentError, SiteProblem) as error:
         raise Refused(str(error)) from error
-    look_in(Path(content["weights"]))
+    add_weight_folder(Path(content["weights"]))
     simulation = Simulation(
         experiment, text, content["nodes"], folder.resolve(), Path(content["weights"]), resume=True
     )

@@ -1,1 +1,1 @@
-"""Starting an experiment: checks before it, base weights, and the run over a SuperLink."""
+"""Starting an experiment: checks, base weights, and the run over a SuperLink."""

@@ -4,8 +4,13 @@ import json
 from pathlib import Path
 
 from fedrad.deploy.refused import Refused
-from fedrad.flower.processes import Connection, FlowerError, Settings, own_flower
-from fedrad.models.weight_folders import look_in
+from fedrad.flower.processes import (
+    FlowerError,
+    FlowerSettings,
+    SuperLinkConnection,
+    own_flower_processes,
+)
+from fedrad.models.weight_folders import add_weight_folder
 from fedrad.server.federation.federation import ExperimentFailed
 from fedrad.server.results.summary import Summary
 from fedrad.system.files import write_whole
@@ -15,9 +20,30 @@ from .notes import SUPERLINK
 from .preparation import given_experiment, make_folder
 
 
-def run_deployed(experiment_file: Path, out: Path, connection: Connection) -> Summary:
-    """Check an experiment and start it at a SuperLink on this machine, which writes to `out`.
-    Returns the summary. Raises Refused before anything has started, and ExperimentFailed."""
+def run_deployed(experiment_file: Path, out: Path, connection: SuperLinkConnection) -> Summary:
+    """Check an experiment and run it over the hospitals of a SuperLink.
+
+    Parameters
+    ----------
+    experiment_file
+        The experiment; base weights are also searched beside it.
+    out
+        New folder for the results.
+    connection
+        A SuperLink on this machine.
+
+    Returns
+    -------
+    Summary
+        The results.
+
+    Raises
+    ------
+    Refused
+        If the experiment cannot start; nothing has been started then.
+    ExperimentFailed
+        If it cannot continue.
+    """
     _, text, faults = given_experiment(experiment_file, out)
     if connection.root_certificates and not connection.root_certificates.is_file():
         faults.append(f"--root-certificates {connection.root_certificates}: no such file")
@@ -34,11 +60,11 @@ def run_deployed(experiment_file: Path, out: Path, connection: Connection) -> Su
 
 
 def resume_deployed(folder: Path) -> Summary:
-    """Go on with an experiment started at a SuperLink. Raises Refused, ExperimentFailed."""
+    """Continue an experiment of `run_deployed`. Raises Refused, ExperimentFailed."""
     note = json.loads((folder / SUPERLINK).read_text(encoding="utf-8"))
-    look_in(Path(note["weights"]))
+    add_weight_folder(Path(note["weights"]))
     certificates, members = note["root_certificates"], note.get("members")
-    connection = Connection(
+    connection = SuperLinkConnection(
         note["address"],
         Path(certificates) if certificates else None,
         Path(members) if members else None,
@@ -49,10 +75,10 @@ def resume_deployed(folder: Path) -> Summary:
     return _run(file.read_text(encoding="utf-8"), folder, connection, resume=True)
 
 
-def _run(text: str, out: Path, connection: Connection, *, resume: bool) -> Summary:
+def _run(text: str, out: Path, connection: SuperLinkConnection, *, resume: bool) -> Summary:
     try:
-        with own_flower({}, connection) as flower:
-            run_config: Settings = {
+        with own_flower_processes({}, connection) as flower:
+            run_config: FlowerSettings = {
                 "experiment": text,
                 "out": str(out.resolve()),
                 "resume": resume,

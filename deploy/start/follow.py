@@ -1,42 +1,46 @@
-"""An experiment that runs in Flower's processes, followed by its log until it ends."""
+"""Running an experiment in Flower's processes, and showing its log until it ends."""
 
 import logging
 from pathlib import Path
 
 from fedrad.flower.log_lines import run_log_line
-from fedrad.flower.processes import Flower, Settings
+from fedrad.flower.processes import FlowerProcesses, FlowerSettings
 from fedrad.server.federation.federation import ExperimentFailed
 from fedrad.server.results.summary import Summary, read_summary
 
 LAST_LINES = 15
-"""Lines of Flower's log that are shown where a run ended early."""
+"""Number of lines of Flower's log that are shown if a run ended early."""
 log = logging.getLogger("fedrad.server")
 
 
 def follow(
-    flower: Flower, run_config: Settings, folder: Path, simulation: Settings | None = None
+    flower: FlowerProcesses,
+    run_config: FlowerSettings,
+    folder: Path,
+    simulation: FlowerSettings | None = None,
 ) -> Summary:
     """Run an experiment in Flower, and show fedrad's lines of its log.
 
     Parameters
     ----------
     flower
-        With a SuperLink, its own or another.
+        Processes with a SuperLink.
     run_config
         Flower's configuration of the run, for fedrad's ServerApp.
     folder
-        Where the experiment writes its results.
+        Folder for the results.
     simulation
         Flower's settings of a simulated federation; None: over real nodes.
 
     Returns
     -------
-    The summary of the completed experiment.
+    Summary
+        Of the completed experiment.
 
     Raises
     ------
     ExperimentFailed
-        With the reason, where it did not complete.
+        If the experiment did not complete; the text gives the reason.
     """
     last: list[str] = []
     for line in flower.run(run_config, simulation):

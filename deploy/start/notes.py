@@ -1,9 +1,9 @@
-"""How an experiment was started: a note in its folder, which `fedrad resume` reads."""
+"""Files in an experiment's folder that record how it was started, for `fedrad resume`."""
 
 from pathlib import Path
 
 SIMULATION = Path("sites") / "simulation.json"
-"""Of a simulation: engine, sites and their folders. It lies on the sites' side of the folder."""
+"""Of a simulation: engine, and folders of the sites. It is in the sites' part of the folder."""
 SUPERLINK = Path("superlink.json")
 """Of an experiment over hospitals: the SuperLink's address and certificates."""
 

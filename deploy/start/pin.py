@@ -1,4 +1,4 @@
-"""`fedrad weights pin`: the hash of the weights that were had, into the experiment file."""
+"""`fedrad weights pin`: writes the hash of a file of weights into an experiment file."""
 
 from pathlib import Path
 
@@ -8,17 +8,33 @@ from tomlkit.exceptions import TOMLKitError
 from fedrad.exchange.experiment import ExperimentError, read_experiment
 from fedrad.models.settings import ModelSettings
 from fedrad.models.weight_files import PUBLISHED, WeightsError, fetch, file_sha256
-from fedrad.models.weight_folders import look_in
+from fedrad.models.weight_folders import add_weight_folder
 
 from .preparation import weights_fault
 
 
 def pin_weights(weights: str, experiment_file: Path) -> str:
-    """Set `model.weights` and `model.sha256` of an experiment file, keeping its comments.
+    """Set `model.weights` and `model.sha256` of an experiment file; its comments stay.
 
-    Published weights are downloaded into the cache first. No hash is known in advance: it is
-    that of the file at hand, which must fit the experiment's network. Returns a sentence to show.
-    Raises WeightsError or ExperimentError, and leaves the experiment file as it was.
+    Published weights are downloaded into the cache first. The hash is computed from the file, which
+    must fit the experiment's network.
+
+    Parameters
+    ----------
+    weights
+        Name of published weights, or a file.
+    experiment_file
+        The file to change.
+
+    Returns
+    -------
+    str
+        A sentence to show.
+
+    Raises
+    ------
+    WeightsError, ExperimentError
+        If the weights cannot be used; the experiment file stays unchanged.
     """
     try:
         document = tomlkit.parse(experiment_file.read_text("utf-8"))
@@ -39,7 +55,7 @@ def pin_weights(weights: str, experiment_file: Path) -> str:
     experiment_file.write_text(tomlkit.dumps(document), encoding="utf-8")
     try:
         experiment, _ = read_experiment(experiment_file)
-        look_in(file.parent)
+        add_weight_folder(file.parent)
         if (fault := weights_fault(experiment)) is not None:
             raise WeightsError(fault)
     except (ExperimentError, WeightsError):

@@ -1,4 +1,4 @@
-"""What a command was given to run: an experiment file and its base weights, checked."""
+"""Checks before an experiment starts: its file, its base weights, the folder for results."""
 
 from pathlib import Path
 
@@ -6,18 +6,35 @@ from fedrad.deploy.refused import Refused
 from fedrad.exchange.experiment import Experiment, ExperimentError, read_experiment
 from fedrad.exchange.lineage import read_lineage
 from fedrad.models.weight_files import WeightsError
-from fedrad.models.weight_folders import look_in
+from fedrad.models.weight_folders import add_weight_folder
 
 
 def given_experiment(file: Path, out: Path) -> tuple[Experiment, str, list[str]]:
-    """The experiment of a file and its text, and what stands in its way: base weights that are not
-    here (looked for beside the file too), a folder `out` that is taken. Raises Refused where the
-    file itself cannot be used."""
+    """Read an experiment file and check whether it can start.
+
+    Parameters
+    ----------
+    file
+        The experiment file; base weights are also searched beside it.
+    out
+        Folder for the results.
+
+    Returns
+    -------
+    tuple[Experiment, str, list[str]]
+        The experiment, the text of its file, and a sentence for each fault: base weights that
+        cannot be used, or a folder that is in use.
+
+    Raises
+    ------
+    Refused
+        If the file itself cannot be used.
+    """
     try:
         experiment, text = read_experiment(file)
     except ExperimentError as error:
         raise Refused(str(error)) from error
-    look_in(file.parent)
+    add_weight_folder(file.parent)
     faults = []
     if (out / "experiment.toml").exists():
         faults.append(
@@ -32,7 +49,7 @@ def given_experiment(file: Path, out: Path) -> tuple[Experiment, str, list[str]]
 
 
 def weights_fault(experiment: Experiment) -> str | None:
-    """Why an experiment's base weights cannot be used here; None where they can."""
+    """Why an experiment's base weights cannot be used here; None if they can."""
     try:
         base = experiment.task.load_start(experiment)
         read_lineage(base.metadata)
@@ -42,7 +59,7 @@ def weights_fault(experiment: Experiment) -> str | None:
 
 
 def make_folder(out: Path, faults: list[str]) -> None:
-    """Make the folder of the results, or raise Refused with all faults."""
+    """Make the folder for the results. Raises Refused if that fails or `faults` is not empty."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

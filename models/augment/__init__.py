@@ -1,7 +1,7 @@
-"""Random changes of training images, on batches, reproducible by seed.
+"""Augmentation: random changes of batches of training images, reproducible by seed.
 
-One file holds one augmentation; here they stand in the order in which they are applied. Each draws
-from a stream of its own, so that switching one off does not move the others' draws.
+Each augmentation is one module. The lists below have the order in which they are applied. Each has
+its own random stream, so that switching one off does not change the draws of the others.
 Source: Goedicke-Fritz et al. 2025, arXiv 2507.12269.
 """
 
@@ -18,23 +18,23 @@ from .rotation import Rotation
 from .zoom import Zoom
 
 WARPS: tuple[Warp, ...] = (Rotation(), Zoom())
-"""Applied first, and in one resampling."""
+"""Applied first, in one resampling."""
 PIXEL_CHANGES: tuple[PixelChange, ...] = (Flip(), Blur(), Drop())
 AUGMENTATIONS: tuple[Augmentation, ...] = (*WARPS, *PIXEL_CHANGES)
-"""All, in the order in which they are applied."""
+"""All augmentations, in the order in which they are applied."""
 
 
 def augment(images: Tensor, settings: AugmentationSettings, streams: Streams) -> Tensor:
-    """Change each image of a batch by its own draws.
+    """Augment each image of a batch by its own random draws.
 
     Parameters
     ----------
     images
-        (N, 1, S, S) float in [-1024, 1024]; left as they are.
+        (N, 1, S, S) float in [-1024, 1024]; they stay unchanged.
     settings
-        Probabilities and ranges; 0 turns an augmentation off.
+        Probabilities and ranges; 0 switches an augmentation off.
     streams
-        What is drawn from; each augmentation has the stream of its name.
+        Random streams; each augmentation uses the stream of its name.
 
     Returns
     -------
@@ -42,7 +42,7 @@ def augment(images: Tensor, settings: AugmentationSettings, streams: Streams) ->
         (N, 1, S, S) float in [-1024, 1024].
     """
     matrices = [
-        warp.matrices(len(images), settings, streams.of(warp.name))
+        warp.matrices(len(images), settings, streams.generator(warp.name))
         for warp in WARPS
         if warp.is_on(settings)
     ]
@@ -50,12 +50,12 @@ def augment(images: Tensor, settings: AugmentationSettings, streams: Streams) ->
         images = resample(images, matrices, settings.fill)
     for change in PIXEL_CHANGES:
         if change.is_on(settings):
-            images = change.apply(images, settings, streams.of(change.name))
-    return images.clamp(*VALUE_RANGE)  # interpolation oversteps by the last bits of a float
+            images = change.apply(images, settings, streams.generator(change.name))
+    return images.clamp(*VALUE_RANGE)  # interpolation can exceed the range by rounding
 
 
 def switched_off(*but: str) -> dict[str, float]:
-    """`recipe.augmentation` with every augmentation switched off, but those named: they keep
+    """Settings of `recipe.augmentation` with all augmentations off, except those named, which keep
     their defaults."""
     return {each.name: 0.0 for each in AUGMENTATIONS if each.name not in but}
 

@@ -1,4 +1,4 @@
-"""What an augmentation is: a random change of training images that one setting turns off."""
+"""The interface of an augmentation: a random change of training images."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -11,24 +11,24 @@ from fedrad.models.settings import AugmentationSettings
 
 
 class Augmentation(ABC):
-    """A random change of the images of a batch, each by its own draw.
+    """A random change of the images of a batch; each image has its own draw.
 
     Attributes
     ----------
     name
-        Its key in `recipe.augmentation`, of which 0 turns it off, and the name of the stream that
-        it draws from. Further keys of one augmentation begin with its name: `blur`, `blur_sigma`.
+        Name of its random stream, and its key in `recipe.augmentation`; 0 switches it off. Further
+        keys begin with this name: `blur`, `blur_sigma`.
     """
 
     name: ClassVar[str]
 
     def is_on(self, settings: AugmentationSettings) -> bool:
-        """Whether the settings ask for it."""
+        """Whether the settings switch it on."""
         return bool(getattr(settings, self.name))
 
 
 class PixelChange(Augmentation):
-    """An augmentation that makes new pixels of an image's own."""
+    """An augmentation that computes new pixel values."""
 
     @abstractmethod
     def apply(
@@ -39,11 +39,11 @@ class PixelChange(Augmentation):
         Parameters
         ----------
         images
-            (N, 1, S, S) float in [-1024, 1024]; left as they are.
+            (N, 1, S, S) float in [-1024, 1024]; they stay unchanged.
         settings
-            Its own probability or range, and further keys of its own.
+            Hold the probability or range of this augmentation, and its further keys.
         generator
-            Its own stream, on the CPU, so that the draws are the same on every device.
+            Its random stream, on the CPU, so that draws are the same on every device.
 
         Returns
         -------
@@ -53,22 +53,22 @@ class PixelChange(Augmentation):
 
 
 class Warp(Augmentation):
-    """An augmentation that moves what is in the image. All of them share one resampling."""
+    """An augmentation that moves the content of an image. All warps share one resampling."""
 
     @abstractmethod
     def matrices(
         self, count: int, settings: AugmentationSettings, generator: torch.Generator
     ) -> Tensor:
-        """Where each place of the result lies in the image.
+        """Linear maps from positions in the result to positions in the image.
 
         Parameters
         ----------
         count
             Number of images, N.
         settings
-            Its own range.
+            Hold the range of this augmentation.
         generator
-            Its own stream, on the CPU.
+            Its random stream, on the CPU.
 
         Returns
         -------
@@ -79,29 +79,29 @@ class Warp(Augmentation):
 
 
 def resample(images: Tensor, matrices: Sequence[Tensor], fill: float) -> Tensor:
-    """Warp images bilinearly, once for all warps, so that an image is interpolated once.
+    """Apply all warps in one bilinear interpolation.
 
     Parameters
     ----------
     images
         (N, 1, S, S) float in [-1024, 1024].
     matrices
-        Those of the warps, (N, 2, 2) each, in the order in which the warps are applied.
+        Matrices of the warps, (N, 2, 2) each, in the order in which the warps are applied.
     fill
-        What lies beyond the image becomes, in [-1024, 1024].
+        Value of pixels beyond the edge of the image, in [-1024, 1024].
 
     Returns
     -------
     Tensor
-        (N, 1, S, S) float; interpolation may overstep the range by the last bits of a float.
+        (N, 1, S, S) float; interpolation can exceed the range by rounding.
     """
-    from monai.networks.layers import AffineTransform  # here, for it takes seconds to import
+    from monai.networks.layers import AffineTransform  # imported here, because it takes seconds
 
     together = matrices[0]
     for matrix in matrices[1:]:
         together = together @ matrix
     theta = torch.nn.functional.pad(together, (0, 1))  # (N, 2, 3), without translation
     transform = AffineTransform(normalized=True, reverse_indexing=False, align_corners=False)
-    # It pads with zeros, so the fill is moved to zero and back.
+    # MONAI pads with zeros, so the fill value is shifted to zero and back.
     warped: Tensor = transform(images - fill, theta.to(images.device))
     return warped + fill

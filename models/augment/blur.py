@@ -1,5 +1,5 @@
-"""Gaussian blur. Published: of every second image, kernel 9, sigma 0.05 to 2 pixels
-(Goedicke-Fritz et al. 2025, arXiv 2507.12269)."""
+"""Gaussian blur. Published: half of the images, kernel 9, sigma 0.05 to 2 pixels (Goedicke-Fritz et
+al. 2025, arXiv 2507.12269)."""
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ KERNEL = 9
 
 
 class Blur(PixelChange):
-    """With a probability of `blur` an image is blurred, by a sigma from `blur_sigma` pixels."""
+    """Blurs an image with probability `blur`, with a sigma from the range `blur_sigma`, pixels."""
 
     name = "blur"
 

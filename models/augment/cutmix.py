@@ -1,4 +1,4 @@
-"""CutMix: a box of one image is pasted into another, and their labels count by their areas.
+"""CutMix: a box of one image is pasted into another, and labels are weighted by area.
 
 Source: Yun et al. 2019, CutMix, ICCV; arXiv 1905.04899.
 """
@@ -14,8 +14,16 @@ from torch import Tensor
 class Mixed:
     """A batch after CutMix.
 
-    `images` (N, 1, S, S); `labels` (N, K) of the images, `other_labels` (N, K) of those pasted into
-    them; `share` λ in [0, 1] of the first in the loss, 1 - λ that of the second.
+    Attributes
+    ----------
+    images
+        (N, 1, S, S).
+    labels
+        Labels of the images, (N, K).
+    other_labels
+        Labels of the images pasted into them, (N, K).
+    share
+        λ in [0, 1]: share of `labels` in the loss; 1 - λ is that of `other_labels`.
     """
 
     images: Tensor
@@ -25,19 +33,19 @@ class Mixed:
 
 
 def cutmix(images: Tensor, labels: Tensor, generator: torch.Generator) -> Mixed:
-    """Paste one box of a shuffled copy into a batch.
+    """Paste the same box of a shuffled copy into all images of a batch.
 
-    λ ~ Beta(1, 1) is uniform; one box for the whole batch, clipped at the border; the returned
-    share is 1 - (clipped box area) / (image area), as measured, not as drawn.
+    λ ~ Beta(1, 1), which is uniform. The box is clipped at the border of the image, and the
+    returned share is 1 - (area of the clipped box) / (area of the image).
 
     Parameters
     ----------
     images
-        (N, 1, S, S); left as they are.
+        (N, 1, S, S); they stay unchanged.
     labels
         (N, K).
     generator
-        CutMix's own stream, on the CPU.
+        Random stream of CutMix, on the CPU.
 
     Returns
     -------

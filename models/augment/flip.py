@@ -1,4 +1,4 @@
-"""Horizontal flip. Published: of every second image (Goedicke-Fritz et al. 2025, arXiv
+"""Horizontal flip. Published: half of the images (Goedicke-Fritz et al. 2025, arXiv
 2507.12269)."""
 
 import torch
@@ -10,7 +10,7 @@ from .augmentation import PixelChange
 
 
 class Flip(PixelChange):
-    """With a probability of `flip` an image is mirrored, which puts the heart on the right."""
+    """Mirrors an image with probability `flip`, which puts the heart on the right."""
 
     name = "flip"
 

@@ -11,7 +11,7 @@ from .augmentation import Warp
 
 
 class Rotation(Warp):
-    """Every image is turned by an angle drawn evenly from ±`rotation` degrees."""
+    """Rotates every image by an angle drawn uniformly from ±`rotation` degrees."""
 
     name = "rotation"
 

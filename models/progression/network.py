@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from fedrad.models.network import digest
 from fedrad.models.settings import READING_CHAIN, InputSettings, ModelSettings, Settings
-from fedrad.models.weight_files import WeightsError, find, read_safetensors
-from fedrad.models.weights import Start, differences
+from fedrad.models.weight_files import WeightsError, find_weights, read_safetensors
+from fedrad.models.weights import StartingNetwork, mismatches
 from fedrad.system.files import write_whole
 
 from .noise import NoiseSchedule
@@ -109,7 +109,7 @@ class Denoiser(nn.Module):
 
 def start_generator(
     settings: GeneratorSettings, model: ModelSettings, outcomes: list[str], *, seed: int
-) -> Start:
+) -> StartingNetwork:
     """The generator that training starts from: random, or read from an earlier generator's file.
 
     Parameters
@@ -134,7 +134,7 @@ def start_generator(
     metadata: Mapping[str, str] = {}
     description = f"random generator (seed {seed})"
     if model.weights != "random":
-        path = find(model)
+        path = find_weights(model)
         earlier, record, metadata = load_generator(path)
         if record.outcomes != tuple(outcomes):
             raise WeightsError(
@@ -144,7 +144,7 @@ def start_generator(
         require_same_input(record, model.input, path.name)
         _fill(network, earlier.state_dict(), path.name)
         description = path.name
-    return Start(network, digest(network.state_dict()), description, metadata)
+    return StartingNetwork(network, digest(network.state_dict()), description, metadata)
 
 
 def require_same_input(record: GeneratorRecord, input_: InputSettings, file: str) -> None:
@@ -191,7 +191,7 @@ def load_generator(path: Path) -> tuple[Denoiser, GeneratorRecord, dict[str, str
 
 
 def _fill(network: nn.Module, tensors: Mapping[str, Tensor], file: str) -> None:
-    if wrong := differences(network.state_dict(), tensors):
+    if wrong := mismatches(network.state_dict(), tensors):
         raise WeightsError(f"{file} does not fit the generator: {wrong}")
     network.load_state_dict(dict(tensors))
 

@@ -11,12 +11,12 @@ from torch.nn import functional
 
 from fedrad.models.examples import Examples
 from fedrad.models.schedule import one_cycle
-from fedrad.models.settings import Share
+from fedrad.models.settings import Fraction
 from fedrad.models.training import TrainingFigures, balanced_order
 
 from .network import Denoiser
 
-WARMUP: Share = 0.1
+WARMUP: Fraction = 0.1
 """Share of all rounds during which the learning rate of adamw rises."""
 
 

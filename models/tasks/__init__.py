@@ -1,17 +1,17 @@
-"""What an experiment can train. A new task is one file here, and its name in this list."""
+"""The tasks that an experiment can train. A new task is one module here and an entry in TASKS."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from .classification import Classification
 from .generation import Generation
-from .task import Monitored, Task, TaskName, TrainingRound
+from .task import MonitoredFigure, Task, TaskName, TrainingRound
 
 __all__ = [
     "CLASSIFICATION",
     "GENERATION",
     "TASKS",
-    "Monitored",
+    "MonitoredFigure",
     "Task",
     "TaskName",
     "TrainingRound",
@@ -23,5 +23,5 @@ TASKS: dict[str, Task] = {task.name: task for task in (CLASSIFICATION, GENERATIO
 
 
 def task_of(experiment: Mapping[str, Any]) -> Task:
-    """The task of a summary's experiment; one that names none trained a classifier."""
+    """The task of a summary's experiment; if it names none, it trained a classifier."""
     return TASKS.get(str(experiment.get("task")), CLASSIFICATION)

@@ -1,4 +1,4 @@
-"""Training a classifier: outcomes estimated from a radiograph."""
+"""The task of training a classifier, which estimates outcomes from a radiograph."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -7,7 +7,7 @@ from fedrad.models.progression.settings import GeneratorSettings
 from fedrad.models.schedule import Schedule
 from fedrad.models.settings import ModelSettings, RecipeSettings
 
-from .task import Monitored, Task, TaskSettings, TrainingRound
+from .task import MonitoredFigure, Task, TaskSettings, TrainingRound
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from fedrad.models.examples import Examples
     from fedrad.models.training import TrainingFigures
-    from fedrad.models.weights import Start
+    from fedrad.models.weights import StartingNetwork
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Classification(Task):
 
     name = "classification"
     product = "classifier"
-    monitored = Monitored("auroc", "AUROC", limits=(0.5, 1.0), chance=0.5)
+    monitored = MonitoredFigure("auroc", "AUROC", limits=(0.5, 1.0), chance=0.5)
     tests_patients = True
     weights_hold_images = False
     test_patients_are = "tested once, at the end"
@@ -45,11 +45,11 @@ class Classification(Task):
             raise ValueError('[generator] is for task = "progression": set it, or leave it out')
 
     def schedule(self, recipe: RecipeSettings, rounds: int) -> Schedule:
-        """The recipe laid out over the rounds."""
+        """The recipe over the rounds."""
         return Schedule(recipe, rounds)
 
-    def load_start(self, settings: TaskSettings) -> "Start":
-        """Base weights with a fresh head: a `Base`."""
+    def load_start(self, settings: TaskSettings) -> "StartingNetwork":
+        """Base weights with a fresh head: a `BaseWeights`."""
         from fedrad.models.weights import load_base
 
         outcomes, dropout = len(settings.outcomes), settings.recipe.dropout

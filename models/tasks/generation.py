@@ -1,4 +1,4 @@
-"""Training a generator: radiographs of stated outcomes, for simulated progressions."""
+"""The task of training a generator, which makes radiographs of given outcomes."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from fedrad.models.schedule import Schedule
 from fedrad.models.settings import ModelSettings, RecipeSettings
 
-from .task import Monitored, Task, TaskSettings, TrainingRound
+from .task import MonitoredFigure, Task, TaskSettings, TrainingRound
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
     from fedrad.models.examples import Examples
     from fedrad.models.training import TrainingFigures
-    from fedrad.models.weights import Start
+    from fedrad.models.weights import StartingNetwork
 
 
 @dataclass(frozen=True)
 class Generation(Task):
-    """A diffusion network that makes radiographs of stated outcomes and edits one towards them."""
+    """A diffusion network that makes radiographs of given outcomes and edits images to them."""
 
     name = "progression"
     product = "generator"
-    monitored = Monitored("loss", "loss")
+    monitored = MonitoredFigure("loss", "loss")
     tests_patients = False
     weights_hold_images = True
     test_patients_are = "held back"
@@ -70,7 +70,7 @@ class Generation(Task):
         """The whole network in every round."""
         return Schedule(RecipeSettings(preset="full"), rounds)
 
-    def load_start(self, settings: TaskSettings) -> "Start":
+    def load_start(self, settings: TaskSettings) -> "StartingNetwork":
         """A random generator, or an earlier one's file."""
         from fedrad.models.progression.network import start_generator
 
@@ -81,7 +81,7 @@ class Generation(Task):
     def train_round(
         self, network: "nn.Module", examples: "Examples", round_: TrainingRound
     ) -> "TrainingFigures":
-        """As `Task.train_round`. Nothing is frozen, and moments begin afresh in each round."""
+        """As `Task.train_round`. No block is frozen; moments start afresh in each round."""
         from fedrad.models.progression.network import Denoiser
         from fedrad.models.progression.training import train_generator
 
@@ -99,7 +99,7 @@ class Generation(Task):
     def evaluate(
         self, network: "nn.Module", examples: "Examples", *, device: "torch.device"
     ) -> "NDArray[np.float64]":
-        """Denoising error of each example, (N,), as (N, K)."""
+        """Denoising error of each example, repeated for each outcome: (N, K)."""
         import numpy as np
 
         from fedrad.models.progression.network import Denoiser
@@ -118,8 +118,11 @@ class Generation(Task):
         seed: int,
         device: "torch.device",
     ) -> str:
-        """Images made under the outcomes of training patients, compared with training images and
-        with held-out ones; "" where no image is held out."""
+        """As `Task.memorisation`; "" if no image is held out.
+
+        Images are generated for the outcomes of training patients, and compared with training
+        images and with held-out images.
+        """
         import numpy as np
 
         from fedrad.models.progression.memorisation import memorisation, sample_images
@@ -130,5 +133,5 @@ class Generation(Task):
         drawn = sample_images(
             network, len(rows), seed=seed, device=device, condition=training.labels[rows]
         )
-        found = memorisation(drawn, training.images, held_out.images)
-        return "" if found is None else str(found)
+        result = memorisation(drawn, training.images, held_out.images)
+        return "" if result is None else str(result)

@@ -1,7 +1,7 @@
-"""What a task must say and do, so that everything else can train it without knowing which it is.
+"""The interface of a task: all that training, monitoring and reports need to know about it.
 
-An experiment's settings name a task, and commands that read settings answer at once: so tasks
-import neither numpy nor torch; their methods do.
+The settings of an experiment name a task, and commands that read settings must answer at once. So
+the modules of tasks import neither numpy nor torch; only their methods do.
 """
 
 from abc import ABC, abstractmethod
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-    from fedrad.models.activations import Store
+    from fedrad.models.activations import ActivationStore
     from fedrad.models.examples import Examples
     from fedrad.models.training import TrainingFigures
-    from fedrad.models.weights import Start
+    from fedrad.models.weights import StartingNetwork
 
 TaskName = Literal["classification", "progression"]
 
 
 class TaskSettings(Protocol):
-    """What a task reads of an experiment."""
+    """The settings of an experiment that a task reads."""
 
     outcomes: list[str]
     seed: int
@@ -38,11 +38,19 @@ class TaskSettings(Protocol):
 
 
 @dataclass(frozen=True)
-class Monitored:
-    """The figure on validation patients that is followed from round to round.
+class MonitoredFigure:
+    """The figure on validation patients that is monitored in every round.
 
-    `name` is for people; `limits` are the ends of a plot, and `chance` is what guessing gives, None
-    where there is no such value.
+    Attributes
+    ----------
+    key
+        Name of the figure in records.
+    name
+        Name for people.
+    limits
+        Smallest and largest value of a plot's axis; None: those of the data.
+    chance
+        Value for guessing; None if there is no such value.
     """
 
     key: Literal["auroc", "loss"]
@@ -55,9 +63,22 @@ class Monitored:
 class TrainingRound:
     """One round of training at one site.
 
-    `number`: from 0, of the schedule's. `moments`: the optimizer's state after the site's round
-    before, empty at first. `store`: where activations of frozen blocks are kept. `progress` is
-    called with (step, steps).
+    Attributes
+    ----------
+    number
+        Number of the round in the schedule, from 0.
+    schedule
+        The recipe over all rounds.
+    seed
+        Seed of all random draws of the round.
+    device
+        Where to train.
+    moments
+        State of the optimizer after the site's last round; empty at first.
+    store
+        Store for the outputs of frozen blocks; None: no store.
+    progress
+        Called with (step, steps) after each step.
     """
 
     number: int
@@ -65,7 +86,7 @@ class TrainingRound:
     seed: int
     device: "torch.device"
     moments: "Mapping[str, Tensor]"
-    store: "Store | None" = None
+    store: "ActivationStore | None" = None
     progress: Callable[[int, int], None] | None = None
 
 
@@ -74,57 +95,57 @@ class Task(ABC):
 
     name: ClassVar[TaskName]
     product: ClassVar[str]
-    """What is trained, in a word."""
-    monitored: ClassVar[Monitored]
+    """One word for the trained network."""
+    monitored: ClassVar[MonitoredFigure]
     tests_patients: ClassVar[bool]
-    """Whether models are scored on patients after the last round: only then are there local-only
+    """Whether models are scored on patients after the last round. Only then are there local-only
     models, thresholds and test figures."""
     weights_hold_images: ClassVar[bool]
-    """Whether training images can be got back from the weights: then a site's policy decides
-    whether they may leave, and the site measures memorisation before they do."""
+    """Whether training images could be recovered from the weights. If so, the site's policy decides
+    whether the weights may leave, and the site measures memorisation before."""
     test_patients_are: ClassVar[str]
-    """What becomes of the patients who do not train, for the person who approves."""
+    """Use of the patients that do not train, in words, for the person who approves."""
     sent_each_round: ClassVar[str]
-    """What leaves a site in every round, for the person who approves."""
+    """What leaves a site in every round, in words, for the person who approves."""
     instead_of_figures: ClassVar[str] = ""
-    """What the report says where nothing is tested on patients."""
+    """Text of the report if no model is tested on patients."""
 
     @abstractmethod
     def describe(self, model: ModelSettings) -> str:
-        """What is trained, for the person who approves; the outcomes follow after a colon."""
+        """The network in words, for the person who approves; the outcomes follow after a colon."""
 
     @abstractmethod
     def check(self, settings: TaskSettings) -> None:
-        """Raise ValueError where settings belong to another task, or do not go together."""
+        """Raise ValueError if settings belong to another task or contradict each other."""
 
     @abstractmethod
     def schedule(self, recipe: RecipeSettings, rounds: int) -> Schedule:
-        """What is trained in which round."""
+        """The trainable blocks of each round."""
 
     @abstractmethod
-    def load_start(self, settings: TaskSettings) -> "Start":
+    def load_start(self, settings: TaskSettings) -> "StartingNetwork":
         """The network that training starts from. Raises WeightsError."""
 
     @abstractmethod
     def train_round(
         self, network: "nn.Module", examples: "Examples", round_: TrainingRound
     ) -> "TrainingFigures":
-        """Train a network, as `load_start` makes it, in place on a site's training patients.
+        """Train a network from `load_start` in place, on a site's training patients.
 
         Raises
         ------
         ValueError
-            No example has a known label.
+            If no example has a known label.
         TooLittleMemoryError
-            Memory does not suffice even for the smallest step.
+            If memory is too small even for the smallest step.
         """
 
     @abstractmethod
     def evaluate(
         self, network: "nn.Module", examples: "Examples", *, device: "torch.device"
     ) -> "NDArray[np.float64]":
-        """What monitoring rests on, (N, K) for N examples and K outcomes: logits of a classifier,
-        of a generator the denoising error, the same for all outcomes."""
+        """Values for monitoring, (N, K) for N examples and K outcomes: the logits of a classifier,
+        or the denoising error of a generator, which is the same for all outcomes."""
 
     def memorisation(
         self,
@@ -135,6 +156,11 @@ class Task(ABC):
         seed: int,
         device: "torch.device",
     ) -> str:
-        """How near to training images the network's own images are, in a sentence for the site's
-        log; "" where this cannot be measured."""
+        """Measure how similar images from the network are to training images.
+
+        Returns
+        -------
+        str
+            A sentence for the site's log; "" if it cannot be measured.
+        """
         return ""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from fedrad.models.tasks import Monitored
+from fedrad.models.tasks import MonitoredFigure
 from fedrad.server.results.summary import Round, SiteRound, Summary
 
 from . import charts
@@ -36,7 +36,7 @@ class Course:
     """Per table its sites, and a row (round, stage, a text for each site) per round."""
 
 
-def courses(summary: Summary, monitored: Monitored) -> list[Course]:
+def courses(summary: Summary, monitored: MonitoredFigure) -> list[Course]:
     """The monitored figure of each outcome on validation patients, then training loss."""
     outcomes = list(
         dict.fromkeys(o for r in summary.rounds for s in r.sites.values() for o in s.auroc)
@@ -73,7 +73,9 @@ def courses(summary: Summary, monitored: Monitored) -> list[Course]:
     return found
 
 
-def _value(entry: SiteRound | None, outcome: str | None, monitored: Monitored) -> float | None:
+def _value(
+    entry: SiteRound | None, outcome: str | None, monitored: MonitoredFigure
+) -> float | None:
     if entry is None:
         return None
     if outcome is None:
@@ -81,7 +83,7 @@ def _value(entry: SiteRound | None, outcome: str | None, monitored: Monitored) -
     return entry.monitored(monitored).get(outcome)
 
 
-def _text(entry: SiteRound | None, outcome: str | None, monitored: Monitored) -> str:
+def _text(entry: SiteRound | None, outcome: str | None, monitored: MonitoredFigure) -> str:
     value = _value(entry, outcome, monitored)
     if value is not None and known(value):
         return figure(value)

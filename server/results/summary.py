@@ -8,7 +8,7 @@ from pydantic import Field
 
 from fedrad.exchange.figures import Missing, ProbabilityFigures, RankFigures
 from fedrad.models.calibration import Calibration
-from fedrad.models.tasks import Monitored
+from fedrad.models.tasks import MonitoredFigure
 from fedrad.stats.intervals import Interval
 from fedrad.system.files import write_whole
 
@@ -79,7 +79,7 @@ class SiteRound(Part):
     missing: dict[str, Missing] = Field(default_factory=dict)
     """Outcome -> why there is no AUROC."""
 
-    def monitored(self, figure: Monitored) -> dict[str, float | None]:
+    def monitored(self, figure: MonitoredFigure) -> dict[str, float | None]:
         """Outcome -> the figure that the experiment's task follows over the rounds."""
         return {"auroc": self.auroc, "loss": self.validation_loss}[figure.key]
 

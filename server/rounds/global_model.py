@@ -14,7 +14,7 @@ from fedrad.exchange.experiment import Experiment
 from fedrad.exchange.update import Manifest, flatten, pack, unflatten, unpack
 from fedrad.models.network import stage_tensors
 from fedrad.models.settings import Stage
-from fedrad.models.weights import Start
+from fedrad.models.weights import StartingNetwork
 
 Tensors = dict[str, NDArray[np.float32]]
 
@@ -52,7 +52,7 @@ class GlobalModel:
     the next one: error feedback without a residual of its own.
     """
 
-    def __init__(self, experiment: Experiment, base: Start) -> None:
+    def __init__(self, experiment: Experiment, base: StartingNetwork) -> None:
         self.experiment = experiment
         self.base = base
         self.network = copy.deepcopy(base.network)

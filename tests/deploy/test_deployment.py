@@ -106,13 +106,15 @@ class Hosts:
                 start_new_session=True,
             )
 
-    def said(self, what: str, host: str) -> str:
+    def output(self, what: str, host: str) -> str:
         return (self.home(host) / f"{what}.out").read_text()
 
     def wait_for(self, what: str, host: str, words: str, seconds: float = 120) -> None:
         end = time.monotonic() + seconds
-        while not re.search(words, self.said(what, host)):
-            assert time.monotonic() < end, f"{what} never said {words!r}:\n{self.said(what, host)}"
+        while not re.search(words, self.output(what, host)):
+            assert time.monotonic() < end, (
+                f"{what} never printed {words!r}:\n{self.output(what, host)}"
+            )
             time.sleep(0.3)
 
     def join(self, hospital: str) -> None:
@@ -203,7 +205,7 @@ def summary(hosts: Hosts) -> Summary:
 
 
 def test_the_experiment_ends_with_figures_of_all_three(hosts: Hosts, summary: Summary) -> None:
-    assert summary.status == "completed", hosts.said("run", "coordinator")
+    assert summary.status == "completed", hosts.output("run", "coordinator")
     cells = {c.site: c for c in summary.cells if c.model == "global"}
     assert cells.keys() == set(HOSPITALS)
     assert all(cell.auroc is not None for cell in cells.values())
@@ -220,7 +222,7 @@ def test_a_hospital_that_was_unplugged_is_named_and_comes_back_by_itself(
         assert {round_.sites[hospital].status for round_ in summary.rounds} == {"ok"}
 
 
-def test_a_hospital_speaks_to_the_coordinators_port_and_to_nobody_else(hosts: Hosts) -> None:
+def test_a_hospital_speaks_to_the_coordinators_port_and_to_no_other_address(hosts: Hosts) -> None:
     for hospital in HOSPITALS:
         assert hosts.network.partners(hospital) == {(ADDRESS, PORT)}
 
@@ -230,7 +232,7 @@ def test_nothing_that_leaves_a_hospital_names_a_patient_a_file_or_a_folder(hosts
     for hospital in HOSPITALS:
         sent = hosts.tap(hospital).read_bytes()
         assert len(sent) > 100_000, "the tap works"
-        assert hospital.encode() in sent, "the tap sees what is said"
+        assert hospital.encode() in sent, "the tap sees the unencrypted text"
         frames = b"".join(hosts.network.frames[hospital])
         assert b"\x16\x03" in frames, "TLS"
         for seen in (sent, frames):
@@ -335,7 +337,7 @@ def test_a_request_that_is_sent_twice_is_answered_once(hosts: Hosts, tmp_path: P
 
 
 def rogue(hosts: Hosts, hospital: str, *arguments: str, seconds: float = 40) -> str:
-    """What a SuperNode of Flower says that somebody starts at a hospital's host."""
+    """Output of a SuperNode of Flower that is started at a hospital's host by an intruder."""
     home = hosts.home(hospital) / "rogue"
     home.mkdir(exist_ok=True)
     with socket.socket() as probe:
@@ -362,21 +364,21 @@ def rogue(hosts: Hosts, hospital: str, *arguments: str, seconds: float = 40) -> 
         start_new_session=True,
     )
     try:
-        said = process.communicate(timeout=seconds)[0]
+        output = process.communicate(timeout=seconds)[0]
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
-        said = process.communicate()[0]
-    return said
+        output = process.communicate()[0]
+    return output
 
 
 def test_a_node_without_a_key_is_turned_away(hosts: Hosts) -> None:
     authority = str(hosts.state("hospital-a") / "coordinator-ca.crt")
-    said = rogue(hosts, "hospital-a", "--root-certificates", authority)
-    assert "Failed to initialize the connection" in said
-    assert "SuperNode ID" not in said
+    output = rogue(hosts, "hospital-a", "--root-certificates", authority)
+    assert "Failed to initialize the connection" in output
+    assert "SuperNode ID" not in output
 
 
-def test_a_node_with_a_key_that_nobody_admitted_is_turned_away(
+def test_a_node_with_a_key_that_was_not_admitted_is_turned_away(
     hosts: Hosts, tmp_path: Path
 ) -> None:
     key = tmp_path / "own.key"
@@ -384,7 +386,7 @@ def test_a_node_with_a_key_that_nobody_admitted_is_turned_away(
         ["ssh-keygen", "-q", "-t", "ecdsa", "-b", "384", "-N", "", "-f", str(key)], check=True
     )
     authority = str(hosts.state("hospital-a") / "coordinator-ca.crt")
-    said = rogue(
+    output = rogue(
         hosts,
         "hospital-a",
         "--root-certificates",
@@ -392,7 +394,7 @@ def test_a_node_with_a_key_that_nobody_admitted_is_turned_away(
         "--auth-supernode-private-key",
         str(key),
     )
-    assert "Failed to initialize the connection" in said
+    assert "Failed to initialize the connection" in output
 
 
 def test_a_node_does_not_speak_to_a_coordinator_of_another_authority(hosts: Hosts) -> None:
@@ -430,11 +432,11 @@ def test_a_stop_waits_for_the_round_in_hand_and_a_start_goes_on(hosts: Hosts) ->
     hosts.write("second.toml", slow, approved_by=HOSPITALS[:2])
     hosts.start("second", "coordinator", "fedrad", "run", "second.toml", "--out", "second")
     hosts.wait_for("second", "coordinator", "Round 1 of 2")
-    said = len(hosts.said("hospital-a", "hospital-a"))
+    start = len(hosts.output("hospital-a", "hospital-a"))
     hosts.wait_for("hospital-a", "hospital-a", r"working on it\s*\Z")
     hosts.do("hospital-a", "fedrad-site", "stop", str(hosts.folder("hospital-a")))
-    told = hosts.said("hospital-a", "hospital-a")[said:]
-    assert re.search(r"stopping; a round in hand.*answered.*stopped", told, re.DOTALL), told
+    printed = hosts.output("hospital-a", "hospital-a")[start:]
+    assert re.search(r"stopping; a round in hand.*answered.*stopped", printed, re.DOTALL), printed
     folder = str(hosts.folder("hospital-a"))
     hosts.start("hospital-a", "hospital-a", "fedrad-site", "start", folder)
     hosts.running["second"].wait(timeout=300)
@@ -457,7 +459,7 @@ def test_an_expired_or_exchanged_invitation_is_refused(hosts: Hosts) -> None:
     late = hosts.home("hospital-c") / "late.invitation"
     late.write_bytes(letter.read_bytes())
     time.sleep(1)
-    said = hosts.do(
+    output = hosts.do(
         "hospital-c",
         "fedrad-site",
         "join",
@@ -469,10 +471,10 @@ def test_an_expired_or_exchanged_invitation_is_refused(hosts: Hosts) -> None:
         Invitation.read(late).fingerprint(),
         fails=True,
     )
-    assert "expired" in said
+    assert "expired" in output
     changed = json.loads(late.read_text()) | {"address": "evil.example:8000"}
     late.write_text(json.dumps(changed))
-    said = hosts.do(
+    output = hosts.do(
         "hospital-c",
         "fedrad-site",
         "join",
@@ -484,10 +486,10 @@ def test_an_expired_or_exchanged_invitation_is_refused(hosts: Hosts) -> None:
         Invitation.read(letter).fingerprint(),
         fails=True,
     )
-    assert "not joined" in said
+    assert "not joined" in output
 
 
 def test_stopping_a_site_waits_for_nothing_when_nothing_is_in_hand(hosts: Hosts) -> None:
-    said = hosts.do("hospital-b", "fedrad-site", "stop", str(hosts.folder("hospital-b")))
-    assert "stopped" in said
+    output = hosts.do("hospital-b", "fedrad-site", "stop", str(hosts.folder("hospital-b")))
+    assert "stopped" in output
     assert hosts.running["hospital-b"].wait(timeout=10) == 0

@@ -9,7 +9,7 @@ from flwr.cli.build import build_fab_from_disk
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedrad.flower.bundles import BUNDLE, BundleNotApprovedError, approve
+from fedrad.flower.bundles import BUNDLE, BundleNotApprovedError, check_bundle
 
 PROJECT = BUNDLE.read_text()
 
@@ -23,7 +23,7 @@ def bundle(folder: Path, project: str = PROJECT, **files: str) -> bytes:
 
 
 def test_fedrads_own_bundle_is_approved(tmp_path):
-    approve(bundle(tmp_path))
+    check_bundle(bundle(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -43,19 +43,19 @@ def test_fedrads_own_bundle_is_approved(tmp_path):
 )
 def test_any_other_bundle_is_refused(tmp_path, change, why):
     with pytest.raises(BundleNotApprovedError, match=why):
-        approve(bundle(tmp_path, **change))
+        check_bundle(bundle(tmp_path, **change))
 
 
 def test_what_is_no_bundle_is_refused(tmp_path):
     with pytest.raises(BundleNotApprovedError, match="cannot be read"):
-        approve(b"nothing")
+        check_bundle(b"nothing")
     twice = BytesIO()
     with zipfile.ZipFile(twice, "w") as file:
         file.writestr("pyproject.toml", PROJECT)
         with pytest.warns(UserWarning, match="Duplicate"):
             file.writestr("pyproject.toml", PROJECT.replace("fedrad.client.app", "evil"))
     with pytest.raises(BundleNotApprovedError, match="another form"):
-        approve(twice.getvalue())
+        check_bundle(twice.getvalue())
 
 
 @given(st.binary(max_size=300), st.integers(0, 2**32))
@@ -70,4 +70,4 @@ def test_whatever_an_archive_holds_it_is_refused_in_the_same_words(noise, at):
         archives += [whole, whole[: at % len(whole)]]
     for content in (*archives, noise):
         with pytest.raises(BundleNotApprovedError):
-            approve(content)
+            check_bundle(content)

@@ -27,7 +27,7 @@ from fedrad.exchange.messages import READY, ReadyRequest, to_record
 from fedrad.flower.bundles import BUNDLE
 from fedrad.flower.grid import InProcessGrid
 from fedrad.flower.process_tree import processes_of
-from fedrad.flower.processes import Flower, own_flower
+from fedrad.flower.processes import FlowerProcesses, own_flower_processes
 from fedrad.server.federation.federation import ExperimentFailed
 from fedrad.server.results.summary import Summary, read_summary
 
@@ -75,8 +75,10 @@ def test_the_bundle_holds_no_code(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def federation(
     sites: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Flower]:
-    with own_flower({"OMP_NUM_THREADS": "1", "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1"}) as flower:
+) -> Iterator[FlowerProcesses]:
+    with own_flower_processes(
+        {"OMP_NUM_THREADS": "1", "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1"}
+    ) as flower:
         flower.start_superlink()
         for name, folder in sites.items():
             state = tmp_path_factory.mktemp("state") / name
@@ -88,14 +90,14 @@ def federation(
     assert not folder.exists()
 
 
-def run(flower: Flower, experiment: str, out: Path) -> tuple[list[str], Summary]:
+def run(flower: FlowerProcesses, experiment: str, out: Path) -> tuple[list[str], Summary]:
     lines = list(flower.run({"experiment": experiment, "out": str(out), "wait-seconds": 20.0}))
     return lines, read_summary(out)
 
 
 @pytest.mark.slow
 def test_real_sites_give_the_figures_of_the_simulation(
-    federation: Flower, in_process: Path, tmp_path: Path
+    federation: FlowerProcesses, in_process: Path, tmp_path: Path
 ) -> None:
     lines, summary = run(federation, text(2), tmp_path / "out")
     assert summary.status == "completed", "\n".join(lines)
@@ -103,8 +105,8 @@ def test_real_sites_give_the_figures_of_the_simulation(
     assert "fedrad INFO Round 1 of 2, stage all" in lines
 
 
-def test_a_site_that_lost_its_table_tells_the_coordinator_one_sentence_and_no_path(
-    federation: Flower, sites: dict[str, Path], tmp_path: Path
+def test_a_site_that_lost_its_table_sends_the_coordinator_one_sentence_and_no_path(
+    federation: FlowerProcesses, sites: dict[str, Path], tmp_path: Path
 ) -> None:
     table = sites["b"] / "cohort.csv"
     table.rename(table.with_suffix(".away"))
@@ -115,7 +117,7 @@ def test_a_site_that_lost_its_table_tells_the_coordinator_one_sentence_and_no_pa
     assert summary.status == "failed"
     assert "no quorum" in (summary.why or "")
     assert len(summary.absent) == 1
-    at_the_coordinator = "\n".join(lines) + federation.words("superlink", 100_000)
+    at_the_coordinator = "\n".join(lines) + federation.last_lines("superlink", 100_000)
     for name in (str(sites["b"]), "cohort.csv", "SiteProblem", "CANARY"):
         assert name not in at_the_coordinator
         assert name not in (tmp_path / "out" / "summary.json").read_text()

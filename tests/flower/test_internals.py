@@ -18,7 +18,7 @@ from support.paths import TESTS
 
 from fedrad.deploy.coordinator.folder import Coordinator
 from fedrad.flower import internals, log_lines
-from fedrad.flower.internals import PARTS, TESTED, FlowerMovedError, Part, check_source
+from fedrad.flower.internals import PARTS, TESTED, FlowerMovedError, FlowerPart, check_source
 
 ROOMS = ("client", "deploy", "exchange", "flower", "models", "server", "stats", "system")
 PUBLIC = ("flwr.app", "flwr.clientapp", "flwr.serverapp")
@@ -93,10 +93,13 @@ def test_the_type_checker_knows_the_parts_that_are_used_and_no_others():
 @pytest.mark.parametrize(
     ("part", "fault"),
     [
-        (Part("flwr.supercore.gone", "Run"), "flwr.supercore.gone cannot be imported"),
-        (Part("flwr.supercore.run", "Gone"), "flwr.supercore.run has no Gone"),
-        (Part("flwr.supercore.run", "Run", ("gone()",)), "flwr.supercore.run.Run has no line"),
-        (Part("flwr.supercore.run", "Run", (), ("gone",)), "flwr.supercore.run has no gone"),
+        (FlowerPart("flwr.supercore.gone", "Run"), "flwr.supercore.gone cannot be imported"),
+        (FlowerPart("flwr.supercore.run", "Gone"), "flwr.supercore.run has no Gone"),
+        (
+            FlowerPart("flwr.supercore.run", "Run", ("gone()",)),
+            "flwr.supercore.run.Run has no line",
+        ),
+        (FlowerPart("flwr.supercore.run", "Run", (), ("gone",)), "flwr.supercore.run has no gone"),
     ],
 )
 def test_a_part_that_moved_is_named_with_both_versions_and_what_to_do(monkeypatch, part, fault):
@@ -130,7 +133,7 @@ def test_a_line_of_a_nodes_log_is_of_its_kind_and_of_no_other(kind, line):
     assert [other for other in log_lines.LINES if other.matches(line)] == [kind]
 
 
-def test_fedrads_lines_in_the_log_of_a_run_are_told_from_flowers():
+def test_fedrads_lines_in_the_log_of_a_run_are_separated_from_flowers():
     record = logging.LogRecord("fedrad.server", logging.WARNING, "", 0, "a is %s", ("late",), None)
     line = log_lines.run_log_formatter().format(record)
     assert log_lines.run_log_line(line) == (logging.WARNING, "a is late")
@@ -139,7 +142,7 @@ def test_fedrads_lines_in_the_log_of_a_run_are_told_from_flowers():
 
 def test_a_log_line_that_moved_is_a_sentence_for_the_sites_log(monkeypatch):
     assert log_lines.missing_lines() == []
-    moved = log_lines.LogLine("x", (Part("flwr.supercore.run", "Run", ("print('x')",)),))
+    moved = log_lines.LogLine("x", (FlowerPart("flwr.supercore.run", "Run", ("print('x')",)),))
     monkeypatch.setattr(log_lines, "LINES", (moved,))
     (fault,) = log_lines.missing_lines()
     assert MOVED.search(fault)
@@ -174,7 +177,7 @@ def run(flower: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def test_a_command_says_it_without_a_traceback(other_flower, tmp_path):
+def test_a_command_reports_it_without_a_traceback(other_flower, tmp_path):
     """`fedrad sites` of a coordinator that was started once."""
     Coordinator(tmp_path).set_up("localhost:8000", listen="127.0.0.1", names=[], own=None)
     command = "from fedrad.deploy.commands.main import main; main()"
@@ -195,10 +198,10 @@ def test_a_command_says_it_without_a_traceback(other_flower, tmp_path):
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value[:2]),
 )
-def test_every_program_says_the_same_of_a_part_that_moved(other_flower, program, part):
+def test_every_program_reports_a_part_that_moved_in_the_same_way(other_flower, program, part):
     ended = run(other_flower, *program)
     assert ended.returncode != 0
-    said = log_lines.moved_part(ended.stderr.splitlines()[-1])
-    assert said, ended.stderr
-    assert MOVED.fullmatch(said.partition(" (`pip")[0])
-    assert part in said
+    text = log_lines.moved_part(ended.stderr.splitlines()[-1])
+    assert text, ended.stderr
+    assert MOVED.fullmatch(text.partition(" (`pip")[0])
+    assert part in text

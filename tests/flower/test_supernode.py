@@ -12,25 +12,25 @@ from support.processes import wait_until
 
 from fedrad.client.node.service import NODE_COMMAND
 from fedrad.flower import log_lines
-from fedrad.flower.processes import Flower, own_flower
+from fedrad.flower.processes import FlowerProcesses, own_flower_processes
 
 SUPERNODE = (sys.executable, "-m", "fedrad.flower.supernode")
 """Without an executor: a message that comes stays at work."""
 
 
 @pytest.fixture
-def flower() -> Iterator[Flower]:
-    with own_flower({"OMP_NUM_THREADS": "1"}) as flower:
+def flower() -> Iterator[FlowerProcesses]:
+    with own_flower_processes({"OMP_NUM_THREADS": "1"}) as flower:
         flower.start_superlink()
         yield flower
 
 
-def lines(flower: Flower, name: str, kind: log_lines.LogLine) -> int:
+def lines(flower: FlowerProcesses, name: str, kind: log_lines.LogLine) -> int:
     """How often a node has written a line of a kind."""
-    return sum(map(kind.matches, flower.words(name, 10_000).splitlines()))
+    return sum(map(kind.matches, flower.last_lines(name, 10_000).splitlines()))
 
 
-def start_run(flower: Flower, experiment: str, out: Path) -> None:
+def start_run(flower: FlowerProcesses, experiment: str, out: Path) -> None:
     """Start an experiment, and leave it to itself."""
     log = flower.run({"experiment": experiment, "out": str(out), "wait-seconds": 60.0})
     assert next(log)

@@ -1,4 +1,4 @@
-"""What frozen blocks make of a view is computed once, and nobody can tell from the weights."""
+"""Outputs of frozen blocks for a view are computed once; the trained weights stay the same."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedrad.models.activations import FrozenPart, Store
+from fedrad.models.activations import ActivationStore, FrozenBlocks
 from fedrad.models.examples import Examples, Views
 from fedrad.models.network import ResNet, digest
 from fedrad.models.schedule import Schedule, frozen_blocks
@@ -53,7 +53,7 @@ class Counted(ResNet):
 
 
 def trained(
-    store: Store | None,
+    store: ActivationStore | None,
     settings: RecipeSettings,
     *,
     seed: int = 0,
@@ -62,7 +62,7 @@ def trained(
     """Digest of the weights after all rounds, pictures that passed the stem, adjustments."""
     torch.manual_seed(2)
     net = Counted(NARROW, 1)
-    schedule, said = Schedule(settings, ROUNDS), ()
+    schedule, adjustments = Schedule(settings, ROUNDS), ()
     for round_ in range(ROUNDS):
         figures = train_round(
             net,
@@ -73,8 +73,8 @@ def trained(
             device=CPU,
             store=store,
         )
-        said += figures.adjustments
-    return digest(net.state_dict()), net.passed, said
+        adjustments += figures.adjustments
+    return digest(net.state_dict()), net.passed, adjustments
 
 
 # Exactly as without
@@ -88,8 +88,8 @@ def test_training_from_the_store_gives_the_bits_of_training_without(
     """Cold, warm, and with no store at all, over all stages, head dropout included."""
     settings = recipe(cutmix=cutmix, batchnorm=batchnorm)
     plain = trained(None, settings)
-    cold = trained(Store(tmp_path, LARGE), settings)
-    warm = trained(Store(tmp_path, LARGE), settings)
+    cold = trained(ActivationStore(tmp_path, LARGE), settings)
+    warm = trained(ActivationStore(tmp_path, LARGE), settings)
     assert plain[0] == cold[0] == warm[0]
     assert warm[1] <= cold[1] < plain[1]
     if not cutmix:
@@ -102,12 +102,12 @@ def test_training_from_the_store_gives_the_bits_of_training_without(
 def test_too_small_a_store_changes_the_time_and_not_the_weights(
     tmp_path_factory: pytest.TempPathFactory, limit: int
 ) -> None:
-    store = Store(tmp_path_factory.mktemp("store"), limit)
-    found, _, said = trained(store, recipe())
-    assert found == trained(None, recipe())[0]
+    store = ActivationStore(tmp_path_factory.mktemp("store"), limit)
+    weights, _, adjustments = trained(store, recipe())
+    assert weights == trained(None, recipe())[0]
     on_disk = sum(f.stat().st_size for f in store.folder.rglob("*.npy"))
     assert on_disk == store.used <= limit
-    assert bool(said) == store.full or said
+    assert bool(adjustments) == store.full or adjustments
 
 
 def test_a_view_is_the_same_in_any_batch_fold_and_order() -> None:
@@ -150,7 +150,7 @@ def test_every_view_of_the_pool_is_drawn() -> None:
 
 def test_another_fold_and_another_row_of_the_ablation_start_warm(tmp_path: Path) -> None:
     """What they share with the first, images and frozen weights, is not computed again."""
-    store, everyone = Store(tmp_path, LARGE), cohort(12)
+    store, everyone = ActivationStore(tmp_path, LARGE), cohort(12)
     all_rows = recipe(cutmix=0.0, local_epochs=6)
     trained(store, all_rows)
     fold = Examples(everyone.images[2:9], everyone.labels[2:9])
@@ -160,30 +160,30 @@ def test_another_fold_and_another_row_of_the_ablation_start_warm(tmp_path: Path)
 
 
 def test_other_frozen_weights_are_never_taken_for_these(tmp_path: Path) -> None:
-    store, views = Store(tmp_path, LARGE), Views(cohort(), recipe(), CPU)
+    store, views = ActivationStore(tmp_path, LARGE), Views(cohort(), recipe(), CPU)
     chosen = [views.view(row, 0) for row in range(4)]
     blocks = frozen_blocks("probe")
     first, other = network(), network()
     first.eval()
     other.eval()
     other.layer4[1].bn2.running_mean += 0.01  # the statistics count too
-    one = FrozenPart(first, blocks, views, store).of(chosen)
-    two = FrozenPart(other, blocks, views, store).of(chosen)
+    one = FrozenBlocks(first, blocks, views, store).outputs(chosen)
+    two = FrozenBlocks(other, blocks, views, store).outputs(chosen)
     assert not torch.equal(one, two)
-    assert torch.equal(two, FrozenPart(other, blocks, views).of(chosen))
+    assert torch.equal(two, FrozenBlocks(other, blocks, views).outputs(chosen))
 
 
 def test_a_later_block_starts_from_an_earlier_one_that_is_stored(tmp_path: Path) -> None:
-    store, views = Store(tmp_path, LARGE), Views(cohort(), recipe(), CPU)
+    store, views = ActivationStore(tmp_path, LARGE), Views(cohort(), recipe(), CPU)
     chosen = [views.view(row, 0) for row in range(4)]
     torch.manual_seed(2)
     net = Counted(NARROW, 1).eval()
-    FrozenPart(net, frozen_blocks("layer3"), views, store).of(chosen)
+    FrozenBlocks(net, frozen_blocks("layer3"), views, store).outputs(chosen)
     assert net.passed == 4
-    deeper = FrozenPart(net, frozen_blocks("probe"), views, store, {"layer2"})
-    found = deeper.of(chosen)
+    deeper = FrozenBlocks(net, frozen_blocks("probe"), views, store, {"layer2"})
+    outputs = deeper.outputs(chosen)
     assert net.passed == 4
-    assert torch.equal(found, FrozenPart(net, frozen_blocks("probe"), views).of(chosen))
+    assert torch.equal(outputs, FrozenBlocks(net, frozen_blocks("probe"), views).outputs(chosen))
 
 
 # Kept on disk
@@ -191,18 +191,18 @@ def test_a_later_block_starts_from_an_earlier_one_that_is_stored(tmp_path: Path)
 
 def test_a_damaged_file_is_computed_anew(tmp_path: Path) -> None:
     settings = recipe(cutmix=0.0)
-    expected = trained(Store(tmp_path, LARGE), settings)[0]
+    expected = trained(ActivationStore(tmp_path, LARGE), settings)[0]
     for file in list(tmp_path.rglob("*.npy"))[::2]:
         file.write_bytes(file.read_bytes()[:100])
-    assert trained(Store(tmp_path, LARGE), settings)[0] == expected
+    assert trained(ActivationStore(tmp_path, LARGE), settings)[0] == expected
 
 
-def test_shelves_not_used_lately_make_room_and_those_in_use_stay(tmp_path: Path) -> None:
+def test_least_recently_used_collections_are_removed_and_those_in_use_stay(tmp_path: Path) -> None:
     array = np.zeros(1000, dtype=np.float32)
-    store = Store(tmp_path, 3 * (array.nbytes + 128))
-    for shelf in ("old", "new", "now"):
-        store.use([shelf])
-        store.put(shelf, "aa", array)
+    store = ActivationStore(tmp_path, 3 * (array.nbytes + 128))
+    for collection in ("old", "new", "now"):
+        store.use([collection])
+        store.put(collection, "aa", array)
     store.put("now", "bb", array)
     assert store.get("old", "aa") is None or store.get("new", "aa") is None
     assert store.get("now", "aa") is not None
@@ -214,5 +214,5 @@ def test_shelves_not_used_lately_make_room_and_those_in_use_stay(tmp_path: Path)
 
 
 def test_fresh_draws_store_nothing(tmp_path: Path) -> None:
-    trained(Store(tmp_path, LARGE), recipe(views=0))
+    trained(ActivationStore(tmp_path, LARGE), recipe(views=0))
     assert not list(tmp_path.rglob("*.npy"))

@@ -108,13 +108,13 @@ def test_a_rotation_is_torchvisions_about_the_centre_by_at_most_the_given_angle(
     images, largest = smooth_images(12), 20.0
     rotated = augment(images, only(rotation=largest), Streams(3))
     grid = torch.arange(-30, 30.01, 0.25)
-    found = []
+    measured = []
     for before, after in zip(images, rotated, strict=True):
         differences = (torchvision_rotations(before, grid) - after).abs().mean((1, 2, 3))
         assert differences.min() < 6  # of 2048; the grid is at most 0.125° off
-        found.append(float(grid[differences.argmin()]))
-    assert max(map(abs, found)) <= largest + 0.25
-    assert min(found) < -5 < 5 < max(found)  # either way, and each image by its own
+        measured.append(float(grid[differences.argmin()]))
+    assert max(map(abs, measured)) <= largest + 0.25
+    assert min(measured) < -5 < 5 < max(measured)  # either way, and each image by its own
 
 
 def test_a_zoom_keeps_the_aspect_and_changes_the_area_by_at_most_its_share() -> None:
@@ -122,7 +122,7 @@ def test_a_zoom_keeps_the_aspect_and_changes_the_area_by_at_most_its_share() -> 
     images = smooth_images(12)
     zoomed = augment(images, only(zoom=0.2), Streams(3))
     grid = torch.arange(0.7, 1.301, 0.005)
-    found = []
+    measured = []
     for before, after in zip(images, zoomed, strict=True):
         shown = torch.stack(
             [
@@ -141,9 +141,9 @@ def test_a_zoom_keeps_the_aspect_and_changes_the_area_by_at_most_its_share() -> 
         inside = (slice(None), slice(None), slice(4, -4), slice(4, -4))
         differences = (shown - after)[inside].abs().mean((1, 2, 3))
         assert differences.min() < 3
-        found.append(float(grid[differences.argmin()]))
-    assert 0.795 <= min(found) < 0.95
-    assert 1.05 < max(found) <= 1.205
+        measured.append(float(grid[differences.argmin()]))
+    assert 0.795 <= min(measured) < 0.95
+    assert 1.05 < max(measured) <= 1.205
 
 
 def test_what_is_uncovered_or_dropped_takes_the_fill_black_by_default() -> None:
@@ -207,7 +207,7 @@ def generators_after(settings: AugmentationSettings, seed: int) -> dict[str, Ten
     streams, images = Streams(seed), smooth_images(5, 16)
     for _ in range(2):
         augment(images, settings, streams)
-    return {each.name: streams.of(each.name).get_state() for each in AUGMENTATIONS}
+    return {each.name: streams.generator(each.name).get_state() for each in AUGMENTATIONS}
 
 
 @settings(max_examples=60, deadline=None)
@@ -252,7 +252,7 @@ PUBLISHED = {
 
 
 def test_the_defaults_are_the_published_ones_and_every_other_augmentation_is_off() -> None:
-    """recipe.md; black instead of the published mid-grey is what `fill` says."""
+    """recipe.md; black instead of the published mid-grey is the default of `fill`."""
     defaults = AugmentationSettings()
     assert defaults.model_dump(include=set(PUBLISHED)) == PUBLISHED
     on = {each.name for each in AUGMENTATIONS if each.is_on(defaults)}
@@ -290,7 +290,7 @@ def batches(draw: st.DrawFn) -> tuple[Tensor, Tensor, int]:
 
 @settings(max_examples=200, deadline=None)
 @given(batches())
-def test_cutmix_says_what_it_pasted_from_whom_and_how_much(
+def test_cutmix_returns_the_pasted_labels_and_their_share(
     batch: tuple[Tensor, Tensor, int],
 ) -> None:
     images, labels, seed = batch

@@ -141,9 +141,9 @@ def test_an_order_is_repeated_by_its_seed(seed: int, draws: int) -> None:
 
 
 class Brightness(torch.nn.Module):
-    """Stands for the frozen part: the mean of each image, so that what it saw can be told."""
+    """Stands for the frozen blocks: the mean of each image, which shows what it was given."""
 
-    def of(self, images: torch.Tensor) -> torch.Tensor:
+    def outputs(self, images: torch.Tensor) -> torch.Tensor:
         return images.mean((2, 3)) / 1024
 
 
@@ -168,7 +168,7 @@ def test_a_mixed_batch_is_learnt_with_both_labels_by_the_area_of_each() -> None:
     assert 0 < share < 1
     assert torch.equal(first, labels)
     assert torch.equal(second, mixed.other_labels)
-    assert torch.equal(inputs, Brightness().of(mixed.images))
+    assert torch.equal(inputs, Brightness().outputs(mixed.images))
 
 
 def test_the_loss_of_two_labels_is_the_mean_by_their_share() -> None:
@@ -184,17 +184,17 @@ def test_the_loss_of_two_labels_is_the_mean_by_their_share() -> None:
     logits = net.fc(inputs)
     expected = 0.3 * masked_loss(logits, labels) + 0.7 * masked_loss(logits, labels.flip(0))
     assert loss == pytest.approx(expected.item(), rel=1e-6)
-    found = net.fc.weight.grad.clone()  # type: ignore[union-attr]
+    gradient = net.fc.weight.grad.clone()  # type: ignore[union-attr]
     net.fc.weight.grad = None
     expected.backward()  # type: ignore[no-untyped-call]
-    assert torch.allclose(found, net.fc.weight.grad, rtol=1e-5, atol=1e-8)  # type: ignore[arg-type]
+    assert torch.allclose(gradient, net.fc.weight.grad, rtol=1e-5, atol=1e-8)  # type: ignore[arg-type]
 
 
 def test_without_cutmix_the_labels_count_whole() -> None:
-    images, labels, inputs, ((found, share),) = mix(0.0, 4)
+    images, labels, inputs, ((targets, share),) = mix(0.0, 4)
     assert share == 1
-    assert torch.equal(found, labels)
-    assert torch.equal(inputs, Brightness().of(images))
+    assert torch.equal(targets, labels)
+    assert torch.equal(inputs, Brightness().outputs(images))
 
 
 def test_the_probe_is_trained_without_cutmix(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,8 +87,8 @@ def test_before_a_linear_head_it_is_the_class_activation_map():
             cam = functional.interpolate(cam[:, None], size=(SIZE, SIZE), mode="bilinear")[:, 0]
             expected = cam / cam.amax(dim=(1, 2), keepdim=True).clamp(min=1e-30)
             with torch.enable_grad():
-                found = heat_maps(net, images, outcome=outcome, device=CPU, batch_size=2)
-            np.testing.assert_allclose(found, expected.numpy(), atol=1e-4)
+                maps = heat_maps(net, images, outcome=outcome, device=CPU, batch_size=2)
+            np.testing.assert_allclose(maps, expected.numpy(), atol=1e-4)
 
 
 def test_the_network_is_as_before_and_frozen_weights_are_no_hindrance():

@@ -86,8 +86,8 @@ def test_the_head_drops_features_in_training_only() -> None:
     assert torch.equal(head.eval()(features), nn.functional.linear(features, *head.parameters()))
     with torch.no_grad():
         head.train().weight.fill_(1.0)
-        kept = (head(features) - 0.01) * 0.9 / head.in_features
-    assert kept.mean().item() == pytest.approx(0.9, abs=0.01)
+        share = (head(features) - 0.01) * 0.9 / head.in_features
+    assert share.mean().item() == pytest.approx(0.9, abs=0.01)
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
@@ -148,8 +148,8 @@ def test_a_round_moves_the_tensors_of_its_stage_and_no_other_by_a_bit(
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_local_normalisation_is_kept_whole_and_nothing_else_is(stage: Stage) -> None:
-    """FedBN: scales and shifts as well as statistics, told here by their shapes: one figure per
-    channel, which in a ResNet without convolution biases only a normalisation (and the head's
+    """FedBN: scales and shifts as well as statistics, recognised here by their shapes: one figure
+    per channel, which in a ResNet without convolution biases only a normalisation (and the head's
     bias) has."""
     net, recipe = network(), RecipeSettings(batchnorm="local")
     own, shared = local_tensors(net, stage, recipe), stage_tensors(net, stage, recipe)
@@ -174,7 +174,7 @@ def test_the_counter_of_a_frozen_block_stands_still_too() -> None:
 
 
 def test_an_earlier_stage_leaves_no_trace_in_the_next() -> None:
-    """`train_blocks` says all that learns, whatever learnt before."""
+    """`train_blocks` sets all blocks, whatever was trainable before."""
     net = network()
     net.train_blocks(trainable_blocks("all"), batchnorm_moves=True)
     net.train_blocks(trainable_blocks("probe"), batchnorm_moves=True)

@@ -63,7 +63,7 @@ def test_blocks_thaw_at_the_floor_of_their_share(
 
 
 def test_a_share_that_binary_fractions_miss_still_thaws_on_time() -> None:
-    """0.29 · 100 is 28.999999999999996 in floating point; the paper's arithmetic says 29."""
+    """0.29 · 100 is 28.999999999999996 in floating point; the paper's arithmetic gives 29."""
     recipe = RecipeSettings(probe=0, thaw=Thaw(layer4=0.29, layer3=0.29, layer2=0.58))
     laid_out = stages(Schedule(recipe, 100))
     assert (laid_out.index("layer3"), laid_out.index("layer2")) == (29, 58)

@@ -19,7 +19,7 @@ from fedrad.models.schedule import Schedule
 from fedrad.models.settings import ModelSettings, RecipeSettings
 from fedrad.models.tasks import CLASSIFICATION, GENERATION, TASKS, TrainingRound, task_of
 from fedrad.models.training import score, train_round
-from fedrad.models.weights import Base
+from fedrad.models.weights import BaseWeights
 
 CPU = torch.device("cpu")
 
@@ -60,7 +60,7 @@ def test_tasks_import_neither_numpy_nor_torch():
 def test_a_classifier_starts_from_base_weights_and_follows_its_recipe():
     experiment = parse_experiment(SHORT)
     start = CLASSIFICATION.load_start(experiment)
-    assert isinstance(start, Base)
+    assert isinstance(start, BaseWeights)
     recipe = RecipeSettings(preset="probe")
     assert CLASSIFICATION.schedule(recipe, 5) == Schedule(recipe, 5)
     again = copy.deepcopy(start.network)
@@ -82,9 +82,9 @@ def test_a_generator_is_trained_whole_in_every_round():
 def test_a_generators_error_stands_for_every_outcome():
     experiment = parse_experiment(GENERATOR.replace('["label"]', '["a", "b"]'))
     network, some = GENERATION.load_start(experiment).network, examples(5, outcomes=2)
-    found = GENERATION.evaluate(network, some, device=CPU)
+    errors = GENERATION.evaluate(network, some, device=CPU)
     losses = denoising_losses(network, some, device=CPU)
-    assert np.array_equal(found, np.stack([losses, losses], axis=1))
+    assert np.array_equal(errors, np.stack([losses, losses], axis=1))
 
 
 def test_only_a_generator_is_asked_whether_it_gives_images_back():

@@ -143,10 +143,10 @@ def test_a_resumed_training_gives_the_same_bits(
     """Weights and moments through a file after every round, from the probe to the last stage."""
     recipe = RecipeSettings.model_validate({"moments": moments, "batchnorm": batchnorm})
     schedule, examples = Schedule(recipe, 6), cohort(16)
-    straight, kept = network(), {}
+    straight, last_moments = network(), {}
     for round_ in range(6):
-        kept = train_round(
-            straight, examples, schedule, round_, seed=round_, device=CPU, moments=kept
+        last_moments = train_round(
+            straight, examples, schedule, round_, seed=round_, device=CPU, moments=last_moments
         ).moments
     state = {k: v.clone() for k, v in network().state_dict().items()}
     save_file({}, tmp_path / "moments")
@@ -170,15 +170,15 @@ def test_a_resumed_training_gives_the_same_bits(
 
 
 def test_kept_moments_are_those_of_one_optimiser_over_both_rounds() -> None:
-    """Two steps of one AdamW, written out by hand, are two rounds of a step with moments kept."""
+    """Two steps of one AdamW, by hand, equal two rounds of one step with `moments = "keep"`."""
     recipe = RecipeSettings(preset="probe", moments="keep", batch_size=8)
     examples, schedule = cohort(8), Schedule(recipe, 2)
     ours, theirs = network(), network()
     ours.fc.dropout = 0.0
-    kept = {}
+    last_moments = {}
     for round_ in (0, 1):
-        kept = train_round(
-            ours, examples, schedule, round_, seed=round_, device=CPU, moments=kept
+        last_moments = train_round(
+            ours, examples, schedule, round_, seed=round_, device=CPU, moments=last_moments
         ).moments
     theirs.to(memory_format=torch.channels_last).train_blocks(("head",), batchnorm_moves=True)
     optimizer = torch.optim.AdamW(theirs.fc.parameters(), lr=1e-3, weight_decay=1e-4)
@@ -194,7 +194,7 @@ def test_kept_moments_are_those_of_one_optimiser_over_both_rounds() -> None:
         ).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     assert torch.allclose(ours.fc.weight, theirs.fc.weight, atol=1e-7)
-    assert kept["probe/fc.weight/step"] == 2
+    assert last_moments["probe/fc.weight/step"] == 2
 
 
 def test_the_main_part_starts_with_moments_of_its_own() -> None:
@@ -226,7 +226,7 @@ def short_of_memory(net: ResNet, room: int) -> None:
     net.layer4.register_forward_pre_hook(raise_if_too_many)
 
 
-def test_a_batch_that_does_not_fit_is_learnt_in_parts_and_that_is_said() -> None:
+def test_a_batch_that_does_not_fit_is_trained_on_in_parts_and_that_is_reported() -> None:
     """With frozen statistics and without dropout the gradients are those of the whole batch."""
     recipe = RecipeSettings(preset="full", batchnorm="frozen")
     whole, parts = network(), network()
@@ -247,7 +247,7 @@ def test_gradients_in_parts_are_those_of_the_whole_batch() -> None:
     """Also where parts hold different numbers of known labels, and with CutMix's two labels."""
     images = torch.from_numpy(cohort(8).images.astype(np.float32))[:, None]
     labels = torch.tensor([1, NAN, NAN, NAN, 0, 1, 0, 0.0])[:, None]
-    found = []
+    results = []
     for room in (8, 2):
         net = network()
         net.fc.dropout = 0.0
@@ -256,9 +256,9 @@ def test_gradients_in_parts_are_those_of_the_whole_batch() -> None:
         loss = Gradients(net, trainable_blocks("all"), RecipeSettings(proximal=0.1)).compute(
             images, [(labels, 0.6), (labels.flip(0), 0.4)]
         )
-        found.append((loss, [p.grad for p in net.parameters()]))
-    assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
-    for whole, parts in zip(found[0][1], found[1][1], strict=True):
+        results.append((loss, [p.grad for p in net.parameters()]))
+    assert results[0][0] == pytest.approx(results[1][0], rel=1e-5)
+    for whole, parts in zip(results[0][1], results[1][1], strict=True):
         assert whole is not None
         assert parts is not None
         assert torch.allclose(whole, parts, rtol=1e-3, atol=1e-5 * whole.abs().max().item())

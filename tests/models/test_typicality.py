@@ -27,11 +27,11 @@ def test_the_distance_is_that_of_mahalanobis():
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 1000), held=st.integers(FEWEST, 60))
 def test_the_share_is_the_counted_one(seed, held):
-    found = Typicality(normal(30, 4, seed), held_out := normal(held, 4, seed + 1))
+    typicality = Typicality(normal(30, 4, seed), held_out := normal(held, 4, seed + 1))
     new = 1.5 * normal(9, 4, seed + 2)
-    far = found.distances(held_out)
-    expected = [(1 + (far >= d).sum()) / (held + 1) for d in found.distances(new)]
-    assert np.allclose(found.as_far(new), expected)
+    far = typicality.distances(held_out)
+    expected = [(1 + (far >= d).sum()) / (held + 1) for d in typicality.distances(new)]
+    assert np.allclose(typicality.p_values(new), expected)
 
 
 @settings(max_examples=10, deadline=None)
@@ -40,8 +40,8 @@ def test_it_does_not_depend_on_origin_unit_or_rotation_of_the_features(seed, sca
     turn = ortho_group.rvs(6, random_state=seed)
     sets = [normal(n, 6, seed + k) for k, n in enumerate((40, 30, 10))]
     moved = [scale * x @ turn + shift for x in sets]
-    plain = Typicality(sets[0], sets[1]).as_far(sets[2])
-    assert np.allclose(Typicality(moved[0], moved[1]).as_far(moved[2]), plain, atol=1 / 31 + 1e-9)
+    plain = Typicality(sets[0], sets[1]).p_values(sets[2])
+    assert np.allclose(Typicality(moved[0], moved[1]).p_values(moved[2]), plain, atol=1 / 31 + 1e-9)
 
 
 def test_of_images_of_the_same_kind_at_most_one_in_twenty_is_called_unlike():
@@ -49,19 +49,22 @@ def test_of_images_of_the_same_kind_at_most_one_in_twenty_is_called_unlike():
     rates = []
     for _ in range(300):  # heavy tails: validity asks for no normal distribution
         data = rng.standard_t(2, size=(90, 3))
-        rates.append((Typicality(data[:30], data[30:60]).as_far(data[60:]) <= LEVEL).mean())
+        rates.append((Typicality(data[:30], data[30:60]).p_values(data[60:]) <= LEVEL).mean())
     error = np.std(rates) / np.sqrt(len(rates))
     assert np.mean(rates) <= LEVEL + 3 * error
 
 
-def test_with_more_features_than_images_what_is_far_is_still_found():
-    found = Typicality(normal(20, 200, 1), normal(20, 200, 2))
-    assert (found.as_far(normal(20, 200, 3)) > LEVEL).mean() > 0.8
-    assert found.as_far(normal(5, 200, 4) * 5) == pytest.approx(1 / 21)
+def test_with_more_features_than_images_a_distant_image_is_still_recognised():
+    typicality = Typicality(normal(20, 200, 1), normal(20, 200, 2))
+    assert (typicality.p_values(normal(20, 200, 3)) > LEVEL).mean() > 0.8
+    assert typicality.p_values(normal(5, 200, 4) * 5) == pytest.approx(1 / 21)
 
 
 def test_features_that_never_vary_make_nothing_unlike():
-    assert Typicality(np.ones((20, 3)), np.ones((20, 3))).as_far(np.ones((2, 3))).tolist() == [1, 1]
+    assert Typicality(np.ones((20, 3)), np.ones((20, 3))).p_values(np.ones((2, 3))).tolist() == [
+        1,
+        1,
+    ]
 
 
 @pytest.mark.parametrize(("reference", "held_out"), [(19, 50), (50, 19), (0, 0)])

@@ -1,4 +1,4 @@
-"""Weight files that are not what was asked for are refused; others are fetched and kept."""
+"""Weight files that are not what was asked for are refused; others are downloaded and stored."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -133,7 +133,7 @@ def test_a_safetensors_file_of_another_network_is_refused(folder: Path) -> None:
     assert "backbone = resnet18" in message(narrow(path, backbone="resnet34"))
 
     state = {k: v for k, v in narrow_network().state_dict().items() if k != "bn1.running_var"}
-    save_file({**state, "extra": torch.zeros(1)}, path)  # a file that says nothing of itself
+    save_file({**state, "extra": torch.zeros(1)}, path)  # a file without metadata
     text = message(narrow(path))
     assert "bn1.running_var is missing" in text
     assert "extra is unknown" in text
@@ -160,14 +160,14 @@ def test_a_head_without_bias_is_refused(folder: Path) -> None:
 # Fetching
 
 
-def test_without_a_network_fetching_says_where_to_put_the_file() -> None:
+def test_without_a_network_the_error_of_fetch_names_the_folder_for_the_file() -> None:
     with pytest.raises(WeightsError) as caught:
         fetch(ModelSettings())
     text = str(caught.value)
     assert all(part in text for part in (XRV_FILE, str(cache_folder()), "no route to host"))
 
 
-def test_a_file_is_fetched_once_and_found_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_downloaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
     def download(url: str, target: str, **_: object) -> None:
@@ -176,7 +176,7 @@ def test_a_file_is_fetched_once_and_found_afterwards(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", download)
     path = fetch(ModelSettings())
-    assert fetch(ModelSettings()) == path == weight_files.find(pinned(path))
+    assert fetch(ModelSettings()) == path == weight_files.find_weights(pinned(path))
     assert asked == [
         f"https://github.com/mlmed/torchxrayvision/releases/download/v1/{XRV_FILE}",
     ]
@@ -194,8 +194,8 @@ def test_a_published_pickle_is_unpickled_once_and_kept_as_safetensors(
     torch.save(theirs.state_dict(), folder / IMAGENET_FILE)
     settings = of_file(folder / IMAGENET_FILE)
     first = load_base(settings, 1, seed=0)
-    kept = cache_folder() / "converted" / f"{settings.sha256}.safetensors"
-    with safe_open(kept, "pt") as file:
+    converted = cache_folder() / "converted" / f"{settings.sha256}.safetensors"
+    with safe_open(converted, "pt") as file:
         assert file.metadata() == {"source": IMAGENET_FILE, "source_sha256": settings.sha256}
         for key, value in theirs.state_dict().items():
             assert torch.equal(file.get_tensor(key), value), key
@@ -208,12 +208,12 @@ def test_a_conversion_that_was_changed_is_made_again_from_the_original(folder: P
     torch.save(torchvision.models.resnet18(weights=None).state_dict(), folder / IMAGENET_FILE)
     settings = of_file(folder / IMAGENET_FILE)
     first = load_base(settings, 1, seed=0)
-    kept = cache_folder() / "converted" / f"{settings.sha256}.safetensors"
-    whole = kept.read_bytes()
+    converted = cache_folder() / "converted" / f"{settings.sha256}.safetensors"
+    whole = converted.read_bytes()
     for damaged in (whole[:-8] + b"\0\0\0\1\0\0\0\1", whole[:1000], b""):
-        kept.write_bytes(damaged)
+        converted.write_bytes(damaged)
         assert load_base(settings, 1, seed=0).digest == first.digest
-        assert kept.read_bytes()[-8:] == whole[-8:]
+        assert converted.read_bytes()[-8:] == whole[-8:]
 
 
 def test_the_original_must_have_the_pinned_hash_though_a_conversion_is_there(folder: Path) -> None:
@@ -230,10 +230,10 @@ def test_a_cache_that_cannot_be_written_costs_time_and_nothing_else(
     torch.save(torchvision.models.resnet18(weights=None).state_dict(), folder / IMAGENET_FILE)
     (folder / "a-file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "a-file"))
-    said: list[str] = []  # not caplog: a library run by another test resets all logging
-    monkeypatch.setattr(weight_files.log, "warning", lambda text, *of: said.append(text % of))
+    warnings: list[str] = []  # not caplog: a library run by another test resets all logging
+    monkeypatch.setattr(weight_files.log, "warning", lambda text, *of: warnings.append(text % of))
     load_base(of_file(folder / IMAGENET_FILE), 1, seed=0)
-    assert "cannot be kept as safetensors" in said[0]
+    assert "cannot be kept as safetensors" in warnings[0]
 
 
 @pytest.mark.parametrize("backbone", ["resnet34", "resnet101"])

@@ -107,7 +107,7 @@ def test_torchxrayvisions_own_cache_is_looked_into(xrv_file: Path) -> None:
     cache = Path.home() / ".torchxrayvision" / "models_data"
     cache.mkdir(parents=True)
     (cache / XRV_FILE).symlink_to(xrv_file)
-    assert weight_files.find(pinned(xrv_file)) == cache / XRV_FILE
+    assert weight_files.find_weights(pinned(xrv_file)) == cache / XRV_FILE
 
 
 def test_what_was_saved_is_what_is_loaded(folder: Path) -> None:
@@ -126,7 +126,7 @@ def test_what_was_saved_is_what_is_loaded(folder: Path) -> None:
     assert torch.equal(read_model(path, narrow_network(2)).eval()(images), network(images))
 
 
-def test_a_saved_model_says_what_it_takes_and_what_it_is_for(folder: Path) -> None:
+def test_a_saved_model_has_its_input_and_its_use_as_metadata(folder: Path) -> None:
     save(folder / "m.safetensors", narrow_network(), outputs=["a", "b"], description="d", base="h")
     with safe_open(folder / "m.safetensors", "pt") as file:
         metadata = file.metadata()
@@ -172,8 +172,8 @@ def test_a_grey_image_is_to_imagenet_weights_what_its_colour_copy_was(folder: Pa
     )
     with torch.no_grad():
         expected = theirs.bn1(theirs.conv1(colour))[..., 2:-2, 2:-2]
-        found = ours.bn1(ours.conv1(2048 * grey - 1024))[..., 2:-2, 2:-2]
-    assert torch.allclose(found, expected, atol=2e-5)
+        grey_output = ours.bn1(ours.conv1(2048 * grey - 1024))[..., 2:-2, 2:-2]
+    assert torch.allclose(grey_output, expected, atol=2e-5)
     assert torch.equal(ours.layer4[1].conv2.weight, theirs.layer4[1].conv2.weight)
     assert base.head is None
     assert base.outputs == ()

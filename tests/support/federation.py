@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from flwr.app import Error, Message
-from support.hospital import EXPERIMENT, Clock
+from support.hospital import EXPERIMENT, ManualClock
 
 from fedrad.exchange.experiment import parse_experiment
 from fedrad.exchange.messages import (
@@ -79,7 +79,7 @@ class Hospital:
 class Town(InProcessGrid):
     """A grid whose hospitals take their time on a clock of their own."""
 
-    def __init__(self, clock: Clock, *hospitals: Hospital) -> None:
+    def __init__(self, clock: ManualClock, *hospitals: Hospital) -> None:
         super().__init__(None, [{} for _ in hospitals], {})
         self.clock = clock
         self.hospitals = dict(enumerate(hospitals, start=1))
@@ -128,8 +128,8 @@ class Town(InProcessGrid):
         return replies
 
 
-class Coordinator:
-    """A federation that has met, and its rounds."""
+class RunningFederation:
+    """A federation whose sites have answered the first request, and its rounds."""
 
     def __init__(self, folder: Path, base, town: Town, *, text=TEXT, patience=3600.0) -> None:
         self.experiment = parse_experiment(text)
@@ -153,7 +153,7 @@ class Coordinator:
         opened.spool.clear()
         return result
 
-    def said(self, metric: str) -> list[str]:
+    def texts(self, metric: str) -> list[str]:
         return [r.text for r in self.records.all() if r.metric == metric]
 
     def moved(self, base) -> float:

@@ -66,7 +66,7 @@ def write_cohort(folder: Path, rows: list[dict[str, object]]) -> None:
         table.writerows(rows)
 
 
-class Hospitals:
+class TwoHospitals:
     """Two hospitals which keep what is theirs over several experiments."""
 
     def __init__(self, tmp_path: Path) -> None:
@@ -100,8 +100,8 @@ class Hospitals:
         return folder / "out"
 
 
-class Clock:
-    """Time that passes when somebody sleeps."""
+class ManualClock:
+    """A clock that moves only when the code under test sleeps."""
 
     def __init__(self) -> None:
         self.now = 1000.0

@@ -82,19 +82,19 @@ class Network:
         _run("ip", "-n", self.name(host), *arguments)
 
     def unplug(self, host: str) -> None:
-        """Take the cable out."""
+        """Disconnect a host from the network."""
         self.ip(host, "link", "set", "eth0", "down")
 
     def plug(self, host: str) -> None:
-        """Put it back."""
+        """Connect it again."""
         self.ip(host, "link", "set", "eth0", "up")
         number = self.hospitals.index(host) + 1
         self.ip(host, "route", "replace", f"{ADDRESS}/32", "via", f"10.77.{number}.1")
 
     def partners(self, host: str) -> set[tuple[str, int]]:
-        """Address and port of all that a hospital sent an IP packet to; port 0: not TCP."""
+        """Address and port of each receiver of a hospital's IP packets; port 0: not TCP."""
         number = self.hospitals.index(host) + 1
-        found = set()
+        receivers = set()
         for frame in self.frames[host]:
             if struct.unpack("!H", frame[12:14])[0] != IPV4:
                 continue
@@ -104,8 +104,8 @@ class Network:
                 continue
             header = (packet[0] & 0xF) * 4
             port = struct.unpack("!H", packet[header + 2 : header + 4])[0]
-            found.add((to, port if packet[9] == TCP else 0))
-        return found
+            receivers.add((to, port if packet[9] == TCP else 0))
+        return receivers
 
     def _namespace(self, host: str) -> None:
         _run("ip", "netns", "add", self.name(host))
@@ -115,7 +115,7 @@ class Network:
         etc = Path("/etc/netns") / self.name(host)
         etc.mkdir(parents=True)
         (etc / "hosts").write_text(f"127.0.0.1 localhost\n{ADDRESS} {HOST}\n")
-        (etc / "resolv.conf").write_text("")  # a name that is not in hosts is asked of nobody
+        (etc / "resolv.conf").write_text("")  # names that are not in hosts cannot be resolved
 
     def _record(self, host: str) -> None:
         """Keep every frame of a hospital's cable, from a thread that opened it there."""

@@ -25,9 +25,9 @@ def work(task: str, value: int = 0) -> int:
         signal.signal(signal.SIGALRM, signal.SIG_IGN)
         time.sleep(1000)
     if task == "memory":
-        kept = []
+        blocks = []
         while True:
-            kept.append(bytearray(2**24))
+            blocks.append(bytearray(2**24))
     if task == "raise":
         raise KeyError("secret")
     if task == "pid":
@@ -36,7 +36,7 @@ def work(task: str, value: int = 0) -> int:
 
 
 def odd(path, settings, pspnet=None):
-    """A decoder that crashes, or before which the file changes or vanishes, as `PATH.odd` says."""
+    """A decoder that crashes, or before which the file changes or vanishes, as `PATH.odd` asks."""
     note = Path(f"{path}.odd")
     match note.read_text() if note.exists() else "":
         case "crash":

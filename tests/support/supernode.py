@@ -44,7 +44,7 @@ from pathlib import Path
 from fedrad.client.node import executor
 from fedrad.flower import client_process
 from fedrad.client.node.outgoing_errors import OUTGOING
-client_process.guard(OUTGOING)
+client_process.guard_client_process(OUTGOING)
 executor.import_what_visits_need()
 run_clientapp, parent = client_process.run_clientapp, os.getppid()
 def faulty(**given):  # in the child that works on one message
@@ -56,9 +56,18 @@ client_process.run_tasks(sys.argv[1], lambda: os.getppid() == parent)
 
 
 @dataclass(frozen=True)
-class Visit:
-    """What came of a message: the answer as the coordinator gets it (None: it gets none), what
-    Flower's client process told the SuperNode at its end, and all bytes that left."""
+class VisitOutcome:
+    """The result of one message to a site.
+
+    Attributes
+    ----------
+    answer
+        The reply as the coordinator gets it; None if there is none.
+    details
+        Text that Flower's client process passed to the SuperNode when it ended.
+    left
+        All bytes that left the site.
+    """
 
     answer: Message | None
     details: str
@@ -66,7 +75,7 @@ class Visit:
 
 
 class SuperNode:
-    """Flower's SuperNode of a site, and an executor that works on its messages."""
+    """Flower's SuperNode of a site, and an executor that handles its messages."""
 
     def __init__(self, folder: Path, node_config: dict[str, str]) -> None:
         self.log = folder / "executor.log"
@@ -103,8 +112,8 @@ class SuperNode:
         self._server.should_exit = True
         self._thread.join(timeout=10)
 
-    def visit(self, bundle: bytes, run_config: dict[str, str], fault: str = "") -> Visit:
-        """Have the site asked whether it is ready.
+    def visit(self, bundle: bytes, run_config: dict[str, str], fault: str = "") -> VisitOutcome:
+        """Ask the site whether it is ready.
 
         Parameters
         ----------
@@ -113,7 +122,7 @@ class SuperNode:
         run_config
             Settings of the run.
         fault
-            Python code that breaks something in the process that works on this message alone.
+            Python code that breaks something in the process of this message.
         """
         self._fault.write_text(fault)
         number = next(self._runs)
@@ -147,7 +156,7 @@ class SuperNode:
             assert time.monotonic() < end, self.log.read_text()
             time.sleep(0.02)
         answer, left = self._send()
-        return Visit(answer, task.status.details, left)
+        return VisitOutcome(answer, task.status.details, left)
 
     def _send(self) -> tuple[Message | None, bytes]:
         entries = self._state.msg_store.values()

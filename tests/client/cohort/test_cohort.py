@@ -90,7 +90,7 @@ def test_a_missing_table_or_folder_is_named(site):
 
 
 @pytest.mark.parametrize(("text", "fault"), [(None, "no such file"), ("threads = 1\n", "missing")])
-def test_a_site_without_a_name_is_told_where_to_write_it(site, text, fault):
+def test_the_error_for_a_site_without_a_name_names_the_file_for_it(site, text, fault):
     (site / "site.toml").unlink(missing_ok=True)
     if text is not None:
         (site / "site.toml").write_text(text)

@@ -78,7 +78,7 @@ def test_a_polygonal_shutter_shows_what_lies_within_its_corners():
         {"ShutterShape": "ROUND", **CIRCLE},
     ],
 )
-def test_a_shutter_that_says_nothing_or_hides_everything_hides_nothing(tags):
+def test_a_shutter_that_is_empty_or_covers_everything_hides_nothing(tags):
     np.testing.assert_array_equal(picture(tags), picture({}))
 
 
@@ -91,7 +91,7 @@ def body(rng, rows=300, columns=260):
 
 @pytest.mark.parametrize("level", [0.0, 0.45, 1.0])
 @pytest.mark.parametrize("margins", [(0, 0, 0, 0), (12, 20, 9, 31), (90, 0, 0, 0), (0, 0, 60, 60)])
-def test_collimated_margins_are_found_whatever_their_brightness(level, margins):
+def test_collimated_margins_are_detected_whatever_their_brightness(level, margins):
     rng = np.random.default_rng(0)
     image = body(rng)
     top, bottom, left, right = margins
@@ -100,8 +100,8 @@ def test_collimated_margins_are_found_whatever_their_brightness(level, margins):
     framed[inside] = image[inside]
     if top >= 12:
         framed[2:10, 100:110] = 1 - level  # a lead letter
-    found = exposed_field(framed, None)
-    edges = (found[0].start, 300 - found[0].stop, found[1].start, 260 - found[1].stop)
+    field = exposed_field(framed, None)
+    edges = (field[0].start, 300 - field[0].stop, field[1].start, 260 - field[1].stop)
     np.testing.assert_allclose(edges, margins, atol=3)
 
 

@@ -243,7 +243,7 @@ def test_tables_of_every_layout(kind, item, syntax):
         ({**WHOLE, "BodyPartExamined": "FOOT"}, ()),
     ],
 )
-def test_the_true_picture_and_what_is_said_of_it(tags, remarks):
+def test_the_true_picture_and_its_remarks(tags, remarks):
     radiograph = read(dicom(STORED, **tags))
     np.testing.assert_allclose(radiograph.picture, TRUE, atol=24 if "no window" in remarks else 3)
     assert radiograph.reading.remarks == remarks
@@ -293,7 +293,7 @@ def test_pixels_that_are_not_square_are_resampled(keyword):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_jpeg_stands_as_exif_says(orientation):
+def test_a_jpeg_is_oriented_by_exif(orientation):
     whole = Image.fromarray((RAMP * 255).astype(np.uint8))
     turns = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Pillow's number of the inverse
     stored = whole.transpose(Image.Transpose(turns[orientation])) if orientation > 1 else whole

@@ -1,4 +1,4 @@
-"""Each file is decoded and resized once, and what was kept stays whole."""
+"""Each file is decoded and resized once, and what was stored stays intact."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""A full disk, a killed process, a file that changes: a clear message, and nothing kept is lost."""
+"""Full disks, killed processes, files that change: a clear message, and stored images stay."""
 
 import multiprocessing
 import os
@@ -61,7 +61,7 @@ def days_later(monkeypatch, days):
     monkeypatch.setattr(time, "time", lambda: now + days * DAY)
 
 
-def kept(at: ImageStore, settings: InputSettings) -> int:
+def stored(at: ImageStore, settings: InputSettings) -> int:
     """Pictures of these settings in a store."""
     with at._database.transaction() as transaction:
         return sum(len(v) == 2 * settings.size**2 for _, v in transaction.items("pictures"))
@@ -85,12 +85,12 @@ def test_at_the_bound_the_pictures_unused_for_longest_are_dropped_and_no_more(
         load(at, files[90:190], LARGER)
     days_later(monkeypatch, 8)
     load(at, files[190:280], LARGER)
-    left = kept(at, LARGER) - 190
+    left = stored(at, LARGER) - 190
     assert 0 < left < 90
     assert size(at) <= 8 * 2**20 + RESERVE
     assert load(at, files[90:280], LARGER)[2] == 0
     load(at, files[280:], LARGER)
-    assert kept(at, LARGER) == left + 210, "free pages within the file are room"
+    assert stored(at, LARGER) == left + 210, "free pages within the file are room"
 
 
 def test_room_is_made_for_large_pictures_among_small_ones(tmp_path, monkeypatch):
@@ -136,9 +136,9 @@ def test_a_disk_that_takes_no_more_loses_nothing(tmp_path):
     files = write_pictures(tmp_path / "a", 60)
     at = ImageStore(tmp_path / "store", workers=1)
     load(at, files[:10], LARGER)
-    told = elsewhere(limited, at.folder, files, 2**20)
-    assert "decoded images cannot be kept" in told
-    assert "what was kept before is whole. Free space there" in told
+    output = elsewhere(limited, at.folder, files, 2**20)
+    assert "decoded images cannot be kept" in output
+    assert "what was kept before is whole. Free space there" in output
     assert load(at, files[:10], LARGER)[2] == 0
     pictures, _, _ = load(at, files, LARGER)
     np.testing.assert_array_equal(pictures, load(at, files, LARGER)[0])
@@ -156,8 +156,8 @@ def test_a_full_disk_loses_nothing(tmp_path):
     try:
         files = write_pictures(tmp_path / "a", 100)
         load(ImageStore(disk / "store", workers=1), files[:10], LARGER)
-        told = elsewhere(load, ImageStore(disk / "store", workers=1), files, LARGER)
-        assert "decoded images cannot be kept" in told
+        output = elsewhere(load, ImageStore(disk / "store", workers=1), files, LARGER)
+        assert "decoded images cannot be kept" in output
         again = elsewhere(load, ImageStore(disk / "store", workers=1), files[:10], LARGER)
         assert again[2] == 0
     finally:
@@ -174,16 +174,16 @@ def test_an_unwritable_folder_is_named(tmp_path):
     files = write_pictures(tmp_path / "a", 1)
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o555)
-        told = elsewhere(as_nobody, Path(folder), files)
-        assert f"{folder}: decoded images cannot be kept" in told
-        assert "Permission denied" in told
-        assert "`state` in site.toml" in told
+        output = elsewhere(as_nobody, Path(folder), files)
+        assert f"{folder}: decoded images cannot be kept" in output
+        assert "Permission denied" in output
+        assert "`state` in site.toml" in output
     (tmp_path / "file").touch()
     with pytest.raises(SiteProblem, match="decoded images cannot be kept"):
         load(ImageStore(tmp_path / "file" / "store", workers=1), files)
 
 
-def test_a_damaged_store_says_what_to_do(tmp_path):
+def test_a_damaged_store_is_an_error_with_a_remedy(tmp_path):
     files = write_pictures(tmp_path / "a", 1)
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "data.mdb").write_bytes(b"something else" * 1000)
@@ -254,9 +254,9 @@ def test_in_a_folder_with_broken_files_the_good_ones_stay(tmp_path, count):
     at = ImageStore(tmp_path / "store", workers=2)
     pictures, readings, decoded = load(at, files)
     assert decoded == count - len(broken) + len(kinds), "equal files are read once"
-    told = {n: r.unusable for n, r in enumerate(readings) if r.unusable is not None}
-    assert list(told) == list(broken)
-    assert {text.split(":")[0] for text in told.values()} == {
+    reasons = {n: r.unusable for n, r in enumerate(readings) if r.unusable is not None}
+    assert list(reasons) == list(broken)
+    assert {text.split(":")[0] for text in reasons.values()} == {
         "empty file",
         "no DICOM, PNG or JPEG file",
         "no readable picture",
@@ -291,7 +291,7 @@ def test_an_interrupted_load_goes_on_where_it_stopped(tmp_path):
     os.kill(process.pid, signal.SIGINT)
     process.join()
     assert process.exitcode != 0
-    before = kept(at, SMALL)
+    before = stored(at, SMALL)
     assert 20 <= before < 400
     pictures, readings, decoded = load(at, files)
     assert decoded == 400 - before
@@ -310,10 +310,10 @@ def test_an_interrupted_look_through_new_files_goes_on_too(tmp_path, monkeypatch
 
     with pytest.raises(KeyboardInterrupt):
         at.load(files, SMALL, comparing=stop)
-    told = []
-    at.load(files, SMALL, comparing=lambda *n: told.append(n))
+    calls = []
+    at.load(files, SMALL, comparing=lambda *n: calls.append(n))
     at.load(files, SMALL, comparing=stop)
-    assert told == [(4, 6), (6, 6)]
+    assert calls == [(4, 6), (6, 6)]
 
 
 def stop_in_the_middle(folder, files, reached):

@@ -149,7 +149,7 @@ def test_a_16_bit_png_of_fewer_used_bits_is_no_dark_picture(bits):
     np.testing.assert_allclose(upper.picture[0], np.linspace(-1024, 1024, 64), atol=3)
 
 
-def test_a_deep_colour_png_stands_as_exif_says():
+def test_a_deep_colour_png_is_oriented_by_exif():
     exif = Image.Exif()
     exif[0x0112] = 6  # a quarter to the left was stored
     file = io.BytesIO()
@@ -163,7 +163,7 @@ def test_a_deep_colour_png_stands_as_exif_says():
     np.testing.assert_allclose(picture[0], np.linspace(-1024, 1024, 64), atol=3)
 
 
-def test_an_overlay_is_told_and_not_drawn():
+def test_an_overlay_is_reported_and_not_drawn():
     """A plane of its own, or in an unused bit of each cell as old files have it."""
     plane = np.zeros((64, 64), bool)
     plane[20:30, 20:30] = True
@@ -198,7 +198,7 @@ def test_an_overlay_is_told_and_not_drawn():
         ({"PixelData": b"\0\0"}, "pixels cannot be decoded"),
     ],
 )
-def test_what_is_no_radiograph_says_why(tmp_path, tags, words):
+def test_what_is_no_radiograph_is_refused_with_the_reason(tmp_path, tags, words):
     with pytest.raises(UnusableImage, match=words):
         read_image(write_dicom(tmp_path / "a.dcm", RAMP, **tags), 32)
 

@@ -18,21 +18,21 @@ def chest(seed, severity):
 
 @pytest.mark.parametrize("severity", [0.0, 0.5, 1.0])
 def test_the_mask_covers_the_lungs_of_healthy_and_diseased(severity):
-    overlaps, covered, found = [], [], 0
+    overlaps, covered, count = [], [], 0
     for seed in range(10):
         picture, truth = chest(seed, severity)
         mask = lung_mask(picture)
         if mask is None:
             continue
-        found += 1
+        count += 1
         assert mask.shape == picture.shape
         assert mask.min() >= 0
         assert mask.max() <= 1
         inside = mask > 0.5
         overlaps.append(2 * (inside & truth).sum() / (inside.sum() + truth.sum()))
         covered.append((inside & truth).sum() / truth.sum())
-    print(found, np.median(overlaps), np.median(covered))
-    assert found >= 7
+    print(count, np.median(overlaps), np.median(covered))
+    assert count >= 7
     assert np.median(overlaps) > 0.75
     assert np.median(covered) > 0.75
 

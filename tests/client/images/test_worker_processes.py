@@ -55,11 +55,11 @@ def test_time_taken_by_who_iterates_makes_no_worker_late(monkeypatch):
 
 
 def test_works_from_a_thread():
-    found = {}
-    thread = threading.Thread(target=lambda: found.update(run_isolated(work, [("square", 3)])))
+    results = {}
+    thread = threading.Thread(target=lambda: results.update(run_isolated(work, [("square", 3)])))
     thread.start()
     thread.join()
-    assert found == {0: 9}
+    assert results == {0: 9}
 
 
 def test_no_worker_outlives_a_killed_parent():

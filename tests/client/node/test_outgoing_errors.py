@@ -13,7 +13,7 @@ import pytest
 from flwr.cli.build import build_fab_from_disk
 from flwr.common.constant import ErrorCode
 from support.hospital import EXPERIMENT, write_site
-from support.supernode import SuperNode, Visit
+from support.supernode import SuperNode, VisitOutcome
 
 from fedrad.client.node.outgoing_errors import NO_REASON
 from fedrad.client.policy.ledger import Ledger
@@ -38,7 +38,7 @@ class Site:
         self.node, self.state = node, state
         self.bundle = build_fab_from_disk(BUNDLE.parent)
 
-    def visit(self, fault: str = "", bundle: bytes | None = None) -> Visit:
+    def visit(self, fault: str = "", bundle: bytes | None = None) -> VisitOutcome:
         """Ask whether the site is ready; nothing secret leaves, whatever else does."""
         config = {"experiment": EXPERIMENT}
         visit = self.node.visit(bundle or self.bundle, config, fault)
@@ -111,7 +111,7 @@ def test_where_there_is_no_message_yet_nothing_but_the_sentence_leaves(site):
         "check_request",
         "_participant",
         "from_record",
-        "turn",
+        "gpu_lock",
     ],
 )
 @pytest.mark.parametrize("error", ["ValueError", "SiteProblem", "MemoryError"])
@@ -121,7 +121,7 @@ def test_what_goes_wrong_in_a_visit_leaves_as_one_word(site, stage, error):
         f"from fedrad.client import app\nfrom fedrad.client.problems import SiteProblem\n"
         f"def fail(*_, **__):\n    raise {error}(*{given!r})\n"
         f"assert hasattr(app, {stage!r})\napp.{stage} = fail\n"
-        + ("app.Participant.ready = fail\n" if stage == "turn" else "")
+        + ("app.Participant.ready = fail\n" if stage == "gpu_lock" else "")
     )
     word = "cohort" if error == "SiteProblem" else "internal"
     assert from_record(visit.answer.content, Refusal)[0].reason == word
@@ -157,4 +157,4 @@ def test_settings_of_a_bundle_that_is_not_fedrads_are_not_unpacked_by_the_node(m
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("pyproject.toml", b"#" * 50_000_000)
     monkeypatch.setattr(supernode, "get_fused_config_from_fab", pytest.fail)
-    assert supernode.settings_of(bomb.getvalue(), None) == {}
+    assert supernode.bundle_settings(bomb.getvalue(), None) == {}

@@ -50,7 +50,7 @@ def test_every_kind_of_message_is_explained_to_an_officer():
     assert kinds | {"error", "decision"} == set(KINDS)
 
 
-def test_what_is_said_of_an_exception_is_a_sentence_of_the_list():
+def test_the_text_sent_for_an_exception_is_a_sentence_of_the_list():
     assert permitted_reason("<class 'OSError'>:<'/data/CANARY'>") == NO_REASON
     assert permitted_reason(None) == NO_REASON
     for refusal in REFUSALS:

@@ -20,7 +20,7 @@ from fedrad.server.report.findings import findings
 from fedrad.server.results.summary import Summary, read_summary
 
 
-class Hospitals:
+class PolicyFederation:
     """Sites a and b. `policy`: further settings of b. `joined`: whether b has joined."""
 
     def __init__(self, root: Path, policy: str = "", *, joined: bool = False) -> None:
@@ -62,7 +62,7 @@ GROUPS = '\nsubgroups = { label = ["0", "1"] }\n'
 
 
 def test_histograms_and_groups_that_are_not_shared_are_declined_and_the_rest_is_there(tmp_path):
-    hospitals = Hospitals(tmp_path, "share_histograms = false\nshare_subgroups = false")
+    hospitals = PolicyFederation(tmp_path, "share_histograms = false\nshare_subgroups = false")
     summary = hospitals.run(EXPERIMENT + GROUPS)
     cells = {c.site: c for c in summary.cells if c.model == "global"}
     assert cells["b"].auroc is not None
@@ -81,14 +81,14 @@ def test_histograms_and_groups_that_are_not_shared_are_declined_and_the_rest_is_
 
 
 def test_a_site_with_noise_and_no_histograms_gives_nothing(tmp_path):
-    hospitals = Hospitals(tmp_path, "share_histograms = false\nepsilon = 1.0")
+    hospitals = PolicyFederation(tmp_path, "share_histograms = false\nepsilon = 1.0")
     summary = hospitals.run()
     missing = {c.model: c.missing for c in summary.cells if c.site == "b"}
     assert missing == {"base": "not run", "local:b": "declined", "global": "declined"}
 
 
 def test_an_experiment_waits_for_a_sites_approval_and_then_goes_on_with_it(tmp_path, quick):
-    hospitals = Hospitals(tmp_path, joined=True)
+    hospitals = PolicyFederation(tmp_path, joined=True)
     approvals = Approvals(hospitals.state)
 
     def officer() -> None:
@@ -109,15 +109,15 @@ def test_an_experiment_waits_for_a_sites_approval_and_then_goes_on_with_it(tmp_p
     assert "readiness" not in kinds[: kinds.index("decision")]
 
 
-def test_a_site_that_approves_nothing_is_named_with_what_it_says(tmp_path):
-    hospitals = Hospitals(tmp_path, joined=True)
+def test_a_site_that_approves_nothing_is_named_with_its_reason(tmp_path):
+    hospitals = PolicyFederation(tmp_path, joined=True)
     with pytest.raises(ExperimentFailed, match="has not approved this experiment yet"):
         hospitals.run()
     assert "has not approved" in str(read_summary(hospitals.out).absent)
 
 
 def test_an_experiment_that_the_policy_does_not_admit_is_refused(tmp_path):
-    hospitals = Hospitals(tmp_path, 'experiments = ["bpd-*"]')
+    hospitals = PolicyFederation(tmp_path, 'experiments = ["bpd-*"]')
     with pytest.raises(ExperimentFailed, match="policy does not admit"):
         hospitals.run()
     assert hospitals.reasons() == ["policy"]
@@ -126,7 +126,7 @@ def test_an_experiment_that_the_policy_does_not_admit_is_refused(tmp_path):
 
 def test_a_site_that_is_closed_when_its_figures_are_asked_for_is_asked_again(tmp_path, quick):
     """It reaches its limit of the day in the last round; the next day it answers."""
-    hospitals = Hospitals(tmp_path, "compute_hours_per_day = 100")
+    hospitals = PolicyFederation(tmp_path, "compute_hours_per_day = 100")
     settings = hospitals.sites["b"] / "site.toml"
     text = settings.read_text()
     began = threading.Event()

@@ -80,8 +80,8 @@ def test_a_dicom_file_goes_the_way_of_the_cohort(model, tmp_path):
     picture = read_radiograph(file.read_bytes(), record.model.input).picture
     with torch.no_grad():
         expected = network(torch.from_numpy(picture.astype(np.float32))[None, None])
-    found = json.loads(predict(model, file, "--json").output)["files"][0]
-    assert found["estimates"]["label"]["logit"] == pytest.approx(float(expected), abs=1e-5)
+    prediction = json.loads(predict(model, file, "--json").output)["files"][0]
+    assert prediction["estimates"]["label"]["logit"] == pytest.approx(float(expected), abs=1e-5)
 
 
 @pytest.mark.parametrize("prevalence", [0.01, 0.3, 0.9])
@@ -89,7 +89,7 @@ def test_probabilities_are_for_the_prevalence_that_is_stated(finished, model, pr
     file = finished / "a" / "images" / "0000.png"
     plain = json.loads(predict(model, file, "--json").output)
     local = json.loads(predict(model, file, "--json", "--prevalence", prevalence).output)
-    before, after = (found["files"][0]["estimates"]["label"] for found in (plain, local))
+    before, after = (one["files"][0]["estimates"]["label"] for one in (plain, local))
     meant = plain["outcomes"]["label"]["prevalence"]
     assert local["outcomes"]["label"]["prevalence"] == prevalence
     assert before["logit"] == after["logit"]
@@ -98,7 +98,7 @@ def test_probabilities_are_for_the_prevalence_that_is_stated(finished, model, pr
     assert moved == pytest.approx(logit(prevalence) - logit(meant))
 
 
-def test_without_a_prevalence_that_of_the_model_is_used_and_said(finished, model):
+def test_without_a_prevalence_that_of_the_model_is_used_and_named(finished, model):
     result = predict(model, finished / "a" / "images" / "0000.png")
     meant = load_model(model)[1].calibration["label"].prevalence
     assert f"label: probabilities for a prevalence of {meant:.3g}" in result.output
@@ -144,22 +144,22 @@ def test_files_that_cannot_be_used_are_listed_and_the_others_go_on(
     given = [tmp_path / "text.png", good, tmp_path / "gone.dcm", tmp_path / "even.png", good]
     result = predict(model, *given, "--json")
     assert result.exit_code == 1
-    found = json.loads(result.output)["files"]
-    assert [one["file"] for one in found] == [str(f) for f in given]
-    problems = [one["problem"] for one in found]
+    files = json.loads(result.output)["files"]
+    assert [one["file"] for one in files] == [str(f) for f in given]
+    problems = [one["problem"] for one in files]
     assert problems[1] is problems[4] is None
     assert "No such file" in problems[2]
     assert problems[3] == "all pixels are equal"
-    assert all(problems[k] and not found[k]["estimates"] for k in (0, 2, 3))
-    assert found[1]["estimates"] == found[4]["estimates"] != {}
+    assert all(problems[k] and not files[k]["estimates"] for k in (0, 2, 3))
+    assert files[1]["estimates"] == files[4]["estimates"] != {}
 
 
-def test_remarks_of_the_reading_are_told(model, tmp_path):
+def test_remarks_of_the_reading_are_shown(model, tmp_path):
     rng = np.random.default_rng(0)
     values = rng.integers(0, 4095, (60, 50)).astype(np.uint16)
     Image.fromarray(values).save(tmp_path / "x.png")
-    found = json.loads(predict(model, tmp_path / "x.png", "--json").output)["files"][0]
-    assert "fewer bits used" in found["remarks"]
+    prediction = json.loads(predict(model, tmp_path / "x.png", "--json").output)["files"][0]
+    assert "fewer bits used" in prediction["remarks"]
 
 
 def test_what_is_no_model_for_this_fedrad_is_refused(finished, model, tmp_path):
@@ -171,7 +171,7 @@ def test_what_is_no_model_for_this_fedrad_is_refused(finished, model, tmp_path):
         tmp_path / "other.safetensors",
         model=json.loads(load_model(model)[1].model.model_dump_json()) | {"backbone": "resnet34"},
     )
-    for given, said in (
+    for given, fault in (
         (tmp_path / "gone.safetensors", "gone.safetensors: no such file"),
         (tmp_path / "text.safetensors", "no readable safetensors file"),
         (finished / "out" / "model.safetensors", "fedrad export"),
@@ -180,7 +180,7 @@ def test_what_is_no_model_for_this_fedrad_is_refused(finished, model, tmp_path):
     ):
         result = predict(given, file)
         assert result.exit_code == 2
-        assert said in result.output
+        assert fault in result.output
 
 
 def test_a_file_that_is_there_is_not_written_over(finished, model, tmp_path):
@@ -202,15 +202,15 @@ def test_an_image_unlike_the_cohorts_is_named_and_one_like_them_is_not(finished,
     state = finished / "out" / "sites" / "a"
     result = predict(model, *files, "--cohort", finished / "a", "--state", state, "--json")
     assert result.exit_code == 0, result.output
-    found = json.loads(result.output)
-    *like, last = found["files"]
+    output = json.loads(result.output)
+    *like, last = output["files"]
     assert last["unlike"]
     assert last["as_far"] == pytest.approx(1 / 21)
     assert sum(one["unlike"] for one in like) <= 2
-    assert "16 of them trained the model" in found["meaning"]["likeness"]
+    assert "16 of them trained the model" in output["meaning"]["likeness"]
 
 
-def test_a_hospital_that_did_not_train_the_model_is_told_so(finished, model, tmp_path):
+def test_a_hospital_that_did_not_train_the_model_is_informed_of_that(finished, model, tmp_path):
     own = write_site(tmp_path / "own", 44, seed=9)
     result = predict(model, own / "images" / "0000.png", "--cohort", own)
     assert result.exit_code == 0, result.output

@@ -156,7 +156,7 @@ def test_a_file_that_cannot_be_used_is_named_and_the_others_go_on(finished, gene
     assert not (tmp_path / "out" / "001-filmstrip.png").exists()
 
 
-def test_an_image_without_lungs_is_left_out_and_said(finished, generator, tmp_path):
+def test_an_image_without_lungs_is_left_out_with_a_message(finished, generator, tmp_path):
     result = run(
         finished / "a" / "images" / "0003.png",
         "--generator",
@@ -252,9 +252,9 @@ def test_a_generator_of_one_class_is_refused(finished, tmp_path):
 
 def test_a_generator_of_another_image_than_the_classifiers_is_refused(finished, model, tmp_path):
     file = write_generator(tmp_path / "g.safetensors", size=64)
-    found = refused(finished, file, tmp_path / "out", "--model", model)
-    assert "pictures of 32 pixels" in found
-    assert "64 pixels" in found
+    output = refused(finished, file, tmp_path / "out", "--model", model)
+    assert "pictures of 32 pixels" in output
+    assert "64 pixels" in output
 
 
 def test_a_classifiers_file_is_no_generator(finished, model, tmp_path):
@@ -263,9 +263,9 @@ def test_a_classifiers_file_is_no_generator(finished, model, tmp_path):
 
 def test_a_mask_of_another_shape_is_refused(finished, generator, tmp_path):
     Image.new("L", (48, 32)).save(tmp_path / "mask.png")
-    found = refused(finished, generator, tmp_path / "out", "--mask", tmp_path / "mask.png")
-    assert "48×32 pixels" in found
-    assert "32×32" in found
+    output = refused(finished, generator, tmp_path / "out", "--mask", tmp_path / "mask.png")
+    assert "48×32 pixels" in output
+    assert "32×32" in output
 
 
 def test_a_folder_that_holds_something_is_not_written_to(finished, generator, tmp_path):
@@ -285,7 +285,7 @@ def test_a_difference_is_red_where_it_became_denser_and_blue_where_less():
     assert colours[7, 0, 0] < 255
 
 
-def test_a_step_says_what_it_is():
+def test_a_step_is_labelled_in_its_pixels():
     film = EditSequence("x", np.zeros((3, 8, 8), np.float32), "bpd", np.arange(3.0), None)
     assert film.caption(0) == "the image itself\nlogit 0.00"
     assert film.caption(2) == "step 2 towards bpd\nlogit 2.00"

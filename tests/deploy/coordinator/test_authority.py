@@ -1,4 +1,4 @@
-"""Certificates that a client of TLS accepts, and renewals that nobody notices."""
+"""Certificates that a client of TLS accepts, and renewals without interruption."""
 
 import asyncio
 import socket
@@ -11,7 +11,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from fedrad.deploy.coordinator.authority import RENEW_DAYS, SERVER_DAYS, Authority, names_of
+from fedrad.deploy.coordinator.authority import (
+    RENEW_DAYS,
+    SERVER_DAYS,
+    Authority,
+    certificate_names,
+)
 from fedrad.deploy.coordinator.folder import Coordinator
 from fedrad.deploy.refused import Refused
 from fedrad.flower import log_lines
@@ -21,7 +26,7 @@ NAMES = ["localhost", "127.0.0.1"]
 
 @contextmanager
 def server(certificate: Path, key: Path):
-    """A TLS server on loopback that greets whoever comes."""
+    """A TLS server on loopback that greets every client."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
@@ -91,10 +96,10 @@ def test_a_certificate_is_renewed_a_month_before_its_end_or_for_other_names(auth
     assert not authority.server_certificate(*files, NAMES, now=month_before - timedelta(days=2))
     assert authority.server_certificate(*files, NAMES, now=month_before + timedelta(days=1))
     assert authority.server_certificate(*files, ["localhost"], now=month_before)
-    assert names_of(files[0]) == {"localhost"}
+    assert certificate_names(files[0]) == {"localhost"}
 
 
-def test_a_node_that_meets_another_authority_is_told_so_in_the_sites_log(authority, tmp_path):
+def test_a_node_that_meets_another_authority_is_reported_in_the_sites_log(authority, tmp_path):
     """Flower's node ends with the text of httpx's exception, which has OpenSSL's words."""
     (tmp_path / "other").mkdir()
     other = Authority(tmp_path / "other")
@@ -156,15 +161,21 @@ def test_a_coordinator_keeps_its_authority_and_address_from_start_to_start(tmp_p
     again = coordinator.set_up(None, listen="0.0.0.0", names=[], own=None)
     assert again == first
     assert {file.name: file.read_bytes() for file in (tmp_path / "c").iterdir()} == before
-    assert names_of(tmp_path / "c" / "server.crt") == {"localhost", "10.0.0.7", "127.0.0.1"}
+    assert certificate_names(tmp_path / "c" / "server.crt") == {
+        "localhost",
+        "10.0.0.7",
+        "127.0.0.1",
+    }
 
 
 def test_own_certificates_take_the_place_of_fedrads_if_they_are_for_its_name(authority, tmp_path):
     certificate, key = make(authority, tmp_path, names=["coordinator.example.org"])
     own = (certificate, key, authority.certificate_file)
     coordinator = Coordinator(tmp_path / "c")
-    served = coordinator.set_up("coordinator.example.org:8000", listen="0.0.0.0", names=[], own=own)
-    assert served.certificate == certificate.resolve()
+    settings = coordinator.set_up(
+        "coordinator.example.org:8000", listen="0.0.0.0", names=[], own=own
+    )
+    assert settings.certificate == certificate.resolve()
     assert not (tmp_path / "c" / "server.crt").exists()
     invitation = coordinator.invite("a", tmp_path / "a.invitation", days=1)
     assert invitation.ca_certificate == authority.certificate_file.read_text()

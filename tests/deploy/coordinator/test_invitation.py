@@ -103,7 +103,7 @@ def test_a_damaged_request_is_refused(at, change):
 @pytest.mark.parametrize(
     "content", [b"", b"{}", b"\xff\xfe", b"[" * 70_000, b'{"kind": "request"}']
 )
-def test_what_is_no_invitation_is_said_to_be_none(tmp_path, content):
+def test_what_is_no_invitation_is_refused_as_none(tmp_path, content):
     file = tmp_path / "letter"
     file.write_bytes(content)
     with pytest.raises(InvitationError, match="no invitation of fedrad"):
@@ -115,7 +115,7 @@ def test_what_is_no_invitation_is_said_to_be_none(tmp_path, content):
 # At the hospital
 
 
-def test_joining_makes_a_key_that_nobody_else_can_read_and_that_is_not_in_the_request(
+def test_joining_makes_a_key_that_no_other_user_can_read_and_that_is_not_in_the_request(
     invitation, hospital, tmp_path
 ):
     request = join_federation(hospital, invitation, tmp_path / "a.request")
@@ -164,7 +164,7 @@ def answered(coordinator: Coordinator, hospital, tmp_path: Path, days: float = 1
 
 
 def test_a_site_that_was_invited_and_answered_is_admitted_once(coordinator, hospital, tmp_path):
-    request = coordinator.examine(answered(coordinator, hospital, tmp_path))
+    request = coordinator.read_request(answered(coordinator, hospital, tmp_path))
     coordinator.admit(request)
     (member,) = Members.read(coordinator.members_file).admitted()
     assert (member.site, member.public_key) == ("hospital-a", request.public_key)
@@ -177,7 +177,7 @@ def test_a_site_that_was_invited_and_answered_is_admitted_once(coordinator, hosp
 def test_a_request_that_answers_nothing_is_refused(coordinator, invitation, hospital, tmp_path):
     join_federation(hospital, invitation, tmp_path / "r")
     with pytest.raises(Refused, match="answers no invitation"):
-        coordinator.examine(tmp_path / "r")
+        coordinator.read_request(tmp_path / "r")
 
 
 def test_a_request_under_another_name_or_with_another_key_is_refused(
@@ -191,35 +191,35 @@ def test_a_request_under_another_name_or_with_another_key_is_refused(
     for change in ({"site": "hospital-b"}, {"public_key": mine.public_key}):
         file.write_text(json.dumps(held | change))
         with pytest.raises(Refused, match="not signed"):
-            coordinator.examine(file)
+            coordinator.read_request(file)
 
 
-def test_an_invitation_that_was_replaced_revoked_or_expired_admits_nobody(
+def test_an_invitation_that_was_replaced_revoked_or_expired_admits_no_site(
     coordinator, hospital, tmp_path
 ):
     first = answered(coordinator, hospital, tmp_path).read_bytes()
     second = answered(coordinator, hospital, tmp_path)
     (tmp_path / "first").write_bytes(first)
     with pytest.raises(Refused, match="answers no invitation"):
-        coordinator.examine(tmp_path / "first")
+        coordinator.read_request(tmp_path / "first")
     coordinator.revoke("hospital-a")
     with pytest.raises(Refused, match="revoked"):
-        coordinator.examine(second)
+        coordinator.read_request(second)
     third = answered(coordinator, hospital, tmp_path)
     with Members.changed(coordinator.members_file) as members:
         members.sites[-1].expires = NOW - timedelta(days=300)
     with pytest.raises(Refused, match="expired"):
-        coordinator.examine(third)
+        coordinator.read_request(third)
 
 
 def test_a_revoked_site_can_be_invited_again_and_keeps_its_past_in_the_list(
     coordinator, hospital, tmp_path
 ):
-    coordinator.admit(coordinator.examine(answered(coordinator, hospital, tmp_path)))
+    coordinator.admit(coordinator.read_request(answered(coordinator, hospital, tmp_path)))
     assert coordinator.revoke("hospital-a") == "admitted"
     with pytest.raises(Refused, match="neither invited nor admitted"):
         coordinator.revoke("hospital-a")
-    coordinator.admit(coordinator.examine(answered(coordinator, hospital, tmp_path)))
+    coordinator.admit(coordinator.read_request(answered(coordinator, hospital, tmp_path)))
     held = Members.read(coordinator.members_file).sites
     assert [member.status for member in held] == ["revoked", "admitted"]
     assert held[0].public_key != held[1].public_key
@@ -232,14 +232,14 @@ def test_an_address_that_is_none_is_refused(tmp_path, address):
 
 
 def test_commands_before_the_first_start_say_what_to_do(tmp_path):
-    for ask in (Coordinator(tmp_path).connection, Coordinator(tmp_path).served):
+    for ask in (Coordinator(tmp_path).connection, Coordinator(tmp_path).settings):
         with pytest.raises(Refused, match="fedrad serve --address"):
             ask()
     with pytest.raises(Refused, match="needed on the first start"):
         Coordinator(tmp_path).set_up(None, listen="127.0.0.1", names=[], own=None)
 
 
-def test_a_damaged_list_of_members_is_said_in_words_by_every_command(coordinator, tmp_path):
+def test_a_damaged_list_of_members_is_reported_in_words_by_every_command(coordinator, tmp_path):
     coordinator.members_file.write_text("{")
     for use in (
         coordinator.members,

@@ -78,8 +78,8 @@ def test_rows_run_over_the_same_folds_and_end_in_a_table(sites, tmp_path, capsys
     assert all(c["paired"] and c["folds"] == 2 for c in written["contrasts"])
     splits = list((out / "sites" / "a" / "splits").glob("*.json"))
     assert len(splits) == 1, "one division of the patients for all rows and folds"
-    shelves = [s.name for s in (out / "sites" / "a" / "activations").iterdir()]
-    blocks = [shelf.partition("-")[0] for shelf in shelves]
+    collections = [s.name for s in (out / "sites" / "a" / "activations").iterdir()]
+    blocks = [name.partition("-")[0] for name in collections]
     assert len(blocks) == len(set(blocks)) > 0, "one set of features for all rows and folds"
 
 

@@ -15,7 +15,7 @@ from support.processes import same_result, wait_until
 from fedrad.client.node.service import NODE_COMMAND
 from fedrad.deploy.local.simulation import prepare, simulate
 from fedrad.flower.process_tree import processes_of
-from fedrad.flower.processes import Flower, own_flower
+from fedrad.flower.processes import FlowerProcesses, own_flower_processes
 from fedrad.server.results.summary import Summary, read_summary
 from fedrad.server.rounds.checkpoint import Checkpoint
 
@@ -29,10 +29,10 @@ TEXT = (
 NAMES = ("a", "b", "c")
 
 
-class Hospitals:
+class HospitalProcesses:
     """A SuperLink with a database, and three sites whose processes can be ended."""
 
-    def __init__(self, flower: Flower, folders: dict[str, Path], state: Path) -> None:
+    def __init__(self, flower: FlowerProcesses, folders: dict[str, Path], state: Path) -> None:
         self.flower, self.folders, self.state = flower, folders, state
         self.database = ("--database", str(state / "superlink.db"))
         self.superlink = flower.start_superlink(*self.database)
@@ -73,7 +73,7 @@ class Hospitals:
 class Run(threading.Thread):
     """An experiment in the background, and its log so far."""
 
-    def __init__(self, flower: Flower, out: Path, *, resume: bool) -> None:
+    def __init__(self, flower: FlowerProcesses, out: Path, *, resume: bool) -> None:
         super().__init__(daemon=True)
         self.flower, self.out, self.lines, self.error = flower, out, [], None
         self.config = {"experiment": TEXT, "out": str(out), "resume": resume}
@@ -118,10 +118,10 @@ def undisturbed(folders, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def hospitals(folders, tmp_path) -> Iterator[Hospitals]:
+def hospitals(folders, tmp_path) -> Iterator[HospitalProcesses]:
     environment = {"OMP_NUM_THREADS": "1", "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1"}
-    with own_flower(environment) as flower:
-        yield Hospitals(flower, folders, tmp_path)
+    with own_flower_processes(environment) as flower:
+        yield HospitalProcesses(flower, folders, tmp_path)
 
 
 def test_a_site_killed_while_training_is_named_and_returns(hospitals, tmp_path):

@@ -115,7 +115,7 @@ def test_a_site_with_one_class_only_evaluates_and_the_summary_names_it(
     )
 
 
-def test_a_site_with_one_class_trains_if_the_experiment_says_so(experiment_file, sites, tmp_path):
+def test_a_site_with_one_class_trains_if_the_experiment_allows_it(experiment_file, sites, tmp_path):
     text = EXPERIMENT.replace("rounds = 2", "rounds = 2\ntrain_one_class = true")
     experiment_file.write_text(text)
     summary = simulate(prepare(experiment_file, sites, tmp_path / "out"))

@@ -1,4 +1,4 @@
-"""Phantoms: the same seed gives the same hospital, and the truth is where it is said to be."""
+"""Phantoms: the same seed gives the same hospital, and the ground truth matches the images."""
 
 import csv
 from pathlib import Path

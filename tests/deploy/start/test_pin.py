@@ -42,7 +42,7 @@ def test_what_does_not_fit_is_not_pinned(experiment_file, tmp_path, content):
     assert experiment_file.read_text() == EXPERIMENT
 
 
-def test_a_file_that_is_not_there_is_said(experiment_file):
+def test_a_missing_file_is_named(experiment_file):
     with pytest.raises(WeightsError, match=r"gone\.safetensors: no such file"):
         pin_weights("gone.safetensors", experiment_file)
 

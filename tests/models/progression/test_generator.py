@@ -1,4 +1,4 @@
-"""A generator that hospitals can train: what it learns, what its file says, what is refused."""
+"""A generator that hospitals can train: its learning, its file, and the faults refused."""
 
 import copy
 
@@ -21,7 +21,7 @@ from fedrad.models.progression.settings import GeneratorSettings
 from fedrad.models.progression.training import denoising_losses, draw_batch, train_generator
 from fedrad.models.settings import InputSettings, ModelSettings, ProgressionSettings
 from fedrad.models.weight_files import WeightsError, file_sha256
-from fedrad.models.weight_folders import look_in
+from fedrad.models.weight_folders import add_weight_folder
 
 CPU = torch.device("cpu")
 SMALL = GeneratorSettings(channels=(8, 16), attention=(False, True), groups=4, batch_size=8)
@@ -102,13 +102,13 @@ def test_an_outcome_that_is_open_conditions_on_nothing():
     z = torch.randn(1, 1, 32, 32)
     free = network.predict(z, 5, None)
     assert torch.equal(free, network.predict(z, 5, torch.full((1, 2), torch.nan)))
-    found = [
+    batches = [
         network.predict(z, 5, torch.tensor([c]))
         for c in ([1.0, torch.nan], [0.0, torch.nan], [torch.nan, 1.0], [1.0, 1.0])
     ]
-    for i, one in enumerate(found):
+    for i, one in enumerate(batches):
         assert not torch.equal(one, free)
-        assert all(not torch.equal(one, other) for other in found[i + 1 :])
+        assert all(not torch.equal(one, other) for other in batches[i + 1 :])
 
 
 def test_one_local_step_at_each_site_is_a_step_along_the_pooled_gradient():
@@ -153,7 +153,7 @@ def test_a_generator_starts_from_an_earlier_one_of_the_same_outcomes_and_image(t
     earlier = generator(seed=7)
     file = tmp_path / "g.safetensors"
     save_generator(file, earlier, RECORD)
-    look_in(tmp_path)
+    add_weight_folder(tmp_path)
     given = {"weights": file.name, "sha256": file_sha256(file)}
     start = start_generator(SMALL, ModelSettings(size=32, **given), ["bpd"], seed=0)
     state = earlier.state_dict()

@@ -24,7 +24,7 @@ ONE = np.array([1.0])
 
 
 class Oracle:
-    """Knows the image that the current edit started from, and says that image plus δ."""
+    """Predicts the image that the current edit started from, plus δ."""
 
     prediction = "sample"
     clip = None
@@ -133,8 +133,8 @@ def test_the_velocity_is_that_of_its_definition():
 def test_a_constant_edit_follows_the_closed_form(beta, delta):
     """d_n = β(d_{n-1} + δ), so increments decay as βⁿ."""
     settings = EVERYTHING.model_copy(update={"outside": beta, "inside": beta})
-    found = simulate_progression(Oracle(delta), IMAGES, ONE, settings, device=CPU)
-    distances = (found - found[:, :1]).mean(axis=(0, 2, 3)) / 1024
+    edited = simulate_progression(Oracle(delta), IMAGES, ONE, settings, device=CPU)
+    distances = (edited - edited[:, :1]).mean(axis=(0, 2, 3)) / 1024
     expected = [0.0]
     for _ in range(settings.images):
         expected.append(beta * (expected[-1] + delta))
@@ -145,14 +145,14 @@ def test_a_constant_edit_follows_the_closed_form(beta, delta):
 
 def test_ten_published_edits_come_to_2_83_deltas():
     settings = ProgressionSettings(images=10, steps=4, mask="none")
-    found = simulate_progression(Oracle(0.05), IMAGES, ONE, settings, device=CPU)
-    np.testing.assert_allclose((found[:, 10] - found[:, 0]) / 1024 / 0.05, 2.83, atol=0.002)
+    edited = simulate_progression(Oracle(0.05), IMAGES, ONE, settings, device=CPU)
+    np.testing.assert_allclose((edited[:, 10] - edited[:, 0]) / 1024 / 0.05, 2.83, atol=0.002)
 
 
 def test_without_blending_the_original_comes_back_exactly():
     settings = EVERYTHING.model_copy(update={"outside": 0.0, "inside": 0.0})
-    found = simulate_progression(Denoiser(), IMAGES, ONE, settings, device=CPU)
-    assert (found == IMAGES[:, None]).all()
+    edited = simulate_progression(Denoiser(), IMAGES, ONE, settings, device=CPU)
+    assert (edited == IMAGES[:, None]).all()
 
 
 def test_an_empty_region_changes_nothing_beyond_beta_1():
@@ -163,15 +163,15 @@ def test_an_empty_region_changes_nothing_beyond_beta_1():
         == IMAGES[:, None]
     ).all()
     published = ProgressionSettings(images=5, steps=10)
-    found = simulate_progression(Oracle(0.1), IMAGES, ONE, published, device=CPU, mask=nothing)
-    np.testing.assert_allclose((found[:, 1] - IMAGES) / 1024, 0.001, atol=1e-6)
-    np.testing.assert_allclose((found[:, 5] - IMAGES) / 1024, 0.001 / 0.99, atol=1e-6)
+    edited = simulate_progression(Oracle(0.1), IMAGES, ONE, published, device=CPU, mask=nothing)
+    np.testing.assert_allclose((edited[:, 1] - IMAGES) / 1024, 0.001, atol=1e-6)
+    np.testing.assert_allclose((edited[:, 5] - IMAGES) / 1024, 0.001 / 0.99, atol=1e-6)
 
 
 def test_what_is_outside_the_region_stays_put_and_what_is_inside_moves():
     mask = np.zeros((16, 16), np.float32)
     mask[4:12, 4:12] = 1
-    found = simulate_progression(
+    edited = simulate_progression(
         Oracle(0.1),
         IMAGES,
         ONE,
@@ -179,7 +179,7 @@ def test_what_is_outside_the_region_stays_put_and_what_is_inside_moves():
         device=CPU,
         mask=mask,
     )
-    moved = np.abs(found - found[:, :1])
+    moved = np.abs(edited - edited[:, :1])
     assert (moved[:, :, mask == 0] == 0).all()
     assert moved[:, 1:, mask == 1].min() > 0.07 * 1024
 
@@ -205,11 +205,11 @@ def test_a_trajectory_does_not_depend_on_its_batch_or_order():
     np.testing.assert_allclose(whole, single[::-1], atol=1e-3)
 
 
-def test_too_little_memory_means_smaller_batches_and_is_said(caplog):
+def test_too_little_memory_means_smaller_batches_and_a_log_line(caplog):
     caplog.set_level("WARNING", logger="fedrad.models")
-    found = simulate_progression(Forgetful(), IMAGES, ONE, EVERYTHING, device=CPU)
+    edited = simulate_progression(Forgetful(), IMAGES, ONE, EVERYTHING, device=CPU)
     np.testing.assert_allclose(
-        found, simulate_progression(Denoiser(), IMAGES, ONE, EVERYTHING, device=CPU), atol=1e-3
+        edited, simulate_progression(Denoiser(), IMAGES, ONE, EVERYTHING, device=CPU), atol=1e-3
     )
     assert "edited 2 at once" in caplog.text
 

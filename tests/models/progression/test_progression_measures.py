@@ -46,11 +46,11 @@ def test_the_kernel_distance_is_the_sum_over_all_pairs(n, m, seed):
 
 
 def test_the_kernel_distance_is_zero_on_average_for_one_distribution():
-    found = [
+    estimates = [
         kernel_inception_distance(rng.normal(size=(20, 6)), rng.normal(size=(30, 6)))
         for _ in range(400)
     ]
-    assert abs(np.mean(found)) < 4 * np.std(found) / 20
+    assert abs(np.mean(estimates)) < 4 * np.std(estimates) / 20
     assert kernel_inception_distance(rng.normal(size=(50, 6)), rng.normal(1, 1, size=(50, 6))) > 0.3
 
 

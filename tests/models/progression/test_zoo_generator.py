@@ -126,12 +126,12 @@ def test_it_edits_an_image(tmp_path):
     opened = open_generator(tmp_path / "zoo")
     images = np.random.default_rng(0).uniform(-500, 500, (2, 64, 64))
     settings = ProgressionSettings(images=2, steps=4, mask="none")
-    found = simulate_progression(
+    edited = simulate_progression(
         opened.generator, images, opened.condition("edema"), settings, device=CPU
     )
-    assert found.shape == (2, 3, 64, 64)
-    assert np.isfinite(found).all()
-    assert np.abs(found).max() <= 1024
+    assert edited.shape == (2, 3, 64, 64)
+    assert np.isfinite(edited).all()
+    assert np.abs(edited).max() <= 1024
     with pytest.raises(WeightsError, match="no direction away from 'edema'"):
         opened.condition("edema", present=False)
     assert opened.condition("effusion", present=False)[1] == 0

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 from flwr.app import Message
-from support.federation import LOST, TEXT, Coordinator, Hospital, Town
+from support.federation import LOST, TEXT, Hospital, RunningFederation, Town
 
 from fedrad.exchange.experiment import parse_experiment
 from fedrad.exchange.figures import Release, Scores
@@ -78,7 +78,7 @@ def ask(tmp_path, base, clock, *answers):
     releases, reasons, and how long it took."""
     other = Site("b", base, *answers)
     town = City(clock, Site("a", base, figures()), other)
-    coordinator = Coordinator(tmp_path, base, town)
+    coordinator = RunningFederation(tmp_path, base, town)
     questions = Questions(coordinator.federation, coordinator.model)
     releases, missing, started = {}, {}, clock.now
     questions.release("test", ["global"], {}, releases, missing, lambda: None)

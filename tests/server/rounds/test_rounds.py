@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from support.federation import LOST, TEXT, Coordinator, Hospital, Town
+from support.federation import LOST, TEXT, Hospital, RunningFederation, Town
 
 from fedrad.exchange.experiment import parse_experiment
 from fedrad.exchange.messages import (
@@ -19,7 +19,7 @@ Behaviour = Callable[["Hospital", RoundRequest], object]
 
 def test_a_round_closes_when_all_have_answered(tmp_path, base, clock):
     town = Town(clock, Hospital("a", base, units=30), Hospital("b", base, step=5.0))
-    coordinator = Coordinator(tmp_path, base, town)
+    coordinator = RunningFederation(tmp_path, base, town)
     started = clock.now
     result = coordinator.round()
     assert {s: r.status for s, r in result.sites.items()} == {"a": "ok", "b": "ok"}
@@ -31,7 +31,7 @@ def test_a_round_closes_at_the_deadline_with_a_quorum(tmp_path, base, clock):
     slow = Hospital("slow", base, takes=2500)
     town = Town(clock, Hospital("a", base), Hospital("b", base), slow)
     slow.takes = 5
-    coordinator = Coordinator(tmp_path, base, town)
+    coordinator = RunningFederation(tmp_path, base, town)
     slow.takes = 700
     started = clock.now
     first = coordinator.round(0)
@@ -40,14 +40,14 @@ def test_a_round_closes_at_the_deadline_with_a_quorum(tmp_path, base, clock):
     slow.takes = 5
     second = coordinator.round(1)
     assert second.sites["slow"].status == "ok", "it answered the first round late, then the second"
-    assert coordinator.said("late") == ["answer to an earlier request, not used"]
+    assert coordinator.texts("late") == ["answer to an earlier request, not used"]
     assert slow.asked == [0, 1]
 
 
 def test_a_lost_site_does_not_hold_up_a_quorum_and_returns(tmp_path, base, clock):
     lost = Hospital("lost", base, behaves=lambda h, r: LOST if r.round == 0 else None)
     town = Town(clock, Hospital("a", base), Hospital("b", base), lost)
-    coordinator = Coordinator(tmp_path, base, town)
+    coordinator = RunningFederation(tmp_path, base, town)
     started = clock.now
     first = coordinator.round(0)
     assert first.sites["lost"].status == "lost"
@@ -64,7 +64,7 @@ def test_a_lost_site_does_not_hold_up_a_quorum_and_returns(tmp_path, base, clock
 
 def test_without_a_quorum_a_round_waits_says_so_and_goes_on(tmp_path, base, clock):
     town = Town(clock, Hospital("a", base), Hospital("b", base), Hospital("c", base))
-    coordinator = Coordinator(tmp_path, base, town)
+    coordinator = RunningFederation(tmp_path, base, town)
     for hospital in ("b", "c"):
         town.move(hospital, here=False)()
     clock.now += 10
@@ -73,14 +73,14 @@ def test_without_a_quorum_a_round_waits_says_so_and_goes_on(tmp_path, base, cloc
     result = coordinator.round()
     assert 1800 <= clock.now - started < 1820
     assert {s: r.status for s, r in result.sites.items()} == {"a": "ok", "b": "lost", "c": "ok"}
-    assert 3 <= len(coordinator.said("waiting")) <= 5
-    assert "round 1: 1 sound updates, the quorum is 2" in coordinator.said("waiting")[0]
+    assert 3 <= len(coordinator.texts("waiting")) <= 5
+    assert "round 1: 1 sound updates, the quorum is 2" in coordinator.texts("waiting")[0]
     assert town.hospitals[1].asked == [0], "who has answered is not asked again"
 
 
 def test_patience_ends_and_the_model_is_as_before(tmp_path, base, clock):
     town = Town(clock, Hospital("a", base), Hospital("b", base))
-    coordinator = Coordinator(tmp_path, base, town)
+    coordinator = RunningFederation(tmp_path, base, town)
     town.move("b", here=False)()
     clock.now += 10
     started = clock.now
@@ -95,10 +95,10 @@ def test_a_site_that_refused_is_asked_again_while_a_quorum_lacks(tmp_path, base,
         return to_record(Refusal(reason="storage")) if len(hospital.asked) < 3 else None
 
     town = Town(clock, Hospital("a", base), Hospital("b", base, behaves=once))
-    coordinator = Coordinator(tmp_path, base, town)
+    coordinator = RunningFederation(tmp_path, base, town)
     result = coordinator.round()
     assert result.sites["b"].status == "ok"
-    assert "b: the site cannot keep its decoded images" in coordinator.said("waiting")[0]
+    assert "b: the site cannot keep its decoded images" in coordinator.texts("waiting")[0]
 
 
 def test_an_update_a_million_times_too_large_is_rejected_and_asked_for_again_next_round(
@@ -106,7 +106,7 @@ def test_an_update_a_million_times_too_large_is_rejected_and_asked_for_again_nex
 ):
     wild = Hospital("wild", base, step=1e6)
     town = Town(clock, Hospital("a", base), Hospital("b", base), wild)
-    coordinator = Coordinator(tmp_path, base, town)
+    coordinator = RunningFederation(tmp_path, base, town)
     first = coordinator.round(0)
     assert first.sites["wild"].status == "invalid"
     assert first.sites["wild"].why == "update rejected: its norm is 1e+06 times the sites' median"
@@ -118,7 +118,7 @@ def test_an_update_a_million_times_too_large_is_rejected_and_asked_for_again_nex
 
 def test_of_two_sites_the_wild_one_lacks_to_the_quorum(tmp_path, base, clock):
     town = Town(clock, Hospital("a", base), Hospital("wild", base, step=1e6))
-    coordinator = Coordinator(tmp_path, base, town, patience=100)
+    coordinator = RunningFederation(tmp_path, base, town, patience=100)
     with pytest.raises(ExperimentFailed, match=r"wild: update rejected: its norm is 1e\+06 times"):
         coordinator.round()
 
@@ -127,7 +127,7 @@ def test_a_newcomer_joins_in_the_middle(tmp_path, base, clock):
     late = Hospital("late", base)
     late.here = False
     town = Town(clock, Hospital("a", base), Hospital("b", base), late)
-    coordinator = Coordinator(tmp_path, base, town)
+    coordinator = RunningFederation(tmp_path, base, town)
     assert "late" not in coordinator.round(0).sites
     late.here = True
     clock.now += 5
@@ -139,7 +139,7 @@ def test_a_restarted_site_takes_its_place_again_once_its_old_node_is_gone(tmp_pa
     old, new = Hospital("b", base), Hospital("b", base)
     new.here = False
     town = Town(clock, Hospital("a", base), old, Hospital("c", base), new)
-    coordinator = Coordinator(tmp_path, base, town)
+    coordinator = RunningFederation(tmp_path, base, town)
     new.here = True
     clock.now += 5
     coordinator.round(0)
@@ -155,7 +155,7 @@ def test_a_restarted_site_takes_its_place_again_once_its_old_node_is_gone(tmp_pa
 def test_nobody_of_another_base_takes_part(tmp_path, base, clock):
     other = load_base(parse_experiment(TEXT).model, 1, seed=1)
     town = Town(clock, Hospital("a", base), Hospital("b", base), Hospital("other", other))
-    coordinator = Coordinator(tmp_path, base, town)
+    coordinator = RunningFederation(tmp_path, base, town)
     assert coordinator.round().sites.keys() == {"a", "b"}
     assert "differs from the coordinator's" in coordinator.federation.absent["other"]
 
@@ -164,12 +164,12 @@ def test_too_few_sites_are_named_with_their_reasons(tmp_path, base, clock):
     other = load_base(parse_experiment(TEXT).model, 1, seed=1)
     town = Town(clock, Hospital("a", base), Hospital("other", other))
     with pytest.raises(ExperimentFailed, match=r"needed, 1 can \(a\)\n  other:"):
-        Coordinator(tmp_path, base, town, patience=30)
+        RunningFederation(tmp_path, base, town, patience=30)
 
 
 def test_a_run_that_is_asked_to_stop_stops(tmp_path, base, clock):
     town = Town(clock, Hospital("a", base), Hospital("b", base, takes=5))
-    coordinator = Coordinator(tmp_path, base, town)
+    coordinator = RunningFederation(tmp_path, base, town)
     (tmp_path / "stop").touch()
     with pytest.raises(Stopped):
         coordinator.round()
@@ -181,6 +181,6 @@ def test_a_run_that_is_asked_to_stop_stops(tmp_path, base, clock):
 def test_weights_are_what_the_experiment_says(tmp_path, base, clock, weighting, expected):
     text = TEXT.replace("quorum = 2", f'quorum = 2\nweighting = "{weighting}"')
     town = Town(clock, Hospital("a", base, units=30), Hospital("b", base, units=10, step=3.0))
-    coordinator = Coordinator(tmp_path, base, town, text=text)
+    coordinator = RunningFederation(tmp_path, base, town, text=text)
     coordinator.round()
     assert coordinator.moved(base) == pytest.approx(expected)

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import torch
 
-from fedrad.client.node.gpu_turn import turn
+from fedrad.client.node.gpu_lock import gpu_lock
 
 CUDA = torch.device("cuda", 0)
 LOG = logging.getLogger("test")
 
 
 def job(folder: Path, seconds: float) -> int:
-    """A process that writes when it had its turn."""
+    """A process that writes when it held the lock."""
     if child := os.fork():
         return child
-    with turn(CUDA, LOG, folder):
+    with gpu_lock(CUDA, LOG, folder):
         (folder / f"{os.getpid()}.began").write_text(str(time.monotonic()))
         time.sleep(seconds)
         (folder / f"{os.getpid()}.ended").write_text(str(time.monotonic()))
@@ -44,10 +44,10 @@ def test_a_job_that_is_killed_gives_its_turn_away(tmp_path):
         time.sleep(0.01)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    with turn(CUDA, LOG, tmp_path):
+    with gpu_lock(CUDA, LOG, tmp_path):
         pass
 
 
-def test_nobody_waits_for_a_cpu(tmp_path):
-    with turn(CUDA, LOG, tmp_path), turn(torch.device("cpu"), LOG, tmp_path):
+def test_no_process_waits_for_a_cpu(tmp_path):
+    with gpu_lock(CUDA, LOG, tmp_path), gpu_lock(torch.device("cpu"), LOG, tmp_path):
         pass

@@ -1,4 +1,4 @@
-"""One job at a time on a GPU: several sites, or several experiments, may share a machine."""
+"""A lock for a GPU: several sites or experiments on one machine use it one after another."""
 
 import fcntl
 import logging
@@ -11,13 +11,24 @@ from pathlib import Path
 import torch
 
 SHARED = Path("/dev/shm")
-"""Seen by all services of a machine, also by those with a /tmp of their own."""
+"""A folder that all services of a machine share, even if they have a private /tmp."""
 
 
 @contextmanager
-def turn(device: torch.device, log: logging.Logger, folder: Path = SHARED) -> Iterator[None]:
-    """Wait until no other job of this machine uses the GPU, and keep it meanwhile. A job that is
-    killed gives its turn away. On the CPU there is no waiting."""
+def gpu_lock(device: torch.device, log: logging.Logger, folder: Path = SHARED) -> Iterator[None]:
+    """Hold a GPU for this process; wait while another job of this machine uses it.
+
+    The lock of a process that is killed is released. On the CPU there is no lock.
+
+    Parameters
+    ----------
+    device
+        The device to hold.
+    log
+        Gets a line if the process must wait.
+    folder
+        Folder of the lock's file.
+    """
     if device.type != "cuda":
         yield
         return
