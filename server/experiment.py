@@ -16,7 +16,7 @@ from fedrad.models.weight_files import file_sha256
 from fedrad.models.weights import StartingNetwork
 
 from .evaluation.evaluation import Evaluation, epsilon, tested
-from .evaluation.questions import Questions
+from .evaluation.site_requests import Questions
 from .federation.federation import ExperimentFailed, Federation, Stopped
 from .federation.records import Records
 from .report.report import write_report
@@ -24,7 +24,7 @@ from .results.choices import Choices
 from .results.comparisons import comparisons, subgroups
 from .results.overall import cells, overall
 from .results.summary import Provenance, SiteEntry, Summary
-from .rounds.best import BestRound
+from .rounds.best_model import BestRound
 from .rounds.checkpoint import Checkpoint, Progress
 from .rounds.global_model import GlobalModel
 from .rounds.model_file import write_model

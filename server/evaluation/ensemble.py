@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from fedrad.exchange.messages import Counts, Monitoring
 from fedrad.models.ensemble import interpolate
 from fedrad.server.results.summary import Candidate, Ensemble
-from fedrad.server.rounds.best import validation_units, within_site
+from fedrad.server.rounds.best_model import validation_units, within_site
 from fedrad.server.rounds.global_model import GlobalModel
 
-from .questions import Questions
+from .site_requests import Questions
 
 log = logging.getLogger("fedrad.server")
 

@@ -14,12 +14,12 @@ from fedrad.exchange.update import Manifest
 from fedrad.server.results.choices import Choices, choose
 from fedrad.server.results.overall import LOCAL, Tested
 from fedrad.server.results.summary import Best
-from fedrad.server.rounds.best import BestRound, validation_units, within_site
+from fedrad.server.rounds.best_model import BestRound, validation_units, within_site
 from fedrad.server.rounds.checkpoint import Progress
 
 from .ensemble import aurocs, choose_ensemble, mix
-from .questions import Questions
 from .shared_models import Travellers
+from .site_requests import Questions
 
 log = logging.getLogger("fedrad.server")
 

@@ -20,8 +20,8 @@ from fedrad.exchange.messages import (
 )
 from fedrad.exchange.reasons import Reason
 
+from .mailbox import Answer, Post
 from .members import Members, MembersError
-from .post import Answer, Post
 from .records import Records
 
 log = logging.getLogger("fedrad.server")

@@ -14,7 +14,7 @@ from fedrad.exchange.messages import MessageType, ReplyT, Request
 from fedrad.exchange.reasons import Reason
 
 from .federation import LATER_SECONDS, RETRY_SECONDS, ExperimentFailed, Federation, pause
-from .post import Answer
+from .mailbox import Answer
 
 log = logging.getLogger("fedrad.server")
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from fedrad.server.results.summary import Cell, Interval, Round
 
 from .drawing import BAND, FAMILY_STYLE, GRID, MUTED, WIDTH, plot, site_style, styled, svg
-from .findings import FAMILIES, Family, Finding, known, why_empty
+from .outcome_results import FAMILIES, Family, Finding, known, why_empty
 
 
 def forest(finding: Finding, key: str) -> Markup:

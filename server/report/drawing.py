@@ -13,7 +13,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .findings import Family
+from .outcome_results import Family
 
 WIDTH = 440.0
 """Width of a plot in points: on a phone its text is still some 9 px high."""

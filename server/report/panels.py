@@ -20,7 +20,7 @@ from fedrad.server.results.summary import Summary
 from fedrad.stats.intervals import Interval, wilson
 
 from . import curves
-from .findings import Finding, is_guest, known
+from .outcome_results import Finding, is_guest, known
 
 BENEFIT_SHOWN = (0.05, 0.1, 0.2, 0.3, 0.5)
 """Threshold probabilities in the table of net benefit; the plot has all."""

@@ -20,9 +20,9 @@ from fedrad.stats.site_figures import PROBABILITY_FIGURES
 from fedrad.system.files import write_whole
 
 from . import charts, checklists, drawing
-from .courses import courses, participation
-from .findings import FAMILIES, confidence, figure, findings, known, listed, why_empty
+from .outcome_results import FAMILIES, confidence, figure, findings, known, listed, why_empty
 from .panels import panel
+from .round_history import courses, participation
 
 TEMPLATES = Path(__file__).parent / "templates"
 

@@ -14,7 +14,7 @@ from fedrad.exchange.histogram import Histogram
 from fedrad.stats.auroc import site_estimate
 from fedrad.stats.decisions import NetBenefit, net_benefit
 
-from .basis import basis_of
+from .figure_inputs import basis_of
 from .parts import Cell, CurvePoint, Decisions, NetBenefitPoint
 
 BENEFIT_THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))

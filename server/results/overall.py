@@ -31,8 +31,8 @@ from fedrad.stats.noise import from_noisy
 from fedrad.stats.prevalence import site_only, within_share
 from fedrad.stats.site_figures import means_over_sites
 
-from .basis import CALIBRATED, basis_of
 from .cells import BENEFIT_THRESHOLDS, cell_of, points_of
+from .figure_inputs import CALIBRATED, basis_of
 from .parts import Cell, Decisions, NetBenefitPoint, NewSiteFigures, Overall, Pair
 
 LOCAL = "local"

@@ -20,7 +20,7 @@ from fedrad.exchange.update import (
     values_sha256,
 )
 from fedrad.server.federation.federation import Federation
-from fedrad.server.federation.post import Answer
+from fedrad.server.federation.mailbox import Answer
 from fedrad.server.federation.visit import Verdict, Visit
 from fedrad.server.results.summary import Round, SiteRound
 

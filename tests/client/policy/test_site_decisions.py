@@ -16,7 +16,7 @@ from fedrad.flower.grid import InProcessGrid
 from fedrad.server.experiment import run_experiment
 from fedrad.server.federation import federation, visit
 from fedrad.server.federation.federation import ExperimentFailed
-from fedrad.server.report.findings import findings
+from fedrad.server.report.outcome_results import findings
 from fedrad.server.results.summary import Summary, read_summary
 
 

@@ -4,7 +4,7 @@ import pytest
 from support.summaries import ODD, make_summary, rich
 
 from fedrad.server.report.checklists import CLAIM, TEAM, TRIPOD_AI
-from fedrad.server.report.findings import findings
+from fedrad.server.report.outcome_results import findings
 from fedrad.server.report.panels import panel
 from fedrad.server.report.report import pvalue, render, signed
 

@@ -28,7 +28,7 @@ from fedrad.exchange.messages import (
 from fedrad.exchange.reasons import Reason
 from fedrad.exchange.update import Manifest, UpdateError, check_packed
 from fedrad.server.federation.federation import Federation
-from fedrad.server.federation.post import Answer
+from fedrad.server.federation.mailbox import Answer
 from fedrad.server.federation.visit import SETTLED, Verdict, Visit
 from fedrad.server.results.contradictions import fault
 from fedrad.server.rounds.global_model import GlobalModel

@@ -20,7 +20,7 @@ from fedrad.exchange.messages import (
     to_record,
 )
 from fedrad.models.weights import load_base
-from fedrad.server.evaluation.questions import FINAL, Questions
+from fedrad.server.evaluation.site_requests import FINAL, Questions
 
 
 class Site(Hospital):

@@ -8,7 +8,7 @@ from fedrad.models.tasks import MonitoredFigure
 from fedrad.server.results.summary import Round, SiteRound, Summary
 
 from . import charts
-from .findings import figure, known
+from .outcome_results import figure, known
 
 STATUS = {
     "ok": "trained",
