@@ -32,7 +32,7 @@ from fedrad.client.figures.scored_units import ScoredUnits
 from fedrad.exchange.experiment import Experiment
 from fedrad.server.report.report import write_report
 from fedrad.server.results.comparisons import comparisons, subgroups
-from fedrad.server.results.overall import Tested, cells, overall
+from fedrad.server.results.overall import ReleasedFigures, cells, overall
 from fedrad.server.results.summary import Provenance, Round, SiteRound, Summary
 from fedrad.stats.auroc import lowest_site, site_estimate, within_site_auroc
 from fedrad.stats.differences import difference
@@ -204,7 +204,7 @@ def _pooled_holds(rng: np.random.Generator, truth: float, images: bool) -> bool:
             "evaluation": {"index_image": "all" if images else "earliest"},
         }
     )
-    tested = Tested({s: release(s, d, OPEN, None) for s, d in data.items()})
+    tested = ReleasedFigures({s: release(s, d, OPEN, None) for s, d in data.items()})
     interval = overall(tested, ["global"], plan)[0].pooled_ci
     assert interval is not None
     return bool(interval[0] <= expected <= interval[1])
@@ -287,7 +287,7 @@ def size(sites: int = 30, outcomes: int = 5, units: int = 300) -> None:
         at_site.append(time.perf_counter() - started)
         sent.append(len(releases[name].model_dump_json()))
     started = time.perf_counter()
-    tested = Tested(releases, operating=shared)
+    tested = ReleasedFigures(releases, operating=shared)
     found, gaps = subgroups(tested, plan)
     parts = {
         "cells": cells(tested, models, plan),

@@ -28,7 +28,7 @@ from fedrad.deploy.commands.terminal import show_progress
 from fedrad.deploy.local.simulation import Simulation, prepare, simulate
 from fedrad.models.examples import Examples
 from fedrad.models.training import score, train_round
-from fedrad.server.results.overall import Tested, cells, overall
+from fedrad.server.results.overall import ReleasedFigures, cells, overall
 from fedrad.server.results.summary import Cell, Overall
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -128,7 +128,7 @@ def central(simulation: Simulation) -> list[Row]:
         releases[p.site.name] = split.release(
             [parts["test"]], [parts["validation"]], ["global"], {}
         )
-    tested = Tested(releases)
+    tested = ReleasedFigures(releases)
     extra = ", one-class site in it" if experiment.federation.train_one_class else ""
     return [
         (

@@ -18,7 +18,7 @@ from fedrad.client.figures.scored_units import ScoredUnits
 from fedrad.exchange.experiment import Experiment
 from fedrad.exchange.figures import CalibrationLine, OperatingPoint, Release
 from fedrad.exchange.histogram import GRID
-from fedrad.server.results.overall import Tested, cells, overall
+from fedrad.server.results.overall import ReleasedFigures, cells, overall
 from fedrad.server.results.parts import Cell, Overall
 
 Floats = NDArray[np.float64]
@@ -91,9 +91,9 @@ def release(
 
 def tested(
     data: dict[str, SiteScores], disclosure: Disclosure, operating: OperatingPoint | None
-) -> Tested:
+) -> ReleasedFigures:
     """What the coordinator has of the test patients of such a federation."""
-    return Tested(
+    return ReleasedFigures(
         releases={s: release(s, d, disclosure, operating) for s, d in data.items()},
         operating={} if operating is None else {"global": {"y": operating}},
     )

@@ -1,9 +1,12 @@
-"""The Flower ServerApp: hands the grid and the experiment's text to `run_experiment`.
+"""The Flower ServerApp: reads the run configuration and calls `run_experiment`.
 
-Run configuration: `experiment` (text of the file), `out` (absolute folder at the coordinator),
-`wait-seconds` (how long to wait for sites; negative: the experiment's patience), `resume` (whether
-to go on from the folder's checkpoint), `members` (file that says which node is which site; none:
-each is what it says it is).
+Keys of the run configuration:
+
+    experiment    text of the experiment file
+    out           absolute path of the results folder at the coordinator
+    wait-seconds  how long to wait for sites; negative: the patience of the experiment
+    resume        whether to continue from the checkpoint in the folder
+    members       file that gives the site of each node; empty: a site has the name that it gives
 """
 
 from fedrad.system.no_telemetry import disable_telemetry
@@ -29,7 +32,7 @@ def main(grid: Grid, context: Context) -> None:
     """Run one experiment."""
     log = logging.getLogger("fedrad.server")
     if not log.hasHandlers():
-        handler = logging.StreamHandler(sys.stdout)  # what `flwr log` shows, among Flower's lines
+        handler = logging.StreamHandler(sys.stdout)  # `flwr log` shows it
         handler.setFormatter(run_log_formatter())
         log.addHandler(handler)
         log.setLevel(logging.INFO)

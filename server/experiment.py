@@ -1,4 +1,4 @@
-"""One experiment, from the first question to the sites to the report, on one page."""
+"""Runs one experiment, from the first request to the sites to the report."""
 
 import importlib.metadata
 import logging
@@ -15,8 +15,8 @@ from fedrad.exchange.messages import Readiness
 from fedrad.models.weight_files import file_sha256
 from fedrad.models.weights import StartingNetwork
 
-from .evaluation.evaluation import Evaluation, epsilon, tested
-from .evaluation.site_requests import Questions
+from .evaluation.evaluation import FinalEvaluation, epsilon, released_figures
+from .evaluation.site_requests import SiteRequests
 from .federation.federation import ExperimentFailed, Federation, Stopped
 from .federation.records import Records
 from .report.report import write_report
@@ -24,7 +24,7 @@ from .results.choices import Choices
 from .results.comparisons import comparisons, subgroups
 from .results.overall import cells, overall
 from .results.summary import Provenance, SiteEntry, Summary
-from .rounds.best_model import BestRound
+from .rounds.best_model import BestModelFile
 from .rounds.checkpoint import Checkpoint, Progress
 from .rounds.global_model import GlobalModel
 from .rounds.model_file import write_model
@@ -42,13 +42,38 @@ def run_experiment(
     resume: bool = False,
     members: Path | None = None,
 ) -> Summary:
-    """Run the experiment of a file's text over the sites of a grid; leave its results in a folder.
+    """Run an experiment over the sites of a grid, and write its results into a folder.
 
-    `wait_seconds`: how long to wait for sites, at the start and where a quorum is lost; else the
-    experiment's patience. `resume`: go on from the folder's checkpoint, of the same text.
-    `members`: file of who is which node; none: each is what it says it is. Raises
-    ExperimentFailed or WeightsError before anything is written where it cannot start; once sites
-    have met, a failure leaves a summary and report of what there is before it is raised.
+    Parameters
+    ----------
+    grid
+        Flower's grid of connected nodes.
+    text
+        Text of the experiment file.
+    folder
+        Folder for the results.
+    wait_seconds
+        How long to wait for sites, at the start and when the quorum is lost. None: the patience of
+        the experiment.
+    resume
+        Continue from the checkpoint in the folder, which must be of the same text.
+    members
+        File that gives the site of each node. Without it a site has the name that it gives.
+
+    Returns
+    -------
+    Summary
+        The summary that was written.
+
+    Raises
+    ------
+    ExperimentFailed
+        If the experiment cannot start, before anything is written; or if it fails later, after
+        summary and report of the results so far were written.
+    WeightsError
+        If the base weights cannot be used, before anything is written.
+    Stopped
+        If the coordinator asked the run to stop.
     """
     experiment = parse_experiment(text)
     base = experiment.task.load_start(experiment)
@@ -64,7 +89,7 @@ def run_experiment(
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         try:
-            stack.enter_context(checkpoint.held())
+            stack.enter_context(checkpoint.lock())
         except BlockingIOError:
             raise ExperimentFailed(f"{folder}: another run is at work on this experiment") from None
         progress = checkpoint.load() or Progress(experiment=experiment.identity, started=_now())
@@ -84,7 +109,7 @@ def run_experiment(
         )
         run = _Run(federation, GlobalModel(experiment, base), checkpoint, progress, folder)
         try:
-            run.all()
+            run.run()
         except ExperimentFailed as failure:
             progress.why = str(failure)
             raise
@@ -98,7 +123,7 @@ def run_experiment(
             raise
         finally:
             try:
-                summary = _write(run, base, lineage, folder)
+                summary = _write_results(run, base, lineage, folder)
             except OSError as error:
                 log.error("%s: no summary can be written (%s)", folder, error.strerror)
                 if progress.status == "completed":
@@ -107,7 +132,7 @@ def run_experiment(
 
 
 class _Run:
-    """One run of an experiment: from the start, or from where an earlier run stood."""
+    """One run of an experiment, from the start or from the checkpoint of an earlier run."""
 
     def __init__(
         self,
@@ -123,10 +148,10 @@ class _Run:
         self.progress = progress
         self.folder = folder
         self.experiment = federation.experiment
-        self.best = BestRound(checkpoint.folder)
+        self.best = BestModelFile(checkpoint.folder)
 
-    def all(self) -> None:
-        """Meet the sites, train, evaluate; what was done before a resume is not done again."""
+    def run(self) -> None:
+        """Wait for the sites, train, and evaluate. Steps of an earlier run are not repeated."""
         progress, federation = self.progress, self.federation
         progress.status, progress.why = "failed", "an unexpected error; see the log"
         log.info("Evaluation plan %s", self.experiment.evaluation_sha256[:12])
@@ -134,7 +159,7 @@ class _Run:
             log.info("Going on after round %d", len(progress.rounds))
         self.checkpoint.restore(progress, self.model)
         held_out = self.experiment.evaluation.held_out
-        federation.meet({*self.experiment.federation.sites, *held_out, *progress.sites})
+        federation.gather({*self.experiment.federation.sites, *held_out, *progress.sites})
         federation.sites = progress.sites | federation.sites
         self._train()
         if self.experiment.task.tests_patients:
@@ -144,8 +169,8 @@ class _Run:
 
     def _evaluate(self) -> None:
         progress, federation = self.progress, self.federation
-        evaluation = Evaluation(
-            Questions(federation, self.model),
+        evaluation = FinalEvaluation(
+            SiteRequests(federation, self.model),
             self.best,
             progress,
             self.checkpoint.folder,
@@ -178,19 +203,20 @@ class _Run:
         self.checkpoint.save(self.progress, model)
 
 
-def _write(run: _Run, base: StartingNetwork, lineage: Lineage, folder: Path) -> Summary:
+def _write_results(run: _Run, base: StartingNetwork, lineage: Lineage, folder: Path) -> Summary:
     federation, results = run.federation, run.progress
     experiment, sites = federation.experiment, sorted(federation.sites)
-    found, choices = tested(results), results.choices or Choices()
+    figures, choices = released_figures(results), results.choices or Choices()
     calibration = choices.calibration.get("global", {})
     models = ["base", *(f"local:{site}" for site in sites), "global"]
     models += ["best"] if "best" in choices.thresholds else []
     if not experiment.task.tests_patients:
         models = []
     held_out = set(experiment.evaluation.held_out)
-    inside, outside = found.of(set(sites) - held_out), found.of(held_out)
+    inside = figures.for_sites(set(sites) - held_out)
+    outside = figures.for_sites(held_out)
     shared = [model for model in models if not model.startswith("local:")]
-    in_groups, gaps = subgroups(inside, experiment)
+    subgroup_figures, gaps = subgroups(inside, experiment)
     model_file = folder / "model.safetensors"
     if results.status == "completed":
         write_model(model_file, run.model, results, lineage)
@@ -201,7 +227,7 @@ def _write(run: _Run, base: StartingNetwork, lineage: Lineage, folder: Path) -> 
         why=None if results.status == "completed" else results.why,
         models=models,
         sites=sites,
-        cells=cells(found, models, experiment),
+        cells=cells(figures, models, experiment),
         overall=overall(inside, models, experiment),
         held_out=overall(outside, shared, experiment) if outside.releases else [],
         rounds=results.rounds,
@@ -221,7 +247,7 @@ def _write(run: _Run, base: StartingNetwork, lineage: Lineage, folder: Path) -> 
         calibration=calibration,
         best=results.best,
         comparisons=comparisons(inside, experiment),
-        subgroups=in_groups,
+        subgroups=subgroup_figures,
         gaps=gaps,
         epsilon=epsilon(results),
     )

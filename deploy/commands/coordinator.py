@@ -218,7 +218,7 @@ def stop(folder: ResultsFolder) -> None:
     from fedrad.server.rounds.run_state import RunState
 
     run = RunState(folder / "checkpoint")
-    if not run.is_held():
+    if not run.is_running():
         fail(f"{folder}: no run is at work on an experiment here")
     run.stop_file.touch()
     print("asked to stop; what sites have answered is kept")

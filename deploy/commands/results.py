@@ -49,11 +49,11 @@ def compare(
     for folder in folders:
         if not (file := folder / "summary.json").is_file():
             fail(f"{file}: no such file; give folders of finished experiments")
-    from fedrad.server.report.compare import named
+    from fedrad.server.report.compare import folders_by_name
     from fedrad.server.report.compare_page import write_comparison
 
     try:
-        page = write_comparison(named(folders), out)
+        page = write_comparison(folders_by_name(folders), out)
     except ValueError as error:
         fail(f"not a summary of fedrad: {error}")
     print((out / "compare.md").read_text(encoding="utf-8"))

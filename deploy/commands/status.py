@@ -32,7 +32,7 @@ def watch(folder: Path, *, once: bool) -> None:
     if not (folder / "records.sqlite").is_file():
         raise FileNotFoundError(folder)
     console = Console()
-    running = RunState(folder / "checkpoint").is_held
+    running = RunState(folder / "checkpoint").is_running
     if once or not running():
         console.print(state(folder))
         return
@@ -59,7 +59,7 @@ def state(folder: Path) -> RenderableType:
         number = max(began)
         lines.append(f"Round {number} of {rounds}, stage {began[number].text}{_left(rows, rounds)}")
     waiting = [r for r in rows if r.metric == "waiting"]
-    if waiting and run.is_held() and waiting[-1].id > max(r.id for r in finished.values()):
+    if waiting and run.is_running() and waiting[-1].id > max(r.id for r in finished.values()):
         lines.append(f"[yellow]Waiting[/]: {waiting[-1].text}")
     table = Table()
     monitored = experiment.task.monitored
@@ -90,9 +90,9 @@ def state(folder: Path) -> RenderableType:
 
 
 def _standing(run: RunState) -> str:
-    if run.is_held():
+    if run.is_running():
         return "running"
-    standing = run.standing()
+    standing = run.progress_head()
     if standing is None:
         return "ended before its first checkpoint; `fedrad resume` goes on"
     if standing.status == "completed":

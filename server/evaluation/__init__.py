@@ -1,1 +1,1 @@
-"""After the last round: validation patients choose, test patients are scored once."""
+"""After the last round: choices by validation patients, then one scoring of test patients."""

@@ -1,4 +1,4 @@
-"""How far the final model goes from the base to the trained one: chosen on validation patients."""
+"""Choice of the final mixture of base and trained weights, on validation patients."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -6,29 +6,30 @@ from collections.abc import Mapping, Sequence
 from fedrad.exchange.messages import Counts, Monitoring
 from fedrad.models.ensemble import interpolate
 from fedrad.server.results.summary import Candidate, Ensemble
-from fedrad.server.rounds.best_model import validation_units, within_site
+from fedrad.server.rounds.best_model import mean_within_site_auroc, validation_units
 from fedrad.server.rounds.global_model import GlobalModel
 
-from .site_requests import Questions
+from .site_requests import SiteRequests
 
 log = logging.getLogger("fedrad.server")
 
-Figures = Mapping[str, Monitoring]
-"""Outcome -> figures of one model on one site's validation patients."""
+MonitoringFigures = Mapping[str, Monitoring]
+"""Outcome -> monitoring of one model on one site's validation patients."""
 
 
-def choose_ensemble(questions: Questions) -> Ensemble | None:
-    """The best mixture by the sites' validation figures; None where none is asked for.
+def choose_ensemble(requests: SiteRequests) -> Ensemble | None:
+    """Choose the best mixture by the sites' validation figures.
 
-    The trained model itself (alpha 1) is always a candidate.
+    The trained model itself (alpha 1) is always a candidate. None where the experiment asks for no
+    mixture.
     """
-    federation = questions.federation
+    federation = requests.federation
     grid = federation.experiment.evaluation.ensemble
     if not grid:
         return None
     alphas = sorted({*grid, 1.0})
     log.info("Weight-space ensemble with the base, on the validation patients")
-    ensemble = best(alphas, questions.validation(alphas), validation_units(federation))
+    ensemble = best_mixture(alphas, requests.validation(alphas), validation_units(federation))
     for candidate in ensemble.candidates:
         shown = "none" if candidate.auroc is None else f"{candidate.auroc:.3f}"
         log.info("  alpha %.3g: validation AUROC %s", candidate.alpha, shown)
@@ -37,36 +38,48 @@ def choose_ensemble(questions: Questions) -> Ensemble | None:
 
 
 def mix(model: GlobalModel, alpha: float) -> None:
-    """Put a mixture with the base in the place of the trained network."""
+    """Replace the trained network by its mixture with the base; alpha is the trained share."""
     model.network = interpolate(model.base.network, model.network, alpha)
 
 
-def best(
+def best_mixture(
     alphas: Sequence[float],
-    figures: Mapping[str, Sequence[Figures]],
+    figures: Mapping[str, Sequence[MonitoringFigures]],
     counts: Mapping[str, Mapping[str, Counts]],
 ) -> Ensemble:
     """The alpha with the largest within-site validation AUROC, averaged over outcomes.
 
-    `figures`: site -> one entry per alpha; `counts`: site -> outcome -> validation units. Of equal
-    ones the largest alpha, nearest to what was trained, wins; so too where no site gave one.
+    Parameters
+    ----------
+    alphas
+        Candidates in [0, 1], each the share of the trained weights.
+    figures
+        Site -> one entry per alpha.
+    counts
+        Site -> outcome -> validation units of each class.
+
+    Returns
+    -------
+    Ensemble
+        On a tie the largest alpha, which is nearest to the trained model. Alpha 1 where no site
+        released an AUROC.
     """
     candidates = [
-        Candidate(alpha=alpha, auroc=within_site(aurocs(figures, i), counts))
+        Candidate(alpha=alpha, auroc=mean_within_site_auroc(mixture_aurocs(figures, i), counts))
         for i, alpha in enumerate(alphas)
     ]
-    known = [c for c in candidates if c.auroc is not None]
-    if not known:
+    candidates_with_auroc = [c for c in candidates if c.auroc is not None]
+    if not candidates_with_auroc:
         why = "no site could release a validation AUROC"
         return Ensemble(alpha=1.0, candidates=candidates, why=why)
-    chosen = max(known, key=lambda c: (c.auroc, c.alpha))
+    chosen = max(candidates_with_auroc, key=lambda c: (c.auroc, c.alpha))
     return Ensemble(alpha=chosen.alpha, candidates=candidates)
 
 
-def aurocs(
-    figures: Mapping[str, Sequence[Figures]], index: int
+def mixture_aurocs(
+    figures: Mapping[str, Sequence[MonitoringFigures]], index: int
 ) -> dict[str, dict[str, float | None]]:
-    """Site -> outcome -> AUROC of the mixture at a place of the list."""
+    """Site -> outcome -> AUROC of the mixture at an index of the list of alphas."""
     return {
         site: {outcome: m.auroc for outcome, m in of_site[index].items()}
         for site, of_site in figures.items()

@@ -1,7 +1,7 @@
-"""The end of an experiment: validation patients choose, then test patients are scored, once.
+"""The final evaluation: choices by validation patients, then one scoring of the test patients.
 
-`choose` asks nothing of test patients; `measure` takes what was chosen as it is. Nothing leads
-back. What was chosen, and what sites have released, stands after a resume.
+`choose` uses no test patient, and `measure` does not change what was chosen. Choices and released
+figures are stored in the progress, so a resumed experiment does not repeat them.
 """
 
 import logging
@@ -12,39 +12,52 @@ from fedrad.exchange.encoding import Packed
 from fedrad.exchange.figures import Missing, ModelName
 from fedrad.exchange.update import Manifest
 from fedrad.server.results.choices import Choices, choose
-from fedrad.server.results.overall import LOCAL, Tested
-from fedrad.server.results.summary import Best
-from fedrad.server.rounds.best_model import BestRound, validation_units, within_site
+from fedrad.server.results.overall import LOCAL, ReleasedFigures
+from fedrad.server.results.summary import BestModel
+from fedrad.server.rounds.best_model import BestModelFile, mean_within_site_auroc, validation_units
 from fedrad.server.rounds.checkpoint import Progress
 
-from .ensemble import aurocs, choose_ensemble, mix
-from .shared_models import Travellers
-from .site_requests import Questions
+from .ensemble import choose_ensemble, mix, mixture_aurocs
+from .shared_models import SharedModels
+from .site_requests import SiteRequests
 
 log = logging.getLogger("fedrad.server")
 
 
-class Evaluation:
-    """The evaluation of a trained model, after all rounds. `save` is called whenever `progress`
-    has moved."""
+class FinalEvaluation:
+    """The evaluation of a trained model, after all rounds.
+
+    Parameters
+    ----------
+    requests
+        Requests to the sites about the trained model.
+    best
+        Best model of the training rounds.
+    progress
+        State of the experiment, which is updated.
+    folder
+        Folder of the checkpoint.
+    save
+        Writes the progress. It is called after each change of `progress`.
+    """
 
     def __init__(
         self,
-        questions: Questions,
-        best: BestRound,
+        requests: SiteRequests,
+        best: BestModelFile,
         progress: Progress,
         folder: Path,
         save: Callable[[], None],
     ) -> None:
-        self.questions = questions
+        self.requests = requests
         self.best = best
         self.progress = progress
-        self.experiment = questions.federation.experiment
-        self.travellers = Travellers(folder / "travellers")
+        self.experiment = requests.federation.experiment
+        self.shared_models = SharedModels(folder / "travellers")
         self._save = save
 
     def train_alone(self) -> None:
-        """Have each site train its local-only model."""
+        """Let each site train its local-only model."""
         log.info("Local-only models, for comparison")
 
         def done(site: str, missing: Missing | None) -> None:
@@ -53,17 +66,17 @@ class Evaluation:
                 self.progress.untrained[site] = missing
             self._save()
 
-        self.questions.baselines(self.progress.baselines, done, self.travellers)
+        self.requests.baselines(self.progress.baselines, done, self.shared_models)
 
     def choose(self) -> None:
-        """Mixture with the base, best round, thresholds and calibrations, by validation patients.
-        The mixture becomes the global model."""
-        progress, questions = self.progress, self.questions
+        """Choose mixture with the base, best round, thresholds and calibrations, by validation
+        patients. The mixture replaces the global model."""
+        progress, requests = self.progress, self.requests
         if progress.ensemble is None:
-            progress.ensemble = choose_ensemble(questions)
+            progress.ensemble = choose_ensemble(requests)
             self._save()
         if progress.ensemble is not None:
-            mix(questions.model, progress.ensemble.alpha)
+            mix(requests.model, progress.ensemble.alpha)
         if progress.choices is not None:
             return
         folds = self.experiment.evaluation.folds
@@ -72,35 +85,35 @@ class Evaluation:
             self._save()
         log.info("Thresholds and calibration from the validation patients")
         for model in self._models():
-            questions.score("validation", model, self._tensors(model))
-        if folds:  # sites release once, over all folds; each chooses for itself
+            requests.score("validation", model, self._tensors(model))
+        if folds:  # each site chooses for itself and releases figures once, over all folds
             progress.choices = Choices()
             self._save()
             return
         shared = [model for model in self._models() if model != LOCAL]
-        questions.release("validation", shared, {}, progress.validation, {}, self._save)
+        requests.release("validation", shared, {}, progress.validation, {}, self._save)
         progress.choices = choose(progress.validation, shared, self.experiment.outcomes)
         self._save()
 
     def measure(self) -> None:
-        """Score all models on the test patients, then have every site release its figures."""
+        """Let the sites score all models on their test patients, then release their figures."""
         log.info("Test patients")
         assert self.progress.choices is not None
-        sites, asked = self.questions.federation.sites, self._models()
+        sites, asked = self.requests.federation.sites, self._models()
         waiting = sites.keys() - self.progress.tested.keys()
         for model in asked:
-            self.questions.score("test", model, self._tensors(model), waiting)
+            self.requests.score("test", model, self._tensors(model), waiting)
         if self.experiment.evaluation.travel:
             hosts = {site for site in waiting if sites[site].tests_other_models}
             for site in sorted(sites):
-                if (tensors := self.travellers.of(site)) is not None:
-                    self.questions.score("test", f"{LOCAL}:{site}", tensors, hosts - {site})
+                if (tensors := self.shared_models.load(site)) is not None:
+                    self.requests.score("test", f"{LOCAL}:{site}", tensors, hosts - {site})
                     asked.append(f"{LOCAL}:{site}")
                 else:
                     self.progress.untrained.setdefault(site, "declined")
         if not self.experiment.is_last_fold:
             return
-        self.questions.release(
+        self.requests.release(
             "test",
             asked,
             self.progress.choices.operating,
@@ -110,45 +123,47 @@ class Evaluation:
         )
 
     def _models(self) -> list[ModelName]:
-        """Models that every site scores."""
+        """The models that every site scores."""
         local = [LOCAL] if self.experiment.evaluation.local_baseline else []
         best = self.progress.best
         return ["base", *local, "global", *(["best"] if best and not best.final else [])]
 
     def _tensors(self, model: ModelName) -> tuple[Manifest, Packed] | None:
-        """What must be sent of a model; None where sites have it."""
+        """Tensors to send with a model; None where the sites have the model."""
         if model in ("base", LOCAL):
             return None
         stage, rounds = self.experiment.schedule.last_stage, self.experiment.schedule.rounds
         state = self.best.weights() if model == "best" else None
-        return self.questions.model.packed(stage, rounds, state)
+        return self.requests.model.packed(stage, rounds, state)
 
-    def _best_round(self) -> Best | None:
-        """The best of the models that entered rounds and the final one; of equals the later."""
+    def _best_round(self) -> BestModel | None:
+        """The best of the models that entered rounds and the final one; on a tie the later one."""
         if self.experiment.recipe.batchnorm == "local":
-            return None  # the sites' own normalisation of an earlier round is gone
+            return None  # the sites no longer have their normalisation of an earlier round
         if (ensemble := self.progress.ensemble) is not None:
             final = next(c.auroc for c in ensemble.candidates if c.alpha == ensemble.alpha)
         else:
-            figures = self.questions.validation([1.0])
-            final = within_site(aurocs(figures, 0), validation_units(self.questions.federation))
+            figures = self.requests.validation([1.0])
+            final = mean_within_site_auroc(
+                mixture_aurocs(figures, 0), validation_units(self.requests.federation)
+            )
         earlier = self.best.read()
         if earlier is not None and (final is None or final < earlier.auroc):
             return earlier
         if final is None:
             return None
-        return Best(round=self.experiment.schedule.rounds, auroc=final, final=True)
+        return BestModel(round=self.experiment.schedule.rounds, auroc=final, final=True)
 
 
-def tested(progress: Progress) -> Tested:
-    """What came of the test patients. A site that was not reached has no figure, "not run"."""
+def released_figures(progress: Progress) -> ReleasedFigures:
+    """Released figures on test patients. A site that was not reached is absent, "not run"."""
     choices = progress.choices or Choices()
-    silent: dict[str, Missing] = {
+    unreached: dict[str, Missing] = {
         site: "not run" for site in progress.sites if site not in progress.tested
     }
-    return Tested(
+    return ReleasedFigures(
         progress.tested,
-        silent | progress.missing,
+        unreached | progress.missing,
         progress.untrained,
         choices.operating,
         choices.by_default,
@@ -156,8 +171,10 @@ def tested(progress: Progress) -> Tested:
 
 
 def epsilon(progress: Progress) -> dict[str, float]:
-    """Site -> what its noisy histograms cost a patient: one is in one part only, so the dearest
-    part counts."""
+    """Site -> privacy loss ε of its noisy histograms for one patient.
+
+    A patient is in one part only, so the largest ε of the parts is the loss.
+    """
     spent: dict[str, float] = {}
     for releases in (progress.validation, progress.tested):
         for site, release in releases.items():

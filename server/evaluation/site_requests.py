@@ -1,4 +1,4 @@
-"""What sites are asked after the last round: their own models, mixtures, the released figures."""
+"""Requests to the sites after the last round: local-only models, mixtures, scores, figures."""
 
 import logging
 from collections.abc import Callable, Collection
@@ -30,15 +30,14 @@ from fedrad.exchange.update import Manifest, UpdateError, check_packed
 from fedrad.server.federation.federation import Federation
 from fedrad.server.federation.mailbox import Answer
 from fedrad.server.federation.visit import SETTLED, Verdict, Visit
-from fedrad.server.results.contradictions import fault
+from fedrad.server.results.contradictions import contradiction
 from fedrad.server.rounds.global_model import GlobalModel
 
-from .shared_models import Travellers
+from .shared_models import SharedModels
 
 log = logging.getLogger("fedrad.server")
 
-Answered = Callable[[], None]
-FINAL: tuple[Reason, ...] = (
+FINAL_REFUSALS: tuple[Reason, ...] = (
     "released",
     "request",
     "experiment",
@@ -46,35 +45,47 @@ FINAL: tuple[Reason, ...] = (
     "diverged",
     "policy",
 )
-"""Refusals that another asking does not change: the same seed diverges again."""
-OF_POLICY: tuple[Reason, ...] = ("policy", "approval", "hours", "limit")
-"""Refusals that are the site's decision."""
+"""Refusals that stay when the request is repeated: the same seed diverges again."""
+POLICY_REFUSALS: tuple[Reason, ...] = ("policy", "approval", "hours", "limit")
+"""Refusals that are decisions of the site."""
 
 
-def failed(answer: Answer[Reply], why: str) -> Verdict:
-    """A failure after the last round. Who answered what cannot be used, or refused for a reason
-    that stays, is not asked again: a site says twice what it said once."""
-    return Verdict(answer.status in ("ok", "invalid") or answer.reason in FINAL, why)
+def _after_failure(answer: Answer[Reply], why: str) -> Verdict:
+    """The verdict on a failure after the last round.
+
+    A site is not asked again if its answer cannot be used or its refusal is final: it would give
+    the same answer.
+    """
+    return Verdict(answer.status in ("ok", "invalid") or answer.reason in FINAL_REFUSALS, why)
 
 
-class Questions:
-    """Questions to the sites of a federation about its trained model."""
+class SiteRequests:
+    """Requests to the sites of a federation about the trained model."""
 
     def __init__(self, federation: Federation, model: GlobalModel) -> None:
         self.federation = federation
         self.model = model
         self.schedule = federation.experiment.schedule
         self._failed: dict[str, str] = {}
-        """Site -> status of its last answer about scores, where that was a failure."""
+        """Site -> status of its last answer to a request for scores, if that failed."""
 
     def baselines(
         self,
         settled: Collection[str],
         done: Callable[[str, Missing | None], None],
-        travellers: Travellers,
+        shared_models: SharedModels,
     ) -> None:
-        """Have every site that has not settled train its local-only model, which stays there or
-        joins the `travellers`. `done` is told of each that has, or has said why not."""
+        """Let each site train its local-only model.
+
+        Parameters
+        ----------
+        settled
+            Sites that have answered already; they are not asked.
+        done
+            Called with the site and the reason why it trained no model, None if it did.
+        shared_models
+            Store of the models that sites share. Other models stay at their site.
+        """
         content = to_record(BaselineRequest(travel=self.federation.experiment.evaluation.travel))
         expected, _ = self.model.packed(self.schedule.last_stage, self.schedule.rounds)
 
@@ -83,7 +94,7 @@ class Questions:
             if reply is None:
                 self._record(site, local_model=answer.failure)
                 log.warning("  %s: no local model: %s", site, answer.failure)
-                return failed(answer, answer.failure)
+                return _after_failure(answer, answer.failure)
             self.federation.records.add(
                 self.schedule.rounds,
                 site,
@@ -100,7 +111,7 @@ class Questions:
             if reply.manifest is not None and answer.packed is not None:
                 try:
                     check_packed(reply.manifest, answer.packed, expected)
-                    travellers.keep(site, reply.manifest, answer.packed)
+                    shared_models.save(site, reply.manifest, answer.packed)
                 except UpdateError as error:
                     log.warning("  %s: its local-only model may not travel: %s", site, error)
             done(site, reply.missing)
@@ -116,7 +127,7 @@ class Questions:
         ).run()
 
     def validation(self, alphas: list[float]) -> dict[str, list[dict[str, Monitoring]]]:
-        """Each site's figures of the global model mixed with the base, one entry per alpha."""
+        """Site -> monitoring of the global model mixed with the base, one entry per alpha."""
         figures = {}
 
         def take(site: str, answer: Answer[ValidationReply]) -> Verdict:
@@ -125,11 +136,11 @@ class Questions:
                 why = answer.failure or "another number of figures than asked for"
                 self._record(site, ensemble=why)
                 log.warning("  %s: no figures for the ensemble: %s", site, why)
-                return failed(answer, why)
+                return _after_failure(answer, why)
             figures[site] = reply.figures
             return SETTLED
 
-        content = self._about_the_model(
+        content = self._with_model(
             lambda manifest: ValidationRequest(manifest=manifest, alphas=alphas)
         )
         Visit(self.federation, VALIDATION, lambda _: content, take, settled=set()).run()
@@ -142,11 +153,21 @@ class Questions:
         tensors: tuple[Manifest, Packed] | None,
         only: Collection[str] | None = None,
     ) -> None:
-        """Have sites score a model on a part of their patients; the scores stay there.
+        """Let sites score a model on a part of their patients. The scores stay at the sites.
 
-        `tensors`: the model's, None for one that the sites have. `only`: sites to ask, else all.
-        A site that failed for one model is not asked for the next, unless it was away and is back:
-        each would cost a deadline.
+        A site that failed for one model is not asked for the next, because each would cost a
+        deadline. It is asked again if it was disconnected and has come back.
+
+        Parameters
+        ----------
+        part
+            Patients to score.
+        model
+            Name of the model.
+        tensors
+            Manifest and values of the model; None if the sites have it.
+        only
+            Sites to ask; None for all.
         """
         manifest, packed = tensors or (None, None)
         content = to_record(ScoreRequest(part=part, model=model, manifest=manifest), packed)
@@ -159,9 +180,9 @@ class Questions:
             self._failed[site] = answer.status
             self._record(site, scores=f"{part}, {model}: {answer.failure}")
             log.warning("  %s: %s not scored (%s): %s", site, model, part, answer.failure)
-            return failed(answer, answer.failure)
+            return _after_failure(answer, answer.failure)
 
-        self.federation.look()
+        self.federation.update_nodes()
         asked = sites if only is None else sites & set(only)
         refused = {s for s, status in self._failed.items() if status in ("refused", "invalid")}
         Visit(
@@ -169,7 +190,7 @@ class Questions:
             SCORE,
             lambda _: content,
             take,
-            settled=(sites - asked) | refused | self._gone(),
+            settled=(sites - asked) | refused | self._disconnected(),
         ).run()
 
     def release(
@@ -179,46 +200,62 @@ class Questions:
         operating: dict[ModelName, dict[str, OperatingPoint]],
         releases: dict[str, Release],
         missing: dict[str, Missing],
-        answered: Answered,
+        on_release: Callable[[], None],
     ) -> None:
-        """Fill `releases` with what each site that is not among them releases of the models it
-        scored on a part, and `missing` with why another does not; `answered` is called after each
-        site."""
+        """Collect the figures that sites release of the models they scored.
+
+        Parameters
+        ----------
+        part
+            Patients that were scored.
+        models
+            Models whose figures are asked for.
+        operating
+            Model -> outcome -> common threshold and calibration.
+        releases
+            Site -> release; extended here. Sites that are in it are not asked.
+        missing
+            Site -> why it released nothing; updated here.
+        on_release
+            Called after each new release.
+        """
 
         def take(site: str, answer: Answer[Release]) -> Verdict:
             reply = answer.reply
             why = answer.failure
             if reply is not None:
-                faults = [found for s in reply.scores if (found := fault(s))]
-                why = "figures of another part" if reply.part != part else "; ".join(faults)
+                contradictions = [text for s in reply.scores if (text := contradiction(s))]
+                why = "; ".join(contradictions)
+                if reply.part != part:
+                    why = "figures of another part"
             if reply is None or why:
                 missing[site] = "timeout" if answer.status == "timeout" else "error"
-                if answer.reason in OF_POLICY:
+                if answer.reason in POLICY_REFUSALS:
                     missing[site] = "declined"
                 self._record(site, release=f"{part}: {why}")
                 log.warning("  %s: no %s figures: %s", site, part, why)
-                return failed(answer, why)
+                return _after_failure(answer, why)
             releases[site] = reply
             missing.pop(site, None)
-            answered()
+            on_release()
             return SETTLED
 
         content = to_record(ReleaseRequest(part=part, models=models, operating=operating))
-        gone = self._gone() - releases.keys()
-        missing |= dict.fromkeys(gone, "timeout")
+        disconnected = self._disconnected() - releases.keys()
+        missing |= dict.fromkeys(disconnected, "timeout")
         Visit(
             self.federation,
             RELEASE,
             lambda _: content,
             take,
-            settled={*releases, *gone},
+            settled={*releases, *disconnected},
         ).run()
 
-    def _gone(self) -> set[str]:
-        """Sites that failed when asked last, and are away."""
-        return self._failed.keys() - self.federation.here.keys()
+    def _disconnected(self) -> set[str]:
+        """Sites that failed at the last request and are not connected."""
+        return self._failed.keys() - self.federation.connected.keys()
 
-    def _about_the_model(self, request: Callable[[Manifest], Request]) -> RecordDict:
+    def _with_model(self, request: Callable[[Manifest], Request]) -> RecordDict:
         manifest, packed = self.model.packed(self.schedule.last_stage, self.schedule.rounds)
         return to_record(request(manifest), packed)
 

@@ -1,1 +1,1 @@
-"""The sites as the coordinator sees them: who is connected, requests, answers, records."""
+"""The sites as the coordinator sees them: connected nodes, requests, answers, records."""

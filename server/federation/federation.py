@@ -1,4 +1,4 @@
-"""The coordinator's view of the sites: who is there, and what of them may be used."""
+"""The coordinator's view of the sites: connected nodes, and the sites that take part."""
 
 import importlib.metadata
 import logging
@@ -20,36 +20,57 @@ from fedrad.exchange.messages import (
 )
 from fedrad.exchange.reasons import Reason
 
-from .mailbox import Answer, Post
+from .mailbox import Answer, Mailbox
 from .members import Members, MembersError
 from .records import Records
 
 log = logging.getLogger("fedrad.server")
 
-LOOK_SECONDS = 3.0
-"""How often to look which nodes are connected."""
+NODES_SECONDS = 3.0
+"""Seconds between two queries for the connected nodes."""
 RETRY_SECONDS = 30.0
-"""How long to leave a site that failed before it is asked again."""
-LATER_SECONDS = 60.0
-"""How long to leave a site for which it is not the time."""
-LATER: tuple[Reason, ...] = ("approval", "hours", "limit")
-"""Refusals that time changes, or a person at the site."""
+"""Seconds before a site that failed is asked again."""
+REFUSED_SECONDS = 60.0
+"""Seconds before a site is asked again that refused for a temporary reason."""
+TEMPORARY_REFUSALS: tuple[Reason, ...] = ("approval", "hours", "limit")
+"""Refusals that end with time, or by a decision of a person at the site."""
 _POLL_SECONDS = (0.1, 1.0)
 
 
 class ExperimentFailed(Exception):
-    """The experiment cannot go on; the text says why and what to do."""
+    """The experiment cannot go on. The text gives the reason and what to do."""
 
 
 class Stopped(Exception):
-    """The coordinator asked for the run to stop."""
+    """The coordinator asked the run to stop."""
 
 
 class Federation:
-    """The sites of one experiment. Nothing here knows a site's data.
+    """The sites of one experiment, without their data.
 
-    `patience_seconds`: how long to wait where there is no quorum. `stop_file`: ends the run once
-    it exists. `members`: file of which node is which site; without one, each is what it says.
+    Parameters
+    ----------
+    grid
+        Flower's grid of connected nodes.
+    experiment
+        The experiment.
+    base_sha256
+        Hash of the base network. Every site must have the same.
+    records
+        Records of the experiment.
+    patience_seconds
+        How long to wait without a quorum.
+    stop_file
+        The run stops when this file exists.
+    members
+        File that gives the site of each node. Without it a site has the name that it gives.
+
+    Attributes
+    ----------
+    sites
+        Name -> readiness of each site that takes part, connected or not.
+    absent
+        Name of a site or node that does not take part -> the reason.
     """
 
     def __init__(
@@ -73,46 +94,53 @@ class Federation:
         self.patience = patience_seconds
         self._stop_file = stop_file
         self._members = members
-        self.post = Post(grid)
+        self.mailbox = Mailbox(grid)
         self._nodes: dict[int, str] = {}
         self._online: set[int] = set()
-        self._looked = float("-inf")
+        self._nodes_read = float("-inf")
         self._ask_node_at: dict[int, float] = {}
 
     @property
-    def here(self) -> dict[str, int]:
-        """Connected sites and their nodes, in the order of their names."""
+    def connected(self) -> dict[str, int]:
+        """Connected sites -> their nodes, in the order of the names."""
         nodes = {site: node for node, site in self._nodes.items() if node in self._online}
         return dict(sorted(nodes.items()))
 
     @property
     def deadline(self) -> float:
-        """Seconds that a round is given."""
+        """Seconds until a round closes."""
         return self.experiment.federation.deadline_minutes * 60
 
-    def meet(self, wanted: Iterable[str] = ()) -> None:
-        """Ask every connected node whether it can take part, until those wanted and a quorum can.
+    def gather(self, wanted: Iterable[str] = ()) -> None:
+        """Ask every connected node whether it can take part, and wait for a quorum.
 
-        Those wanted are waited for until a round's deadline, a quorum as long as patience lasts.
-        Raises ExperimentFailed where no quorum of training sites came together, saying who lacks
-        what.
+        Parameters
+        ----------
+        wanted
+            Sites to wait for as well, at most until the deadline of a round. A quorum is waited
+            for until the patience ends.
+
+        Raises
+        ------
+        ExperimentFailed
+            If there is no quorum of training sites. The text names the absent sites and why.
         """
         wanted = set(wanted)
         started = time.monotonic()
         while True:
-            self.look()
+            self.update_nodes()
             list(self.answers(0, READY))
             waited = time.monotonic() - started
             out_of_time, out_of_patience = waited >= self.deadline, waited >= self.patience
-            complete = self._quorum() and (wanted <= self.here.keys() or out_of_time)
-            reading = self.post.busy() and not out_of_time  # many images, for the first time
+            complete = self._quorum() and (wanted <= self.connected.keys() or out_of_time)
+            reading = self.mailbox.unanswered() and not out_of_time  # a site decodes its images
             if (complete or out_of_patience) and not reading:
                 break
-            time.sleep(pause(waited))
-        for site in sorted(wanted - self.here.keys()):
+            time.sleep(poll_interval(waited))
+        for site in sorted(wanted - self.connected.keys()):
             self.absent.setdefault(site, "did not come")
         if not self._quorum():
-            training = sorted(site for site in self.here if self.sites[site].trains)
+            training = sorted(site for site in self.connected if self.sites[site].trains)
             reasons = "".join(f"\n  {name}: {why}" for name, why in sorted(self.absent.items()))
             raise ExperimentFailed(
                 f"no quorum: {self.experiment.federation.quorum} training sites are needed, "
@@ -120,45 +148,55 @@ class Federation:
             )
 
     def _quorum(self) -> bool:
-        training = sum(self.sites[site].trains for site in self.here)
+        training = sum(self.sites[site].trains for site in self.connected)
         return training >= self.experiment.federation.quorum
 
-    def look(self) -> None:
-        """See which nodes are connected; ask those that are new. Raises Stopped where the run was
-        asked to stop."""
+    def update_nodes(self) -> None:
+        """Query the connected nodes, and ask new ones whether they can take part. Raises Stopped
+        if the run was asked to stop."""
         if self._stop_file.exists():
             raise Stopped
         now = time.monotonic()
-        if now - self._looked >= LOOK_SECONDS:
-            self._online, self._looked = set(self._grid.get_node_ids()), now
-        busy = self.post.busy()
+        if now - self._nodes_read >= NODES_SECONDS:
+            self._online, self._nodes_read = set(self._grid.get_node_ids()), now
+        busy = self.mailbox.unanswered()
         for node in sorted(self._online - self._nodes.keys() - busy):
             if self._ask_node_at.get(node, now) <= now:
                 self._ask_node_at[node] = now + RETRY_SECONDS
                 request = ReadyRequest(fedrad=importlib.metadata.version("fedrad"))
-                self.post.send(node, READY, to_record(request))
+                self.mailbox.send(node, READY, to_record(request))
 
     def answers(
         self, visit: int, asked: MessageType[Request, ReplyT]
     ) -> Iterator[tuple[str, Answer[ReplyT]]]:
-        """What sites answered to what they were `asked` in a visit. A node that introduces itself
-        is welcomed; what comes to earlier visits is too late."""
-        for returned in self.post.receive():
+        """New answers of sites in a visit.
+
+        A node that answers whether it can take part is registered. Answers to earlier visits are
+        recorded as late and not used.
+
+        Parameters
+        ----------
+        visit
+            Number of the visit.
+        asked
+            Type of the visit's request.
+        """
+        for returned in self.mailbox.receive():
             site = self._nodes.get(returned.node, "")
             if returned.visit == 0:
-                self._welcome(returned.read(READY))
+                self._register(returned.read(READY))
             elif returned.visit == visit and site:
                 yield site, returned.read(asked)
             else:
                 log.warning("  %s: an answer to an earlier request is not used", site)
                 self.records.add(0, site, late="answer to an earlier request, not used")
 
-    def _welcome(self, answer: Answer[Readiness]) -> None:
+    def _register(self, answer: Answer[Readiness]) -> None:
         admitted = self._admitted(answer.node)
         unnamed = admitted or f"node {answer.node}"
         if answer.reply is None:
-            if answer.reason in LATER:
-                self._ask_node_at[answer.node] = time.monotonic() + LATER_SECONDS
+            if answer.reason in TEMPORARY_REFUSALS:
+                self._ask_node_at[answer.node] = time.monotonic() + REFUSED_SECONDS
             self._refuse(unnamed, answer.failure)
             return
         site = answer.reply.site
@@ -171,7 +209,7 @@ class Federation:
         if answer.reply.base_sha256 != self._base_sha256:
             self._refuse(site, "its base network differs from the coordinator's")
             return
-        if site in self.here:
+        if site in self.connected:
             self._refuse(
                 unnamed,
                 f"calls itself {site!r}, and a node of this name is connected: a node "
@@ -184,10 +222,10 @@ class Federation:
         self.absent.pop(unnamed, None)
         self.absent.pop(site, None)
         self.records.add(0, site, {"set_aside": answer.reply.set_aside}, status="ready")
-        log.info("%s is ready (%s)", site, _how(answer.reply))
+        log.info("%s is ready (%s)", site, _describe(answer.reply))
 
     def _admitted(self, node: int) -> str | None:
-        """The name under which a node was admitted; None where nobody is, or not this one."""
+        """The name under which a node was admitted; None if it was not, or without a list."""
         if self._members is None:
             return None
         try:
@@ -202,13 +240,13 @@ class Federation:
             log.warning("%s does not take part: %s", name, why)
 
 
-def pause(waited: float) -> float:
-    """Seconds to the next look: short at first, so that a quick visit costs little."""
+def poll_interval(waited: float) -> float:
+    """Seconds until the next query: short at first, so that a quick visit costs little."""
     least, most = _POLL_SECONDS
     return min(most, max(least, waited / 20))
 
 
-def _how(readiness: Readiness) -> str:
+def _describe(readiness: Readiness) -> str:
     trains = (
         "trains" if readiness.trains else (f"only evaluates: {readiness.does_not_train_because}")
     )

@@ -1,4 +1,4 @@
-"""The post between coordinator and nodes: requests out, answers in, one at a time."""
+"""Messages between coordinator and nodes: sends requests, receives answers one at a time."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,9 +23,18 @@ from fedrad.exchange.reasons import REASONS, Reason
 
 @dataclass(frozen=True)
 class Answer(Generic[ReplyT_co]):
-    """What came of asking one node: a reply with its array, or a failure in words.
+    """The result of a request to one node: a reply with its array, or a failure.
 
-    `status`: "ok" with a reply; all others without. `reason`: the word of a refusal.
+    Attributes
+    ----------
+    status
+        "ok" with a reply; every other status has none.
+    packed
+        Array of the reply, if it has one.
+    failure
+        The failure in words; empty with a reply.
+    reason
+        Reason of a refusal, else None.
     """
 
     node: int
@@ -37,11 +46,10 @@ class Answer(Generic[ReplyT_co]):
 
 
 @dataclass(frozen=True)
-class Returned:
-    """A message that came back from a node, not yet read.
+class ReceivedMessage:
+    """A received message, not yet decoded.
 
-    `visit` is the number under which the node was asked; 0 for the question whether it can take
-    part.
+    `visit` is the number of the visit that asked; 0 for the request whether a node can take part.
     """
 
     node: int
@@ -49,7 +57,7 @@ class Returned:
     message: Message
 
     def read(self, asked: MessageType[Request, ReplyT]) -> Answer[ReplyT]:
-        """What the node says to what it was asked."""
+        """Decode the answer to a request of type `asked`."""
         if self.message.has_error():
             return Answer(
                 self.node,
@@ -66,13 +74,13 @@ class Returned:
         return Answer(self.node, "ok", reply, packed)
 
 
-class Post:
-    """Requests that were sent and not yet answered, over any number of visits."""
+class Mailbox:
+    """Sends requests and receives their answers, for any number of visits."""
 
     def __init__(self, grid: Grid) -> None:
         self._grid = grid
-        self._waiting: dict[str, tuple[int, int]] = {}
-        """Flower's number of a request -> the node asked, and the visit."""
+        self._unanswered: dict[str, tuple[int, int]] = {}
+        """Flower's id of an unanswered request -> node and visit."""
 
     def send(
         self,
@@ -83,15 +91,15 @@ class Post:
     ) -> None:
         """Send a request to one node."""
         (sent,) = self._grid.push_messages([Message(content, node, message_type.name)])
-        self._waiting[sent] = node, visit
+        self._unanswered[sent] = node, visit
 
-    def receive(self) -> Iterator[Returned]:
-        """Each answer that is there, pulled one at a time: no more than one array is held."""
-        for message_id, (node, visit) in list(self._waiting.items()):
+    def receive(self) -> Iterator[ReceivedMessage]:
+        """Each answer that has arrived, one at a time, so that memory holds one array at most."""
+        for message_id, (node, visit) in list(self._unanswered.items()):
             for message in self._grid.pull_messages([message_id]):
-                del self._waiting[message_id]
-                yield Returned(node, visit, message)
+                del self._unanswered[message_id]
+                yield ReceivedMessage(node, visit, message)
 
-    def busy(self, visit: int | None = None) -> set[int]:
-        """Nodes that have not answered, in one visit or in any."""
-        return {node for node, asked in self._waiting.values() if visit in (None, asked)}
+    def unanswered(self, visit: int | None = None) -> set[int]:
+        """Nodes that have not answered, in one visit; None for all visits."""
+        return {node for node, asked in self._unanswered.values() if visit in (None, asked)}

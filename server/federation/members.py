@@ -1,4 +1,4 @@
-"""Who may take part: the sites that the coordinator invited, admitted and revoked."""
+"""The list of members: sites that the coordinator invited, admitted or revoked."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,11 +14,11 @@ from fedrad.system.files import JsonFile, UnreadableFileError
 
 
 class MembersError(Exception):
-    """The list of members cannot be used, or a change of it makes no sense; the text says why."""
+    """The list of members cannot be used or changed like this. The text gives the reason."""
 
 
 class Member(BaseModel):
-    """One invited site. `node` is its number in Flower, once it has been let in there."""
+    """One invited site. `node` is its number in Flower after its admission."""
 
     site: Name
     invitation: InvitationId
@@ -26,9 +26,9 @@ class Member(BaseModel):
     expires: AwareDatetime
     status: Literal["invited", "admitted", "revoked"] = "invited"
     since: AwareDatetime
-    """When it came to its status."""
+    """Time of the last change of status."""
     public_key: str | None = None
-    """Of its node, as OpenSSH writes it."""
+    """Public key of the node, in OpenSSH format."""
     node: int | None = None
 
     def becomes(self, status: Literal["admitted", "revoked"], now: datetime) -> None:
@@ -37,22 +37,22 @@ class Member(BaseModel):
 
 
 class Members(BaseModel):
-    """The list, kept in a file that a person can read. All changes go through `changed`."""
+    """The list of members, in a file that a person can read. Use `changed` for every change."""
 
     format: Literal[1] = 1
     sites: list[Member] = Field(default_factory=list)
-    """In the order of invitation; a site that was revoked and invited again is there twice."""
+    """In the order of invitation. A site that was revoked and invited again has two entries."""
 
     @classmethod
     def read(cls, path: Path) -> "Members":
-        """The list of a file; empty where there is none. Raises MembersError."""
+        """Read the list; empty if there is no file. Raises MembersError."""
         with _readable():
             return JsonFile(path, cls).read() or cls()
 
     @classmethod
     @contextmanager
     def changed(cls, path: Path) -> "Iterator[Members]":
-        """The list, to be changed: one process at a time, written whole when the block ends.
+        """Open the list for a change, by one process at a time. It is written when the block ends.
         Raises MembersError."""
         with _readable(), JsonFile(path, cls).changed(cls) as members:
             yield members
@@ -63,7 +63,7 @@ class Members(BaseModel):
         return next(entries, None)
 
     def admitted(self) -> list[Member]:
-        """All that may take part."""
+        """The members that may take part."""
         return [member for member in self.sites if member.status == "admitted"]
 
     def site_of(self, node: int) -> str | None:
@@ -73,7 +73,7 @@ class Members(BaseModel):
 
 @contextmanager
 def _readable() -> Iterator[None]:
-    """Turns a file that cannot be read into a MembersError that says what to do."""
+    """Raise MembersError, which says what to do, for a file that cannot be read."""
     try:
         yield
     except UnreadableFileError as error:

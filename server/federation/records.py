@@ -1,4 +1,4 @@
-"""What happened, written as it happens: `records.sqlite`, rows of (round, site, metric, value)."""
+"""`records.sqlite`: events and figures of a run as they occur, by round and site."""
 
 import sqlite3
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ CREATE TABLE IF NOT EXISTS records (
 )
 """
 _PATIENCE_SECONDS = 60.0
-"""How long to wait for another process that reads or writes."""
+"""How long to wait for another process that uses the file."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """One figure or event of one round; `site` is empty for what concerns all."""
+    """One figure or event of one round; `site` is empty if it concerns all sites."""
 
     id: int
     time: str
@@ -34,7 +34,7 @@ class Record:
 
 
 class Records:
-    """The records of one experiment. Each call is committed at once, so that a reader sees it."""
+    """The records of one experiment. Each call is committed, so that readers see it at once."""
 
     def __init__(self, path: Path) -> None:
         self._database = sqlite3.connect(path, timeout=_PATIENCE_SECONDS)
@@ -43,7 +43,19 @@ class Records:
     def add(
         self, round_: int, site: str, values: dict[str, float | None] | None = None, **texts: str
     ) -> None:
-        """Write some figures, and events as text, of one site in one round."""
+        """Add records of one site in one round.
+
+        Parameters
+        ----------
+        round_
+            Round from 1; 0 for events outside a round.
+        site
+            Name of the site; empty if the record concerns all.
+        values
+            Metric -> figure.
+        texts
+            Metric -> text of an event.
+        """
         now = datetime.now(UTC).isoformat(timespec="seconds")
         figures = [(metric, value, None) for metric, value in (values or {}).items()]
         events = [(metric, None, text) for metric, text in texts.items()]
@@ -62,5 +74,5 @@ class Records:
         return [Record(*row) for row in rows]
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._database.close()

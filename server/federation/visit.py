@@ -1,4 +1,4 @@
-"""One visit: the same request to all sites, until they have answered or the time is up."""
+"""A visit: one request to all sites, repeated until they have answered or the time is over."""
 
 import itertools
 import logging
@@ -13,40 +13,69 @@ from flwr.app import RecordDict
 from fedrad.exchange.messages import MessageType, ReplyT, Request
 from fedrad.exchange.reasons import Reason
 
-from .federation import LATER_SECONDS, RETRY_SECONDS, ExperimentFailed, Federation, pause
+from .federation import REFUSED_SECONDS, RETRY_SECONDS, ExperimentFailed, Federation, poll_interval
 from .mailbox import Answer
 
 log = logging.getLogger("fedrad.server")
 
 REMIND_SECONDS = 600.0
-"""How often to say that a quorum is still lacking."""
-OTHER_TIMES: tuple[Reason, ...] = ("hours", "limit")
-"""Refusals of a site that will answer at another time of the day."""
+"""Seconds between two messages that a quorum is still missing."""
+TIME_REFUSALS: tuple[Reason, ...] = ("hours", "limit")
+"""Refusals by a site that will answer at another time of the day."""
 _numbers = itertools.count(1)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What an answer amounts to: `settled`, or failed and `why`, or to be asked again `at_once`."""
+    """Whether an answer settles a request.
+
+    Attributes
+    ----------
+    settled
+        The site is not asked again.
+    why
+        Reason of a failure.
+    ask_again_now
+        The request failed, and is repeated without a delay.
+    """
 
     settled: bool
     why: str = ""
-    at_once: bool = False
+    ask_again_now: bool = False
 
 
 SETTLED = Verdict(True)
 
 
 class Visit(Generic[ReplyT]):
-    """A visit to the sites of a federation that are not `settled`.
+    """A request to the sites of a federation, with its repetitions and its deadline.
 
-    `content` makes a site's request, `take` judges its answer. Sites may come, and come back, while
-    it lasts; one that failed is asked again after RETRY_SECONDS, without `lacking` ever more seldom
-    (each time after twice as long). It ends when all that are connected have answered, or at the
-    deadline (`deadlines` times that of a round). `lacking`, asked whenever it could end, says what
-    is still missing; while it is not empty the visit goes on, as long as patience lasts. Without
-    it, sites that are away are waited for until the deadline or patience ends, and those for which
-    it is not the time of day as long as patience lasts.
+    Sites may connect and disconnect during a visit. A site that failed is asked again after
+    RETRY_SECONDS. Without `lacking` this delay is doubled after each failure.
+
+    With `lacking`, the visit ends when all connected sites have answered, or at the deadline,
+    provided that nothing is lacking. Otherwise it goes on until the patience ends.
+
+    Without `lacking`, the visit ends when all sites have settled, at the deadline, or when the
+    patience ends. A connected site that refused because of the time of day is waited for beyond
+    the deadline, until the patience ends.
+
+    Parameters
+    ----------
+    federation
+        The sites.
+    message_type
+        Type of the request.
+    content
+        Makes the request to a site.
+    take
+        Judges the answer of a site.
+    settled
+        Sites that are not asked. Sites whose answer is accepted are added.
+    lacking
+        Says what is still missing, as text; empty if nothing is.
+    deadlines
+        Deadline of the visit, in deadlines of a round.
     """
 
     def __init__(
@@ -73,56 +102,65 @@ class Visit(Generic[ReplyT]):
         self._remind_at = 0.0
         self._ask_at: dict[str, float] = {}
         self._failures: dict[str, str] = {}
-        self._tries: Counter[str] = Counter()
-        self._at_other_times: set[str] = set()
+        self._attempts: Counter[str] = Counter()
+        self._refused_for_time: set[str] = set()
 
     def run(self) -> None:
-        """Visit. Those without an answer are handed to `take` as "lost" or "timeout" at the end.
-        Raises ExperimentFailed where patience is over and there is not enough."""
+        """Ask the sites and wait for their answers.
+
+        At the end, `take` gets an answer "lost" or "timeout" for each site without one.
+
+        Raises
+        ------
+        ExperimentFailed
+            If something is still lacking when the patience ends.
+        """
         while True:
-            self.federation.look()
+            self.federation.update_nodes()
             self._send()
             for site, answer in self.federation.answers(self.number, self.message_type):
                 self._judge(site, answer)
             if self._over():
                 break
-            time.sleep(pause(time.monotonic() - self._started))
+            time.sleep(poll_interval(time.monotonic() - self._started))
         for site in sorted(self.federation.sites.keys() - self.settled - self._failures.keys()):
-            if (node := self.federation.here.get(site, 0)) in self._waiting():
+            if (node := self.federation.connected.get(site, 0)) in self._unanswered():
                 self.take(site, Answer(node, "timeout", failure="no answer by the deadline"))
             else:
                 self.take(site, Answer(node, "lost", failure="its node is not connected"))
 
     def reject(self, site: str, why: str) -> None:
-        """Take back that a site has settled: it is asked again later."""
-        times = 2 ** self._tries[site] if self.lacking is None else 1
-        self._tries[site] += 1
-        self._later(site, why, RETRY_SECONDS * times)
+        """Mark the answer of a site as failed, so that the site is asked again later."""
+        times = 2 ** self._attempts[site] if self.lacking is None else 1
+        self._attempts[site] += 1
+        self._postpone(site, why, RETRY_SECONDS * times)
 
-    def _later(self, site: str, why: str, seconds: float) -> None:
+    def _postpone(self, site: str, why: str, seconds: float) -> None:
         self.settled.discard(site)
         self._failures[site] = why
         self._ask_at[site] = time.monotonic() + seconds
 
     def _send(self) -> None:
-        busy, now = self.federation.post.busy(), time.monotonic()
-        for site, node in self.federation.here.items():
+        busy, now = self.federation.mailbox.unanswered(), time.monotonic()
+        for site, node in self.federation.connected.items():
             due = self._ask_at.get(site, now) <= now
             if due and site not in self.settled and node not in busy:
-                self.federation.post.send(node, self.message_type, self.content(site), self.number)
+                self.federation.mailbox.send(
+                    node, self.message_type, self.content(site), self.number
+                )
 
     def _judge(self, site: str, answer: Answer[ReplyT]) -> None:
-        if answer.reason in OTHER_TIMES:
-            if site not in self._at_other_times:
-                self._at_other_times.add(site)
+        if answer.reason in TIME_REFUSALS:
+            if site not in self._refused_for_time:
+                self._refused_for_time.add(site)
                 self.take(site, answer)
-            self._later(site, answer.failure, LATER_SECONDS)
+            self._postpone(site, answer.failure, REFUSED_SECONDS)
             return
-        self._at_other_times.discard(site)
+        self._refused_for_time.discard(site)
         verdict = self.take(site, answer)
         if verdict.settled:
             self.settled.add(site)
-        elif not verdict.at_once:
+        elif not verdict.ask_again_now:
             self.reject(site, verdict.why)
 
     def _over(self) -> bool:
@@ -132,14 +170,16 @@ class Visit(Generic[ReplyT]):
             return False
         if self.lacking is None:
             complete = self.federation.sites.keys() <= self.settled
-            past = past and not self._at_other_times & self.federation.here.keys()
+            past = past and not self._refused_for_time & self.federation.connected.keys()
             return past or complete or now - self._started >= self.federation.patience
         if not (lacking := self.lacking()):
             return True
         self._lacking_since = self._lacking_since or now
-        said = "; ".join(f"{site}: {why}" for site, why in sorted(self._failures.items()))
-        text = f"{lacking} ({said or 'too few sites are connected'})"
-        if now - self._lacking_since >= self.federation.patience and (past or not self._waiting()):
+        failures = "; ".join(f"{site}: {why}" for site, why in sorted(self._failures.items()))
+        text = f"{lacking} ({failures or 'too few sites are connected'})"
+        if now - self._lacking_since >= self.federation.patience and (
+            past or not self._unanswered()
+        ):
             raise ExperimentFailed(text)
         if now >= self._remind_at:
             self._remind_at = now + REMIND_SECONDS
@@ -147,14 +187,14 @@ class Visit(Generic[ReplyT]):
             self.federation.records.add(0, "", {}, waiting=text)
         return False
 
-    def _waiting(self) -> set[int]:
-        return self.federation.post.busy(self.number)
+    def _unanswered(self) -> set[int]:
+        return self.federation.mailbox.unanswered(self.number)
 
     def _all_answered(self) -> bool:
-        """Whether every connected site has settled or failed. One that still works on an earlier
-        request has not."""
-        busy = self.federation.post.busy()
+        """Whether every connected site has settled or failed. A site that still works on an
+        earlier request has done neither."""
+        busy = self.federation.mailbox.unanswered()
         return all(
             site in self.settled or (site in self._failures and node not in busy)
-            for site, node in self.federation.here.items()
+            for site, node in self.federation.connected.items()
         )

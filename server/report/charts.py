@@ -9,18 +9,18 @@ from matplotlib.axes import Axes
 from fedrad.server.results.summary import Cell, Interval, Round
 
 from .drawing import BAND, FAMILY_STYLE, GRID, MUTED, WIDTH, plot, site_style, styled, svg
-from .outcome_results import FAMILIES, Family, Finding, known, why_empty
+from .outcome_results import FAMILIES, Family, OutcomeResult, is_known, why_empty
 
 
-def forest(finding: Finding, key: str) -> Markup:
+def forest(result: OutcomeResult, key: str) -> Markup:
     """AUROC with its interval for each site and, below, the within-site one, a mark per family.
 
     `key` keeps the ids of several plots on a page apart.
     """
     rows: list[tuple[str, list[tuple[Family, float | None, Interval | None, str]]]] = [
-        (row.site, [_point(f, row.cells.get(f)) for f in finding.families]) for row in finding.rows
+        (row.site, [_point(f, row.cells.get(f)) for f in result.families]) for row in result.rows
     ]
-    whole = [(f, finding.overall[f]) for f in finding.families]
+    whole = [(f, result.overall[f]) for f in result.families]
     rows.append(
         (
             "Within-site, all",
@@ -29,15 +29,15 @@ def forest(finding: Finding, key: str) -> Markup:
                     f,
                     o.within if o else None,
                     o.within_ci if o else None,
-                    "" if o and known(o.within) else "no figure",
+                    "" if o and is_known(o.within) else "no figure",
                 )
                 for f, o in whole
             ],
         )
     )
-    step = len(finding.families) + 1.0
+    step = len(result.families) + 1.0
     height = 13.0 * step * len(rows) + 42
-    low = min([0.45, *(i[0] for _, points in rows for _, v, i, _ in points if known(v) and i)])
+    low = min([0.45, *(i[0] for _, points in rows for _, v, i, _ in points if is_known(v) and i)])
     low = int(low * 10) / 10
     with styled(key):
         figure, axes = plot(height, left=112, bottom=34, top=6)
@@ -63,7 +63,7 @@ def forest(finding: Finding, key: str) -> Markup:
                 _draw_reason(axes, top + (step - 2) / 2, points[0][3])
                 continue
             for number, (family, value, interval, why) in enumerate(points):
-                if value is None or not known(value):
+                if value is None or not is_known(value):
                     _draw_reason(axes, top + number, f"{FAMILIES[family]}: {why}")
                 else:
                     _draw_point(axes, top + number, family, value, interval)
@@ -72,12 +72,12 @@ def forest(finding: Finding, key: str) -> Markup:
         axes.grid(axis="x", color=GRID, linewidth=0.5)
         return svg(
             figure,
-            f"Forest plot: AUROC with interval of each model at each site, {finding.outcome}. "
+            f"Forest plot: AUROC with interval of each model at each site, {result.outcome}. "
             "The table above holds the same figures.",
         )
 
 
-def curve(
+def over_rounds(
     rounds: Sequence[Round],
     values: dict[str, list[float | None]],
     quantity: str,
@@ -91,7 +91,7 @@ def curve(
     AUROC. Empty where there is no value at all.
     """
     numbers = [r.round for r in rounds]
-    given = [v for of_site in values.values() for v in of_site if v is not None and known(v)]
+    given = [v for of_site in values.values() for v in of_site if v is not None and is_known(v)]
     if not given:
         return Markup("")
     bottom, top = min([*given, *([chance] if chance else [])]), max(given)
@@ -126,7 +126,7 @@ def curve(
 
 
 def _point(family: Family, cell: Cell | None) -> tuple[Family, float | None, Interval | None, str]:
-    if cell is None or not known(cell.auroc):
+    if cell is None or not is_known(cell.auroc):
         return family, None, None, why_empty(cell)
     return family, cell.auroc, cell.ci, ""
 

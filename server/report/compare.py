@@ -9,19 +9,19 @@ from pydantic import Field
 
 from fedrad.exchange.experiment import Experiment
 from fedrad.models.tasks import task_of
-from fedrad.server.results.parts import Part
+from fedrad.server.results.parts import SummaryPart
 from fedrad.server.results.summary import Summary, read_summary
 from fedrad.stats.intervals import Interval
 from fedrad.system.errors import UserError
 
-from .contrasts import Contrast, cells_of, difference_of, overall_of, with_holm
+from .contrasts import Contrast, difference_of, global_cells, global_overall, with_holm
 
 
 class Incomparable(UserError):
     """Experiments whose test patients are not the same; the text says what differs."""
 
 
-class SiteFigure(Part):
+class SiteAuroc(SummaryPart):
     """One experiment at one site; `missing` says why there is no AUROC."""
 
     auroc: float | None = None
@@ -29,7 +29,7 @@ class SiteFigure(Part):
     missing: str | None = None
 
 
-class Row(Part):
+class ComparisonRow(SummaryPart):
     """One experiment on one outcome: its global model on test patients.
 
     `folds_sd`: standard deviation over folds, no interval. `balanced_accuracy`, `f1`: over all
@@ -43,10 +43,10 @@ class Row(Part):
     folds_sd: float | None = None
     balanced_accuracy: float | None = None
     f1: float | None = None
-    sites: dict[str, SiteFigure] = Field(default_factory=dict)
+    sites: dict[str, SiteAuroc] = Field(default_factory=dict)
 
 
-class Comparison(Part):
+class ExperimentComparison(SummaryPart):
     """All that `compare.json` holds."""
 
     format: Literal[1] = 1
@@ -56,11 +56,11 @@ class Comparison(Part):
     """Setting that is not the same in all -> name in the tables -> value."""
     confidence: float
     sites: list[str]
-    rows: list[Row]
+    rows: list[ComparisonRow]
     contrasts: list[Contrast]
 
 
-def named(folders: Sequence[Path]) -> dict[str, Path]:
+def folders_by_name(folders: Sequence[Path]) -> dict[str, Path]:
     """Folders by the names of their experiments; by their own names where these are not unique.
     Raises FileNotFoundError, pydantic's ValidationError, Incomparable."""
     names = [str(read_summary(folder).experiment.get("name")) for folder in folders]
@@ -73,7 +73,7 @@ def named(folders: Sequence[Path]) -> dict[str, Path]:
     return dict(zip(names, folders, strict=True))
 
 
-def compare(summaries: Mapping[str, Summary]) -> Comparison:
+def compare(summaries: Mapping[str, Summary]) -> ExperimentComparison:
     """The comparison of at least two experiments. Raises Incomparable, and pydantic's
     ValidationError for settings that are none of an experiment."""
     summaries = {name: _with_defaults(summary) for name, summary in summaries.items()}
@@ -89,7 +89,7 @@ def compare(summaries: Mapping[str, Summary]) -> Comparison:
             for one, other in combinations(summaries, 2)
         }
         contrasts += with_holm(outcome, family)
-    return Comparison(
+    return ExperimentComparison(
         experiments={name: s.experiment for name, s in summaries.items()},
         differing=_differing({name: s.experiment for name, s in summaries.items()}),
         confidence=level,
@@ -144,8 +144,8 @@ def _check(one: str, first: Summary, other: str, summary: Summary) -> None:
         mine, theirs = first.experiment["evaluation"][key], evaluation[key]
         _same(f"evaluation.{key}", one, mine, other, theirs)
     _same("sites", one, sorted(first.sites), other, sorted(summary.sites))
-    counted = {(c.site, c.outcome): c for c in cells_of(first)}
-    for c in cells_of(summary):
+    counted = {(c.site, c.outcome): c for c in global_cells(first)}
+    for c in global_cells(summary):
         mine_there = counted.get((c.site, c.outcome))
         if mine_there is None or None in (c.positives, mine_there.positives):
             continue
@@ -165,15 +165,15 @@ def _same(key: str, one: str, mine: object, other: str, theirs: object) -> None:
         )
 
 
-def _row(name: str, summary: Summary, outcome: str) -> Row:
+def _row(name: str, summary: Summary, outcome: str) -> ComparisonRow:
     sites = {
-        c.site: SiteFigure(auroc=c.auroc, ci=c.ci, missing=c.missing)
-        for c in cells_of(summary)
+        c.site: SiteAuroc(auroc=c.auroc, ci=c.ci, missing=c.missing)
+        for c in global_cells(summary)
         if c.outcome == outcome
     }
-    o = overall_of(summary, outcome)
+    o = global_overall(summary, outcome)
     if o is None:
-        return Row(name=name, outcome=outcome, sites=sites)
+        return ComparisonRow(name=name, outcome=outcome, sites=sites)
     balanced = f1 = None
     at, sensitivity = o.decisions, o.decisions.sensitivity
     if sensitivity is not None and at.specificity is not None:
@@ -181,7 +181,7 @@ def _row(name: str, summary: Summary, outcome: str) -> Row:
     if sensitivity is not None and at.ppv is not None:
         both = sensitivity + at.ppv
         f1 = 2 * sensitivity * at.ppv / both if both else 0.0
-    return Row(
+    return ComparisonRow(
         name=name,
         outcome=outcome,
         within=o.within,

@@ -8,7 +8,7 @@ from pathlib import Path
 from fedrad.server.results.summary import read_summary
 from fedrad.system.files import write_whole
 
-from .compare import Comparison, compare
+from .compare import ExperimentComparison, compare
 from .contrasts import Contrast
 from .report import environment, pvalue, signed
 
@@ -20,15 +20,15 @@ def write_comparison(folders: Mapping[str, Path], out: Path) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     for name, text in (
         ("compare.json", found.model_dump_json(indent=1)),
-        ("compare.md", render(found, "compare.md.j2", escape=False)),
-        ("compare.html", render(found, "compare.html.j2", escape=True)),
+        ("compare.md", render_comparison(found, "compare.md.j2", escape=False)),
+        ("compare.html", render_comparison(found, "compare.html.j2", escape=True)),
     ):
         write_whole(out / name, text)
     _write_csv(found, out)
     return out / "compare.html"
 
 
-def render(comparison: Comparison, template: str, *, escape: bool) -> str:
+def render_comparison(comparison: ExperimentComparison, template: str, *, escape: bool) -> str:
     """A comparison by one of our templates."""
     outcomes = list(dict.fromkeys(row.outcome for row in comparison.rows))
     text = (
@@ -76,7 +76,7 @@ def answer(contrasts: list[Contrast], confidence: float) -> list[str]:
     return said
 
 
-def _write_csv(comparison: Comparison, out: Path) -> None:
+def _write_csv(comparison: ExperimentComparison, out: Path) -> None:
     with (out / "compare.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from fedrad.server.results.parts import Cell, Overall, Part
+from fedrad.server.results.parts import Cell, Overall, SummaryPart
 from fedrad.server.results.summary import Summary
 from fedrad.stats.differences import Difference, holm
 from fedrad.stats.intervals import Interval
@@ -22,7 +22,7 @@ MODEL = "global"
 """The family that is compared."""
 
 
-class Contrast(Part):
+class Contrast(SummaryPart):
     """Within-site AUROC of `first` minus that of `second`.
 
     `paired`: by fold, at the `sites` that tell of every fold of both; interval, `p` and `p_holm`
@@ -55,18 +55,18 @@ class Contrast(Part):
         return self.paired and self.ci is not None and not self.ci[0] <= 0 <= self.ci[1]
 
 
-def cells_of(summary: Summary) -> list[Cell]:
+def global_cells(summary: Summary) -> list[Cell]:
     """Of the global model."""
     return [c for c in summary.cells if c.model == MODEL]
 
 
-def overall_of(summary: Summary, outcome: str) -> Overall | None:
+def global_overall(summary: Summary, outcome: str) -> Overall | None:
     """The global model on an outcome over all sites."""
     return next((o for o in summary.overall if (o.model, o.outcome) == (MODEL, outcome)), None)
 
 
 @dataclass(frozen=True)
-class Paired:
+class FoldPairing:
     """The folds in which both experiments tested the same patients."""
 
     folds: int
@@ -75,17 +75,19 @@ class Paired:
 
 
 @dataclass(frozen=True)
-class Compared:
+class ExperimentDifference:
     """A difference of two experiments, or `why` there is none; without `paired` from the two
     figures' own intervals."""
 
     difference: Difference | None = None
     sites: list[str] = field(default_factory=list)
-    paired: Paired | None = None
+    paired: FoldPairing | None = None
     why: str | None = None
 
 
-def with_holm(outcome: str, family: Mapping[tuple[str, str], Compared]) -> list[Contrast]:
+def with_holm(
+    outcome: str, family: Mapping[tuple[str, str], ExperimentDifference]
+) -> list[Contrast]:
     """The contrasts of an outcome, p corrected for all of them together."""
     adjusted = holm([c.difference.p if c.difference else None for c in family.values()])
     tests = sum(p is not None for p in adjusted)
@@ -115,7 +117,9 @@ def with_holm(outcome: str, family: Mapping[tuple[str, str], Compared]) -> list[
     return found
 
 
-def difference_of(outcome: str, first: Summary, second: Summary, confidence: float) -> Compared:
+def difference_of(
+    outcome: str, first: Summary, second: Summary, confidence: float
+) -> ExperimentDifference:
     """Within-site AUROC of the first experiment less that of the second, by fold where folds pair
     them."""
     evaluation = first.experiment["evaluation"]
@@ -126,20 +130,20 @@ def difference_of(outcome: str, first: Summary, second: Summary, confidence: flo
         runs = np.array(apart).reshape(repeats, folds).mean(axis=1).tolist()
         rank = signed_rank(runs if repeats > 1 else apart)
         over: Literal["repeats", "folds"] = "repeats" if repeats > 1 else "folds"
-        return Compared(d, sites, Paired(len(apart), rank, over))
-    mine, theirs = overall_of(first, outcome), overall_of(second, outcome)
+        return ExperimentDifference(d, sites, FoldPairing(len(apart), rank, over))
+    mine, theirs = global_overall(first, outcome), global_overall(second, outcome)
     sites, others = (
-        sorted(c.site for c in cells_of(s) if c.outcome == outcome and c.auroc is not None)
+        sorted(c.site for c in global_cells(s) if c.outcome == outcome and c.auroc is not None)
         for s in (first, second)
     )
     if not mine or not theirs or mine.within is None or theirs.within is None:
-        return Compared(why="one of them has no within-site AUROC")
+        return ExperimentDifference(why="one of them has no within-site AUROC")
     if sites != others:
-        return Compared(why="their figures are of different sites")
+        return ExperimentDifference(why="their figures are of different sites")
     interval = None
     if mine.within_ci and theirs.within_ci:
         interval = unpaired_interval(mine.within, mine.within_ci, theirs.within, theirs.within_ci)
-    return Compared(Difference(mine.within - theirs.within, interval, None), sites)
+    return ExperimentDifference(Difference(mine.within - theirs.within, interval, None), sites)
 
 
 def _by_fold(first: Summary, second: Summary, outcome: str) -> tuple[list[float], list[str]]:
@@ -150,7 +154,7 @@ def _by_fold(first: Summary, second: Summary, outcome: str) -> tuple[list[float]
     mine, theirs = (
         {
             c.site: c
-            for c in cells_of(s)
+            for c in global_cells(s)
             if c.outcome == outcome and len(c.folds) == trainings and None not in c.folds
         }
         for s in (first, second)

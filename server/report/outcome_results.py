@@ -45,7 +45,7 @@ class SiteRow:
 
 
 @dataclass(frozen=True)
-class Finding:
+class OutcomeResult:
     """All that is shown of one outcome."""
 
     outcome: str
@@ -65,19 +65,19 @@ class Finding:
         return any(_figure(cell) for row in self.rows for cell in row.cells.values())
 
 
-def is_guest(cell: Cell) -> bool:
+def is_at_other_site(cell: Cell) -> bool:
     """Whether this is a local-only model away from home."""
     return cell.model.startswith("local:") and cell.model != f"local:{cell.site}"
 
 
-def known(value: float | None) -> bool:
+def is_known(value: float | None) -> bool:
     """Whether there is a figure to show."""
     return value is not None and isfinite(value)
 
 
 def figure(value: float | None, digits: int = 3) -> str:
     """A figure with fixed decimals and a true minus sign, or an en dash."""
-    if value is None or not known(value):
+    if value is None or not is_known(value):
         return "–"
     return f"{value:.{digits}f}".replace("-", "−")
 
@@ -87,7 +87,7 @@ def why_empty(cell: Cell | None) -> str:
     return (cell.missing if cell else None) or "not recorded"
 
 
-def findings(summary: Summary) -> list[Finding]:
+def outcome_results(summary: Summary) -> list[OutcomeResult]:
     """One finding per outcome, in the experiment's order."""
     named = [*map(str, summary.experiment.get("outcomes") or [])]
     seen = [*(c.outcome for c in summary.cells), *(o.outcome for o in summary.overall)]
@@ -100,16 +100,16 @@ def confidence(summary: Summary) -> str:
     return f"{100 * level:.4g} % interval" if isinstance(level, float) else "interval"
 
 
-def listed(names: Sequence[str]) -> str:
+def join_names(names: Sequence[str]) -> str:
     """Names as a list in a sentence."""
     return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
 
 
-def _finding(summary: Summary, outcome: str) -> Finding:
+def _finding(summary: Summary, outcome: str) -> OutcomeResult:
     cells = {
         (_family(c.model), c.site): c
         for c in summary.cells
-        if c.outcome == outcome and not is_guest(c)
+        if c.outcome == outcome and not is_at_other_site(c)
     }
     overall = {
         family: next(
@@ -128,14 +128,14 @@ def _finding(summary: Summary, outcome: str) -> Finding:
     apart = {site for (_, site), c in cells.items() if c.withheld.get("sensitivity") == "declined"}
     if apart:
         notes["no histogram"] = (
-            f"the policy of {listed(sorted(apart))} shares no histogram of scores: counted within "
-            "sites and in the macro figure, and neither in the pooled figure nor for threshold and "
+            f"the policy of {join_names(sorted(apart))} shares no histogram of scores: counted "
+            "within sites and in the macro figure, and neither in the pooled figure nor for threshold and "
             "calibration"
         )
     unmapped = outcome not in ((summary.experiment.get("model") or {}).get("base_outputs") or {})
     if unmapped and "not run" in notes:
         notes["not run"] += "; the base weights have no output for this outcome"
-    return Finding(
+    return OutcomeResult(
         outcome=outcome,
         families=families,
         rows=rows,
@@ -154,7 +154,7 @@ def _family(model: str) -> str:
 
 
 def _figure(cell: Cell | None) -> bool:
-    return cell is not None and known(cell.auroc)
+    return cell is not None and is_known(cell.auroc)
 
 
 def _row(site: str, cells: dict[Family, Cell | None]) -> SiteRow:
@@ -175,7 +175,7 @@ def _answer(
     unmapped: bool,
 ) -> list[str]:
     result = overall["global"]
-    if result is None or result.within is None or not known(result.within):
+    if result is None or result.within is None or not is_known(result.within):
         if any(row.positives is not None for row in rows):
             return ["No site has test patients of both classes, so there is no within-site AUROC."]
         return ["There is no result: no figure on test patients was released."]
@@ -192,8 +192,8 @@ def _answer(
         _compared(summary, overall),
     ]
     if odd := [f for f in families if used[f] and used[f] != used["global"]]:
-        parts = (f"the {FAMILIES[f]} figure on {listed(used[f])}" for f in [*odd, "global"])
-        sentences.append(f"The figures rest on different sites: {listed([*parts])}.")
+        parts = (f"the {FAMILIES[f]} figure on {join_names(used[f])}" for f in [*odd, "global"])
+        sentences.append(f"The figures rest on different sites: {join_names([*parts])}.")
     counted = [row for row in tested if row.positives is not None and row.negatives is not None]
     if counted:
         smallest = min(counted, key=lambda r: (_rarer(r), (r.positives or 0) + (r.negatives or 0)))
@@ -209,7 +209,7 @@ def _beside(family: Family, families: list[Family], overall: Overall | None, unm
     if family not in families:
         return "no local-only models, which were not part of this experiment"
     who = {"local": "the local-only models, each at its own hospital,", "base": "the base model"}
-    if overall is not None and overall.within is not None and known(overall.within):
+    if overall is not None and overall.within is not None and is_known(overall.within):
         return f"{who[family]} with {_with_interval(overall.within, overall.within_ci, '')}"
     reason = " (its weights have no output for this outcome)"
     return f"{who[family]} without a figure{reason if family == 'base' and unmapped else ''}"
@@ -230,7 +230,7 @@ def _compared(summary: Summary, overall: dict[Family, Overall | None]) -> str:
     paired = [
         c
         for c in summary.comparisons
-        if c.site is None and c.outcome == outcome and known(c.difference)
+        if c.site is None and c.outcome == outcome and is_known(c.difference)
     ]
     if not paired:
         return _overlaps(overall)
@@ -287,9 +287,9 @@ def _exploratory(rows: list[SiteRow]) -> str | None:
     parts = [
         f"{names} {what}"
         for names, what in (
-            (listed(few), f"tested fewer than {FEW} patients of a class"),
-            (listed(one), "tested patients of one class only"),
-            (listed(silent), "withheld all figures, having too few patients of a class"),
+            (join_names(few), f"tested fewer than {FEW} patients of a class"),
+            (join_names(one), "tested patients of one class only"),
+            (join_names(silent), "withheld all figures, having too few patients of a class"),
         )
         if names
     ]

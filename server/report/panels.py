@@ -20,7 +20,7 @@ from fedrad.server.results.summary import Summary
 from fedrad.stats.intervals import Interval, wilson
 
 from . import curves
-from .outcome_results import Finding, is_guest, known
+from .outcome_results import OutcomeResult, is_at_other_site, is_known
 
 BENEFIT_SHOWN = (0.05, 0.1, 0.2, 0.3, 0.5)
 """Threshold probabilities in the table of net benefit; the plot has all."""
@@ -60,11 +60,11 @@ class Panel:
     """Site -> interval that a sensitivity of 80 % would have with its test patients."""
 
 
-def panel(summary: Summary, finding: Finding, key: str) -> Panel:
+def panel(summary: Summary, result: OutcomeResult, key: str) -> Panel:
     """The panel of an outcome. `key` keeps the ids of plots on a page apart."""
-    outcome = finding.outcome
-    cells = {row.site: row.cells.get("global") for row in finding.rows}
-    whole = finding.overall.get("global")
+    outcome = result.outcome
+    cells = {row.site: row.cells.get("global") for row in result.rows}
+    whole = result.overall.get("global")
     paired = [c for c in summary.comparisons if c.outcome == outcome and c.model == "global"]
     sites = list(dict.fromkeys([*(c.site for c in paired if c.site is not None), None]))
     columns = dict.fromkeys(s.column for s in summary.subgroups if s.outcome == outcome)
@@ -84,7 +84,7 @@ def panel(summary: Summary, finding: Finding, key: str) -> Panel:
         },
         roc=curves.roc(cells, f"roc-{key}"),
         calibrated=[
-            (s, c) for s, c in cells.items() if c is not None and known(c.probabilities.brier)
+            (s, c) for s, c in cells.items() if c is not None and is_known(c.probabilities.brier)
         ],
         calibration=curves.calibration(cells, f"calibration-{key}"),
         curves=[(s, p) for s, c in cells.items() if c for p in c.calibration_curve],
@@ -104,7 +104,7 @@ def panel(summary: Summary, finding: Finding, key: str) -> Panel:
         travellers={
             (c.model.removeprefix("local:"), c.site): c
             for c in summary.cells
-            if c.outcome == outcome and is_guest(c)
+            if c.outcome == outcome and is_at_other_site(c)
         },
         gaps=[g for g in summary.gaps if g.outcome == outcome],
         pairs=pairs if 1 < len(among) <= SITES_IN_PAIRS else {},

@@ -20,16 +20,24 @@ from fedrad.stats.site_figures import PROBABILITY_FIGURES
 from fedrad.system.files import write_whole
 
 from . import charts, checklists, drawing
-from .outcome_results import FAMILIES, confidence, figure, findings, known, listed, why_empty
+from .outcome_results import (
+    FAMILIES,
+    confidence,
+    figure,
+    is_known,
+    join_names,
+    outcome_results,
+    why_empty,
+)
 from .panels import panel
-from .round_history import courses, participation
+from .round_history import participation, round_histories
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(summary: Summary) -> str:
     """The report as HTML. The same summary gives the same text."""
-    found = findings(summary)
+    found = outcome_results(summary)
     text = (
         environment()
         .get_template("report.html.j2")
@@ -45,7 +53,7 @@ def render(summary: Summary) -> str:
             panels=[panel(summary, f, str(i)) for i, f in enumerate(found)],
             checklists={"TRIPOD+AI": checklists.TRIPOD_AI, "CLAIM": checklists.CLAIM},
             team=checklists.TEAM,
-            courses=courses(summary, task_of(summary.experiment).monitored),
+            histories=round_histories(summary, task_of(summary.experiment).monitored),
             interval_name=confidence(summary),
             families=FAMILIES,
             instead_of_figures=task_of(summary.experiment).instead_of_figures,
@@ -71,7 +79,7 @@ def render_markdown(summary: Summary) -> str:
         .render(
             summary=summary,
             name=str(summary.experiment.get("name") or "Unnamed experiment"),
-            findings=findings(summary),
+            findings=outcome_results(summary),
             instead_of_figures=task_of(summary.experiment).instead_of_figures,
             interval_name=confidence(summary),
             families=FAMILIES,
@@ -112,20 +120,20 @@ def environment(*, escape: bool = True) -> Environment:
         signed=signed,
         pvalue=pvalue,
         setting=setting,
-        listed=listed,
+        join_names=join_names,
         sigmoid=sigmoid,
-        of=of,
-        moment=moment,
-        unbroken=unbroken,
-        md=markdown,
+        count_of=count_of,
+        utc_time=utc_time,
+        no_break=no_break,
+        md=escape_markdown,
     )
-    env.tests["known"] = known
+    env.tests["known"] = is_known
     return env
 
 
 def signed(value: float | None) -> str:
     """A difference with its sign, three decimals."""
-    if value is None or not known(value):
+    if value is None or not is_known(value):
         return "–"
     return f"{value:+.3f}".replace("-", "−")
 
@@ -142,7 +150,7 @@ def interval(value: Interval | None) -> str:
 
 def percent(value: float | None) -> str:
     """A share as a percentage."""
-    return f"{100 * value:.1f}\N{NO-BREAK SPACE}%" if value is not None and known(value) else "–"
+    return f"{100 * value:.1f}\N{NO-BREAK SPACE}%" if value is not None and is_known(value) else "–"
 
 
 def percents(value: Interval) -> str:
@@ -150,7 +158,7 @@ def percents(value: Interval) -> str:
     return f"{100 * value[0]:.1f}–{100 * value[1]:.1f}\N{NO-BREAK SPACE}%"
 
 
-def of(share: float, total: int | None) -> str:
+def count_of(share: float, total: int | None) -> str:
     """The counts behind a share, "16 of 20"."""
     return f"{round(share * total)} of {total}" if total else ""
 
@@ -162,7 +170,7 @@ def sigmoid(logit: float) -> float:
 
 def seconds(value: float | None) -> str:
     """A duration: "3.2 s", "4 min 10 s", "2 h 05 min"."""
-    if value is None or not known(value):
+    if value is None or not is_known(value):
         return "–"
     if value < 60:
         return f"{value:.1f} s"
@@ -195,7 +203,7 @@ def setting(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def moment(value: str) -> str:
+def utc_time(value: str) -> str:
     """An ISO time as "2026-05-04 10:12 UTC"; anything else as it is."""
     try:
         return f"{datetime.fromisoformat(value).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
@@ -203,12 +211,12 @@ def moment(value: str) -> str:
         return value
 
 
-def markdown(text: object) -> str:
+def escape_markdown(text: object) -> str:
     """Words that Markdown takes for words, on one line."""
     return re.sub(r"([\\`*_{}\[\]<>|#])", r"\\\1", " ".join(str(text).split()))
 
 
-def unbroken(text: str) -> Markup:
+def no_break(text: str) -> Markup:
     """Text, escaped, whose intervals and percentages no line break divides."""
     return Markup(
         re.sub(r"[\d.]+(?:–[\d.]+| %)", r'<span class="nb">\g<0></span>', str(escape(text)))
@@ -232,7 +240,7 @@ def _versions(summary: Summary) -> str | None:
         for site, e in summary.site_entries.items()
         if (e.fedrad, e.torch) != (own.fedrad, own.torch)
     ]
-    return listed(other) if other else None
+    return join_names(other) if other else None
 
 
 def _elapsed(summary: Summary) -> str | None:

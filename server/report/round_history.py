@@ -8,7 +8,7 @@ from fedrad.models.tasks import MonitoredFigure
 from fedrad.server.results.summary import Round, SiteRound, Summary
 
 from . import charts
-from .outcome_results import figure, known
+from .outcome_results import figure, is_known
 
 STATUS = {
     "ok": "trained",
@@ -25,7 +25,7 @@ SITES_PER_TABLE = 6
 
 
 @dataclass(frozen=True)
-class Course:
+class RoundHistory:
     """One quantity over the rounds: its plot, and its figures in tables of a few sites each."""
 
     quantity: str
@@ -36,7 +36,7 @@ class Course:
     """Per table its sites, and a row (round, stage, a text for each site) per round."""
 
 
-def courses(summary: Summary, monitored: MonitoredFigure) -> list[Course]:
+def round_histories(summary: Summary, monitored: MonitoredFigure) -> list[RoundHistory]:
     """The monitored figure of each outcome on validation patients, then training loss."""
     outcomes = list(
         dict.fromkeys(o for r in summary.rounds for s in r.sites.values() for o in s.auroc)
@@ -52,7 +52,7 @@ def courses(summary: Summary, monitored: MonitoredFigure) -> list[Course]:
             for site, of_site in entries.items()
         }
         quantity = "Training loss" if outcome is None else f"Validation {monitored.name}"
-        plot = charts.curve(
+        plot = charts.over_rounds(
             summary.rounds,
             values,
             quantity,
@@ -68,8 +68,8 @@ def courses(summary: Summary, monitored: MonitoredFigure) -> list[Course]:
             ]
             tables.append((some, rows))
         named = f"{quantity}, {outcome}" if outcome is not None and len(outcomes) > 1 else quantity
-        given = {site: any(map(known, of_site)) for site, of_site in values.items()}
-        found.append(Course(named, plot, given, tables))
+        given = {site: any(map(is_known, of_site)) for site, of_site in values.items()}
+        found.append(RoundHistory(named, plot, given, tables))
     return found
 
 
@@ -85,7 +85,7 @@ def _value(
 
 def _text(entry: SiteRound | None, outcome: str | None, monitored: MonitoredFigure) -> str:
     value = _value(entry, outcome, monitored)
-    if value is not None and known(value):
+    if value is not None and is_known(value):
         return figure(value)
     if entry is None:
         return "not asked"

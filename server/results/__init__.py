@@ -1,1 +1,1 @@
-"""From the figures that sites released to `summary.json`."""
+"""Makes `summary.json` from the figures that sites released."""

@@ -1,4 +1,4 @@
-"""From what one site released of one model to the figures shown of it."""
+"""A cell of the summary: the figures of one model at one site, from the site's release."""
 
 from collections.abc import Sequence
 from itertools import accumulate
@@ -14,7 +14,7 @@ from fedrad.exchange.histogram import Histogram
 from fedrad.stats.auroc import site_estimate
 from fedrad.stats.decisions import NetBenefit, net_benefit
 
-from .figure_inputs import basis_of
+from .figure_inputs import figure_inputs
 from .parts import Cell, CurvePoint, Decisions, NetBenefitPoint
 
 BENEFIT_THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))
@@ -34,21 +34,23 @@ def cell_of(
 
     Parameters
     ----------
-    model, site, scores
-        What the site released of the model on one outcome.
+    model, site
+        Names.
+    scores
+        Scores of the model on one outcome, as the site released them.
     operating
-        Common threshold and calibration of this model and outcome; None for a local-only one.
+        Common threshold and calibration of this model and outcome; None for a local-only model.
     confidence
-        Level of the intervals.
+        Level of the intervals, in (0, 1).
     clustered
-        Whether patients may have several units, so that shares get no interval.
+        Whether patients may have several units. Proportions then have no interval.
     """
     estimate = site_estimate(scores, confidence)
     counted = scores.missing in (None, "one class")
     total = scores.positives + scores.negatives
     level = None if clustered else confidence
-    basis = basis_of(scores, operating)
-    histogram, probabilities = basis.histogram, basis.probabilities
+    inputs = figure_inputs(scores, operating)
+    histogram, probabilities = inputs.histogram, inputs.probabilities
     curve = curve_points(probabilities, histogram) if probabilities and histogram else []
     return Cell(
         model=model,
@@ -59,24 +61,24 @@ def cell_of(
         positives=scores.positives if counted else None,
         negatives=scores.negatives if counted else None,
         prevalence=scores.positives / total if counted and total else None,
-        ranks=basis.ranks,
-        decisions=Decisions.of(basis.decided, level) if basis.decided else Decisions(),
-        site_choice=basis.site_choice,
+        ranks=inputs.ranks,
+        decisions=Decisions.of(inputs.decided, level) if inputs.decided else Decisions(),
+        site_choice=inputs.site_choice,
         calibrated_by=probabilities.by if probabilities else None,
         probabilities=probabilities.exact if probabilities else ProbabilityFigures(),
         ece=_calibration_error(curve) if curve else None,
         calibration_curve=curve,
         roc=_roc(histogram) if histogram else [],
-        net_benefit=_benefit(histogram, basis.calibration) if histogram else [],
+        net_benefit=_benefit(histogram, inputs.calibration) if histogram else [],
         folds=scores.folds,
         epsilon=scores.epsilon,
         missing=scores.missing,
-        withheld=dict(basis.withheld),
+        withheld=dict(inputs.withheld),
     )
 
 
 def curve_points(probabilities: Probabilities, h: Histogram) -> list[CurvePoint]:
-    """The calibration curve: probabilities as the site sent them, shares from the histogram."""
+    """The calibration curve: probabilities as released, observed shares from the histogram."""
     points, start = [], 0
     for b in probabilities.curve:
         end = h.edges.index(b.end)
@@ -94,7 +96,7 @@ def _calibration_error(curve: Sequence[CurvePoint]) -> float:
 
 
 def _roc(h: Histogram) -> list[tuple[float, float]]:
-    """The ROC curve at the histogram's edges, from the highest score down; none without both
+    """The ROC curve at the edges of the histogram, from the highest score down; empty without both
     classes."""
     p, n = h.total_positives, h.total_negatives
     if h.noisy or not p or not n:
@@ -107,12 +109,12 @@ def _roc(h: Histogram) -> list[tuple[float, float]]:
 def _benefit(h: Histogram, calibration: CalibrationLine | None) -> list[NetBenefitPoint]:
     if calibration is None:
         return []
-    return points_of(net_benefit(h, calibration, BENEFIT_THRESHOLDS))
+    return benefit_points(net_benefit(h, calibration, BENEFIT_THRESHOLDS))
 
 
-def points_of(found: Sequence[NetBenefit]) -> list[NetBenefitPoint]:
-    """Net benefits as the summary has them."""
+def benefit_points(benefits: Sequence[NetBenefit]) -> list[NetBenefitPoint]:
+    """Net benefits in the form of the summary."""
     return [
         NetBenefitPoint(threshold=b.threshold, value=b.value, bound=b.bound, treat_all=b.treat_all)
-        for b in found
+        for b in benefits
     ]

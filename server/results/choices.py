@@ -1,4 +1,4 @@
-"""All that validation patients decide about the use of models."""
+"""Choices by validation patients about the use of models: thresholds and calibrations."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,19 +11,22 @@ from fedrad.stats import thresholds
 from fedrad.stats.calibration import calibrate
 
 DEFAULT_THRESHOLD = CELLS // 2
-"""A logit of 0: where balanced training puts the border between the classes."""
+"""A logit of 0, the border between the classes in training on balanced classes."""
 
 
 class Choices(BaseModel):
-    """Thresholds (edges of the grid) and calibrations: model -> outcome; None where no site could
-    release validation patients of both classes."""
+    """Thresholds and calibrations, by model and outcome.
+
+    Thresholds are indices of the grid's edges. A value is None if no site could release validation
+    patients of both classes.
+    """
 
     thresholds: dict[ModelName, dict[str, int | None]] = {}
     calibration: dict[ModelName, dict[str, Calibration | None]] = {}
 
     @property
     def operating(self) -> dict[ModelName, dict[str, OperatingPoint]]:
-        """How each shared model is used on each outcome."""
+        """Model -> outcome -> threshold and calibration, with the default threshold for None."""
         return {
             model: {
                 outcome: OperatingPoint(
@@ -37,7 +40,7 @@ class Choices(BaseModel):
 
     @property
     def by_default(self) -> dict[ModelName, list[str]]:
-        """Model -> outcomes for which no threshold could be chosen."""
+        """Model -> outcomes without a chosen threshold."""
         return {
             model: [outcome for outcome, chosen in of_model.items() if chosen is None]
             for model, of_model in self.thresholds.items()
@@ -47,9 +50,18 @@ class Choices(BaseModel):
 def choose(
     releases: Mapping[str, Release], models: Sequence[ModelName], outcomes: Sequence[str]
 ) -> Choices:
-    """Threshold and calibration of each model and outcome from the validation histograms of all
-    sites. `releases`: site -> what it released on validation patients."""
-    found = Choices()
+    """Choose threshold and calibration of each model and outcome.
+
+    Parameters
+    ----------
+    releases
+        Site -> release on validation patients. The histograms of all sites are used.
+    models
+        Models that all sites share.
+    outcomes
+        Outcomes of the experiment.
+    """
+    choices = Choices()
     for model in models:
         for outcome in outcomes:
             histograms: list[Histogram] = [
@@ -58,11 +70,11 @@ def choose(
                 for s in release.scores
                 if (s.model, s.outcome) == (model, outcome) and s.histogram
             ]
-            found.thresholds.setdefault(model, {})[outcome] = thresholds.common_threshold(
+            choices.thresholds.setdefault(model, {})[outcome] = thresholds.common_threshold(
                 histograms
             )
-            found.calibration.setdefault(model, {})[outcome] = calibrate(histograms)
-    return found
+            choices.calibration.setdefault(model, {})[outcome] = calibrate(histograms)
+    return choices
 
 
 def _line(calibration: Calibration | None) -> CalibrationLine | None:

@@ -1,4 +1,4 @@
-"""Models compared on the same patients, and groups of patients compared under one model."""
+"""Comparisons of models on the same patients, and of groups of patients under one model."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -10,13 +10,13 @@ from fedrad.exchange.figures import Missing, Subgroup
 from fedrad.stats.auroc import site_estimate, within_site_auroc
 from fedrad.stats.differences import Difference, difference, holm, weighted_difference
 
-from .overall import Tested
+from .overall import ReleasedFigures
 from .parts import ComparisonFigures, Gap, SubgroupFigures
 
 
 @dataclass(frozen=True)
-class _Compared:
-    """Two models on one outcome, at a site or over all."""
+class _ModelDifference:
+    """Difference of two models on one outcome, at a site or over all sites (`site` is None)."""
 
     model: str
     other: str
@@ -26,32 +26,45 @@ class _Compared:
     missing: Missing | None = None
 
 
-def comparisons(tested: Tested, experiment: Experiment) -> list[ComparisonFigures]:
-    """Was it worth joining? The global model minus the local-only and minus the base, at each site
-    and over all sites."""
+def comparisons(tested: ReleasedFigures, experiment: Experiment) -> list[ComparisonFigures]:
+    """Differences of AUROC: global minus local-only model, and global minus base model.
+
+    Parameters
+    ----------
+    tested
+        Released figures of the sites to include.
+    experiment
+        The experiment.
+
+    Returns
+    -------
+    list[ComparisonFigures]
+        Differences over all sites, then those at single sites. Each p is corrected within its
+        group (Holm).
+    """
     confidence = experiment.evaluation.confidence
-    at_sites: list[_Compared] = []
+    at_sites: list[_ModelDifference] = []
     together: dict[tuple[str, str, str], list[tuple[float, float, float]]] = defaultdict(list)
     counts = {key: s.positives * s.negatives for key, s in tested.scores().items()}
     for site, release in sorted(tested.releases.items()):
         for c in release.comparisons:
-            found = None
+            result = None
             if c.difference is not None and c.variance is not None:
-                found = difference(c.difference, c.variance, confidence)
+                result = difference(c.difference, c.variance, confidence)
                 weight = counts.get((c.model, site, c.outcome), 0)
                 family = (c.model, c.other.partition(":")[0], c.outcome)
                 together[family].append((c.difference, c.variance, weight))
-            at_sites.append(_Compared(c.model, c.other, c.outcome, site, found, c.missing))
+            at_sites.append(_ModelDifference(c.model, c.other, c.outcome, site, result, c.missing))
     over_all = []
     for (model, other, outcome), parts in together.items():
         values, variances, weights = zip(*parts, strict=True)
         if (w := weighted_difference(values, variances, weights, confidence)) is not None:
-            over_all.append(_Compared(model, other, outcome, difference=w))
+            over_all.append(_ModelDifference(model, other, outcome, difference=w))
     return [*_with_holm(over_all), *_with_holm(at_sites)]
 
 
-def _with_holm(family: Sequence[_Compared]) -> list[ComparisonFigures]:
-    """The figures of a family of tests, p corrected for all of them together."""
+def _with_holm(family: Sequence[_ModelDifference]) -> list[ComparisonFigures]:
+    """The figures of a family of tests, with p corrected for the whole family."""
     adjusted = holm([c.difference.p if c.difference else None for c in family])
     tests = sum(p is not None for p in adjusted)
     return [
@@ -71,8 +84,10 @@ def _with_holm(family: Sequence[_Compared]) -> list[ComparisonFigures]:
     ]
 
 
-def subgroups(tested: Tested, experiment: Experiment) -> tuple[list[SubgroupFigures], list[Gap]]:
-    """The global model in the groups that the experiment names, and the largest gap per column."""
+def subgroups(
+    tested: ReleasedFigures, experiment: Experiment
+) -> tuple[list[SubgroupFigures], list[Gap]]:
+    """Figures of the global model in the experiment's subgroups, and the largest gap per column."""
     confidence = experiment.evaluation.confidence
     figures: list[SubgroupFigures] = []
     gaps: list[Gap] = []
@@ -127,10 +142,25 @@ def _largest_gap(
     by_group: Sequence[Mapping[str, Subgroup]],
     confidence: float,
 ) -> Gap | None:
-    """Two groups are compared at sites with figures of both, weighted by 1/(1/pairs + 1/pairs)."""
+    """The largest difference of within-site AUROC between two groups of a column.
+
+    Two groups are compared at the sites with figures of both. The weight of a site is
+    1 / (1/pairs + 1/pairs), with the pairs of the first and of the second group.
+
+    Parameters
+    ----------
+    outcome, column
+        Outcome, and column of the cohort table.
+    names
+        Names of the groups.
+    by_group
+        For each group: site -> its figures.
+    confidence
+        Level for one comparison, in (0, 1).
+    """
     tests = list(combinations(range(len(names)), 2))
     strict = 1 - (1 - confidence) / max(1, len(tests))
-    found: list[Gap] = []
+    gaps: list[Gap] = []
     for a, b in tests:
         one, other = by_group[a], by_group[b]
         both = [(one[s], other[s]) for s in one if s in other]
@@ -152,7 +182,7 @@ def _largest_gap(
             if d.value >= 0
             else (b, a, d.interval and (-d.interval[1], -d.interval[0]))
         )
-        found.append(
+        gaps.append(
             Gap(
                 outcome=outcome,
                 column=column,
@@ -162,4 +192,4 @@ def _largest_gap(
                 ci=ci,
             )
         )
-    return max(found, key=lambda g: g.gap) if found else None
+    return max(gaps, key=lambda g: g.gap) if gaps else None

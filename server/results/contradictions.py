@@ -1,4 +1,4 @@
-"""Whether what a site sent can be true."""
+"""Checks whether the figures of a site are consistent."""
 
 from itertools import pairwise
 
@@ -7,12 +7,14 @@ from fedrad.exchange.histogram import Histogram
 from fedrad.stats.auroc import pair_auroc
 
 
-def fault(scores: Scores) -> str | None:
-    """What contradicts itself in a site's figures; None where nothing does.
+def contradiction(scores: Scores) -> str | None:
+    """The contradiction in the figures of a site, as text; None if they are consistent.
 
-    Counts must be the histogram's; an exact AUROC must lie within the certified bound of its own
-    histogram; a curve's bins must be unions of the histogram's, none empty. Of folds, a patient may
-    have several units and several scores; what folds decided must be of the histogram's units.
+    Counts must equal those of the histogram. An exact AUROC must lie within the certified bound of
+    its histogram. The bins of a calibration curve must be unions of the histogram's bins, none
+    empty. In a cross-validation a patient may have several units and scores, so the histogram may
+    hold more entries than the reported counts. The counts at the thresholds must equal those of
+    the histogram.
     """
     why = None
     if (h := scores.histogram) is not None:
@@ -28,8 +30,10 @@ def fault(scores: Scores) -> str | None:
     elif (o := scores.out_of_fold) is not None:
         counts = (o.histogram.total_positives, o.histogram.total_negatives)
         if o.histogram.noisy or any(
-            held < claimed
-            for held, claimed in zip(counts, (scores.positives, scores.negatives), strict=True)
+            in_histogram < reported
+            for in_histogram, reported in zip(
+                counts, (scores.positives, scores.negatives), strict=True
+            )
         ):
             why = "the histogram of all folds lacks patients"
         elif o.decided and counts != (

@@ -1,4 +1,4 @@
-"""What the figures of one model at one site rest on, of one split or of all folds together."""
+"""Inputs of the figures of one model at one site, of one split or of all folds together."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,13 +19,30 @@ from fedrad.stats.decisions import confusion
 from .parts import SiteChoice
 
 CALIBRATED = CalibrationLine(intercept=0.0, slope=1.0)
-"""From the calibrated logits of an out-of-fold histogram to calibrated logits."""
+"""Identity, for histograms of all folds: their logits are calibrated already."""
 
 
 @dataclass(frozen=True)
-class Basis:
-    """`calibration`: from the histogram's logits to calibrated ones. `decided`: at the common
-    threshold, or at those of the folds. `withheld`: figure -> why it is not there."""
+class FigureInputs:
+    """Inputs of the figures of one model at one site, on one outcome.
+
+    Attributes
+    ----------
+    ranks
+        Exact figures that depend on the order of the scores only.
+    histogram
+        Histogram of the scores.
+    probabilities
+        Exact figures of calibrated probabilities.
+    calibration
+        From the logits of the histogram to calibrated logits.
+    decided
+        Counts at the common threshold, or at the thresholds of the folds.
+    site_choice
+        Figures at the choices of the site's own validation patients.
+    withheld
+        Figure -> why it is missing.
+    """
 
     ranks: RankFigures = field(default_factory=RankFigures)
     histogram: Histogram | None = None
@@ -36,13 +53,13 @@ class Basis:
     withheld: Mapping[str, Missing] = field(default_factory=dict)
 
 
-def basis_of(scores: Scores, operating: OperatingPoint | None) -> Basis:
-    """What a site released of one model on one outcome.
+def figure_inputs(scores: Scores, operating: OperatingPoint | None) -> FigureInputs:
+    """The inputs from a site's scores of one model on one outcome.
 
     Parameters
     ----------
     scores
-        As the site sent them.
+        Scores as the site released them.
     operating
         Common threshold and calibration; None for a local-only model.
     """
@@ -51,25 +68,27 @@ def basis_of(scores: Scores, operating: OperatingPoint | None) -> Basis:
         return _of_folds(scores.out_of_fold)
     if scores.histogram_missing is not None:
         withheld = dict.fromkeys(("sensitivity", "site_threshold"), scores.histogram_missing)
-        return Basis(ranks=scores.ranks, withheld=withheld)
+        return FigureInputs(ranks=scores.ranks, withheld=withheld)
     if scores.histogram is None or not total:
-        return Basis(ranks=scores.ranks)
+        return FigureInputs(ranks=scores.ranks)
     return _of_split(scores, scores.histogram, operating)
 
 
-def _of_folds(of_all: OutOfFold) -> Basis:
-    return Basis(
-        ranks=of_all.ranks,
-        histogram=of_all.histogram,
-        probabilities=of_all.probabilities,
+def _of_folds(folds: OutOfFold) -> FigureInputs:
+    return FigureInputs(
+        ranks=folds.ranks,
+        histogram=folds.histogram,
+        probabilities=folds.probabilities,
         calibration=CALIBRATED,
-        decided=of_all.decided,
-        site_choice=SiteChoice(brier=of_all.probabilities.exact.brier),
-        withheld={} if of_all.decided else {"sensitivity": "below minimum"},
+        decided=folds.decided,
+        site_choice=SiteChoice(brier=folds.probabilities.exact.brier),
+        withheld={} if folds.decided else {"sensitivity": "below minimum"},
     )
 
 
-def _of_split(scores: Scores, histogram: Histogram, operating: OperatingPoint | None) -> Basis:
+def _of_split(
+    scores: Scores, histogram: Histogram, operating: OperatingPoint | None
+) -> FigureInputs:
     withheld: dict[str, Missing] = {}
     decided = confusion(histogram, operating.threshold) if operating else None
     if operating and decided is None:
@@ -82,7 +101,7 @@ def _of_split(scores: Scores, histogram: Histogram, operating: OperatingPoint | 
         choice = SiteChoice.of(float(GRID[scores.site_threshold]), own, scores.site_brier)
     elif scores.epsilon is None:
         withheld["site_threshold"] = "below minimum"
-    return Basis(
+    return FigureInputs(
         ranks=scores.ranks,
         histogram=histogram,
         probabilities=scores.probabilities,

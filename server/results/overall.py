@@ -1,4 +1,4 @@
-"""From what sites released to the figures of the summary: cells, and figures over all sites."""
+"""Figures of the summary from the sites' releases: cells, and figures over all sites."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,22 +31,30 @@ from fedrad.stats.noise import from_noisy
 from fedrad.stats.prevalence import site_only, within_share
 from fedrad.stats.site_figures import means_over_sites
 
-from .cells import BENEFIT_THRESHOLDS, cell_of, points_of
-from .figure_inputs import CALIBRATED, basis_of
+from .cells import BENEFIT_THRESHOLDS, benefit_points, cell_of
+from .figure_inputs import CALIBRATED, figure_inputs
 from .parts import Cell, Decisions, NetBenefitPoint, NewSiteFigures, Overall, Pair
 
 LOCAL = "local"
-"""Family name of the local-only models, each tested at home."""
+"""Family of the local-only models, each tested at its own site."""
 
 
 @dataclass(frozen=True)
-class Tested:
-    """All that came of the test patients.
+class ReleasedFigures:
+    """The figures on test patients that sites released.
 
-    `releases`: site -> what it released; `absent`: site -> why it did not. `untrained`: site -> why
-    it has no local-only model, or why that model did not travel. `operating`: model -> outcome ->
-    common threshold and calibration; `by_default`: model -> outcomes whose threshold was not chosen
-    on patients.
+    Attributes
+    ----------
+    releases
+        Site -> its release.
+    absent
+        Site -> why it released nothing.
+    untrained
+        Site -> why it has no local-only model, or does not share it.
+    operating
+        Model -> outcome -> common threshold and calibration.
+    by_default
+        Model -> outcomes with the default threshold, which was not chosen on patients.
     """
 
     releases: Mapping[str, Release] = field(default_factory=dict)
@@ -55,8 +63,8 @@ class Tested:
     operating: Mapping[str, Mapping[str, OperatingPoint]] = field(default_factory=dict)
     by_default: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
-    def of(self, sites: Collection[str]) -> "Tested":
-        """The same of some sites."""
+    def for_sites(self, sites: Collection[str]) -> "ReleasedFigures":
+        """The figures of some sites only."""
         return replace(
             self,
             releases={site: r for site, r in self.releases.items() if site in sites},
@@ -64,7 +72,7 @@ class Tested:
         )
 
     def scores(self) -> dict[tuple[str, str, str], Scores]:
-        """Scores by model, site and outcome; AUROCs of noisy histograms filled in."""
+        """Scores by (model, site, outcome), with the AUROCs of noisy histograms."""
         return {
             (s.model, site, s.outcome): from_noisy(s)
             for site, release in self.releases.items()
@@ -72,10 +80,22 @@ class Tested:
         }
 
 
-def cells(tested: Tested, models: Sequence[str], experiment: Experiment) -> list[Cell]:
-    """A cell for each model, site and outcome. A local-only model has cells at other sites only
-    where the experiment wishes it to travel."""
-    released, found = tested.scores(), []
+def cells(tested: ReleasedFigures, models: Sequence[str], experiment: Experiment) -> list[Cell]:
+    """The cells of all models, sites and outcomes.
+
+    A local-only model has cells at other sites only if the experiment shares local-only models
+    (`travel`).
+
+    Parameters
+    ----------
+    tested
+        Released figures.
+    models
+        Models, as named in the summary.
+    experiment
+        The experiment.
+    """
+    released, result = tested.scores(), []
     for model in models:
         kind, _, home = model.partition(":")
         for site in sorted({*tested.releases, *tested.absent}):
@@ -87,11 +107,11 @@ def cells(tested: Tested, models: Sequence[str], experiment: Experiment) -> list
                     missing = tested.absent.get(site)
                     if missing is None and kind == LOCAL:
                         missing = tested.untrained.get(home)
-                    found.append(
+                    result.append(
                         Cell(model=model, site=site, outcome=outcome, missing=missing or "not run")
                     )
                     continue
-                found.append(
+                result.append(
                     cell_of(
                         model,
                         site,
@@ -101,13 +121,25 @@ def cells(tested: Tested, models: Sequence[str], experiment: Experiment) -> list
                         clustered=experiment.unit == "image",
                     )
                 )
-    return found
+    return result
 
 
-def overall(tested: Tested, models: Sequence[str], experiment: Experiment) -> list[Overall]:
-    """Figures of each family over all sites: base, local-only models at home, global, best."""
+def overall(
+    tested: ReleasedFigures, models: Sequence[str], experiment: Experiment
+) -> list[Overall]:
+    """Figures of each family over all sites: base, local-only at their own site, global, best.
+
+    Parameters
+    ----------
+    tested
+        Released figures of the sites to include.
+    models
+        Models, as named in the summary.
+    experiment
+        The experiment.
+    """
     released = tested.scores()
-    found = []
+    result = []
     for family in dict.fromkeys(model.partition(":")[0] for model in models):
         for outcome in experiment.outcomes:
             of_sites = {}
@@ -118,16 +150,16 @@ def overall(tested: Tested, models: Sequence[str], experiment: Experiment) -> li
                     of_sites[site] = scores
             operating = tested.operating.get(family, {}).get(outcome)
             default = outcome in tested.by_default.get(family, ())
-            added = _added_up(of_sites, operating, default=default)
-            found.append(_overall(family, outcome, of_sites, added, experiment))
-    return found
+            sums = _sums(of_sites, operating, default=default)
+            result.append(_overall(family, outcome, of_sites, sums, experiment))
+    return result
 
 
 def _overall(
     family: str,
     outcome: str,
     of_sites: Mapping[str, Scores],
-    added: "_AddedUp",
+    sums: "_Sums",
     experiment: Experiment,
 ) -> Overall:
     confidence, clustered = experiment.evaluation.confidence, experiment.unit == "image"
@@ -137,9 +169,9 @@ def _overall(
     within, mean = within_site_auroc(some, confidence), macro_auroc(some, confidence)
     lowest = lowest_site(of_sites, confidence)
     effect = design_effect(some) if clustered else 1.0
-    everyone = pooled_auroc(list(histograms.values()), confidence, effect)
+    pooled_estimate = pooled_auroc(list(histograms.values()), confidence, effect)
     alone, share = site_only(some, confidence), within_share(some, confidence)
-    elsewhere = new_site(some, confidence)
+    next_site = new_site(some, confidence)
     names = list(histograms)
     return Overall(
         model=family,
@@ -151,22 +183,22 @@ def _overall(
         worst=lowest.value if lowest else None,
         worst_ci=lowest.interval if lowest else None,
         worst_site=lowest.site if lowest else None,
-        pooled=everyone.value if everyone else None,
-        pooled_ci=everyone.interval if everyone else None,
-        bound=everyone.bound if everyone else None,
-        design_effect=effect if clustered and everyone else None,
+        pooled=pooled_estimate.value if pooled_estimate else None,
+        pooled_ci=pooled_estimate.interval if pooled_estimate else None,
+        bound=pooled_estimate.bound if pooled_estimate else None,
+        design_effect=effect if clustered and pooled_estimate else None,
         site_only=alone.value if alone else None,
         site_only_ci=alone.interval if alone else None,
         within_share=share.value if share else None,
         within_share_ci=share.interval if share else None,
         new_site=NewSiteFigures(
-            mean=elsewhere.mean,
-            ci=elsewhere.interval,
-            prediction=elsewhere.prediction,
-            tau=elsewhere.tau,
+            mean=next_site.mean,
+            ci=next_site.interval,
+            prediction=next_site.prediction,
+            tau=next_site.tau,
             sites=sum(s.auroc is not None for s in some),
         )
-        if elsewhere
+        if next_site
         else None,
         pairs=[
             Pair(positives_of=i, negatives_of=j, auroc=entry[0], bound=entry[1])
@@ -177,52 +209,64 @@ def _overall(
         positives=sum(s.positives for s in some),
         negatives=sum(s.negatives for s in some),
         folds_sd=folds_sd(some),
-        threshold=added.threshold,
-        threshold_from=added.threshold_from,
-        decisions=Decisions.of(sum_confusions(added.decided.values()), level)
-        if added.decided
+        threshold=sums.threshold,
+        threshold_from=sums.threshold_from,
+        decisions=Decisions.of(sum_confusions(sums.decided.values()), level)
+        if sums.decided
         else Decisions(),
-        threshold_sites=list(added.decided),
-        probabilities=added.probabilities,
-        net_benefit=added.net_benefit,
+        threshold_sites=list(sums.decided),
+        probabilities=sums.probabilities,
+        net_benefit=sums.net_benefit,
     )
 
 
 @dataclass(frozen=True)
-class _AddedUp:
-    """What adds up over sites: counts on either side of a threshold, squared errors, benefit."""
+class _Sums:
+    """Figures that are sums or means over sites: decisions, probabilities, net benefit."""
 
     threshold: float | None = None
     threshold_from: Literal["validation", "default", "folds"] | None = None
     decided: Mapping[str, ConfusionMatrix] = field(default_factory=dict)
-    """Of the sites that gave the counts."""
+    """Site -> its counts at the threshold; without sites that withhold them."""
     probabilities: ProbabilityFigures = field(default_factory=ProbabilityFigures)
     net_benefit: list[NetBenefitPoint] = field(default_factory=list)
 
 
-def _added_up(
+def _sums(
     of_sites: Mapping[str, Scores], operating: OperatingPoint | None, *, default: bool
-) -> _AddedUp:
-    """`operating`: common threshold and calibration. `default`: the threshold was not chosen on
-    patients. A cross-validation needs neither: each fold has its own at each site."""
+) -> _Sums:
+    """Add up the figures of all sites for one model and outcome.
+
+    In a cross-validation each fold has its own threshold and calibration at each site, so
+    `operating` and `default` are not used.
+
+    Parameters
+    ----------
+    of_sites
+        Site -> its scores.
+    operating
+        Common threshold and calibration.
+    default
+        Whether the threshold is the default, not chosen on patients.
+    """
     of_folds = any(s.out_of_fold for s in of_sites.values())
     if operating is None and not of_folds:
-        return _AddedUp()
-    bases = {site: basis_of(s, operating) for site, s in of_sites.items()}
-    there = {site: b for site, b in bases.items() if b.histogram is not None}
-    if not there:
-        return _AddedUp()
+        return _Sums()
+    inputs = {site: figure_inputs(s, operating) for site, s in of_sites.items()}
+    with_histogram = {site: b for site, b in inputs.items() if b.histogram is not None}
+    if not with_histogram:
+        return _Sums()
     calibration = CALIBRATED if of_folds else operating.calibration if operating else None
     by = "site" if of_folds else "common"
     exact = [
         b.probabilities.exact if b.probabilities and b.probabilities.by == by else None
-        for b in there.values()
+        for b in with_histogram.values()
     ]
-    histograms = [b.histogram for b in there.values() if b.histogram]
-    return _AddedUp(
+    histograms = [b.histogram for b in with_histogram.values() if b.histogram]
+    return _Sums(
         threshold=float(GRID[operating.threshold]) if operating and not of_folds else None,
         threshold_from="folds" if of_folds else "default" if default else "validation",
-        decided={site: b.decided for site, b in there.items() if b.decided},
+        decided={site: b.decided for site, b in with_histogram.items() if b.decided},
         probabilities=_probabilities(histograms, exact, calibration),
         net_benefit=_benefit(histograms, calibration),
     )
@@ -233,8 +277,20 @@ def _probabilities(
     exact: Sequence[ProbabilityFigures | None],
     calibration: CalibrationLine | None,
 ) -> ProbabilityFigures:
-    """Figures of probabilities by a calibration, over all sites: means of the exact ones of the
-    sites that gave them, intercept and slope from histograms."""
+    """Figures of calibrated probabilities over all sites.
+
+    Intercept and slope are from the histograms. The others are weighted means of the sites' exact
+    figures.
+
+    Parameters
+    ----------
+    histograms
+        Histogram of each site.
+    exact
+        Exact figures of each site, None if it released none.
+    calibration
+        From the logits of the histograms to calibrated logits.
+    """
     if calibration is None:
         return ProbabilityFigures()
     sizes = [h.total_positives + h.total_negatives for h in histograms]
@@ -250,4 +306,4 @@ def _benefit(
         return []
     sizes = [h.total_positives + h.total_negatives for h in histograms]
     of_sites = [net_benefit(h, calibration, BENEFIT_THRESHOLDS) for h in histograms]
-    return points_of([average_benefit(sizes, at) for at in zip(*of_sites, strict=True)])
+    return benefit_points([average_benefit(sizes, at) for at in zip(*of_sites, strict=True)])

@@ -10,26 +10,29 @@ from fedrad.stats.decisions import rates
 from fedrad.stats.intervals import Interval
 
 PROBABILITIES = Inline(names={"intercept": "calibration_intercept", "slope": "calibration_slope"})
-"""In `summary.json` these two are called what they are of."""
+"""Names of these two figures in `summary.json`."""
 
 
-class Part(InlineModel):
-    """Base of the summary's parts. What a later version added to a file is kept."""
+class SummaryPart(InlineModel):
+    """Base of the parts of a summary. Unknown fields, of a later version, are preserved."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
 
-class CurvePoint(Part):
-    """A bin of a calibration curve: mean probability, share with the outcome, units."""
+class CurvePoint(SummaryPart):
+    """A bin of a calibration curve: mean probability, observed share with the outcome, units."""
 
     probability: float
     observed: float
     units: int
 
 
-class NetBenefitPoint(Part):
-    """Net benefit at a threshold probability, per patient. The exact one lies within ± `bound`;
-    `treat_all` is that of calling everybody positive, that of nobody is 0."""
+class NetBenefitPoint(SummaryPart):
+    """Net benefit per patient at a threshold probability.
+
+    The exact value lies within ± `bound`. `treat_all` is the net benefit of calling every patient
+    positive; calling every patient negative has a net benefit of 0.
+    """
 
     threshold: float
     value: float
@@ -37,9 +40,12 @@ class NetBenefitPoint(Part):
     treat_all: float
 
 
-class Decisions(Part):
-    """Rates of what is decided at a threshold, with Wilson's intervals where each unit is a patient
-    of its own. None without units to divide by."""
+class Decisions(SummaryPart):
+    """Rates at a threshold.
+
+    Intervals are Wilson's, and None if patients may have several units. A rate is None if its
+    denominator is 0.
+    """
 
     sensitivity: float | None = None
     sensitivity_ci: Interval | None = None
@@ -52,7 +58,7 @@ class Decisions(Part):
 
     @classmethod
     def of(cls, counts: ConfusionMatrix, confidence: float | None) -> "Decisions":
-        """From counts; without intervals where no confidence is given."""
+        """Rates of counts, with intervals of level `confidence`, or without if it is None."""
         r = rates(counts)
         return cls(
             sensitivity=r.sensitivity.value,
@@ -66,9 +72,9 @@ class Decisions(Part):
         )
 
 
-class SiteChoice(Part):
-    """What a site's own validation patients chose: a threshold, a logit, with the rates at it, and
-    the Brier score by their calibration."""
+class SiteChoice(SummaryPart):
+    """Figures with the choices of the site's own validation patients: rates at their threshold (a
+    logit), and the Brier score with their calibration."""
 
     threshold: float | None = None
     sensitivity: float | None = None
@@ -81,7 +87,7 @@ class SiteChoice(Part):
     def of(
         cls, threshold: float, counts: ConfusionMatrix | None, brier: float | None
     ) -> "SiteChoice":
-        """`counts`: at the threshold, None where the site withholds them."""
+        """Figures from the counts at the threshold, None if the site withholds them."""
         r = rates(counts) if counts else None
         return cls(
             threshold=threshold,
@@ -93,15 +99,24 @@ class SiteChoice(Part):
         )
 
 
-class Cell(Part):
+class Cell(SummaryPart):
     """One model on one site's test patients, one outcome.
 
-    `decisions` are at the common threshold, `site_choice` at the one that the site's own validation
-    patients choose (of a local-only model this only). Probabilities are calibrated by all sites'
-    validation patients (`calibrated_by` "common"), or the site's own. Of a cross-validation, all
-    figures but the AUROC are of all folds together, at the threshold and by the calibration of each
-    fold, which the site's own validation patients choose. `epsilon`: every figure comes from a
-    noisy histogram. `withheld`: figure, as in the file -> why it is not there.
+    In a cross-validation, all figures except the AUROC are of all folds together, with the
+    threshold and calibration that the site's own validation patients chose in each fold.
+
+    Attributes
+    ----------
+    decisions
+        Rates at the common threshold; empty for a local-only model.
+    site_choice
+        Rates at the threshold that the site's own validation patients chose.
+    calibrated_by
+        Validation patients behind the calibration: of all sites ("common") or of the site.
+    epsilon
+        Privacy loss, if every figure is from a noisy histogram.
+    withheld
+        Figure, as named in the file -> why it is missing.
     """
 
     model: str
@@ -121,7 +136,7 @@ class Cell(Part):
     """Expected calibration error: mean distance of share and probability over the curve's bins."""
     calibration_curve: list[CurvePoint] = Field(default_factory=list)
     roc: list[tuple[float, float]] = Field(default_factory=list)
-    """1 - specificity and sensitivity at each edge of the released histogram, from (0, 0) on."""
+    """(1 - specificity, sensitivity) at each edge of the released histogram, from (0, 0) on."""
     net_benefit: list[NetBenefitPoint] = Field(default_factory=list)
     folds: list[float | None] = Field(default_factory=list)
     """AUROC of each fold of a cross-validation; `auroc` is their mean."""
@@ -130,9 +145,9 @@ class Cell(Part):
     withheld: dict[str, str] = Field(default_factory=dict)
 
 
-class Pair(Part):
-    """AUC_ij: positives of one site against negatives of another, from their histograms. The exact
-    one lies within ± `bound`."""
+class Pair(SummaryPart):
+    """AUROC of the positives of one site and the negatives of another, from their histograms. The
+    exact value lies within ± `bound`."""
 
     positives_of: str
     negatives_of: str
@@ -140,9 +155,20 @@ class Pair(Part):
     bound: float
 
 
-class NewSiteFigures(Part):
-    """What to expect at one more hospital of the same kind: random-effects mean, its interval, and
-    the prediction interval of that hospital's true AUROC. `tau`: spread of logits between sites."""
+class NewSiteFigures(SummaryPart):
+    """Expected AUROC at a new hospital of the same kind, from a random-effects model.
+
+    Attributes
+    ----------
+    mean, ci
+        Mean over hospitals and its interval.
+    prediction
+        Prediction interval of the true AUROC at the new hospital.
+    tau
+        Standard deviation of the true logits between sites.
+    sites
+        Number of sites.
+    """
 
     mean: float
     ci: Interval
@@ -151,15 +177,15 @@ class NewSiteFigures(Part):
     sites: int
 
 
-class Overall(Part):
-    """One model over all sites, one outcome. `model` "local" is each site's own model at home."""
+class Overall(SummaryPart):
+    """One model over all sites, one outcome. `model` "local": the own model of each site."""
 
     model: str
     outcome: str
     within: float | None = None
     within_ci: Interval | None = None
     folds_sd: float | None = None
-    """Standard deviation of the within-site AUROC over folds; no interval."""
+    """Standard deviation of the within-site AUROC over folds, which is no interval."""
     macro: float | None = None
     macro_ci: Interval | None = None
     worst: float | None = None
@@ -169,37 +195,37 @@ class Overall(Part):
     pooled_ci: Interval | None = None
     bound: float | None = None
     design_effect: float | None = None
-    """With `unit = "image"`: by how much the variance of the pooled AUROC was enlarged for images
-    of one patient."""
+    """With `unit = "image"`: factor on the variance of the pooled AUROC, because a patient may have
+    several images."""
     site_only: float | None = None
     site_only_ci: Interval | None = None
     within_share: float | None = None
     within_share_ci: Interval | None = None
     new_site: NewSiteFigures | None = None
-    """From four sites on."""
+    """None for fewer than four sites."""
     pairs: list[Pair] = Field(default_factory=list)
     positives: int = 0
     negatives: int = 0
     threshold: float | None = None
     """Common threshold, a logit."""
     threshold_from: Literal["validation", "default", "folds"] | None = None
-    """"default" is a logit of 0, where no site could release both classes of its validation
-    patients; "folds": each fold's own at each site, so that `threshold` is None."""
+    """"default": a logit of 0, because no site could release both classes of its validation
+    patients. "folds": each fold has its own threshold at each site, so `threshold` is None."""
     decisions: Annotated[Decisions, Inline()] = Decisions()
     threshold_sites: list[str] = Field(default_factory=list)
-    """Sites behind the figures at the threshold."""
+    """Sites whose counts are in `decisions`."""
     probabilities: Annotated[ProbabilityFigures, PROBABILITIES] = ProbabilityFigures()
-    """Of all sites' test patients: those that add up over sites, and intercept and slope from the
-    sites' histograms."""
+    """On the test patients of all sites: weighted means, and intercept and slope from the sites'
+    histograms."""
     net_benefit: list[NetBenefitPoint] = Field(default_factory=list)
 
 
-class ComparisonFigures(Part):
-    """AUROC of `model` minus that of `other` on the same test patients, paired; over all sites
-    (weighted by pairs, as within-site) where `site` is None.
+class ComparisonFigures(SummaryPart):
+    """Paired difference: AUROC of `model` minus AUROC of `other` on the same test patients.
 
-    `p_holm` holds for all `tests` of its family together: the differences over all sites are one
-    family, those at single sites another.
+    If `site` is None, it is over all sites, weighted by pairs like the within-site AUROC. `p_holm`
+    is corrected for all `tests` of its family: the differences over all sites are one family, the
+    differences at single sites another.
     """
 
     model: str
@@ -214,8 +240,8 @@ class ComparisonFigures(Part):
     missing: Missing | None = None
 
 
-class SubgroupFigures(Part):
-    """The global model in a group of a column; within-site over all sites where `site` is None."""
+class SubgroupFigures(SummaryPart):
+    """The global model in a group of a column. Within-site over all sites if `site` is None."""
 
     outcome: str
     column: str
@@ -228,11 +254,11 @@ class SubgroupFigures(Part):
     missing: Missing | None = None
 
 
-class Gap(Part):
+class Gap(SummaryPart):
     """The largest difference of within-site AUROC between two groups of a column.
 
-    Its interval is at a confidence of 1 - α / number of pairs of groups (Bonferroni), for it is the
-    largest of so many.
+    The level of its interval is 1 - α / number of pairs of groups (Bonferroni), because it is the
+    largest of these differences.
     """
 
     outcome: str

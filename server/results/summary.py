@@ -1,4 +1,4 @@
-"""`summary.json`: everything the report says, as plain data. Fields are only ever added."""
+"""`summary.json`: all data of the report. New versions only add fields."""
 
 import csv
 from pathlib import Path
@@ -12,10 +12,18 @@ from fedrad.models.tasks import MonitoredFigure
 from fedrad.stats.intervals import Interval
 from fedrad.system.files import write_whole
 
-from .parts import PROBABILITIES, Cell, ComparisonFigures, Gap, Overall, Part, SubgroupFigures
+from .parts import (
+    PROBABILITIES,
+    Cell,
+    ComparisonFigures,
+    Gap,
+    Overall,
+    SubgroupFigures,
+    SummaryPart,
+)
 
 __all__ = [
-    "Best",
+    "BestModel",
     "Candidate",
     "Cell",
     "ComparisonFigures",
@@ -55,7 +63,7 @@ CELL_COLUMNS = (
     "calibration_slope",
     "ece",
 )
-"""Columns of `cells.csv`, which keep their places; figures added since come after them."""
+"""First columns of `cells.csv`, in fixed order. Later figures are appended."""
 
 
 def cell_columns() -> list[str]:
@@ -64,7 +72,7 @@ def cell_columns() -> list[str]:
     return list(dict.fromkeys([*CELL_COLUMNS, *exact]))
 
 
-class SiteRound(Part):
+class SiteRound(SummaryPart):
     """A site in a round. `status`: ok, evaluated, refused, lost, timeout, invalid."""
 
     status: str
@@ -73,19 +81,21 @@ class SiteRound(Part):
     units: int | None = None
     loss: float | None = None
     auroc: dict[str, float | None] = Field(default_factory=dict)
-    """Of the global model as it entered the round, on the site's validation patients."""
+    """Outcome -> AUROC of the model with which the round started, on the site's validation
+    patients."""
     validation_loss: dict[str, float | None] = Field(default_factory=dict)
-    """Likewise; of a generator the mean squared denoising error."""
+    """Outcome -> loss of the same model on the same patients; for a generator the mean squared
+    denoising error."""
     missing: dict[str, Missing] = Field(default_factory=dict)
     """Outcome -> why there is no AUROC."""
 
     def monitored(self, figure: MonitoredFigure) -> dict[str, float | None]:
-        """Outcome -> the figure that the experiment's task follows over the rounds."""
+        """Outcome -> the figure that the experiment's task monitors over the rounds."""
         return {"auroc": self.auroc, "loss": self.validation_loss}[figure.key]
 
 
-class Round(Part):
-    """A round, counted from 1, with what crossed the wall in it: bytes of tensors."""
+class Round(SummaryPart):
+    """A round, counted from 1. Bytes are those of the exchanged tensors."""
 
     round: int
     stage: str
@@ -95,9 +105,9 @@ class Round(Part):
     sites: dict[str, SiteRound]
 
 
-class SiteEntry(Part):
-    """A site as it presented itself. `units`: part -> outcome -> [positives, negatives], None
-    where withheld."""
+class SiteEntry(SummaryPart):
+    """A site as it reported itself at the start. `units`: part -> outcome -> [positives,
+    negatives], None if withheld."""
 
     trains: bool
     does_not_train_because: str | None = None
@@ -109,34 +119,37 @@ class SiteEntry(Part):
     units: dict[str, dict[str, tuple[int | None, int | None]]]
 
 
-class Candidate(Part):
+class Candidate(SummaryPart):
     """A mixture with the base: within-site AUROC on validation patients, mean over outcomes."""
 
     alpha: float
     auroc: float | None = None
 
 
-class Ensemble(Part):
-    """The final model's share of the trained backbone; the rest is the base's. `why` says why it
-    is 1 where there was nothing to choose by."""
+class Ensemble(SummaryPart):
+    """The mixture of the final model: `alpha` is the share of the trained backbone, the rest is the
+    base. `why`: reason for alpha 1, if no figure was available for the choice."""
 
     alpha: float
     candidates: list[Candidate]
     why: str | None = None
 
 
-class Best(Part):
-    """The global model that did best on validation patients: that which left round `round` (0: the
-    base with a new head), by within-site AUROC, mean over outcomes. Where it is not the final one
-    it is tested too, as model "best"."""
+class BestModel(SummaryPart):
+    """The best global model: the one with the largest within-site AUROC on validation patients,
+    mean over outcomes.
+
+    It is the model after round `round` (0: the base with a new head). If it is not the final model,
+    it is tested too, as model "best".
+    """
 
     round: int
     auroc: float
     final: bool
 
 
-class Provenance(Part):
-    """What made these figures."""
+class Provenance(SummaryPart):
+    """Software, weights and times of the experiment."""
 
     fedrad: str
     flwr: str
@@ -148,8 +161,8 @@ class Provenance(Part):
     finished: str
 
 
-class Summary(Part):
-    """A whole `summary.json`."""
+class Summary(SummaryPart):
+    """The content of `summary.json`."""
 
     format: Literal[1] = 1
     experiment: dict[str, Any]
@@ -164,23 +177,22 @@ class Summary(Part):
     provenance: Provenance
     site_entries: dict[str, SiteEntry] = Field(default_factory=dict)
     absent: dict[str, str] = Field(default_factory=dict)
-    """Nodes that were asked and did not take part, with the reason."""
+    """Site or node that was asked and did not take part -> the reason."""
     ensemble: Ensemble | None = None
-    """None where no mixture with the base was asked for."""
+    """None if the experiment asks for no mixture with the base."""
     calibration: dict[str, Calibration | None] = Field(default_factory=dict)
-    """Outcome -> from raw to calibrated logits of the global model; None where the validation
-    patients of which sites could give figures lack a class."""
+    """Outcome -> from raw to calibrated logits of the global model; None if the sites' released
+    figures on validation patients lack a class."""
     held_out: list[Overall] = Field(default_factory=list)
-    """Over the sites that took no part in training or choices; they are in no other figure over
-    sites."""
-    best: Best | None = None
-    """None where no site could release a validation AUROC."""
+    """Figures over the held-out sites, which took no part in training or choices. No other figure
+    over sites includes them."""
+    best: BestModel | None = None
+    """None if no site could release a validation AUROC."""
     comparisons: list[ComparisonFigures] = Field(default_factory=list)
     subgroups: list[SubgroupFigures] = Field(default_factory=list)
     gaps: list[Gap] = Field(default_factory=list)
     epsilon: dict[str, float] = Field(default_factory=dict)
-    """Site -> ε that all its noisy histograms cost a patient together; sites without noise are not
-    in it."""
+    """Site -> privacy loss ε of all its noisy histograms for one patient; only sites with noise."""
 
     def write(self, folder: Path) -> None:
         """Write `summary.json`, `cells.csv`, `rounds.csv` into the experiment's folder."""
@@ -231,6 +243,13 @@ class Summary(Part):
 
 
 def read_summary(folder: Path) -> Summary:
-    """The summary of an experiment's folder. Raises FileNotFoundError, or pydantic's
-    ValidationError for a file that is none."""
+    """Read the summary of an experiment's folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no `summary.json`.
+    pydantic.ValidationError
+        If the file is not a summary.
+    """
     return Summary.model_validate_json((folder / "summary.json").read_text("utf-8"))

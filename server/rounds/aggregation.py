@@ -1,4 +1,4 @@
-"""Sites' updates on disk: their values a part at a time, their norms, and those far out."""
+"""Updates on disk: their values in blocks, their norms, and outliers among them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -8,17 +8,17 @@ from numpy.typing import NDArray
 from fedrad.exchange.encoding import Flat
 from fedrad.exchange.update import Manifest
 
-from .spool import OnDisk, Spooled
+from .spool import SpooledUpdate, ValuesOnDisk
 
 VALUES_AT_ONCE = 4_000_000
-"""Values of all sites together that are in memory, 32 MB as float64."""
+"""Most values in memory at once, over all sites; 32 MB as float64."""
 _STATISTICS = ("running_mean", "running_var")
 
 Values = NDArray[np.float64]
 
 
-def blocks(arrays: Sequence[OnDisk]) -> Iterator[tuple[slice, Values]]:
-    """Go through the values of all sites, a part at a time, so that memory stays flat.
+def blocks(arrays: Sequence[ValuesOnDisk]) -> Iterator[tuple[slice, Values]]:
+    """Iterate over the values of all sites in blocks, so that memory is bounded.
 
     Parameters
     ----------
@@ -28,15 +28,31 @@ def blocks(arrays: Sequence[OnDisk]) -> Iterator[tuple[slice, Values]]:
     Yields
     ------
     tuple[slice, Values]
-        Where the part lies among the values, and its values (sites, n) float64.
+        Position of the block among the values, and its values (sites, n) float64.
     """
     for part in _parts(len(arrays[0]), len(arrays)):
         yield part, np.stack([values[part] for values in arrays]).astype(np.float64)
 
 
-def norms(updates: Mapping[str, Spooled], start: Flat, manifest: Manifest) -> dict[str, float]:
-    """Euclidean length of each site's step from the values it started from, running statistics
-    left out."""
+def norms(
+    updates: Mapping[str, SpooledUpdate], start: Flat, manifest: Manifest
+) -> dict[str, float]:
+    """Euclidean norm of each site's update, without running statistics.
+
+    Parameters
+    ----------
+    updates
+        Site -> its update on disk.
+    start
+        Values that the sites trained from, (size,).
+    manifest
+        Positions of the tensors among the values.
+
+    Returns
+    -------
+    dict[str, float]
+        Site -> norm of the difference from `start`.
+    """
     learned = learned_values(manifest)
     result = {}
     for site, update in updates.items():
@@ -49,10 +65,22 @@ def norms(updates: Mapping[str, Spooled], start: Flat, manifest: Manifest) -> di
 
 
 def outliers(lengths: Mapping[str, float], factor: float) -> dict[str, float]:
-    """Sites whose step is more than `factor` times the median's, and how many times.
+    """Sites whose norm is more than `factor` times the median of the norms.
 
-    Of an even number the lower median, so that of two sites the wild one is found. Where the
-    median is 0 nobody is judged.
+    For an even number of sites the lower median is used, so that an outlier among two sites is
+    detected. If the median is 0, no site is an outlier.
+
+    Parameters
+    ----------
+    lengths
+        Site -> norm of its update.
+    factor
+        Largest allowed ratio of norm and median.
+
+    Returns
+    -------
+    dict[str, float]
+        Outlier -> ratio of its norm and the median.
     """
     if not lengths:
         return {}
@@ -63,7 +91,7 @@ def outliers(lengths: Mapping[str, float], factor: float) -> dict[str, float]:
 
 
 def learned_values(manifest: Manifest) -> NDArray[np.bool_]:
-    """Which values are learned, and no running statistics; (size,)."""
+    """Mask (size,) of the learned values: all but running statistics."""
     learned = np.ones(manifest.size, bool)
     for name, where in manifest.slices().items():
         learned[where] = not name.endswith(_STATISTICS)

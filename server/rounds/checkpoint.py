@@ -1,7 +1,7 @@
-"""Where an experiment stands, on disk: one file of tensors, one of everything else.
+"""The checkpoint of an experiment: one file of tensors, and `progress.json` for everything else.
 
-`progress.json` names its file of tensors and is replaced in one step, so that what is found after
-a crash is always of one piece.
+`progress.json` names its file of tensors and is replaced in one step, so that a checkpoint is
+consistent after a crash.
 """
 
 import torch
@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from fedrad.exchange.figures import Missing, Release
 from fedrad.exchange.messages import Readiness
 from fedrad.server.results.choices import Choices
-from fedrad.server.results.summary import Best, Ensemble, Round
+from fedrad.server.results.summary import BestModel, Ensemble, Round
 from fedrad.system.files import replacing, write_whole
 
 from .global_model import GlobalModel
@@ -21,7 +21,7 @@ _KINDS = ("network", "sent", "moments")
 
 
 class Progress(BaseModel):
-    """What has been done and found. The summary is written from it however the run ends."""
+    """Completed steps and their results. The summary is written from it, however the run ends."""
 
     experiment: str
     """Identity of the experiment."""
@@ -33,33 +33,34 @@ class Progress(BaseModel):
     current: list[str] = []
     """Sites that hold the model of the last broadcast."""
     baselines: list[str] = []
-    """Sites whose local-only model is settled."""
+    """Sites that have answered the request for a local-only model."""
     untrained: dict[str, Missing] = {}
-    """Sites without a local-only model, with the reason."""
+    """Site without a local-only model -> the reason."""
     ensemble: Ensemble | None = None
-    best: Best | None = None
+    best: BestModel | None = None
     validation: dict[str, Release] = {}
-    """Site -> what it released on validation patients; what is chosen follows from it."""
+    """Site -> release on validation patients, from which thresholds and calibration are chosen."""
     choices: Choices | None = None
-    """None before they were made."""
+    """None before thresholds and calibrations are chosen."""
     tested: dict[str, Release] = {}
-    """Site -> what it released on test patients."""
+    """Site -> release on test patients."""
     missing: dict[str, Missing] = {}
+    """Site without a release on test patients -> the reason."""
     tensors: str | None = None
-    """File of the tensors that belong to this."""
+    """Name of the file with the tensors of this progress."""
 
 
 class Checkpoint(RunState):
-    """The checkpoint of one experiment, in a folder of its own."""
+    """The checkpoint of one experiment, in its folder."""
 
     def load(self) -> Progress | None:
-        """Where the experiment stood; None before its first checkpoint."""
+        """Read the progress; None before the first checkpoint."""
         if not self.progress_file.is_file():
             return None
         return Progress.model_validate_json(self.progress_file.read_text(encoding="utf-8"))
 
     def restore(self, progress: Progress, model: GlobalModel) -> None:
-        """Put the tensors that belong to a progress into the model."""
+        """Load the tensors of a progress into the model."""
         if progress.tensors is None:
             return
         tensors = load_file(self.folder / progress.tensors)
@@ -72,8 +73,13 @@ class Checkpoint(RunState):
         model.moments = {name: value.numpy() for name, value in moments.items()}
 
     def save(self, progress: Progress, model: GlobalModel | None = None) -> None:
-        """Write where the experiment stands; with a model, its tensors too. Raises OSError, and
-        then the checkpoint is as it was."""
+        """Write the progress and, if a model is given, its tensors.
+
+        Raises
+        ------
+        OSError
+            If a file cannot be written. The earlier checkpoint is then unchanged.
+        """
         if model is not None:
             kinds = (
                 dict(model.network.state_dict()),
@@ -82,8 +88,8 @@ class Checkpoint(RunState):
             )
             tensors = {
                 f"{kind}:{name}": value.contiguous().clone()
-                for kind, held in zip(_KINDS, kinds, strict=True)
-                for name, value in held.items()
+                for kind, of_kind in zip(_KINDS, kinds, strict=True)
+                for name, value in of_kind.items()
             }
             file = self.folder / f"round-{len(progress.rounds):05}.safetensors"
             with replacing(file) as temporary:

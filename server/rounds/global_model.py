@@ -1,4 +1,4 @@
-"""The model that sites train together: as it is, and as they received it."""
+"""The global model: its current weights, and the weights that were sent last."""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -21,11 +21,17 @@ Tensors = dict[str, NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Broadcast:
-    """A round's model on its way out.
+    """The model of a round, packed for the sites.
 
-    `full` is what every site can read, made when the first asks for it; `difference`, if any, what
-    one needs the model of the last broadcast for. Both decode to `start` (size,), the values that
-    sites train from.
+    Attributes
+    ----------
+    make_full
+        Packs the model as it is, which every site can decode.
+    difference
+        The difference from the last broadcast, if the encoding uses one. A site needs the model of
+        the last broadcast to decode it.
+    start
+        Values that sites train from, (size,). Both forms decode to them.
     """
 
     make_full: Callable[[], tuple[Manifest, Packed]]
@@ -34,22 +40,22 @@ class Broadcast:
 
     @cached_property
     def full(self) -> tuple[Manifest, Packed]:
-        """The tensors as they are."""
+        """The model as it is; packed when it is first used."""
         return self.make_full()
 
     @property
     def expected(self) -> Manifest:
-        """The manifest that a site's update must have, but for its scales and hash."""
+        """The manifest that a site's update must have, except for scales and hash."""
         if self.difference is None:
             return self.full[0]
         return self.difference[0].with_reference(self.start)
 
 
 class GlobalModel:
-    """The global network, the last model sent, and the moments of the server's strategy.
+    """The global network, the model that was sent last, and the moments of the strategy.
 
-    What encoding a broadcast loses stays in the difference between the two, and so goes out with
-    the next one: error feedback without a residual of its own.
+    The encoding error of a broadcast is part of the difference between network and sent model, so
+    the next broadcast contains it. This is error feedback without a separate residual.
     """
 
     def __init__(self, experiment: Experiment, base: StartingNetwork) -> None:
@@ -60,14 +66,14 @@ class GlobalModel:
         self.moments: Tensors = {}
 
     def broadcast(self, stage: Stage, round_: int) -> Broadcast:
-        """Pack a stage's tensors for round `round_` (from 0), and remember what arrives."""
+        """Pack the tensors of a stage for round `round_` (from 0); store what sites decode."""
         encoding = self.experiment.federation.encoding
         if encoding == "float32":
             full = self.packed(stage, round_)
             return Broadcast(lambda: full, None, unpack(*full))
         names = self.names(stage)
-        held = self._tensors(self.base.network.state_dict()) | self.sent
-        reference = flatten(held, names)
+        last_sent = self._tensors(self.base.network.state_dict()) | self.sent
+        reference = flatten(last_sent, names)
         difference = pack(
             self._tensors(self.network.state_dict()),
             names,
@@ -89,14 +95,14 @@ class GlobalModel:
     def packed(
         self, stage: Stage, round_: int, state: Mapping[str, torch.Tensor] | None = None
     ) -> tuple[Manifest, Packed]:
-        """A stage's tensors as they are: of the global model, or of another `state`."""
+        """Pack the tensors of a stage, of the global model or of another `state`."""
         tensors = self._tensors(self.network.state_dict() if state is None else state)
         return pack(
             tensors, self.names(stage), round_=round_, stage=stage, base_sha256=self.base.digest
         )
 
     def names(self, stage: Stage) -> list[str]:
-        """The tensors that move in a stage and that sites share."""
+        """Names of the tensors that are trained in a stage and shared by the sites."""
         return stage_tensors(self.network, stage, self.experiment.recipe)
 
     def put(self, tensors: Mapping[str, NDArray[np.float32]]) -> None:

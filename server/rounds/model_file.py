@@ -1,4 +1,4 @@
-"""`model.safetensors` of a completed experiment: a classifier or a generator, and its lineage."""
+"""Writes `model.safetensors` of a completed experiment: classifier or generator, with lineage."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from .global_model import GlobalModel
 
 
 def write_model(file: Path, model: GlobalModel, results: Progress, lineage: Lineage) -> None:
-    """Write the trained network with what a reader must know of it as metadata."""
+    """Write the trained network, with its description, calibration and lineage as metadata."""
     experiment, network = model.experiment, model.network
     trained = {
         s for r in results.rounds for s, of_site in r.sites.items() if of_site.status == "ok"
@@ -49,11 +49,13 @@ def write_model(file: Path, model: GlobalModel, results: Progress, lineage: Line
 def _classes(
     results: Progress, trained: set[str], outcomes: list[str]
 ) -> dict[str, tuple[bool, bool]]:
-    """Outcome -> whether sites that trained had patients without it, and with it. A site that
-    withholds a count has some: that there are none is told."""
-    found = {}
+    """Outcome -> whether the training sites had patients without it, and with it.
+
+    A site that withholds a count has patients of the class, because a count of 0 is not withheld.
+    """
+    classes = {}
     for outcome in outcomes:
         counts = [results.sites[site].units["train"][outcome] for site in trained]
         without, with_it = ([c.negatives for c in counts], [c.positives for c in counts])
-        found[outcome] = (any(n != 0 for n in without), any(n != 0 for n in with_it))
-    return found
+        classes[outcome] = (any(n != 0 for n in without), any(n != 0 for n in with_it))
+    return classes

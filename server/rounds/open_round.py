@@ -1,4 +1,4 @@
-"""One round: the stage goes out; what comes back is checked, spooled, judged and combined."""
+"""One round: sends the model of a stage; checks, spools and combines the updates."""
 
 import logging
 import time
@@ -35,8 +35,18 @@ log = logging.getLogger("fedrad.server")
 class OpenRound:
     """Round `number` (from 0) of a federation, until it closes.
 
-    `current`: sites that hold the model of the last broadcast; afterwards those that hold this
-    one's.
+    Parameters
+    ----------
+    federation
+        The sites.
+    model
+        The global model; it is changed when the round closes.
+    number
+        Number of the round, from 0.
+    folder
+        Folder of the spool.
+    current
+        Sites that hold the model of the last broadcast.
     """
 
     def __init__(
@@ -71,9 +81,18 @@ class OpenRound:
             log.info("  %s: its update was spooled before", site)
 
     def run(self) -> tuple[Round, set[str]]:
-        """Ask the sites, close, and move the global model. Returns the round, and who holds the
-        model it sent. Raises ExperimentFailed where patience for a quorum ran out; the global
-        model is then as before."""
+        """Ask the sites, close the round, and update the global model.
+
+        Returns
+        -------
+        tuple[Round, set[str]]
+            The round, and the sites that hold the model it sent.
+
+        Raises
+        ------
+        ExperimentFailed
+            If the patience ended without a quorum. The global model is then unchanged.
+        """
         started = time.perf_counter()
         self.federation.records.add(self.number + 1, "", {}, began=self.stage)
         self._visit.run()
@@ -106,8 +125,8 @@ class OpenRound:
         return result, self._holds
 
     def received(self) -> dict[str, torch.Tensor]:
-        """The whole model as sites have it at the start of the round. Tensors that the round does
-        not send are as they were."""
+        """The whole model as sites have it at the start of the round, with the tensors that the
+        round does not send."""
         sent = unflatten(self.expected, self.broadcast.start)
         state = {n: v.detach().clone() for n, v in self.model.network.state_dict().items()}
         return state | {name: torch.from_numpy(value.copy()) for name, value in sent.items()}
@@ -128,16 +147,16 @@ class OpenRound:
         return self._content(*self.broadcast.difference)
 
     def _content(self, manifest: Manifest, packed: Packed) -> tuple[RecordDict, int]:
-        """A request, one for all sites that get it, and its bytes."""
+        """A request, the same for all its sites, and its size in bytes."""
         request = RoundRequest(round=self.number, manifest=manifest)
         return to_record(request, packed), packed.nbytes + len(request.model_dump_json())
 
     def _take(self, site: str, answer: Answer[RoundReply]) -> Verdict:
-        """Check one answer; spool its update if there is a sound one."""
+        """Check one answer; spool its update if it is valid."""
         if answer.reason == "reference" and site in self._current:
             self._current.discard(site)
             self.federation.records.add(self.number + 1, site, status=answer.failure)
-            return Verdict(False, at_once=True)
+            return Verdict(False, ask_again_now=True)
         reply = answer.reply
         if reply is None:
             result = SiteRound(status=answer.status, why=answer.failure)
@@ -154,12 +173,12 @@ class OpenRound:
                 missing={o: m.missing for o, m in reply.monitoring.items() if m.missing},
             )
             if reply.manifest is not None:
-                result = self._spooled(site, reply, reply.manifest, answer.packed, result)
+                result = self._spool(site, reply, reply.manifest, answer.packed, result)
         self.sites[site] = result
-        self._note(site, result)
+        self._record(site, result)
         return Verdict(result.why is None, result.why or "")
 
-    def _spooled(
+    def _spool(
         self,
         site: str,
         reply: RoundReply,
@@ -183,14 +202,14 @@ class OpenRound:
         return result
 
     def _lacking(self) -> str:
-        """Reject updates far out; say what the round lacks to close."""
+        """Reject outliers; say what is missing to close the round, empty if nothing is."""
         lengths = norms(self.spool.updates, self.broadcast.start, self.expected)
         for site, times in outliers(lengths, self.settings.outlier_factor).items():
             self.spool.drop(site)
             why = f"its norm is {times:.3g} times the sites' median"
             self.sites[site] = result = _rejected(self.sites[site], why)
             self._visit.reject(site, result.why or why)
-            self._note(site, result)
+            self._record(site, result)
         if len(self.spool.updates) >= self.settings.quorum:
             return ""
         return (
@@ -198,7 +217,7 @@ class OpenRound:
             f"{self.settings.quorum}"
         )
 
-    def _note(self, site: str, result: SiteRound) -> None:
+    def _record(self, site: str, result: SiteRound) -> None:
         values = {"seconds": result.seconds, "loss": result.loss, "units": result.units}
         aurocs = {f"validation_auroc/{k}": v for k, v in result.auroc.items()}
         losses = {f"validation_loss/{k}": v for k, v in result.validation_loss.items()}

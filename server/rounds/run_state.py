@@ -1,6 +1,6 @@
-"""Whether a run works on an experiment, and how far it is: what `fedrad status` and `stop` need.
+"""Whether an experiment is running, and its progress, for `fedrad status` and `fedrad stop`.
 
-The commands answer at once, so nothing here imports tensors or figures.
+This module imports neither tensors nor figures, so that these commands answer at once.
 """
 
 from collections.abc import Iterator
@@ -13,42 +13,42 @@ from pydantic import BaseModel
 from fedrad.system.files import is_locked, locked
 
 
-class Standing(BaseModel):
-    """How far an experiment is: the part of `progress.json` that is read without tensors."""
+class ProgressHead(BaseModel):
+    """The fields of `progress.json` that commands show."""
 
     status: str
     why: str | None
     rounds: list[Any]
-    """One entry for each finished round."""
+    """One entry per completed round."""
 
 
 class RunState:
     """The folder `checkpoint` of an experiment, as seen from outside the run.
 
-    One run at a time works on an experiment: it holds a lock in this folder, which the
-    operating system takes from a process that ends, however it ends.
+    A run holds a lock in this folder, so that no second run works on the same experiment. The
+    operating system releases the lock when the process ends, also after a crash.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.progress_file = folder / "progress.json"
         self.stop_file = folder / "stop"
-        """Exists once somebody has asked the run to stop."""
+        """Exists if the run was asked to stop."""
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Let no other run work here meanwhile. Raises BlockingIOError if one does already."""
+    def lock(self) -> Iterator[None]:
+        """Hold the lock of the run. Raises BlockingIOError if another run holds it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with locked(self.progress_file, wait=False):
             self.stop_file.unlink(missing_ok=True)
             yield
 
-    def is_held(self) -> bool:
-        """Whether a run is at work."""
+    def is_running(self) -> bool:
+        """Whether a run holds the lock."""
         return is_locked(self.progress_file)
 
-    def standing(self) -> Standing | None:
-        """How far the experiment is; None before its first checkpoint."""
+    def progress_head(self) -> ProgressHead | None:
+        """Read the progress; None before the first checkpoint."""
         if not self.progress_file.is_file():
             return None
-        return Standing.model_validate_json(self.progress_file.read_text(encoding="utf-8"))
+        return ProgressHead.model_validate_json(self.progress_file.read_text(encoding="utf-8"))

@@ -145,7 +145,7 @@ class RunningFederation:
         )
         self.model = GlobalModel(self.experiment, base)
         self.current: set[str] = set()
-        self.federation.meet()
+        self.federation.gather()
 
     def round(self, number: int = 0):
         opened = OpenRound(self.federation, self.model, number, self.folder / "spool", self.current)

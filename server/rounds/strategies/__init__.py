@@ -1,9 +1,8 @@
-"""The strategies, by the name that `federation.strategy` gives them.
+"""The strategies, by their names in the setting `federation.strategy`.
 
-Flower's own strategies need all replies in memory with the same keys in each, keep their moments
-by those keys from the first round on, and replace the whole model by what came back; here updates
-lie on disk, stages bring new tensors, and running variances are pooled. The tests hold the figures
-against Flower's.
+Flower's strategies need all replies in memory with the same tensors in each, fix the tensors of
+their moments in the first round, and replace the whole model. Here, updates are on disk, stages
+add tensors, and running variances are pooled. Tests compare the results with Flower's.
 """
 
 from fedrad.exchange.experiment import FederationSettings
@@ -30,7 +29,7 @@ STRATEGIES: dict[StrategyName, type[Strategy]] = {
 
 
 def strategy_of(settings: FederationSettings) -> Strategy:
-    """The strategy that an experiment asks for."""
+    """The strategy of an experiment's settings."""
     return STRATEGIES[settings.strategy](settings.server)
 
 

@@ -13,13 +13,13 @@ from .server_optimizer import ServerOptimizer
 class FedAdam(ServerOptimizer):
     """m ← β₁m + (1-β₁)Δ, v ← β₂v + (1-β₂)Δ², a step of ηm/(√v + τ); v starts at τ².
 
-    Without a correction of the bias, as in the paper.
+    Bias is not corrected, as in the paper.
     """
 
-    default_rate = 1e-3  # the recipe's own rates are of this order
+    default_rate = 1e-3  # of the order of the learning rates at sites
 
-    def fresh_moments(self) -> dict[str, float]:
-        """m from 0, v from τ²."""
+    def initial_moments(self) -> dict[str, float]:
+        """m starts at 0, v at τ²."""
         return {"m": 0.0, "v": self.server.tau**2}
 
     def step(

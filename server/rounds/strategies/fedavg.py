@@ -11,15 +11,15 @@ import numpy as np
 from fedrad.exchange.encoding import Flat
 from fedrad.exchange.update import Manifest
 from fedrad.server.rounds.aggregation import Values, blocks
-from fedrad.server.rounds.spool import OnDisk
+from fedrad.server.rounds.spool import ValuesOnDisk
 
 from .strategy import Strategy
 
 
 class FedAvg(Strategy):
-    """The weighted mean. Running variances are pooled with the means they belong to."""
+    """The weighted mean. Running variances are pooled together with their running means."""
 
-    def combined(self, arrays: Sequence[OnDisk], shares: Values, manifest: Manifest) -> Flat:
+    def combined(self, arrays: Sequence[ValuesOnDisk], shares: Values, manifest: Manifest) -> Flat:
         """Σ wₖxₖ, summed in float64 and in the order of the sites."""
         result = np.empty(manifest.size, np.float32)
         for part, block in blocks(arrays):
@@ -36,15 +36,15 @@ def _mean(block: Values, shares: Values) -> Values:
 
 
 def _pool_variances(
-    result: Flat, arrays: Sequence[OnDisk], shares: Values, manifest: Manifest
+    result: Flat, arrays: Sequence[ValuesOnDisk], shares: Values, manifest: Manifest
 ) -> None:
     """The variance of a mixture is the mean variance plus the variance of the means:
     Σw(v + m²) - (Σwm)²."""
-    where = manifest.slices()
-    for name, place in where.items():
+    slices = manifest.slices()
+    for name, place in slices.items():
         if not name.endswith("running_var"):
             continue
-        at_means = where[name.removesuffix("running_var") + "running_mean"]
+        at_means = slices[name.removesuffix("running_var") + "running_mean"]
         means = np.stack([values[at_means] for values in arrays]).astype(np.float64)
         variances = np.stack([values[place] for values in arrays]).astype(np.float64)
         result[place] = _mean(variances + means**2, shares) - _mean(means, shares) ** 2

@@ -1,4 +1,4 @@
-"""Krum: the update of one site, the one that is nearest to its neighbours.
+"""Krum: the update of the one site that is nearest to its neighbours.
 
 Source: Blanchard et al. 2017, Machine Learning with Adversaries: Byzantine Tolerant Gradient
 Descent, NeurIPS, section 4.
@@ -12,19 +12,19 @@ from scipy.spatial.distance import cdist
 from fedrad.exchange.encoding import Flat
 from fedrad.exchange.update import Manifest
 from fedrad.server.rounds.aggregation import Values, blocks
-from fedrad.server.rounds.spool import OnDisk
+from fedrad.server.rounds.spool import ValuesOnDisk
 
 from .strategy import Strategy
 
 
 class Krum(Strategy):
-    """Of n updates the one with the smallest sum of squared distances to its n - f - 2 nearest
-    neighbours, where f sites (`byzantine`) may be hostile."""
+    """The update with the smallest sum of squared distances to its n - f - 2 nearest neighbours,
+    for n sites of which f (`byzantine`) may be hostile."""
 
     weighted = False
 
-    def combined(self, arrays: Sequence[OnDisk], shares: Values, manifest: Manifest) -> Flat:
-        """The values of the chosen update, as they are."""
+    def combined(self, arrays: Sequence[ValuesOnDisk], shares: Values, manifest: Manifest) -> Flat:
+        """The values of the chosen update, unchanged."""
         distances = np.zeros((len(arrays), len(arrays)))
         for _, block in blocks(arrays):
             distances += cdist(block, block, "sqeuclidean")

@@ -11,7 +11,7 @@ import numpy as np
 from fedrad.exchange.encoding import Flat
 from fedrad.exchange.update import Manifest
 from fedrad.server.rounds.aggregation import Values, blocks
-from fedrad.server.rounds.spool import OnDisk
+from fedrad.server.rounds.spool import ValuesOnDisk
 
 from .strategy import Strategy
 
@@ -21,8 +21,8 @@ class Median(Strategy):
 
     weighted = False
 
-    def combined(self, arrays: Sequence[OnDisk], shares: Values, manifest: Manifest) -> Flat:
-        """The median, of an even number of sites the mean of the middle two."""
+    def combined(self, arrays: Sequence[ValuesOnDisk], shares: Values, manifest: Manifest) -> Flat:
+        """The median; for an even number of sites, the mean of the middle two."""
         result = np.empty(manifest.size, np.float32)
         for part, block in blocks(arrays):
             result[part] = np.median(block, axis=0)

@@ -1,4 +1,4 @@
-"""What FedAvgM, FedAdam and FedYogi share: the sites' mean step is taken for a gradient.
+"""Server optimisers, the base of FedAvgM, FedAdam and FedYogi: the mean update is a gradient.
 
 Source: Reddi et al. 2021, Adaptive Federated Optimization, ICLR, Algorithm 2; arXiv 2003.00295.
 """
@@ -17,35 +17,35 @@ from .fedavg import FedAvg
 
 
 class ServerOptimizer(FedAvg):
-    """An optimiser at the server, whose gradient is Δ = (sites' mean) - (what they started from).
+    """An optimiser at the server with the gradient Δ = (mean of the sites) - (start of the round).
 
-    Running statistics take the step Δ itself. Moments are kept by tensor, so a block that thaws
-    later starts with fresh ones.
+    Running statistics move by Δ itself. Moments are stored per tensor, so a block that is unfrozen
+    later starts with initial moments.
     """
 
     default_rate: ClassVar[float]
-    """Server learning rate η where the experiment sets none."""
+    """Server learning rate η if the experiment sets none."""
 
     def move(
         self, combined: Flat, start: Flat, current: Flat, manifest: Manifest, moments: Tensors
     ) -> tuple[Flat, Tensors]:
         """Take the optimiser's step; see `Strategy.move`."""
-        held = {
-            kind: _laid_out(kind, fresh, moments, manifest)
-            for kind, fresh in self.fresh_moments().items()
+        before = {
+            kind: _laid_out(kind, initial, moments, manifest)
+            for kind, initial in self.initial_moments().items()
         }
         rate = np.float32(self.server.learning_rate or self.default_rate)
-        step, after = self.step(combined - start, rate, held)
+        step, after = self.step(combined - start, rate, before)
         plain, _ = super().move(combined, start, current, manifest, moments)
-        kept = {
+        next_moments = {
             f"{kind}/{name}": value
             for kind, flat in after.items()
             for name, value in unflatten(manifest, flat).items()
         }
-        return np.where(learned_values(manifest), current + step, plain), kept
+        return np.where(learned_values(manifest), current + step, plain), next_moments
 
-    def fresh_moments(self) -> dict[str, float]:
-        """The moments' names and the value each starts with."""
+    def initial_moments(self) -> dict[str, float]:
+        """Name of each moment -> its initial value."""
         return {"m": 0.0}
 
     @abstractmethod
@@ -57,22 +57,22 @@ class ServerOptimizer(FedAvg):
         Parameters
         ----------
         delta
-            The sites' mean step Δ, (size,).
+            Mean update Δ of the sites, (size,).
         rate
             Server learning rate η.
         moments
-            Those of `fresh_moments` after the round before, (size,) each.
+            Name -> moment after the last round, (size,), or its initial value.
 
         Returns
         -------
         tuple[Flat, dict[str, Flat]]
-            What is added to the global values, (size,), and the moments after it.
+            The step to add to the global values, (size,), and the next moments, (size,) each.
         """
 
 
-def _laid_out(kind: str, fresh: float, moments: Tensors, manifest: Manifest) -> Flat:
+def _laid_out(kind: str, initial: float, moments: Tensors, manifest: Manifest) -> Flat:
     tensors = {
-        name: moments.get(f"{kind}/{name}", np.full(shape, fresh, np.float32))
+        name: moments.get(f"{kind}/{name}", np.full(shape, initial, np.float32))
         for name, shape in zip(manifest.names, manifest.shapes, strict=True)
     }
     return flatten(tensors, manifest.names)

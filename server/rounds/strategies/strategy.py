@@ -1,4 +1,4 @@
-"""What a strategy is: how it combines the sites' updates, and how it moves the global model."""
+"""The interface of a strategy: how it combines the sites' updates and updates the global model."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -11,23 +11,23 @@ from fedrad.exchange.strategies import ServerSettings
 from fedrad.exchange.update import Manifest
 from fedrad.server.rounds.aggregation import Values
 from fedrad.server.rounds.global_model import Tensors
-from fedrad.server.rounds.spool import OnDisk, Spooled
+from fedrad.server.rounds.spool import SpooledUpdate, ValuesOnDisk
 
 
 class Strategy(ABC):
-    """One rule for a round: the sites' updates become one, which moves the global model.
+    """Combines the updates of a round, then updates the global model with the result.
 
-    A strategy of one's own defines `combined`, and `move` where the global model is
-    not simply set to what the sites came to. What it asks of the experiment's settings is checked
-    in `exchange.strategies`, for a site must refuse a wrong experiment too.
+    A new strategy defines `combined`. It also defines `move`, unless the combined values are the
+    new global model. Its settings are checked in `exchange.strategies`, because sites must refuse
+    an invalid experiment too.
 
     Attributes
     ----------
     weighted
-        Whether a site counts by its patients or images (`federation.weighting`). Where it does
-        not, all sites count the same.
+        Whether a site is weighted by its patients or images (`federation.weighting`). If not, all
+        sites have the same weight.
     server
-        `[federation.server]`; each strategy reads its own figures of it.
+        Settings `[federation.server]`; each strategy uses some of them.
     """
 
     weighted: ClassVar[bool] = True
@@ -35,17 +35,17 @@ class Strategy(ABC):
     def __init__(self, server: ServerSettings) -> None:
         self.server = server
 
-    def combine(self, updates: Mapping[str, Spooled], manifest: Manifest) -> Flat:
-        """Make one update of the sites' updates.
+    def combine(self, updates: Mapping[str, SpooledUpdate], manifest: Manifest) -> Flat:
+        """Combine the updates of the sites.
 
-        They are taken in the order of the sites' names, so the order of arrival does not matter.
+        The updates are sorted by the names of the sites, so the order of arrival does not matter.
 
         Parameters
         ----------
         updates
-            Name of a site -> its update on disk.
+            Site -> its update on disk.
         manifest
-            Says which values belong to which tensor.
+            Positions of the tensors among the values.
 
         Returns
         -------
@@ -58,17 +58,17 @@ class Strategy(ABC):
         return self.combined(arrays, weights / weights.sum(), manifest)
 
     @abstractmethod
-    def combined(self, arrays: Sequence[OnDisk], shares: Values, manifest: Manifest) -> Flat:
-        """Combine the sites' arrays, a part of the values at a time, so that memory stays flat.
+    def combined(self, arrays: Sequence[ValuesOnDisk], shares: Values, manifest: Manifest) -> Flat:
+        """Combine the sites' arrays, in blocks of values, so that memory is bounded.
 
         Parameters
         ----------
         arrays
             Each site's values (size,) float32, on disk.
         shares
-            How much each site counts, (sites,) float64 of sum 1.
+            Weight of each site, (sites,) float64, with sum 1.
         manifest
-            Says which values belong to which tensor.
+            Positions of the tensors among the values.
 
         Returns
         -------
@@ -79,20 +79,20 @@ class Strategy(ABC):
     def move(
         self, combined: Flat, start: Flat, current: Flat, manifest: Manifest, moments: Tensors
     ) -> tuple[Flat, Tensors]:
-        """Take the step from `start` to `combined`, from where the global model is.
+        """Update the global model by the difference of `combined` and `start`.
 
         Parameters
         ----------
         combined
-            What the sites came to, (size,).
+            Combined values of the sites, (size,).
         start
-            What they trained from, (size,).
+            Values that the sites trained from, (size,).
         current
-            The global values, (size,). They differ from `start` by what encoding lost.
+            Global values, (size,). They differ from `start` by the encoding error.
         manifest
-            Says which values belong to which tensor.
+            Positions of the tensors among the values.
         moments
-            What the strategy returned after the round before, by name; empty at first.
+            Moments that the strategy returned in the last round, by name; empty at first.
 
         Returns
         -------

@@ -16,7 +16,7 @@ from fedrad.client.policy.ledger import Ledger
 from fedrad.deploy.local.cross_validate import cross_validate
 from fedrad.exchange.figures import Scores
 from fedrad.exchange.histogram import grid_cells
-from fedrad.server.results.contradictions import fault
+from fedrad.server.results.contradictions import contradiction
 from fedrad.stats import thresholds
 from fedrad.stats.exact import Units
 
@@ -167,7 +167,7 @@ def test_contradictions_in_what_a_site_sends_of_all_folds_are_seen():
             folds=[0.7] * 3,
             out_of_fold=sound.model_copy(update=changes),
         )
-        return fault(sent)
+        return contradiction(sent)
 
     assert why() is None
     assert "lacks patients" in why(positives=46)

@@ -16,7 +16,7 @@ from fedrad.flower.grid import InProcessGrid
 from fedrad.server.experiment import run_experiment
 from fedrad.server.federation import federation, visit
 from fedrad.server.federation.federation import ExperimentFailed
-from fedrad.server.report.outcome_results import findings
+from fedrad.server.report.outcome_results import outcome_results
 from fedrad.server.results.summary import Summary, read_summary
 
 
@@ -72,7 +72,9 @@ def test_histograms_and_groups_that_are_not_shared_are_declined_and_the_rest_is_
     assert cells["b"].roc == []
     assert {g.missing for g in summary.subgroups if g.site == "b"} == {"declined"}
     assert "declined" not in {g.missing for g in summary.subgroups if g.site == "a"}
-    assert "the policy of b shares no histogram" in findings(summary)[0].notes["no histogram"]
+    assert (
+        "the policy of b shares no histogram" in outcome_results(summary)[0].notes["no histogram"]
+    )
     for entry in Ledger(hospitals.state / "ledger.jsonl").entries():
         for scores in entry["message"].get("scores", []):
             assert "histogram" not in scores

@@ -71,7 +71,7 @@ def test_what_a_round_waits_for_is_shown_while_it_waits(stopped):
     records = Records(stopped / "records.sqlite")
     records.add(0, "", {}, waiting="round 2: 1 sound updates, the quorum is 2 (b: lost)")
     records.close()
-    with RunState(stopped / "checkpoint").held():
+    with RunState(stopped / "checkpoint").lock():
         assert "Waiting: round 2: 1 sound updates" in shown(stopped)
     assert "Waiting" not in shown(stopped)
 

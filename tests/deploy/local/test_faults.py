@@ -161,7 +161,7 @@ def test_a_killed_superlink_and_resume_end_in_the_same_figures(hospitals, undist
     run.wait_for("Round 3 of 4")
     hospitals.restart_superlink()
     run.ended()
-    wait_until(lambda: not Checkpoint(tmp_path / "out" / "checkpoint").is_held(), 60)
+    wait_until(lambda: not Checkpoint(tmp_path / "out" / "checkpoint").is_running(), 60)
     summary = hospitals.run(tmp_path / "out", resume=True).end()
     assert summary.status == "completed"
     assert same_result(undisturbed, tmp_path / "out")

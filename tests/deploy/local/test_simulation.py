@@ -27,7 +27,7 @@ from fedrad.server.experiment import run_experiment
 from fedrad.server.federation.federation import ExperimentFailed
 from fedrad.server.federation.records import Records
 from fedrad.server.results.summary import SiteRound, read_summary
-from fedrad.server.rounds.spool import Spooled
+from fedrad.server.rounds.spool import SpooledUpdate
 from fedrad.server.rounds.strategies import strategy_of
 
 GOLDEN = {"a": [1.2213, 0.9623], "b": [1.1316, 0.6476], "within": 0.4848}
@@ -194,7 +194,7 @@ def test_the_averaged_model_is_the_mean_of_the_updates_weighted_by_units(tmp_pat
     for i, t in enumerate(tensors):
         manifest, packed = pack(t, list(t), round_=0, stage="probe", base_sha256="b")
         np.save(tmp_path / f"{i}.npy", unpack(manifest, packed))
-        spooled[str(i)] = Spooled(tmp_path / f"{i}.npy", weights[i], SiteRound(status="ok"))
+        spooled[str(i)] = SpooledUpdate(tmp_path / f"{i}.npy", weights[i], SiteRound(status="ok"))
     combined = strategy_of(FederationSettings()).combine(spooled, manifest)
     averaged = unflatten(manifest, combined)
     share = np.array(weights) / 9

@@ -22,7 +22,7 @@ from fedrad.models.ensemble import interpolate
 from fedrad.models.network import ResNet, stage_tensors
 from fedrad.models.settings import ModelSettings
 from fedrad.models.training import score
-from fedrad.server.evaluation.ensemble import best
+from fedrad.server.evaluation.ensemble import best_mixture
 from fedrad.server.results.summary import read_summary
 
 GRID = "minimum_units = 3\nensemble = {}"
@@ -87,7 +87,7 @@ def aurocs(*values: float | None) -> list[dict[str, Monitoring]]:
 
 
 def test_the_largest_pair_weighted_validation_auroc_wins():
-    found = best(
+    found = best_mixture(
         [0.0, 0.5, 1.0],
         {"large": aurocs(0.6, 0.8, 0.7), "small": aurocs(0.9, 0.5, 0.9)},
         {"large": units(20, 20), "small": units(3, 3)},
@@ -97,18 +97,18 @@ def test_the_largest_pair_weighted_validation_auroc_wins():
 
 
 def test_of_equal_ones_the_nearest_to_what_was_trained_wins():
-    found = best([0.2, 0.6, 1.0], {"a": aurocs(0.7, 0.7, 0.7)}, {"a": units(5, 5)})
+    found = best_mixture([0.2, 0.6, 1.0], {"a": aurocs(0.7, 0.7, 0.7)}, {"a": units(5, 5)})
     assert found.alpha == 1.0
 
 
 def test_a_site_that_withholds_its_counts_or_figures_does_not_choose():
-    found = best(
+    found = best_mixture(
         [0.5, 1.0],
         {"few": aurocs(0.9, 0.1), "one": aurocs(None, None), "a": aurocs(0.6, 0.7)},
         {"few": units(None, None), "one": units(0, 8), "a": units(5, 5)},
     )
     assert found.alpha == 1.0
-    nobody = best([0.5, 1.0], {"one": aurocs(None, None)}, {"one": units(0, 8)})
+    nobody = best_mixture([0.5, 1.0], {"one": aurocs(None, None)}, {"one": units(0, 8)})
     assert (nobody.alpha, nobody.why) == (1.0, "no site could release a validation AUROC")
 
 

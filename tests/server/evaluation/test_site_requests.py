@@ -20,7 +20,7 @@ from fedrad.exchange.messages import (
     to_record,
 )
 from fedrad.models.weights import load_base
-from fedrad.server.evaluation.site_requests import FINAL, Questions
+from fedrad.server.evaluation.site_requests import FINAL_REFUSALS, SiteRequests
 
 
 class Site(Hospital):
@@ -79,14 +79,14 @@ def ask(tmp_path, base, clock, *answers):
     other = Site("b", base, *answers)
     town = City(clock, Site("a", base, figures()), other)
     coordinator = RunningFederation(tmp_path, base, town)
-    questions = Questions(coordinator.federation, coordinator.model)
+    requests = SiteRequests(coordinator.federation, coordinator.model)
     releases, missing, started = {}, {}, clock.now
-    questions.release("test", ["global"], {}, releases, missing, lambda: None)
+    requests.release("test", ["global"], {}, releases, missing, lambda: None)
     assert "a" in releases
     return other, releases, missing, clock.now - started
 
 
-@pytest.mark.parametrize("reason", FINAL)
+@pytest.mark.parametrize("reason", FINAL_REFUSALS)
 def test_a_refusal_that_cannot_change_is_heard_once(tmp_path, base, clock, reason):
     site, releases, missing, seconds = ask(tmp_path, base, clock, Refusal(reason=reason))
     assert len(site.times) == 1

@@ -11,8 +11,8 @@ from support.hospital import EXPERIMENT, run, with_
 
 from fedrad.deploy.commands.main import app
 from fedrad.exchange.experiment import Experiment
-from fedrad.server.report.compare import Incomparable, compare, named
-from fedrad.server.report.compare_page import answer, render, write_comparison
+from fedrad.server.report.compare import Incomparable, compare, folders_by_name
+from fedrad.server.report.compare_page import answer, render_comparison, write_comparison
 from fedrad.server.results.parts import Cell, Overall
 from fedrad.server.results.summary import Provenance, Summary
 from fedrad.stats.resampled import corrected_resampled, signed_rank, unpaired_interval
@@ -189,7 +189,7 @@ def test_nothing_is_called_higher_that_is_not_paired_or_whose_interval_holds_0()
     result = compare({"low": apart[0], "high": apart[1]})
     [sentence] = answer(result.contrasts, 0.95)
     assert sentence.startswith("high has a higher within-site AUROC than low: +0.")
-    assert "better" not in render(result, "compare.html.j2", escape=True)
+    assert "better" not in render_comparison(result, "compare.html.j2", escape=True)
 
 
 def test_experiments_on_other_patients_are_refused_and_the_setting_named():
@@ -269,7 +269,7 @@ def test_the_command_compares_finished_experiments(sites, tmp_path, capsys):
         plan = with_(changed.replace('"test"', f'"{name}"'), local_baseline="false")
         run(plan, sites, tmp_path / name)
     folders = [tmp_path / name / "out" for name in ("one", "two")]
-    assert list(named(folders)) == ["one", "two"]
+    assert list(folders_by_name(folders)) == ["one", "two"]
     app(["compare", *map(str, folders), "--out", str(tmp_path / "c")], standalone_mode=False)
     assert "one − two" in capsys.readouterr().out
     assert (tmp_path / "c" / "compare.html").is_file()
@@ -285,6 +285,6 @@ def test_what_differs_in_the_settings_is_shown():
     result = compare({"one": summary(figures), "two": full})
     assert result.differing["recipe.freezing"] == {"one": "progressive", "two": "none"}
     assert "seed" not in result.differing
-    assert "| recipe.preset | probe+progressive+cutmix | full |" in render(
+    assert "| recipe.preset | probe+progressive+cutmix | full |" in render_comparison(
         result, "compare.md.j2", escape=False
     )

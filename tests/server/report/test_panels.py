@@ -4,7 +4,7 @@ import pytest
 from support.summaries import ODD, make_summary, rich
 
 from fedrad.server.report.checklists import CLAIM, TEAM, TRIPOD_AI
-from fedrad.server.report.outcome_results import findings
+from fedrad.server.report.outcome_results import outcome_results
 from fedrad.server.report.panels import panel
 from fedrad.server.report.report import pvalue, render, signed
 
@@ -51,13 +51,13 @@ def test_nothing_is_said_where_there_is_nothing():
 
 
 def test_a_local_model_away_from_home_is_not_the_sites_own():
-    (finding,) = findings(rich())
+    (finding,) = outcome_results(rich())
     away = next(row for row in finding.rows if row.site == ODD)
     assert away.cells["local"] is None or away.cells["local"].auroc != 0.567
 
 
 def test_what_a_number_of_patients_is_worth_is_wilsons_interval():
-    (finding,) = findings(rich(("aachen", "bonn")))
+    (finding,) = outcome_results(rich(("aachen", "bonn")))
     worth = panel(rich(("aachen", "bonn")), finding, "0").worth
     assert worth["aachen"] == pytest.approx((0.595, 0.908), abs=0.001)  # 19 of 24
     assert worth["bonn"] is None, "no patient with the outcome"

@@ -16,7 +16,7 @@ from fedrad.exchange.update import flatten, pack, unflatten, unpack
 from fedrad.server.results.summary import SiteRound
 from fedrad.server.rounds import aggregation
 from fedrad.server.rounds.aggregation import norms, outliers
-from fedrad.server.rounds.spool import OnDisk, Spooled
+from fedrad.server.rounds.spool import SpooledUpdate, ValuesOnDisk
 from fedrad.server.rounds.strategies import STRATEGIES, strategy_of
 
 NAMES = ["conv.weight", "bn.weight", "fc.weight"]
@@ -38,7 +38,9 @@ def spooled(folder, models, weights):
     for number, (model, weight) in enumerate(zip(models, weights, strict=True)):
         manifest, flat = packed(model)
         np.save(folder / f"{number}.npy", unpack(manifest, flat))
-        updates[f"s{number}"] = Spooled(folder / f"{number}.npy", weight, SiteRound(status="ok"))
+        updates[f"s{number}"] = SpooledUpdate(
+            folder / f"{number}.npy", weight, SiteRound(status="ok")
+        )
     return updates, manifest
 
 
@@ -167,9 +169,9 @@ def test_updates_are_in_memory_a_part_at_a_time(tmp_path, monkeypatch, name):
     """Of five sites with 21 values each, 15 values are read at once; krum's own result is whole."""
     monkeypatch.setattr(aggregation, "VALUES_AT_ONCE", 15)
     read = []
-    whole = OnDisk.__getitem__
+    whole = ValuesOnDisk.__getitem__
     monkeypatch.setattr(
-        OnDisk, "__getitem__", lambda self, part: read.append(part) or whole(self, part)
+        ValuesOnDisk, "__getitem__", lambda self, part: read.append(part) or whole(self, part)
     )
     updates, manifest = spooled(tmp_path, [drawn(seed) for seed in range(5)], [1] * 5)
     strategy_of(FederationSettings(strategy=name, quorum=5)).combine(updates, manifest)

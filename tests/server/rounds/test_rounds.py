@@ -147,7 +147,7 @@ def test_a_restarted_site_takes_its_place_again_once_its_old_node_is_gone(tmp_pa
     old.here = False
     clock.now += 60
     coordinator.round(1)
-    assert coordinator.federation.here["b"] == 4
+    assert coordinator.federation.connected["b"] == 4
     assert coordinator.round(2).sites["b"].status == "ok"
     assert (old.asked, new.asked[-1]) == ([0], 2)
 
