@@ -1,1 +1,1 @@
-"""Pages for people, drawn from `summary.json`."""
+"""Reports as HTML and Markdown, from `summary.json`."""

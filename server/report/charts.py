@@ -1,4 +1,4 @@
-"""The plots of models at sites and of the course of the rounds."""
+"""Plots: the forest plot of models at sites, and figures over the rounds."""
 
 import textwrap
 from collections.abc import Sequence
@@ -13,9 +13,14 @@ from .outcome_results import FAMILIES, Family, OutcomeResult, is_known, why_empt
 
 
 def forest(result: OutcomeResult, key: str) -> Markup:
-    """AUROC with its interval for each site and, below, the within-site one, a mark per family.
+    """Forest plot: AUROC with interval of each site and, below, within-site, one mark per family.
 
-    `key` keeps the ids of several plots on a page apart.
+    Parameters
+    ----------
+    result
+        Results of one outcome.
+    key
+        Makes the ids of the plot unique on the page.
     """
     rows: list[tuple[str, list[tuple[Family, float | None, Interval | None, str]]]] = [
         (row.site, [_point(f, row.cells.get(f)) for f in result.families]) for row in result.rows
@@ -49,7 +54,9 @@ def forest(result: OutcomeResult, key: str) -> Markup:
             if total:
                 axes.axhspan(top - 0.5, top + step - 0.5, color=BAND, linewidth=0, zorder=0)
             lines = _label(name)
-            for number, line in enumerate(lines):  # one text each: the browser aligns it
+            for number, line in enumerate(
+                lines
+            ):  # one text per line, so that the browser aligns them
                 y = top + (step - 2) / 2 + (number - (len(lines) - 1) / 2) * 0.95
                 axes.text(
                     low - 0.02 * (1 - low),
@@ -85,10 +92,25 @@ def over_rounds(
     *,
     chance: float | None = None,
 ) -> Markup:
-    """One figure per site over the rounds, stages as bands.
+    """Plot one figure of each site over the rounds, with the stages as bands.
 
-    `values`: site -> a value for each round. `chance`: where a level is worth a line, 0.5 for an
-    AUROC. Empty where there is no value at all.
+    Parameters
+    ----------
+    rounds
+        The rounds.
+    values
+        Site -> a value for each round.
+    quantity
+        Name of the figure, for axis and description.
+    key
+        Makes the ids of the plot unique on the page.
+    chance
+        Level of a dashed line, 0.5 for an AUROC; None for no line.
+
+    Returns
+    -------
+    Markup
+        The plot; empty if there is no value.
     """
     numbers = [r.round for r in rounds]
     given = [v for of_site in values.values() for v in of_site if v is not None and is_known(v)]
@@ -145,7 +167,7 @@ def _draw_reason(axes: Axes, y: float, why: str) -> None:
 
 
 def _draw_stages(axes: Axes, rounds: Sequence[Round]) -> None:
-    """Shade every other stage and name each above the plot; names of narrow ones are staggered."""
+    """Shade every other stage and write its name above; names of narrow stages are staggered."""
     starts = [i for i, r in enumerate(rounds) if i == 0 or rounds[i - 1].stage != r.stage]
     raised = False
     for index, start in enumerate(starts):
@@ -170,6 +192,6 @@ def _draw_stages(axes: Axes, rounds: Sequence[Round]) -> None:
 
 
 def _label(name: str) -> list[str]:
-    """A site's name on at most three lines of the margin."""
+    """The name of a site, on at most three lines of the margin."""
     lines = textwrap.wrap(name, 18) or [name]
     return lines if len(lines) <= 3 else [*lines[:2], f"{lines[2][:17]}…"]

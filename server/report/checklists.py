@@ -1,18 +1,18 @@
-"""Which items of TRIPOD+AI and CLAIM this report answers, where, and which are the study team's.
+"""Items of TRIPOD+AI and CLAIM: the section of the report that answers each, or the study team.
 
 Sources: Collins et al. 2024, BMJ 385:e078378 (TRIPOD+AI); Tejani et al. 2024, Radiology: Artificial
-Intelligence 6:e240300 (CLAIM, 2024 update). Items are named in a few words; their wording is there.
+Intelligence 6:e240300 (CLAIM, 2024 update). Items are shortened; the sources have the full wording.
 """
 
 from dataclasses import dataclass
 
 TEAM = "study team"
-"""Left to those who write the study."""
+"""The report does not answer the item; the authors of the study do."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """An item, and the section of the report that answers it, or `TEAM`."""
+    """A checklist item. `where`: section of the report that answers it, or `TEAM`."""
 
     number: str
     about: str

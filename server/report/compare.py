@@ -1,4 +1,4 @@
-"""`fedrad compare`: experiments on the same test patients side by side, from their summaries."""
+"""Comparison of experiments on the same test patients, for `fedrad compare`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
@@ -18,11 +18,11 @@ from .contrasts import Contrast, difference_of, global_cells, global_overall, wi
 
 
 class Incomparable(UserError):
-    """Experiments whose test patients are not the same; the text says what differs."""
+    """Experiments whose test patients are not the same. The text says what differs."""
 
 
 class SiteAuroc(SummaryPart):
-    """One experiment at one site; `missing` says why there is no AUROC."""
+    """AUROC of one experiment at one site. `missing`: why there is none."""
 
     auroc: float | None = None
     ci: Interval | None = None
@@ -30,10 +30,14 @@ class SiteAuroc(SummaryPart):
 
 
 class ComparisonRow(SummaryPart):
-    """One experiment on one outcome: its global model on test patients.
+    """Figures of one experiment on one outcome: its global model on test patients.
 
-    `folds_sd`: standard deviation over folds, no interval. `balanced_accuracy`, `f1`: over all
-    sites, at the thresholds that validation patients chose.
+    Attributes
+    ----------
+    folds_sd
+        Standard deviation of the within-site AUROC over folds, which is no interval.
+    balanced_accuracy, f1
+        Over all sites, at the thresholds that validation patients chose.
     """
 
     name: str
@@ -47,13 +51,13 @@ class ComparisonRow(SummaryPart):
 
 
 class ExperimentComparison(SummaryPart):
-    """All that `compare.json` holds."""
+    """The content of `compare.json`."""
 
     format: Literal[1] = 1
     experiments: dict[str, dict[str, Any]]
     """Name in the tables -> settings."""
     differing: dict[str, dict[str, Any]]
-    """Setting that is not the same in all -> name in the tables -> value."""
+    """Setting that differs between experiments -> name in the tables -> value."""
     confidence: float
     sites: list[str]
     rows: list[ComparisonRow]
@@ -61,8 +65,27 @@ class ExperimentComparison(SummaryPart):
 
 
 def folders_by_name(folders: Sequence[Path]) -> dict[str, Path]:
-    """Folders by the names of their experiments; by their own names where these are not unique.
-    Raises FileNotFoundError, pydantic's ValidationError, Incomparable."""
+    """Give each folder a unique name: of its experiment if these are unique, else its own.
+
+    Parameters
+    ----------
+    folders
+        Folders of experiments.
+
+    Returns
+    -------
+    dict[str, Path]
+        Name in the tables -> folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a folder has no summary.
+    pydantic.ValidationError
+        If a file is not a summary.
+    Incomparable
+        If there are fewer than two folders, or one is given twice.
+    """
     names = [str(read_summary(folder).experiment.get("name")) for folder in folders]
     if len(set(names)) < len(names):
         names = [folder.resolve().name for folder in folders]
@@ -74,8 +97,20 @@ def folders_by_name(folders: Sequence[Path]) -> dict[str, Path]:
 
 
 def compare(summaries: Mapping[str, Summary]) -> ExperimentComparison:
-    """The comparison of at least two experiments. Raises Incomparable, and pydantic's
-    ValidationError for settings that are none of an experiment."""
+    """Compare at least two experiments.
+
+    Parameters
+    ----------
+    summaries
+        Name in the tables -> summary.
+
+    Raises
+    ------
+    Incomparable
+        If the experiments did not test the same patients.
+    pydantic.ValidationError
+        If the settings in a summary are invalid.
+    """
     summaries = {name: _with_defaults(summary) for name, summary in summaries.items()}
     first = next(iter(summaries.values()))
     for name, summary in summaries.items():
@@ -100,7 +135,7 @@ def compare(summaries: Mapping[str, Summary]) -> ExperimentComparison:
 
 
 def _with_defaults(summary: Summary) -> Summary:
-    """An earlier version's summary lacks the settings that were added since."""
+    """Add the defaults of settings that did not exist when the summary was written."""
     whole = Experiment.model_validate(summary.experiment).model_dump(mode="json")
     return summary.model_copy(update={"experiment": whole})
 
@@ -108,9 +143,15 @@ def _with_defaults(summary: Summary) -> Summary:
 def _differing(experiments: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     flat = {name: dict(_flat(experiment)) for name, experiment in experiments.items()}
     keys = dict.fromkeys(key for settings in flat.values() for key in settings)
-    found = {key: {name: of.get(key) for name, of in flat.items()} for key in keys if key != "name"}
+    values = {
+        key: {name: settings.get(key) for name, settings in flat.items()}
+        for key in keys
+        if key != "name"
+    }
     return {
-        key: values for key, values in found.items() if len({str(v) for v in values.values()}) > 1
+        key: by_name
+        for key, by_name in values.items()
+        if len({str(v) for v in by_name.values()}) > 1
     }
 
 
@@ -123,7 +164,7 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def _check(one: str, first: Summary, other: str, summary: Summary) -> None:
-    """Raise Incomparable where two experiments cannot have tested the same patients."""
+    """Raise Incomparable if two experiments cannot have tested the same patients."""
     if summary.status != "completed":
         raise Incomparable(f"{other}: is {summary.status}, so it has no figures to compare")
     task = task_of(summary.experiment)

@@ -14,22 +14,39 @@ from .report import environment, pvalue, signed
 
 
 def write_comparison(folders: Mapping[str, Path], out: Path) -> Path:
-    """Compare experiments and write the files into a folder; returns the page. `folders`: name in
-    the tables -> folder. Raises what `read_summary` and `compare` raise."""
-    found = compare({name: read_summary(folder) for name, folder in folders.items()})
+    """Compare experiments and write the files.
+
+    Parameters
+    ----------
+    folders
+        Name in the tables -> folder of the experiment.
+    out
+        Folder for the files.
+
+    Returns
+    -------
+    Path
+        The HTML page.
+
+    Raises
+    ------
+    FileNotFoundError, pydantic.ValidationError, Incomparable
+        See `read_summary` and `compare`.
+    """
+    comparison = compare({name: read_summary(folder) for name, folder in folders.items()})
     out.mkdir(parents=True, exist_ok=True)
     for name, text in (
-        ("compare.json", found.model_dump_json(indent=1)),
-        ("compare.md", render_comparison(found, "compare.md.j2", escape=False)),
-        ("compare.html", render_comparison(found, "compare.html.j2", escape=True)),
+        ("compare.json", comparison.model_dump_json(indent=1)),
+        ("compare.md", render_comparison(comparison, "compare.md.j2", escape=False)),
+        ("compare.html", render_comparison(comparison, "compare.html.j2", escape=True)),
     ):
         write_whole(out / name, text)
-    _write_csv(found, out)
+    _write_csv(comparison, out)
     return out / "compare.html"
 
 
 def render_comparison(comparison: ExperimentComparison, template: str, *, escape: bool) -> str:
-    """A comparison by one of our templates."""
+    """Render a comparison with a template of the folder `templates`; `escape` for HTML."""
     outcomes = list(dict.fromkeys(row.outcome for row in comparison.rows))
     text = (
         environment(escape=escape)
@@ -52,9 +69,18 @@ def render_comparison(comparison: ExperimentComparison, template: str, *, escape
 
 
 def answer(contrasts: list[Contrast], confidence: float) -> list[str]:
-    """What may be said of an outcome's differences, from fixed templates: one is called higher
-    only where a paired interval does not hold 0."""
-    said = []
+    """Sentences on the differences of an outcome, from fixed templates.
+
+    An experiment is called higher only if its interval is paired and excludes 0.
+
+    Parameters
+    ----------
+    contrasts
+        Differences of one outcome.
+    confidence
+        Level of the intervals, in (0, 1).
+    """
+    sentences = []
     for c in contrasts:
         if not c.certain or c.difference is None or c.ci is None:
             continue
@@ -67,13 +93,13 @@ def answer(contrasts: list[Contrast], confidence: float) -> list[str]:
         if c.p_holm is not None and c.tests > 1:
             holds = "also" if c.p_holm < 1 - confidence else "but not"
             text += f", {holds} for all {c.tests} differences together (p = {pvalue(c.p_holm)})"
-        said.append(f"{text}.")
-    if left := len(contrasts) - len(said):
-        whose = "Of the others" if said else "Of these differences"
-        said.append(
-            f"{whose} ({left}) nothing can be said: the interval holds 0, or nothing pairs the two."
+        sentences.append(f"{text}.")
+    if left := len(contrasts) - len(sentences):
+        which = "other differences" if sentences else "differences"
+        sentences.append(
+            f"No conclusion for {left} {which}: the interval contains 0, or the two are not paired."
         )
-    return said
+    return sentences
 
 
 def _write_csv(comparison: ExperimentComparison, out: Path) -> None:

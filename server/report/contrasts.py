@@ -1,4 +1,4 @@
-"""Differences of two experiments, paired by fold where both have the same folds."""
+"""Differences of two experiments, paired by fold if both have the same folds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,18 +19,33 @@ from fedrad.stats.resampled import (
 )
 
 MODEL = "global"
-"""The family that is compared."""
+"""The model family that is compared."""
 
 
 class Contrast(SummaryPart):
     """Within-site AUROC of `first` minus that of `second`.
 
-    `paired`: by fold, at the `sites` that tell of every fold of both; interval, `p` and `p_holm`
-    (for all `tests` of the outcome together) are those of the corrected resampled t-test.
-    `wilcoxon_p`: the paper's own test, over repeats where there are several, else over folds;
-    `wilcoxon_least`: the smallest that so many pairs can give. Where nothing pairs them, the
-    interval is from the two figures' own, wider than need be, and there is no p. `why`: why
-    there is no difference at all.
+    Attributes
+    ----------
+    ci, p
+        Of the corrected resampled t-test if the two are paired. Otherwise the interval is that of
+        independent figures, which is wider than necessary, and there is no p.
+    p_holm
+        p corrected for all `tests` of the outcome.
+    paired
+        Whether the two are paired by fold, at `sites`.
+    sites
+        Sites that released the AUROC of every fold in both experiments.
+    folds
+        Number of paired folds.
+    wilcoxon_p
+        Wilcoxon's signed-rank test, as in the published ablation.
+    wilcoxon_least
+        The smallest p of that test for this number of pairs.
+    wilcoxon_over
+        Pairs of that test: repeats if there are several, else folds.
+    why
+        Why there is no difference.
     """
 
     outcome: str
@@ -51,12 +66,12 @@ class Contrast(SummaryPart):
 
     @property
     def certain(self) -> bool:
-        """Whether one may be called higher: only where a paired interval does not hold 0."""
+        """Whether one is higher: the interval is paired and excludes 0."""
         return self.paired and self.ci is not None and not self.ci[0] <= 0 <= self.ci[1]
 
 
 def global_cells(summary: Summary) -> list[Cell]:
-    """Of the global model."""
+    """Cells of the global model."""
     return [c for c in summary.cells if c.model == MODEL]
 
 
@@ -67,7 +82,7 @@ def global_overall(summary: Summary, outcome: str) -> Overall | None:
 
 @dataclass(frozen=True)
 class FoldPairing:
-    """The folds in which both experiments tested the same patients."""
+    """Folds in which both experiments tested the same patients, with Wilcoxon's test."""
 
     folds: int
     rank: SignedRank | None
@@ -76,8 +91,8 @@ class FoldPairing:
 
 @dataclass(frozen=True)
 class ExperimentDifference:
-    """A difference of two experiments, or `why` there is none; without `paired` from the two
-    figures' own intervals."""
+    """Difference of two experiments, or `why` there is none. `paired` is None if it is from two
+    independent figures."""
 
     difference: Difference | None = None
     sites: list[str] = field(default_factory=list)
@@ -88,14 +103,14 @@ class ExperimentDifference:
 def with_holm(
     outcome: str, family: Mapping[tuple[str, str], ExperimentDifference]
 ) -> list[Contrast]:
-    """The contrasts of an outcome, p corrected for all of them together."""
+    """The contrasts of an outcome, with p corrected for all of them (Holm)."""
     adjusted = holm([c.difference.p if c.difference else None for c in family.values()])
     tests = sum(p is not None for p in adjusted)
-    found = []
+    contrasts = []
     for ((first, second), c), p in zip(family.items(), adjusted, strict=True):
         d, pairs = c.difference, c.paired
         rank = pairs.rank if pairs else None
-        found.append(
+        contrasts.append(
             Contrast(
                 outcome=outcome,
                 first=first,
@@ -114,14 +129,28 @@ def with_holm(
                 why=c.why,
             )
         )
-    return found
+    return contrasts
 
 
 def difference_of(
     outcome: str, first: Summary, second: Summary, confidence: float
 ) -> ExperimentDifference:
-    """Within-site AUROC of the first experiment less that of the second, by fold where folds pair
-    them."""
+    """Within-site AUROC of the first experiment minus that of the second.
+
+    Parameters
+    ----------
+    outcome
+        The outcome.
+    first, second
+        Summaries of the experiments.
+    confidence
+        Level of the interval, in (0, 1).
+
+    Returns
+    -------
+    ExperimentDifference
+        Paired by fold if both experiments have the same folds; else of independent figures.
+    """
     evaluation = first.experiment["evaluation"]
     apart, sites = _by_fold(first, second, outcome)
     share = max(_test_to_train(s.experiment["evaluation"]) for s in (first, second))
@@ -147,8 +176,8 @@ def difference_of(
 
 
 def _by_fold(first: Summary, second: Summary, outcome: str) -> tuple[list[float], list[str]]:
-    """Difference of the within-site AUROC in each fold, at the sites that tell of every fold in
-    both; and these sites."""
+    """Difference of the within-site AUROC in each fold, and the sites behind it: those that
+    released the AUROC of every fold in both experiments."""
     evaluation = first.experiment["evaluation"]
     trainings = evaluation["folds"] * evaluation["repeats"]
     mine, theirs = (
@@ -159,8 +188,8 @@ def _by_fold(first: Summary, second: Summary, outcome: str) -> tuple[list[float]
         }
         for s in (first, second)
     )
-    away = evaluation["held_out"]
-    sites = sorted(site for site in mine.keys() & theirs.keys() if site not in away)
+    held_out = evaluation["held_out"]
+    sites = sorted(site for site in mine.keys() & theirs.keys() if site not in held_out)
     if not sites or not trainings:
         return [], []
     weights = np.array([(mine[s].positives or 0) * (mine[s].negatives or 0) for s in sites], float)
@@ -171,7 +200,7 @@ def _by_fold(first: Summary, second: Summary, outcome: str) -> tuple[list[float]
 
 
 def _test_to_train(evaluation: Mapping[str, Any]) -> float:
-    """Patients tested over patients trained on, in each fold."""
+    """Ratio of test patients to training patients in a fold."""
     if not evaluation["folds"]:
         return 0.0
     tested = 1 / evaluation["folds"]

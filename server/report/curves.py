@@ -1,4 +1,4 @@
-"""The plots of what a model does at each threshold: ROC, calibration, net benefit."""
+"""Plots of a model over all thresholds: ROC, calibration, net benefit."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,12 +10,24 @@ from fedrad.server.results.parts import Cell, NetBenefitPoint
 from .drawing import GRID, MUTED, plot, site_style, styled, svg
 
 SIDE = 330.0
-"""Height of a square plot in points."""
+"""Side of a square plot, in points."""
 
 
 def roc(cells: Mapping[str, Cell | None], key: str) -> Markup:
-    """ROC curve of one model at each site, a mark where the common threshold stands. `cells`: by
-    site, in the order of the legend. Empty where no site has a curve."""
+    """Plot the ROC curve of one model at each site, with a mark at the common threshold.
+
+    Parameters
+    ----------
+    cells
+        Site -> cell of the model, in the order of the legend.
+    key
+        Makes the ids of the plot unique on the page.
+
+    Returns
+    -------
+    Markup
+        The plot; empty if no site has a curve.
+    """
     if not any(cell and cell.roc for cell in cells.values()):
         return Markup("")
     with styled(key):
@@ -44,7 +56,8 @@ def roc(cells: Mapping[str, Cell | None], key: str) -> Markup:
 
 
 def calibration(cells: Mapping[str, Cell | None], key: str) -> Markup:
-    """Share with the outcome over mean probability, one line per site. Empty without any curve."""
+    """Plot the share with the outcome over the mean probability, one line per site. Empty without a
+    curve."""
     if not any(cell and cell.calibration_curve for cell in cells.values()):
         return Markup("")
     with styled(key):
@@ -68,12 +81,12 @@ def calibration(cells: Mapping[str, Cell | None], key: str) -> Markup:
         return svg(
             figure,
             "Calibration curves of the global model, one per site: share of patients with the "
-            "outcome over mean probability. The table below has them as figures.",
+            "outcome over mean probability. The table below has the same figures.",
         )
 
 
 def benefit(points: Sequence[NetBenefitPoint], key: str) -> Markup:
-    """Net benefit over threshold probabilities, beside treating all and treating nobody."""
+    """Plot net benefit over threshold probabilities, with treating all and treating no patient."""
     if not points:
         return Markup("")
     thresholds = [p.threshold for p in points]
@@ -102,8 +115,8 @@ def benefit(points: Sequence[NetBenefitPoint], key: str) -> Markup:
         axes.grid(color=GRID, linewidth=0.5)
         return svg(
             figure,
-            "Net benefit of the global model over threshold probabilities, with treating everybody "
-            "(dashed) and nobody (zero). The table below holds some of the figures.",
+            "Net benefit of the global model over threshold probabilities, with treating all "
+            "patients (dashed) and no patient (zero). The table below holds some of the figures.",
         )
 
 

@@ -1,5 +1,7 @@
-"""How the report draws: matplotlib's figures as SVG that stands inside a page. Text stays text,
-colours follow the page; the same figures give the same bytes. Without pyplot.
+"""Draws plots with matplotlib, as SVG elements of a page.
+
+Text is selectable, colours follow the page (light or dark), and equal figures give equal bytes.
+pyplot, which has global state, is not used.
 """
 
 import io
@@ -16,7 +18,7 @@ from matplotlib.figure import Figure
 from .outcome_results import Family
 
 WIDTH = 440.0
-"""Width of a plot in points: on a phone its text is still some 9 px high."""
+"""Width of a plot in points, such that its text is about 9 px high on a telephone."""
 
 INK, MUTED, GRID, BAND = "#1a1a1a", "#6b6b6b", "#d9d9d9", "#eeeeee"
 _BASE, _LOCAL, _GLOBAL = "#595959", "#d55e00", "#0072b2"
@@ -51,19 +53,19 @@ _SETTINGS = {
 
 
 def styled(key: str) -> AbstractContextManager[None]:
-    """matplotlib's settings while a plot is drawn; those of the process come back after it."""
+    """Use the report's matplotlib settings within a block, with `key` as salt of the ids."""
     settings: dict[Any, Any] = {**_SETTINGS, "svg.hashsalt": key}
     return matplotlib.rc_context(settings)
 
 
 def family_swatch(family: Family, key: str) -> Markup:
-    """The mark of a model family in the forest plot, for a legend."""
+    """Mark of a model family in the forest plot, for a legend."""
     colour, marker = FAMILY_STYLE[family]
     return _swatch(colour, marker, "-", f"{key}-{family}")
 
 
 def site_swatch(index: int, key: str) -> Markup:
-    """The line of the `index`-th site in the curves, for a legend."""
+    """Line of the `index`-th site in the curves, for a legend."""
     return _swatch(*site_style(index), f"{key}-{index}")
 
 
@@ -110,7 +112,7 @@ def plot(height: float, *, left: float, bottom: float, top: float) -> tuple[Figu
 
 
 def svg(figure: Figure, description: str | None) -> Markup:
-    """The figure as an `<svg>` element for HTML. Without a description it is decoration."""
+    """The figure as an `<svg>` element. Without a description, screen readers ignore it."""
     figure.patch.set_visible(False)
     for axes in figure.axes:
         axes.patch.set_visible(False)
@@ -123,8 +125,10 @@ def svg(figure: Figure, description: str | None) -> Markup:
     body = re.sub(r"<metadata>.*?</metadata>\s*", "", body, flags=re.DOTALL)
     body = re.sub(r'<g id="[^"]*"', "<g", body)
     body = body.replace("xlink:href=", "href=")
-    body = re.sub(r"<style.*?</style>\s*", "", body, flags=re.DOTALL)  # would rule the whole page
+    body = re.sub(
+        r"<style.*?</style>\s*", "", body, flags=re.DOTALL
+    )  # would apply to the whole page
     body = re.sub(r'(style="[^"<>]*?)font-family: [^";<>]*;? ?', r"\1", body)
     body = re.sub(r"(?<=: )#[0-9a-f]{6}(?=[;\"])", lambda m: _VARIABLES.get(m[0], m[0]), body)
-    says = f'role="img" aria-label="{escape(description)}"' if description else 'aria-hidden="true"'
-    return Markup(f"<svg {box[0] if box else ''} {says}>{body.strip()}")
+    role = f'role="img" aria-label="{escape(description)}"' if description else 'aria-hidden="true"'
+    return Markup(f"<svg {box[0] if box else ''} {role}>{body.strip()}")

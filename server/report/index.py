@@ -1,4 +1,4 @@
-"""`fedrad report --index`: one page over the experiments of a folder, from their summaries."""
+"""The page of `fedrad report --index`: all experiments of a folder, from their summaries."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from .report import environment
 
 @dataclass(frozen=True)
 class Entry:
-    """One experiment in the list. `figures`: outcome, within-site AUROC of the global model and
+    """One experiment of the page. `figures`: outcome, within-site AUROC of the global model, and
     its interval."""
 
     name: str
@@ -27,22 +27,24 @@ class Entry:
 
 
 def write_index(folder: Path) -> Path:
-    """Write `index.html` over all experiments in a folder, at any depth; links are relative.
-    Raises FileNotFoundError where there is no such folder."""
+    """Write `index.html`, with relative links to all experiments in a folder at any depth.
+
+    Returns the page. Raises FileNotFoundError if the folder does not exist.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(folder)
     entries, unread = [], []
     for file in sorted(folder.rglob("summary.json")):
-        place = file.parent.relative_to(folder)
+        relative = file.parent.relative_to(folder)
         try:
             summary = read_summary(file.parent)
         except ValidationError:
-            unread.append(str(place))
+            unread.append(str(relative))
             continue
         entries.append(
             Entry(
-                name=str(summary.experiment.get("name") or place),
-                link=quote(str(place / "report.html")),
+                name=str(summary.experiment.get("name") or relative),
+                link=quote(str(relative / "report.html")),
                 status=summary.status,
                 sites=len(summary.sites),
                 figures=[

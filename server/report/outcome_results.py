@@ -1,5 +1,7 @@
-"""What the report says of an outcome, from the summary alone: which figures stand side by side,
-and the sentences of its answer. Fixed templates, no judgement beyond them."""
+"""Results of an outcome for the report: the figures of its table, and the sentences of its answer.
+
+They follow from the summary alone. The sentences are fixed templates without further judgement.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +13,10 @@ from fedrad.server.results.summary import Cell, Interval, Overall, Summary
 Family = Literal["base", "local", "global"]
 
 FAMILIES: dict[Family, str] = {"base": "base", "local": "local-only", "global": "global"}
-"""Model families in the order of the tables, with their names for people."""
+"""Model family -> its name in the report, in the order of the tables."""
 
 FEW = 20
-"""Below so many test patients of a class at a site a result is called exploratory."""
+"""With fewer test patients of a class at a site, a result is called exploratory."""
 
 REASONS: dict[str, str] = {
     "one class": "every patient of this site has the same outcome, so there is no AUROC; the "
@@ -27,16 +29,16 @@ REASONS: dict[str, str] = {
     "error": "the site could not evaluate, or sent figures that contradict each other; the "
     "coordinator's log says which",
     "no units": "the site has no test patient for whom this outcome is known",
-    "held out": "this site took no part in training or choices, so it has no model of its own; its "
-    "patients are all tested, and it is in none of the figures over all sites",
+    "held out": "this site took no part in training or choices, so it has no model of its own. "
+    "All its patients are tested, and no figure over all sites includes it",
     "not recorded": "the summary holds neither a figure nor a reason",
 }
-"""Why a cell is empty, in a sentence."""
+"""Reason of an empty cell -> explanation."""
 
 
 @dataclass(frozen=True)
 class SiteRow:
-    """One site's test patients and its cell for each family; None where the summary has none."""
+    """Test patients of one site, and its cell for each family; None if the summary has none."""
 
     site: str
     positives: int | None
@@ -46,66 +48,66 @@ class SiteRow:
 
 @dataclass(frozen=True)
 class OutcomeResult:
-    """All that is shown of one outcome."""
+    """Results of one outcome, as the report shows them."""
 
     outcome: str
     families: list[Family]
     rows: list[SiteRow]
     overall: dict[Family, Overall | None]
     answer: list[str]
-    """Two or three sentences."""
+    """The sentences of the answer."""
     exploratory: str | None
-    """Why the result is exploratory; None where it is not called so."""
+    """Why the result is exploratory; None if it is not."""
     notes: dict[str, str]
-    """Reasons that occur in the table, each with its sentence; and who shares no histogram."""
+    """Reason that occurs in the table -> its explanation; and the sites without a histogram."""
 
     @property
     def has_figures(self) -> bool:
         """Whether any model has an AUROC at any site."""
-        return any(_figure(cell) for row in self.rows for cell in row.cells.values())
+        return any(_has_auroc(cell) for row in self.rows for cell in row.cells.values())
 
 
 def is_at_other_site(cell: Cell) -> bool:
-    """Whether this is a local-only model away from home."""
+    """Whether the cell is of a local-only model at another site than its own."""
     return cell.model.startswith("local:") and cell.model != f"local:{cell.site}"
 
 
 def is_known(value: float | None) -> bool:
-    """Whether there is a figure to show."""
+    """Whether there is a finite figure."""
     return value is not None and isfinite(value)
 
 
 def figure(value: float | None, digits: int = 3) -> str:
-    """A figure with fixed decimals and a true minus sign, or an en dash."""
+    """A figure with fixed decimals and a typographic minus sign; an en dash if there is none."""
     if value is None or not is_known(value):
         return "–"
     return f"{value:.{digits}f}".replace("-", "−")
 
 
 def why_empty(cell: Cell | None) -> str:
-    """Reason of an empty cell, a key of `REASONS`."""
+    """The reason of an empty cell, a key of `REASONS`."""
     return (cell.missing if cell else None) or "not recorded"
 
 
 def outcome_results(summary: Summary) -> list[OutcomeResult]:
-    """One finding per outcome, in the experiment's order."""
-    named = [*map(str, summary.experiment.get("outcomes") or [])]
-    seen = [*(c.outcome for c in summary.cells), *(o.outcome for o in summary.overall)]
-    return [_finding(summary, outcome) for outcome in dict.fromkeys([*named, *seen])]
+    """The results of each outcome, in the order of the experiment."""
+    planned = [*map(str, summary.experiment.get("outcomes") or [])]
+    present = [*(c.outcome for c in summary.cells), *(o.outcome for o in summary.overall)]
+    return [_result(summary, outcome) for outcome in dict.fromkeys([*planned, *present])]
 
 
 def confidence(summary: Summary) -> str:
-    """Level of the intervals in words, "95 % interval"; "interval" where it is not recorded."""
+    """Name of the intervals, such as "95 % interval"; "interval" if the level is not recorded."""
     level = (summary.experiment.get("evaluation") or {}).get("confidence")
     return f"{100 * level:.4g} % interval" if isinstance(level, float) else "interval"
 
 
 def join_names(names: Sequence[str]) -> str:
-    """Names as a list in a sentence."""
+    """Names as an enumeration, "a, b and c"."""
     return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
 
 
-def _finding(summary: Summary, outcome: str) -> OutcomeResult:
+def _result(summary: Summary, outcome: str) -> OutcomeResult:
     cells = {
         (_family(c.model), c.site): c
         for c in summary.cells
@@ -121,16 +123,18 @@ def _finding(summary: Summary, outcome: str) -> OutcomeResult:
     families: list[Family] = [f for f in FAMILIES if f != "local" or trained_alone]
     sites = list(dict.fromkeys([*summary.sites, *(site for _, site in cells)]))
     rows = [_row(site, {f: cells.get((f, site)) for f in families}) for site in sites]
-    reasons = {why_empty(c) for row in rows for c in row.cells.values() if not _figure(c)}
-    away = set((summary.experiment.get("evaluation") or {}).get("held_out") or [])
-    inside = [row for row in rows if row.site not in away]
+    reasons = {why_empty(c) for row in rows for c in row.cells.values() if not _has_auroc(c)}
+    held_out = set((summary.experiment.get("evaluation") or {}).get("held_out") or [])
+    inside = [row for row in rows if row.site not in held_out]
     notes = {reason: REASONS.get(reason, "") for reason in sorted(reasons)}
-    apart = {site for (_, site), c in cells.items() if c.withheld.get("sensitivity") == "declined"}
-    if apart:
+    no_histogram = {
+        site for (_, site), c in cells.items() if c.withheld.get("sensitivity") == "declined"
+    }
+    if no_histogram:
         notes["no histogram"] = (
-            f"the policy of {join_names(sorted(apart))} shares no histogram of scores: counted "
-            "within sites and in the macro figure, and neither in the pooled figure nor for threshold and "
-            "calibration"
+            f"the policy of {join_names(sorted(no_histogram))} shares no histogram of scores: "
+            "counted within sites and in the macro figure, and neither in the pooled figure nor "
+            "for threshold and calibration"
         )
     unmapped = outcome not in ((summary.experiment.get("model") or {}).get("base_outputs") or {})
     if unmapped and "not run" in notes:
@@ -142,7 +146,7 @@ def _finding(summary: Summary, outcome: str) -> OutcomeResult:
         overall=overall,
         answer=[
             *_answer(summary, families, inside, overall, unmapped=unmapped),
-            *(sentence for row in rows if row.site in away if (sentence := _held_out(row))),
+            *(sentence for row in rows if row.site in held_out if (sentence := _held_out(row))),
         ],
         exploratory=_exploratory(rows),
         notes=notes,
@@ -153,12 +157,12 @@ def _family(model: str) -> str:
     return model.partition(":")[0]
 
 
-def _figure(cell: Cell | None) -> bool:
+def _has_auroc(cell: Cell | None) -> bool:
     return cell is not None and is_known(cell.auroc)
 
 
 def _row(site: str, cells: dict[Family, Cell | None]) -> SiteRow:
-    """Counts are those of the test patients, the same for every model that was scored."""
+    """Counts are those of the test patients, which are the same for every model."""
     counted = [c for c in reversed(cells.values()) if c and c.positives is not None]
     first = counted[0] if counted else None
     return SiteRow(
@@ -187,8 +191,8 @@ def _answer(
         f"{_with_interval(result.within, result.within_ci, level)} on the test patients of "
         f"{sites} ({sum(row.positives or 0 for row in tested)} with the outcome, "
         f"{sum(row.negatives or 0 for row in tested)} without).",
-        f"Beside it stand {_beside('local', families, overall['local'], unmapped)}, and "
-        f"{_beside('base', families, overall['base'], unmapped)}.",
+        f"For comparison: {_other_model('local', families, overall['local'], unmapped)}, and "
+        f"{_other_model('base', families, overall['base'], unmapped)}.",
         _compared(summary, overall),
     ]
     if odd := [f for f in families if used[f] and used[f] != used["global"]]:
@@ -204,19 +208,21 @@ def _answer(
     return sentences
 
 
-def _beside(family: Family, families: list[Family], overall: Overall | None, unmapped: bool) -> str:
-    """A family set beside the global model, in words."""
+def _other_model(
+    family: Family, families: list[Family], overall: Overall | None, unmapped: bool
+) -> str:
+    """The figure of a family that the global model is compared with, in words."""
     if family not in families:
         return "no local-only models, which were not part of this experiment"
-    who = {"local": "the local-only models, each at its own hospital,", "base": "the base model"}
+    names = {"local": "the local-only models, each at its own hospital,", "base": "the base model"}
     if overall is not None and overall.within is not None and is_known(overall.within):
-        return f"{who[family]} with {_with_interval(overall.within, overall.within_ci, '')}"
+        return f"{names[family]} with {_with_interval(overall.within, overall.within_ci, '')}"
     reason = " (its weights have no output for this outcome)"
-    return f"{who[family]} without a figure{reason if family == 'base' and unmapped else ''}"
+    return f"{names[family]} without a figure{reason if family == 'base' and unmapped else ''}"
 
 
 def _held_out(row: SiteRow) -> str | None:
-    """What the global model does at a site that had no part in it."""
+    """A sentence on the global model at a held-out site."""
     cell = row.cells.get("global")
     if cell is None or cell.auroc is None:
         return None
@@ -225,7 +231,7 @@ def _held_out(row: SiteRow) -> str | None:
 
 
 def _compared(summary: Summary, overall: dict[Family, Overall | None]) -> str:
-    """The paired differences over all sites in words; without any, whether intervals overlap."""
+    """A sentence on the paired differences over all sites, or else on overlaps of intervals."""
     outcome = next((o.outcome for o in overall.values() if o), None)
     paired = [
         c
@@ -271,7 +277,7 @@ def _with_interval(value: float, interval: Interval | None, level: str) -> str:
 
 
 def _contributing(rows: list[SiteRow], family: Family) -> list[str]:
-    return [row.site for row in rows if _figure(row.cells.get(family))]
+    return [row.site for row in rows if _has_auroc(row.cells.get(family))]
 
 
 def _rarer(row: SiteRow) -> float:

@@ -1,5 +1,5 @@
-"""What the report shows of one outcome beyond its matrix: comparisons, decisions, probabilities,
-groups, other hospitals. Chosen and drawn from the summary alone."""
+"""The parts of the report on one outcome after its table of models and sites: comparisons, plots,
+probabilities, subgroups, other hospitals. They follow from the summary alone."""
 
 from dataclasses import dataclass
 
@@ -23,23 +23,23 @@ from . import curves
 from .outcome_results import OutcomeResult, is_at_other_site, is_known
 
 BENEFIT_SHOWN = (0.05, 0.1, 0.2, 0.3, 0.5)
-"""Threshold probabilities in the table of net benefit; the plot has all."""
+"""Threshold probabilities in the table of net benefit. The plot has all."""
 SITES_IN_PAIRS = 8
-"""Most sites for which the table of pairs of sites is shown; `summary.json` has it always."""
+"""Largest number of sites with a table of pairs of sites. `summary.json` always has the pairs."""
 EXAMPLE = 0.8
-"""A sensitivity whose interval says what a number of patients is worth."""
+"""Sensitivity whose interval shows how precise a number of patients is."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """All that is shown of one outcome, plots drawn. Empty parts are left out of the page."""
+    """Plots and figures of one outcome. The page omits empty parts."""
 
     cells: dict[str, Cell | None]
     """Site -> cell of the global model, in the order of the legend."""
     comparisons: list[tuple[str | None, dict[str, ComparisonFigures]]]
-    """Site (None: all) -> other model -> paired difference."""
+    """Site (None: all sites), and: other model -> paired difference."""
     tests: dict[str, int]
-    """"sites" and "overall" -> tests that a corrected p holds for together."""
+    """"sites" and "overall" -> number of tests for which p is corrected."""
     roc: Markup
     calibrated: list[tuple[str, Cell]]
     """Sites with a Brier score."""
@@ -48,20 +48,20 @@ class Panel:
     benefit: Markup
     benefits: list[NetBenefitPoint]
     subgroups: list[tuple[str, list[SubgroupFigures]]]
-    """Column -> figures over all sites by group."""
+    """Column, and the figures over all sites by group."""
     gaps: list[Gap]
-    travellers: dict[tuple[str, str], Cell]
-    """(home, site) -> a local-only model at another site, where any may travel."""
+    local_elsewhere: dict[tuple[str, str], Cell]
+    """(site of the model, tested site) -> cell of a local-only model at another site."""
     pairs: dict[tuple[str, str], Pair]
     pair_sites: list[str]
     new_site: NewSiteFigures | None
     held_out: Overall | None
-    worth: dict[str, Interval | None]
-    """Site -> interval that a sensitivity of 80 % would have with its test patients."""
+    precision: dict[str, Interval | None]
+    """Site -> interval of a sensitivity of 80 % with the site's number of test patients."""
 
 
 def panel(summary: Summary, result: OutcomeResult, key: str) -> Panel:
-    """The panel of an outcome. `key` keeps the ids of plots on a page apart."""
+    """The panel of an outcome. `key` makes the ids of its plots unique on the page."""
     outcome = result.outcome
     cells = {row.site: row.cells.get("global") for row in result.rows}
     whole = result.overall.get("global")
@@ -101,7 +101,7 @@ def panel(summary: Summary, result: OutcomeResult, key: str) -> Panel:
             )
             for c in columns
         ],
-        travellers={
+        local_elsewhere={
             (c.model.removeprefix("local:"), c.site): c
             for c in summary.cells
             if c.outcome == outcome and is_at_other_site(c)
@@ -113,7 +113,7 @@ def panel(summary: Summary, result: OutcomeResult, key: str) -> Panel:
         held_out=next(
             (o for o in summary.held_out if (o.model, o.outcome) == ("global", outcome)), None
         ),
-        worth={
+        precision={
             site: wilson(round(EXAMPLE * c.positives), c.positives, level)
             if c is not None and c.positives
             else None

@@ -1,7 +1,7 @@
-"""`report.html`: one self-contained page, drawn from `summary.json` alone.
+"""`report.html`: one self-contained page, made from `summary.json` alone.
 
-The page asks nothing of the network and runs no script; it is a view of the summary and holds no
-figure that the summary does not.
+The page loads nothing from the network and runs no script. It shows the figures of the summary and
+no others.
 """
 
 import re
@@ -36,8 +36,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(summary: Summary) -> str:
-    """The report as HTML. The same summary gives the same text."""
-    found = outcome_results(summary)
+    """The report as HTML. Equal summaries give equal text."""
+    results = outcome_results(summary)
     text = (
         environment()
         .get_template("report.html.j2")
@@ -45,12 +45,12 @@ def render(summary: Summary) -> str:
             summary=summary,
             experiment=summary.experiment,
             name=str(summary.experiment.get("name") or "Unnamed experiment"),
-            findings=found,
+            results=results,
             forests=[
                 charts.forest(f, f"forest-{i}") if f.has_figures else ""
-                for i, f in enumerate(found)
+                for i, f in enumerate(results)
             ],
-            panels=[panel(summary, f, str(i)) for i, f in enumerate(found)],
+            panels=[panel(summary, f, str(i)) for i, f in enumerate(results)],
             checklists={"TRIPOD+AI": checklists.TRIPOD_AI, "CLAIM": checklists.CLAIM},
             team=checklists.TEAM,
             histories=round_histories(summary, task_of(summary.experiment).monitored),
@@ -72,14 +72,14 @@ def render(summary: Summary) -> str:
 
 
 def render_markdown(summary: Summary) -> str:
-    """The answer and the matrix of each outcome as Markdown."""
+    """The answer and the table of models and sites of each outcome, as Markdown."""
     text = (
         environment(escape=False)
         .get_template("report.md.j2")
         .render(
             summary=summary,
             name=str(summary.experiment.get("name") or "Unnamed experiment"),
-            findings=outcome_results(summary),
+            results=outcome_results(summary),
             instead_of_figures=task_of(summary.experiment).instead_of_figures,
             interval_name=confidence(summary),
             families=FAMILIES,
@@ -90,9 +90,9 @@ def render_markdown(summary: Summary) -> str:
 
 
 def write_report(folder: Path) -> Path:
-    """Draw `report.html`, and `report.md`, beside the `summary.json` of an experiment's folder.
+    """Write `report.html` and `report.md` next to the `summary.json` of an experiment's folder.
 
-    Returns the page. Raises what `read_summary` raises. A file appears whole or not at all.
+    Returns the HTML page. Raises the errors of `read_summary`. Each file is replaced in one step.
     """
     summary = read_summary(folder)
     for name, text in (("report.md", render_markdown(summary)), ("report.html", render(summary))):
@@ -101,8 +101,11 @@ def write_report(folder: Path) -> Path:
 
 
 def environment(*, escape: bool = True) -> Environment:
-    """Jinja2 with our filters. In HTML everything is escaped but the plots, which escape
-    themselves; in Markdown names and words are, by the filter `md`."""
+    """The Jinja2 environment of the templates, with the filters of this module.
+
+    For HTML (`escape`) all values are escaped except plots, whose text is escaped when they are
+    drawn. In Markdown the filter `md` escapes names and texts.
+    """
     env = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=escape,
@@ -144,7 +147,7 @@ def pvalue(value: float) -> str:
 
 
 def interval(value: Interval | None) -> str:
-    """An interval, "0.744–0.866"; nothing where there is none."""
+    """An interval, "0.744–0.866"; empty if there is none."""
     return f"{figure(value[0])}–{figure(value[1])}" if value else ""
 
 
@@ -193,7 +196,7 @@ def size(value: int | None) -> str:
 
 
 def setting(value: Any) -> str:
-    """One setting in words."""
+    """The value of a setting as text."""
     if value is None:
         return "not set"
     if isinstance(value, bool):
@@ -204,7 +207,7 @@ def setting(value: Any) -> str:
 
 
 def utc_time(value: str) -> str:
-    """An ISO time as "2026-05-04 10:12 UTC"; anything else as it is."""
+    """An ISO time as "2026-05-04 10:12 UTC"; other text is returned unchanged."""
     try:
         return f"{datetime.fromisoformat(value).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
     except ValueError:
@@ -212,19 +215,19 @@ def utc_time(value: str) -> str:
 
 
 def escape_markdown(text: object) -> str:
-    """Words that Markdown takes for words, on one line."""
+    """Text on one line, with the special characters of Markdown escaped."""
     return re.sub(r"([\\`*_{}\[\]<>|#])", r"\\\1", " ".join(str(text).split()))
 
 
 def no_break(text: str) -> Markup:
-    """Text, escaped, whose intervals and percentages no line break divides."""
+    """Escaped text without line breaks inside intervals and percentages."""
     return Markup(
         re.sub(r"[\d.]+(?:–[\d.]+| %)", r'<span class="nb">\g<0></span>', str(escape(text)))
     )
 
 
 def _is_phantom(summary: Summary) -> bool:
-    """Whether the experiment says of itself that its data are synthetic."""
+    """Whether the name of the experiment or of its base weights says that data are synthetic."""
     texts: Sequence[object] = (
         summary.provenance.base_description,
         summary.experiment.get("name"),
@@ -233,7 +236,7 @@ def _is_phantom(summary: Summary) -> bool:
 
 
 def _versions(summary: Summary) -> str | None:
-    """Which sites ran another fedrad or PyTorch than the coordinator."""
+    """Sites with another version of fedrad or PyTorch than the coordinator; None without any."""
     own = summary.provenance
     other = [
         f"{site} (fedrad {e.fedrad}, PyTorch {e.torch})"
@@ -244,7 +247,7 @@ def _versions(summary: Summary) -> str | None:
 
 
 def _elapsed(summary: Summary) -> str | None:
-    """Time from start to finish, where both are times."""
+    """Time from start to finish; None if one of them is not a time."""
     try:
         start, end = (
             datetime.fromisoformat(t)

@@ -1,4 +1,4 @@
-"""What sites reported round by round: plots, and the same figures as tables."""
+"""Figures of the sites over the rounds, as plots and tables."""
 
 from dataclasses import dataclass
 
@@ -18,22 +18,22 @@ STATUS = {
     "timeout": "no answer in time",
     "invalid": "update rejected",
 }
-"""`SiteRound.status` for people."""
+"""`SiteRound.status` -> its text in the report."""
 
 SITES_PER_TABLE = 6
-"""Columns of a table of rounds before the next table begins: what a printed page holds."""
+"""Columns of one table of rounds, as many as fit on a printed page."""
 
 
 @dataclass(frozen=True)
 class RoundHistory:
-    """One quantity over the rounds: its plot, and its figures in tables of a few sites each."""
+    """One quantity over the rounds, as a plot and as tables of a few sites each."""
 
     quantity: str
     plot: Markup
     sites: dict[str, bool]
-    """Site, in the order of its line, and whether it gave any figure."""
+    """Site, in the order of the lines -> whether it has any figure."""
     tables: list[tuple[list[str], list[tuple[int, str, list[str]]]]]
-    """Per table its sites, and a row (round, stage, a text for each site) per round."""
+    """For each table: its sites, and per round a row (round, stage, text of each site)."""
 
 
 def round_histories(summary: Summary, monitored: MonitoredFigure) -> list[RoundHistory]:
@@ -42,7 +42,7 @@ def round_histories(summary: Summary, monitored: MonitoredFigure) -> list[RoundH
         dict.fromkeys(o for r in summary.rounds for s in r.sites.values() for o in s.auroc)
     )
     sites = list(dict.fromkeys([*summary.sites, *(s for r in summary.rounds for s in r.sites)]))
-    found = []
+    histories = []
     for index, outcome in enumerate([*outcomes, None]):
         if not summary.rounds:
             break
@@ -69,8 +69,8 @@ def round_histories(summary: Summary, monitored: MonitoredFigure) -> list[RoundH
             tables.append((some, rows))
         named = f"{quantity}, {outcome}" if outcome is not None and len(outcomes) > 1 else quantity
         given = {site: any(map(is_known, of_site)) for site, of_site in values.items()}
-        found.append(RoundHistory(named, plot, given, tables))
-    return found
+        histories.append(RoundHistory(named, plot, given, tables))
+    return histories
 
 
 def _value(
@@ -97,7 +97,7 @@ def _text(entry: SiteRound | None, outcome: str | None, monitored: MonitoredFigu
 
 
 def participation(round_: Round) -> list[str]:
-    """How many sites trained and only evaluated in a round; by name and reason, what failed."""
+    """Numbers of sites that trained or only evaluated in a round; then each failure with reason."""
     if not round_.sites:
         return ["no site answered"]
     statuses = [s.status for s in round_.sites.values()]

@@ -58,7 +58,7 @@ def test_a_local_model_away_from_home_is_not_the_sites_own():
 
 def test_what_a_number_of_patients_is_worth_is_wilsons_interval():
     (finding,) = outcome_results(rich(("aachen", "bonn")))
-    worth = panel(rich(("aachen", "bonn")), finding, "0").worth
+    worth = panel(rich(("aachen", "bonn")), finding, "0").precision
     assert worth["aachen"] == pytest.approx((0.595, 0.908), abs=0.001)  # 19 of 24
     assert worth["bonn"] is None, "no patient with the outcome"
 
