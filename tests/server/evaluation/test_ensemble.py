@@ -45,9 +45,9 @@ def network(seed: int) -> ResNet:
     return net
 
 
-@settings(deadline=None, max_examples=20)  # it builds two networks an example
+@settings(deadline=None, max_examples=20)  # builds two networks per example
 @given(alpha=st.floats(0, 1))
-def test_every_backbone_tensor_lies_that_far_from_base_to_trained(alpha):
+def test_every_backbone_tensor_is_interpolated_from_base_to_trained(alpha):
     base, tuned = network(1), network(2)
     mixed = interpolate(base, tuned, alpha).state_dict()
     for name, value in mixed.items():
@@ -58,7 +58,7 @@ def test_every_backbone_tensor_lies_that_far_from_base_to_trained(alpha):
             torch.testing.assert_close(value, (1 - alpha) * b + alpha * t)
 
 
-def test_the_ends_are_the_models_themselves_and_what_did_not_move_stays():
+def test_alpha_0_and_1_give_the_models_themselves_and_frozen_tensors_stay():
     base, tuned = network(1), network(2)
     tuned.layer1.load_state_dict(base.layer1.state_dict())  # frozen
     before = {k: v.clone() for k, v in tuned.state_dict().items()}
@@ -87,29 +87,29 @@ def aurocs(*values: float | None) -> list[dict[str, Monitoring]]:
 
 
 def test_the_largest_pair_weighted_validation_auroc_wins():
-    found = best_mixture(
+    ensemble = best_mixture(
         [0.0, 0.5, 1.0],
         {"large": aurocs(0.6, 0.8, 0.7), "small": aurocs(0.9, 0.5, 0.9)},
         {"large": units(20, 20), "small": units(3, 3)},
     )
-    assert found.alpha == 0.5
-    assert found.candidates[0].auroc == pytest.approx((400 * 0.6 + 9 * 0.9) / 409)
+    assert ensemble.alpha == 0.5
+    assert ensemble.candidates[0].auroc == pytest.approx((400 * 0.6 + 9 * 0.9) / 409)
 
 
-def test_of_equal_ones_the_nearest_to_what_was_trained_wins():
-    found = best_mixture([0.2, 0.6, 1.0], {"a": aurocs(0.7, 0.7, 0.7)}, {"a": units(5, 5)})
-    assert found.alpha == 1.0
+def test_on_a_tie_the_mixture_nearest_to_the_trained_model_wins():
+    ensemble = best_mixture([0.2, 0.6, 1.0], {"a": aurocs(0.7, 0.7, 0.7)}, {"a": units(5, 5)})
+    assert ensemble.alpha == 1.0
 
 
 def test_a_site_that_withholds_its_counts_or_figures_does_not_choose():
-    found = best_mixture(
+    ensemble = best_mixture(
         [0.5, 1.0],
         {"few": aurocs(0.9, 0.1), "one": aurocs(None, None), "a": aurocs(0.6, 0.7)},
         {"few": units(None, None), "one": units(0, 8), "a": units(5, 5)},
     )
-    assert found.alpha == 1.0
-    nobody = best_mixture([0.5, 1.0], {"one": aurocs(None, None)}, {"one": units(0, 8)})
-    assert (nobody.alpha, nobody.why) == (1.0, "no site could release a validation AUROC")
+    assert ensemble.alpha == 1.0
+    no_figure = best_mixture([0.5, 1.0], {"one": aurocs(None, None)}, {"one": units(0, 8)})
+    assert (no_figure.alpha, no_figure.why) == (1.0, "no site could release a validation AUROC")
 
 
 # In a federation
@@ -172,7 +172,7 @@ def test_no_test_patient_is_touched_by_the_choice(hospitals):
     text = (out / "experiment.toml").read_text()
     ledger = Ledger(hospitals.state / "a" / "ledger.jsonl").entries()
     kinds = [e["message"]["kind"] for e in ledger if e["experiment"] == "test-2"]
-    decided = kinds.index("release")  # threshold and calibration come of it
+    decided = kinds.index("release")  # threshold and calibration follow from it
     assert kinds[:decided] == ["readiness", "round", "validation", *kinds[3:decided]]
     assert set(kinds[3:decided]) == {"scored"}, "on validation patients, as asked"
     participant = Participant(
@@ -180,7 +180,7 @@ def test_no_test_patient_is_touched_by_the_choice(hospitals):
             open_site(hospitals.sites["a"], state=hospitals.state / "a"), parse_experiment(text)
         )
     )
-    participant.data.parts.pop("test")  # to reach for it would be an error
+    participant.data.parts.pop("test")  # using it would raise an error
     net, stage = participant.data.base.network, participant.data.schedule.last_stage
     names = stage_tensors(net, stage, participant.data.experiment.recipe)
     manifest, flat = pack(
@@ -219,7 +219,7 @@ def test_only_figures_within_the_disclosure_rule_leave_for_the_choice(hospitals)
         (str([0.1] * 12), "at most 11"),
     ],
 )
-def test_a_grid_that_means_nothing_is_refused(grid, words, experiment_file):
+def test_an_invalid_grid_is_refused(grid, words, experiment_file):
     text = experiment_file.read_text().replace("minimum_units = 3", GRID.format(grid))
     with pytest.raises(ExperimentError, match=words):
         parse_experiment(text)

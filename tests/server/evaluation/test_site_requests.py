@@ -1,4 +1,4 @@
-"""Questions after the last round: who is asked again, how often, and who is not."""
+"""Requests after the last round: which sites are asked again, and how often."""
 
 from itertools import pairwise
 
@@ -24,8 +24,8 @@ from fedrad.server.evaluation.site_requests import FINAL_REFUSALS, SiteRequests
 
 
 class Site(Hospital):
-    """A scripted site that scores, and answers each asking for its figures by a list; the last
-    entry is repeated."""
+    """A scripted site that scores, and answers requests for its figures with a list of answers,
+    the last of which is repeated."""
 
     def __init__(self, name: str, base, *answers: object, **more) -> None:
         super().__init__(name, base, **more)
@@ -43,7 +43,7 @@ class Site(Hospital):
 
 
 class City(Town):
-    """A town whose sites answer the questions after the last round."""
+    """A town whose sites answer the requests after the last round."""
 
     def pull_messages(self, message_ids):
         replies = []
@@ -65,7 +65,7 @@ def base():
 
 
 def figures(positives: int = 12) -> Release:
-    """A release; with another number of positives than its histogram has it contradicts itself."""
+    """A release, inconsistent if `positives` is not the number in its histogram, 12."""
     histogram = Histogram(edges=[0, 64, CELLS], positives=[4, 8], negatives=[9, 3])
     scores = Scores(
         model="global", outcome="label", positives=positives, negatives=12, histogram=histogram
@@ -74,8 +74,8 @@ def figures(positives: int = 12) -> Release:
 
 
 def ask(tmp_path, base, clock, *answers):
-    """Ask a well site and one that answers so for the final figures. Returns the second site,
-    releases, reasons, and how long it took."""
+    """Ask site a, which works, and site b, which gives these answers, for the final figures.
+    Returns site b, the releases, the reasons without a release, and the seconds it took."""
     other = Site("b", base, *answers)
     town = City(clock, Site("a", base, figures()), other)
     coordinator = RunningFederation(tmp_path, base, town)
@@ -87,22 +87,24 @@ def ask(tmp_path, base, clock, *answers):
 
 
 @pytest.mark.parametrize("reason", FINAL_REFUSALS)
-def test_a_refusal_that_cannot_change_is_heard_once(tmp_path, base, clock, reason):
+def test_a_final_refusal_is_not_asked_again(tmp_path, base, clock, reason):
     site, releases, missing, seconds = ask(tmp_path, base, clock, Refusal(reason=reason))
     assert len(site.times) == 1
-    assert seconds < 30, "and nobody waits for it"
+    assert seconds < 30, "and the site is not waited for"
     assert "b" not in releases
     assert missing == {"b": "declined" if reason == "policy" else "error"}
 
 
 def test_figures_that_contradict_each_other_are_not_asked_for_again(tmp_path, base, clock):
     site, releases, missing, seconds = ask(tmp_path, base, clock, figures(positives=13))
-    assert len(site.times) == 1, "a site says twice what it said once"
+    assert len(site.times) == 1, "it would give the same answer again"
     assert seconds < 30
     assert (set(releases), missing) == ({"a"}, {"b": "error"})
 
 
-def test_what_may_pass_is_asked_again_ever_more_seldom_until_the_deadline(tmp_path, base, clock):
+def test_a_temporary_failure_is_asked_again_with_longer_delays_until_the_deadline(
+    tmp_path, base, clock
+):
     site, _, missing, seconds = ask(tmp_path, base, clock, Refusal(reason="storage"))
     apart = [b - a for a, b in pairwise(site.times)]
     assert apart[0] == pytest.approx(35, abs=3)
@@ -112,14 +114,14 @@ def test_what_may_pass_is_asked_again_ever_more_seldom_until_the_deadline(tmp_pa
     assert missing == {"b": "error"}
 
 
-def test_a_site_that_mends_its_fault_is_heard(tmp_path, base, clock):
+def test_a_site_that_recovers_is_included(tmp_path, base, clock):
     site, releases, missing, _ = ask(tmp_path, base, clock, Refusal(reason="storage"), figures())
     assert len(site.times) == 2
     assert set(releases) == {"a", "b"}
     assert missing == {}
 
 
-def test_a_site_whose_process_ends_each_time_is_asked_ever_more_seldom(tmp_path, base, clock):
+def test_a_site_whose_process_ends_each_time_is_asked_with_longer_delays(tmp_path, base, clock):
     site, _, missing, _ = ask(tmp_path, base, clock, LOST)
     assert 2 <= len(site.times) <= 6
     assert missing == {"b": "error"}

@@ -1,4 +1,4 @@
-"""Who a site is, is what the coordinator admitted it as, and it runs the coordinator's version."""
+"""A site has the name under which it was admitted, and the coordinator's minor version."""
 
 from datetime import UTC, datetime
 
@@ -47,15 +47,15 @@ def grid(tmp_path):
     return InProcessGrid(client_app, nodes, {"experiment": SHORT})
 
 
-def test_a_node_that_calls_itself_otherwise_than_it_was_admitted_does_not_take_part(grid, tmp_path):
-    """Hospital b's key, and hospital b's figures, under the name of another."""
+def test_a_node_with_another_name_than_it_was_admitted_under_does_not_take_part(grid, tmp_path):
+    """The node of hospital b was admitted under another name."""
     file = tmp_path / "members.json"
     file.write_text(Members(sites=[member("a", 1), member("c", 2)]).model_dump_json())
     with pytest.raises(ExperimentFailed, match="c: calls itself 'b'"):
         run_experiment(grid, SHORT, tmp_path / "out", wait_seconds=0.0, members=file)
 
 
-def test_a_node_that_was_revoked_meanwhile_is_nobody(grid, tmp_path):
+def test_a_node_that_was_revoked_does_not_take_part(grid, tmp_path):
     file = tmp_path / "members.json"
     sites = [member("a", 1), member("b", 2, "revoked")]
     file.write_text(Members(sites=sites).model_dump_json())
@@ -71,7 +71,7 @@ def test_admitted_sites_under_their_names_take_part(grid, tmp_path):
 
 
 @pytest.mark.parametrize("command", [["admit", "a.request"], ["revoke", "a"]])
-def test_the_coordinators_folder_is_taken_before_and_after_the_word(tmp_path, command):
+def test_the_coordinators_folder_is_accepted_before_and_after_the_command(tmp_path, command):
     where = ["--coordinator", str(tmp_path / "none")]
     after = CliRunner().invoke(app, ["sites", *command, *where])
     before = CliRunner().invoke(app, ["sites", *where, *command])
@@ -80,7 +80,7 @@ def test_the_coordinators_folder_is_taken_before_and_after_the_word(tmp_path, co
     assert "no coordinator here" in after.output
 
 
-def test_a_damaged_list_of_members_is_refused_in_words(tmp_path):
+def test_a_damaged_list_of_members_is_an_error_that_says_what_to_do(tmp_path):
     file = tmp_path / "members.json"
     file.write_text('{"sites": [{"site": "../x"}]}')
     with pytest.raises(MembersError, match="restore it from a backup"):
@@ -96,10 +96,10 @@ def test_a_damaged_list_of_members_is_refused_in_words(tmp_path):
 def test_a_site_of_another_minor_version_says_so_before_any_work(grid, tmp_path, theirs, answer):
     sent = Message(to_record(ReadyRequest(fedrad=theirs)), 1, READY.name)
     (reply,) = grid.send_and_receive([sent])
-    said, _ = reply_from_record(reply.content, Readiness)
-    assert isinstance(said, answer)
+    decoded, _ = reply_from_record(reply.content, Readiness)
+    assert isinstance(decoded, answer)
     if answer is Refusal:
-        assert said.reason == "version"
+        assert decoded.reason == "version"
         assert not (tmp_path / "state" / "a" / "images").exists(), "no image was read"
 
 

@@ -1,4 +1,4 @@
-"""Experiments side by side: paired by fold, and refused where the patients are not the same."""
+"""Comparison of experiments: paired by fold, and refused if the patients are not the same."""
 
 import csv
 import json
@@ -29,8 +29,8 @@ def summary(aurocs: dict[str, list[float | None]], name: str = "x", **settings) 
     plan = Experiment(name=name, outcomes=["y"], evaluation=evaluation, **settings)
     cells, of_sites = [], []
     for i, (site, folds) in enumerate(aurocs.items()):
-        told = [f for f in folds if f is not None]
-        mean = float(np.mean(told))
+        released = [f for f in folds if f is not None]
+        mean = float(np.mean(released))
         positives = 20 + 10 * i
         cells.append(
             Cell(
@@ -105,13 +105,13 @@ def test_folds_without_a_difference_give_no_interval_and_one_fold_no_test():
 
 
 def test_the_papers_test_can_give_no_less_than_0_031_with_six_runs():
-    found = signed_rank([0.01, 0.02, 0.03, 0.04, 0.05, 0.06])
-    assert found is not None
-    assert found.p == found.least == pytest.approx(0.03125)
+    test = signed_rank([0.01, 0.02, 0.03, 0.04, 0.05, 0.06])
+    assert test is not None
+    assert test.p == test.least == pytest.approx(0.03125)
     mixed = [0.05, -0.01, 0.03, 0.02, -0.04, 0.06]
-    found = signed_rank(mixed)
-    assert found is not None
-    assert found.p == pytest.approx(stats.wilcoxon(mixed).pvalue)
+    test = signed_rank(mixed)
+    assert test is not None
+    assert test.p == pytest.approx(stats.wilcoxon(mixed).pvalue)
 
 
 def test_what_is_not_paired_has_the_interval_of_independent_figures():
@@ -126,63 +126,63 @@ def test_experiments_are_paired_by_fold_over_the_sites_weighted_by_pairs():
     rng = np.random.default_rng(2)
     one = {"a": folds(rng, 0.80), "b": folds(rng, 0.75)}
     two = {"a": folds(rng, 0.70), "b": folds(rng, 0.70)}
-    [found] = compare({"one": summary(one), "two": summary(two)}).contrasts
+    [contrast] = compare({"one": summary(one), "two": summary(two)}).contrasts
     weights = np.array([20, 30]) / 50
     apart = weights @ (np.array([one["a"], one["b"]]) - np.array([two["a"], two["b"]]))
     expected = corrected_resampled(apart.tolist(), 0.2 / (0.8 * 0.8), 0.95)
     assert expected is not None
-    assert found.paired
-    assert found.difference == pytest.approx(apart.mean())
-    assert found.ci == pytest.approx(expected.interval)
-    assert found.wilcoxon_p == pytest.approx(stats.wilcoxon(apart).pvalue)
-    assert (found.wilcoxon_over, found.wilcoxon_least) == ("folds", pytest.approx(0.0625))
+    assert contrast.paired
+    assert contrast.difference == pytest.approx(apart.mean())
+    assert contrast.ci == pytest.approx(expected.interval)
+    assert contrast.wilcoxon_p == pytest.approx(stats.wilcoxon(apart).pvalue)
+    assert (contrast.wilcoxon_over, contrast.wilcoxon_least) == ("folds", pytest.approx(0.0625))
 
 
 def test_where_divisions_are_repeated_the_papers_test_is_over_repeats():
     rng = np.random.default_rng(3)
     plan = {"evaluation": {"repeats": 6, "fold_number": 29}}
     one, two = ({"a": folds(rng, m, 0.02, 30)} for m in (0.8, 0.7))
-    [found] = compare({"one": summary(one, **plan), "two": summary(two, **plan)}).contrasts
+    [contrast] = compare({"one": summary(one, **plan), "two": summary(two, **plan)}).contrasts
     runs = (np.array(one["a"]) - np.array(two["a"])).reshape(6, FOLDS).mean(1)
-    assert found.folds == 30
-    assert found.wilcoxon_p == pytest.approx(stats.wilcoxon(runs).pvalue)
-    assert (found.wilcoxon_over, found.wilcoxon_least) == ("repeats", pytest.approx(0.03125))
+    assert contrast.folds == 30
+    assert contrast.wilcoxon_p == pytest.approx(stats.wilcoxon(runs).pvalue)
+    assert (contrast.wilcoxon_over, contrast.wilcoxon_least) == ("repeats", pytest.approx(0.03125))
 
 
 def test_p_holds_for_all_differences_together():
     rng = np.random.default_rng(4)
     rows = {n: summary({"a": folds(rng, m)}) for n, m in (("x", 0.6), ("y", 0.7), ("z", 0.8))}
-    found = compare(rows).contrasts
-    assert [(c.first, c.second, c.tests) for c in found] == [
+    contrasts = compare(rows).contrasts
+    assert [(c.first, c.second, c.tests) for c in contrasts] == [
         ("x", "y", 3),
         ("x", "z", 3),
         ("y", "z", 3),
     ]
-    least = min(found, key=lambda c: c.p)
+    least = min(contrasts, key=lambda c: c.p)
     assert least.p_holm == pytest.approx(min(1, 3 * least.p))
-    assert all(c.p_holm >= c.p for c in found)
+    assert all(c.p_holm >= c.p for c in contrasts)
 
 
 def test_a_site_that_withholds_a_fold_takes_no_part_in_the_pairing():
     rng = np.random.default_rng(5)
-    told, other = folds(rng, 0.8), folds(rng, 0.7)
+    released, other = folds(rng, 0.8), folds(rng, 0.7)
     withheld = [None, *folds(rng, 0.9, number=FOLDS - 1)]
-    one = summary({"a": told, "b": withheld})
+    one = summary({"a": released, "b": withheld})
     two = summary({"a": other, "b": folds(rng, 0.6)})
-    [found] = compare({"one": one, "two": two}).contrasts
-    assert (found.paired, found.sites) == (True, ["a"])
-    assert found.difference == pytest.approx(np.mean(told) - np.mean(other))
+    [contrast] = compare({"one": one, "two": two}).contrasts
+    assert (contrast.paired, contrast.sites) == (True, ["a"])
+    assert contrast.difference == pytest.approx(np.mean(released) - np.mean(other))
 
 
 def test_nothing_is_called_higher_that_is_not_paired_or_whose_interval_holds_0():
     rng = np.random.default_rng(6)
     far = [summary({"a": folds(rng, m)}, folds=False) for m in (0.9, 0.6)]
-    [found] = compare({"one": far[0], "two": far[1]}).contrasts
-    assert not found.paired
-    assert found.p is None
-    assert found.ci[0] > 0, "apart, but by no paired interval"
-    assert not found.certain
-    assert "higher" not in " ".join(answer([found], 0.95))
+    [contrast] = compare({"one": far[0], "two": far[1]}).contrasts
+    assert not contrast.paired
+    assert contrast.p is None
+    assert contrast.ci[0] > 0, "different, but by an interval that is not paired"
+    assert not contrast.certain
+    assert "higher" not in " ".join(answer([contrast], 0.95))
     near = [summary({"a": folds(rng, 0.7, 0.1)}) for _ in range(2)]
     assert not compare({"one": near[0], "two": near[1]}).contrasts[0].certain
     apart = [summary({"a": folds(rng, m, 0.001)}) for m in (0.6, 0.9)]
@@ -235,17 +235,17 @@ def test_the_files_say_what_the_comparison_holds(tmp_path: Path):
     for name, mean in (("control", 0.7), ("a|<b>", 0.8)):
         dirs[name] = tmp_path / name.strip("|<>").replace("|<", "")
         dirs[name].mkdir()
-        found = summary({"a": folds(rng, mean), "b": folds(rng, mean)})
-        found = found.model_copy(
+        experiment = summary({"a": folds(rng, mean), "b": folds(rng, mean)})
+        experiment = experiment.model_copy(
             update={
                 "overall": [
-                    found.overall[0].model_copy(
+                    experiment.overall[0].model_copy(
                         update={"sensitivity": 0.8, "specificity": 0.6, "ppv": 0.5}
                     )
                 ]
             }
         )
-        (dirs[name] / "summary.json").write_text(found.model_dump_json())
+        (dirs[name] / "summary.json").write_text(experiment.model_dump_json())
     page = write_comparison(dirs, tmp_path / "out")
     written = json.loads((tmp_path / "out" / "compare.json").read_text())
     assert [r["name"] for r in written["rows"]] == ["control", "a|<b>"]

@@ -1,4 +1,4 @@
-"""The experiments of a folder on one page, and the matrix as Markdown."""
+"""The page over the experiments of a folder, and the report as Markdown."""
 
 from support.summaries import ODD, make_summary, rich
 from typer.testing import CliRunner

@@ -1,4 +1,4 @@
-"""The report in a browser: on a desk, on a telephone, at night, on paper; and read by axe-core."""
+"""The report in a browser: on desktop, telephone and paper, light and dark; checked by axe-core."""
 
 import shutil
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ CASES: dict[str, Summary] = {
     "long names": make_summary(sites=("x" * 64, "y" * 64), outcomes=("z" * 64,)),
 }
 TELEPHONE, DESK, A4 = (390, 844), (1440, 900), (718, 1046)
-"""CSS pixels; A4 without margins of 1 cm."""
+"""Sizes in CSS pixels; A4 is without margins of 1 cm."""
 CUT = """() => [...document.querySelectorAll("table, svg, p, pre, h1, h2, h3, td, th")]
     .filter(e => e.getClientRects().length && e.getBoundingClientRect().right > innerWidth + 1)
     .map(e => e.tagName + ": " + e.textContent.trim().slice(0, 60))"""
@@ -65,22 +65,22 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def opened(browser: Browser, file: Path, size: tuple[int, int], scheme: str = "light") -> Page:
-    """The page as a person sees it; whatever it says to the console or asks for is a failure."""
+    """Open the page. A message on the console, an error or a further request fails the test."""
     page = browser.new_page(
         viewport={"width": size[0], "height": size[1]},
         color_scheme=scheme,  # type: ignore[arg-type]
     )
-    complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", lambda request: complaints.append(request.url))
+    events: list[str] = []
+    page.on("console", lambda message: events.append(message.text))
+    page.on("pageerror", lambda error: events.append(str(error)))
+    page.on("request", lambda request: events.append(request.url))
     page.goto(file.as_uri())
-    assert complaints == [file.as_uri()]
+    assert events == [file.as_uri()]
     return page
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_nothing_is_asked_or_complained_of_and_nothing_runs_off_the_side(
+def test_the_page_requests_nothing_logs_nothing_and_fits_the_width(
     browser: Browser, pages: dict[str, Path], case: str
 ) -> None:
     for size in (DESK, TELEPHONE):
@@ -106,10 +106,10 @@ def test_axe_finds_no_serious_violation(
     browser: Browser, pages: dict[str, Path], case: str, scheme: str
 ) -> None:
     page = opened(browser, pages[case], DESK, scheme)
-    found = Axe().run(page).response["violations"]
+    violations = Axe().run(page).response["violations"]
     serious = [
         (v["id"], v["nodes"][0]["html"][:120], v["nodes"][0].get("failureSummary"))
-        for v in found
+        for v in violations
         if v["impact"] in {"serious", "critical"}
     ]
     assert serious == []

@@ -1,4 +1,4 @@
-"""What stands beside the matrix: a part where there are figures for it, and nothing where not."""
+"""The parts of the report after the table: each is shown if and only if it has figures."""
 
 import pytest
 from support.summaries import ODD, make_summary, rich
@@ -36,7 +36,7 @@ def test_every_part_has_its_figures_on_the_page():
     assert "<b>" not in page.replace("<br>", "").replace("<body>", "")
 
 
-def test_nothing_is_said_where_there_is_nothing():
+def test_parts_without_figures_are_omitted():
     page = render(make_summary())
     for heading in (
         "<h3>Was it worth",
@@ -50,17 +50,17 @@ def test_nothing_is_said_where_there_is_nothing():
         assert heading not in page, heading
 
 
-def test_a_local_model_away_from_home_is_not_the_sites_own():
-    (finding,) = outcome_results(rich())
-    away = next(row for row in finding.rows if row.site == ODD)
+def test_a_local_model_of_another_site_is_not_shown_as_the_sites_own():
+    (result,) = outcome_results(rich())
+    away = next(row for row in result.rows if row.site == ODD)
     assert away.cells["local"] is None or away.cells["local"].auroc != 0.567
 
 
-def test_what_a_number_of_patients_is_worth_is_wilsons_interval():
-    (finding,) = outcome_results(rich(("aachen", "bonn")))
-    worth = panel(rich(("aachen", "bonn")), finding, "0").precision
-    assert worth["aachen"] == pytest.approx((0.595, 0.908), abs=0.001)  # 19 of 24
-    assert worth["bonn"] is None, "no patient with the outcome"
+def test_the_precision_of_a_test_set_is_wilsons_interval():
+    (result,) = outcome_results(rich(("aachen", "bonn")))
+    precision = panel(rich(("aachen", "bonn")), result, "0").precision
+    assert precision["aachen"] == pytest.approx((0.595, 0.908), abs=0.001)  # 19 of 24
+    assert precision["bonn"] is None, "no patient with the outcome"
 
 
 def test_signs_and_small_p_values():

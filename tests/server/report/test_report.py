@@ -1,4 +1,4 @@
-"""The report says what the summary says, in words where there is no figure, and nothing else."""
+"""The report shows the figures of the summary, and the reason where there is no figure."""
 
 import re
 from html import unescape
@@ -15,7 +15,7 @@ from fedrad.server.results.summary import (
 
 
 def words(html: str) -> str:
-    """What a person reads: tags gone, white space single."""
+    """The text of a page: without tags, with single spaces."""
     body = re.sub(r"<(style|title)>.*?</\1>", " ", html, flags=re.DOTALL)
     body = re.sub(r"</?(span|em|strong)\b[^>]*>", "", body)
     return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]*>", " ", body)))
@@ -28,7 +28,7 @@ def test_the_answer_sets_the_within_site_figures_side_by_side() -> None:
     assert "the base model with 0.631 (0.581–0.681)" in text
 
 
-def test_overlap_is_told_and_no_test_is_claimed() -> None:
+def test_overlap_is_reported_and_no_test_is_claimed() -> None:
     text = words(render(make_summary()))
     assert "The intervals of the global and local-only models overlap;" in text
     assert "those of the global and base models do not overlap" in text
@@ -64,7 +64,7 @@ def test_models_scored_at_different_sites_are_said_to_be() -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "text",
     [
         "0.871 ± 0.004",
         "0.821–0.911",
@@ -89,8 +89,8 @@ def test_models_scored_at_different_sites_are_said_to_be() -> None:
         "learning rates",
     ],
 )
-def test_what_the_summary_holds_is_there(said: str) -> None:
-    assert said in words(render(make_summary()))
+def test_what_the_summary_holds_is_on_the_page(text: str) -> None:
+    assert text in words(render(make_summary()))
 
 
 def test_withheld_counts_and_figures_say_so() -> None:
@@ -134,7 +134,7 @@ def test_phantoms_are_called_synthetic() -> None:
 
 
 @pytest.mark.parametrize("case", AWKWARD)
-def test_every_page_is_whole_and_asks_nothing_of_the_network(case: str) -> None:
+def test_every_page_is_complete_and_requests_nothing_from_the_network(case: str) -> None:
     html = render(AWKWARD[case])
     assert html == render(AWKWARD[case])
     assert html.count("Research use only; not a medical device") >= 2

@@ -16,7 +16,7 @@ from fedrad.server.results.summary import CELL_COLUMNS, cell_columns, read_summa
 from fedrad.stats.site_figures import PROBABILITY_FIGURES, RANK_FIGURES
 
 EARLIER = Path(__file__).with_name("summary_0.1.json")
-"""As fedrad 0.1 wrote it, before figures were parts of their own: one split, noise, a site without
+"""A summary of fedrad 0.1, when all figures of a cell were flat: one split, noise, a site without
 histograms, a site that did not answer, and one of a cross-validation."""
 
 
@@ -27,7 +27,7 @@ def earlier(tmp_path):
 
 
 def known_to(earlier: Any, written: Any) -> Any:
-    """What was written, without fields that were added since."""
+    """The written content, without the fields that were added since."""
     if isinstance(earlier, dict):
         return {key: known_to(value, written[key]) for key, value in earlier.items()}
     if isinstance(earlier, list) and len(earlier) == len(written):
@@ -42,7 +42,7 @@ def test_a_summary_of_an_earlier_version_is_written_as_it_was(earlier, tmp_path)
     assert known_to(content, written) == content
 
 
-def test_what_was_flat_in_the_file_is_a_part_in_python(earlier):
+def test_figures_that_are_flat_in_the_file_are_parts_in_python(earlier):
     cell = next(c for c in earlier.cells if (c.model, c.site) == ("global", "a"))
     flat = next(
         c
@@ -61,7 +61,7 @@ def test_what_was_flat_in_the_file_is_a_part_in_python(earlier):
     assert "Calibration" in render(earlier)
 
 
-def test_what_a_later_version_adds_is_kept():
+def test_fields_of_a_later_version_are_preserved():
     cell = Cell.model_validate(
         {"model": "m", "site": "s", "outcome": "y", "sensitivity": 0.5}
         | {"figure_of_tomorrow": 0.25}
@@ -115,9 +115,9 @@ def test_rates_are_those_of_the_counts_with_wilsons_intervals():
     counts = ConfusionMatrix(
         true_positives=8, false_negatives=2, false_positives=0, true_negatives=0
     )
-    found = Decisions.of(counts, 0.95)
-    assert (found.sensitivity, found.ppv) == (0.8, 1.0)
-    assert (found.specificity, found.specificity_ci) == (None, None), "nobody without the outcome"
-    assert found.npv == 0.0
-    assert found.sensitivity_ci == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    rates = Decisions.of(counts, 0.95)
+    assert (rates.sensitivity, rates.ppv) == (0.8, 1.0)
+    assert (rates.specificity, rates.specificity_ci) == (None, None), "no unit without the outcome"
+    assert rates.npv == 0.0
+    assert rates.sensitivity_ci == pytest.approx((0.4902, 0.9433), abs=1e-4)
     assert Decisions.of(counts, None).sensitivity_ci is None

@@ -1,4 +1,4 @@
-"""Aggregation is that of the papers, held against Flower's strategies; wild updates are found."""
+"""Strategies give the results of Flower's strategies or of the papers; outliers are detected."""
 
 from typing import get_args
 
@@ -45,7 +45,7 @@ def spooled(folder, models, weights):
 
 
 def of_flower(strategy, models, weights, current=None, round_=1):
-    """What Flower's strategy makes of the same updates."""
+    """The result of Flower's strategy for the same updates."""
     if current is not None:
         strategy.current_arrays = (
             ArrayRecord({k: Array(v) for k, v in current.items()})
@@ -70,9 +70,9 @@ def of_flower(strategy, models, weights, current=None, round_=1):
     return {name: array.numpy() for name, array in arrays.items()}
 
 
-@pytest.fixture(params=[2, 10**6], ids=["in parts", "at once"])
-def at_once(request, monkeypatch):
-    """Values are combined a few at a time, or all together."""
+@pytest.fixture(params=[2, 10**6], ids=["small blocks", "one block"])
+def block_size(request, monkeypatch):
+    """Values are combined in small blocks, or in one block."""
     monkeypatch.setattr(aggregation, "VALUES_AT_ONCE", request.param * 6)
 
 
@@ -86,7 +86,7 @@ def at_once(request, monkeypatch):
     ],
     ids=lambda x: x["strategy"] if isinstance(x, dict) else "",
 )
-@pytest.mark.usefixtures("at_once")
+@pytest.mark.usefixtures("block_size")
 def test_updates_are_combined_as_flower_does(tmp_path, ours, theirs):
     models, weights = [drawn(seed) for seed in range(6)], [5, 1, 3, 2, 2, 9]
     updates, manifest = spooled(tmp_path, models, weights)
@@ -125,7 +125,7 @@ def test_server_optimisers_take_the_steps_of_flowers(tmp_path, strategy):
             np.testing.assert_allclose(current[name], other[name], rtol=2e-4, atol=2e-5)
 
 
-def test_what_thaws_later_starts_with_fresh_moments_and_statistics_have_none():
+def test_tensors_unfrozen_later_start_with_initial_moments_and_statistics_have_none():
     strategy = strategy_of(FederationSettings(strategy="fedavgm", server=SERVER))
     head = {"fc.weight": drawn(1)["fc.weight"]}
     full = head | {"bn.running_mean": np.zeros(3, np.float32), "conv.weight": drawn(1)[NAMES[0]]}
@@ -141,12 +141,12 @@ def test_what_thaws_later_starts_with_fresh_moments_and_statistics_have_none():
     np.testing.assert_allclose(moved["fc.weight"] - head["fc.weight"], momentum, rtol=1e-5)
 
 
-def test_what_encoding_lost_is_in_the_next_global_model():
+def test_the_encoding_error_stays_in_the_next_global_model():
     manifest, flat = packed(drawn(1))
     start = unpack(manifest, flat)
-    lost = np.float32(0.25)
-    moved, _ = strategy_of(FederationSettings()).move(start + 1, start, start + lost, manifest, {})
-    np.testing.assert_allclose(moved, start + 1 + lost, rtol=1e-6)
+    error = np.float32(0.25)
+    moved, _ = strategy_of(FederationSettings()).move(start + 1, start, start + error, manifest, {})
+    np.testing.assert_allclose(moved, start + 1 + error, rtol=1e-6)
 
 
 def test_every_strategy_that_an_experiment_may_name_is_there():
@@ -165,8 +165,8 @@ def test_sites_count_by_their_weight_or_all_the_same(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_updates_are_in_memory_a_part_at_a_time(tmp_path, monkeypatch, name):
-    """Of five sites with 21 values each, 15 values are read at once; krum's own result is whole."""
+def test_updates_are_read_in_blocks(tmp_path, monkeypatch, name):
+    """15 values of five sites are read at once, 3 per site; krum also reads its result whole."""
     monkeypatch.setattr(aggregation, "VALUES_AT_ONCE", 15)
     read = []
     whole = ValuesOnDisk.__getitem__
@@ -179,7 +179,7 @@ def test_updates_are_in_memory_a_part_at_a_time(tmp_path, monkeypatch, name):
     assert {part.stop - part.start for part in read if part != slice(None)} == {3}
 
 
-# Updates far out
+# Outliers
 
 
 def test_the_norm_is_that_of_the_learned_step(tmp_path):
@@ -190,7 +190,7 @@ def test_the_norm_is_that_of_the_learned_step(tmp_path):
     assert norms(updates, values, manifest) == {"s0": pytest.approx(3.0)}
 
 
-def test_an_update_a_million_times_too_large_is_found_even_of_two():
+def test_an_update_a_million_times_too_large_is_an_outlier_even_of_two():
     assert outliers({"a": 1.0, "b": 1e6}, 20) == {"b": 1e6}
     assert outliers({"a": 1.0, "b": 2.0, "c": 21.0}, 20) == {}
     assert outliers({"a": 0.0, "b": 2.0}, 20) == {}

@@ -1,4 +1,4 @@
-"""Whatever ends a run, another goes on from there and comes to the same figures, bit for bit."""
+"""A resumed run gives the same figures as an uninterrupted one, bit for bit, whatever ended it."""
 
 import errno
 import json
@@ -26,11 +26,11 @@ ENCODED = TEXT.replace("rounds = 3", 'rounds = 3\nencoding = "int8"\nstrategy = 
 
 
 class Killed(BaseException):
-    """What ends a run without a word, as SIGKILL does."""
+    """Ends a run without any cleanup, like SIGKILL."""
 
 
 class Interrupted(InProcessGrid):
-    """Ends the run before the n-th answer to a kind of message is handed over."""
+    """Ends the run before it receives the n-th answer to one type of message."""
 
     message_type, answer, error = "", 0, Killed
 
@@ -62,19 +62,19 @@ class Coordinator:
             setattr(grid, name, value)
         return run_experiment(grid, text or self.text, self.out, wait_seconds=0, resume=resume)
 
-    def asked(self) -> list[str]:
-        """What the sites have answered, by their ledgers."""
+    def answered(self) -> list[str]:
+        """Kinds of the messages that site a has sent, from its ledger."""
         lines = (self.out / "sites/a/ledger.jsonl").read_text().splitlines()
         return [json.loads(line)["message"]["kind"] for line in lines]
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     folders: dict[str, Path] = {}
 
     def of(text: str) -> Path:
         if text not in folders:
-            one = Coordinator(tmp_path_factory.mktemp("undisturbed"), text)
+            one = Coordinator(tmp_path_factory.mktemp("uninterrupted"), text)
             one.run()
             folders[text] = one.out
         return folders[text]
@@ -109,30 +109,32 @@ def assert_same(one: Path, other: Path) -> None:
         pytest.param(ENCODED, "train.round", 6, id="int8, last round"),
     ],
 )
-def test_a_killed_coordinator_goes_on(tmp_path, undisturbed, text, message_type, answer):
+def test_a_killed_coordinator_can_be_resumed(tmp_path, uninterrupted, text, message_type, answer):
     one = Coordinator(tmp_path, text)
     with pytest.raises(Killed):
         one.run(grid=Interrupted, message_type=message_type, answer=answer)
-    done = one.asked().count("round")
+    done = one.answered().count("round")
     one.run(resume=True)
-    assert_same(one.out, undisturbed(text))
-    assert one.asked().count("round") == max(done, 3), "no round was asked for twice"
+    assert_same(one.out, uninterrupted(text))
+    assert one.answered().count("round") == max(done, 3), "no round was asked for twice"
 
 
-def test_test_patients_are_scored_once_however_often_a_run_is_resumed(tmp_path, undisturbed):
+def test_test_patients_are_scored_once_however_often_a_run_is_resumed(tmp_path, uninterrupted):
     one = Coordinator(tmp_path, TEXT)
     with pytest.raises(Killed):  # validation, of both; test, of the second
         one.run(grid=Interrupted, message_type="evaluate.release", answer=4)
-    assert one.asked().count("release") == 2
-    scored = one.asked().count("scored")
+    assert one.answered().count("release") == 2
+    scored = one.answered().count("scored")
     one.run(resume=True)
-    assert one.asked().count("release") == 2
-    assert one.asked().count("scored") == scored, "who has released is not asked to score again"
-    assert_same(one.out, undisturbed(TEXT))
+    assert one.answered().count("release") == 2
+    assert one.answered().count("scored") == scored, (
+        "a site that has released is not asked to score again"
+    )
+    assert_same(one.out, uninterrupted(TEXT))
 
 
 def test_a_run_killed_between_spool_and_checkpoint_averages_what_was_spooled(
-    tmp_path, undisturbed, monkeypatch
+    tmp_path, uninterrupted, monkeypatch
 ):
     one = Coordinator(tmp_path, TEXT)
     with monkeypatch.context() as patched:
@@ -141,12 +143,12 @@ def test_a_run_killed_between_spool_and_checkpoint_averages_what_was_spooled(
             one.run()
     assert len(list((one.out / "checkpoint/spool").rglob("*.npy"))) == 2
     one.run(resume=True)
-    assert one.asked().count("round") == 3
-    assert_same(one.out, undisturbed(TEXT))
+    assert one.answered().count("round") == 3
+    assert_same(one.out, uninterrupted(TEXT))
     assert not list((one.out / "checkpoint/spool").rglob("*.npy"))
 
 
-def test_a_disk_full_at_the_checkpoint_leaves_the_one_before_it(tmp_path, undisturbed, monkeypatch):
+def test_a_full_disk_leaves_the_earlier_checkpoint(tmp_path, uninterrupted, monkeypatch):
     one = Coordinator(tmp_path, TEXT)
     real, count = checkpoint.save_file, []
 
@@ -166,10 +168,10 @@ def test_a_disk_full_at_the_checkpoint_leaves_the_one_before_it(tmp_path, undist
     assert summary.status == "failed"
     assert "No space left" in summary.why
     one.run(resume=True)
-    assert_same(one.out, undisturbed(TEXT))
+    assert_same(one.out, uninterrupted(TEXT))
 
 
-def test_a_spool_for_another_global_model_is_not_taken_up(tmp_path):
+def test_a_spool_for_another_global_model_is_not_used(tmp_path):
     import numpy as np
 
     from fedrad.server.results.summary import SiteRound
@@ -184,18 +186,18 @@ def test_a_spool_for_another_global_model_is_not_taken_up(tmp_path):
     assert not Spool(tmp_path, 3, "one").updates
 
 
-def test_ctrl_c_leaves_a_stopped_experiment_that_can_be_resumed(tmp_path, undisturbed):
+def test_ctrl_c_leaves_a_stopped_experiment_that_can_be_resumed(tmp_path, uninterrupted):
     one = Coordinator(tmp_path, TEXT)
     with pytest.raises(KeyboardInterrupt):
         one.run(grid=Interrupted, message_type="train.round", answer=4, error=KeyboardInterrupt)
     summary = read_summary(one.out)
     assert (summary.status, len(summary.rounds)) == ("stopped", 1)
     one.run(resume=True)
-    assert_same(one.out, undisturbed(TEXT))
+    assert_same(one.out, uninterrupted(TEXT))
 
 
-def test_what_cannot_be_resumed_is_refused(tmp_path, undisturbed):
-    done = undisturbed(TEXT)
+def test_what_cannot_be_resumed_is_refused(tmp_path, uninterrupted):
+    done = uninterrupted(TEXT)
     grid = InProcessGrid(client_app, [], {})
     with pytest.raises(ExperimentFailed, match="is completed"):
         run_experiment(grid, TEXT, done, wait_seconds=0, resume=True)
@@ -205,19 +207,19 @@ def test_what_cannot_be_resumed_is_refused(tmp_path, undisturbed):
         run_experiment(grid, TEXT, tmp_path / "none", wait_seconds=0, resume=True)
     assert not (tmp_path / "none").exists()
     with (
-        checkpoint.Checkpoint(done / "checkpoint").held(),
+        checkpoint.Checkpoint(done / "checkpoint").lock(),
         pytest.raises(ExperimentFailed, match="another run is at work"),
     ):
         run_experiment(grid, TEXT, done, wait_seconds=0, resume=True)
 
 
-def test_a_site_that_lost_what_it_kept_is_sent_the_model_in_full(tmp_path):
+def test_a_site_that_lost_its_stored_model_is_sent_the_model_in_full(tmp_path):
     text = TEXT.replace("rounds = 3", 'rounds = 3\nencoding = "int8"')
     one = Coordinator(tmp_path, text)
     with pytest.raises(Killed):
         one.run(grid=Interrupted, message_type="train.round", answer=5)
-    (kept,) = (one.out / "sites/b/experiments").glob("*/exchange")
-    shutil.rmtree(kept)
+    (stored,) = (one.out / "sites/b/experiments").glob("*/exchange")
+    shutil.rmtree(stored)
     summary = one.run(resume=True)
     assert [r.sites["b"].status for r in summary.rounds] == ["ok", "ok", "ok"]
     first, second, third = (r.bytes_to_sites for r in summary.rounds)
@@ -226,9 +228,9 @@ def test_a_site_that_lost_what_it_kept_is_sent_the_model_in_full(tmp_path):
 
 
 @pytest.mark.parametrize("encoding", ["float16", "bfloat16", "int8"])
-def test_an_encoding_changes_little_but_the_bytes(tmp_path, undisturbed, encoding):
+def test_an_encoding_reduces_bytes_and_changes_losses_little(tmp_path, uninterrupted, encoding):
     one = Coordinator(tmp_path, TEXT.replace("rounds = 3", f'rounds = 3\nencoding = "{encoding}"'))
-    a, b = one.run(), read_summary(undisturbed(TEXT))
+    a, b = one.run(), read_summary(uninterrupted(TEXT))
     fewer = {"float16": 1.8, "bfloat16": 1.8, "int8": 3.0}[encoding]
     for x, y in zip(a.rounds, b.rounds, strict=True):
         assert y.bytes_from_sites > fewer * x.bytes_from_sites

@@ -1,4 +1,4 @@
-"""A round closes when it should, waits when it must, and says who did what."""
+"""When a round closes, how long it waits, and what it records of each site."""
 
 from collections.abc import Callable
 
@@ -62,7 +62,7 @@ def test_a_lost_site_does_not_hold_up_a_quorum_and_returns(tmp_path, base, clock
     assert coordinator.round(2).sites["lost"].status == "ok"
 
 
-def test_without_a_quorum_a_round_waits_says_so_and_goes_on(tmp_path, base, clock):
+def test_without_a_quorum_a_round_waits_and_records_it(tmp_path, base, clock):
     town = Town(clock, Hospital("a", base), Hospital("b", base), Hospital("c", base))
     coordinator = RunningFederation(tmp_path, base, town)
     for hospital in ("b", "c"):
@@ -75,10 +75,10 @@ def test_without_a_quorum_a_round_waits_says_so_and_goes_on(tmp_path, base, cloc
     assert {s: r.status for s, r in result.sites.items()} == {"a": "ok", "b": "lost", "c": "ok"}
     assert 3 <= len(coordinator.texts("waiting")) <= 5
     assert "round 1: 1 sound updates, the quorum is 2" in coordinator.texts("waiting")[0]
-    assert town.hospitals[1].asked == [0], "who has answered is not asked again"
+    assert town.hospitals[1].asked == [0], "a site that has answered is not asked again"
 
 
-def test_patience_ends_and_the_model_is_as_before(tmp_path, base, clock):
+def test_when_patience_ends_the_model_is_unchanged(tmp_path, base, clock):
     town = Town(clock, Hospital("a", base), Hospital("b", base))
     coordinator = RunningFederation(tmp_path, base, town)
     town.move("b", here=False)()
@@ -90,7 +90,7 @@ def test_patience_ends_and_the_model_is_as_before(tmp_path, base, clock):
     assert coordinator.moved(base) == 0
 
 
-def test_a_site_that_refused_is_asked_again_while_a_quorum_lacks(tmp_path, base, clock):
+def test_a_site_that_refused_is_asked_again_while_there_is_no_quorum(tmp_path, base, clock):
     def once(hospital, request):
         return to_record(Refusal(reason="storage")) if len(hospital.asked) < 3 else None
 
@@ -116,14 +116,14 @@ def test_an_update_a_million_times_too_large_is_rejected_and_asked_for_again_nex
     assert coordinator.moved(base) == pytest.approx(2, abs=1e-4)
 
 
-def test_of_two_sites_the_wild_one_lacks_to_the_quorum(tmp_path, base, clock):
+def test_an_outlier_of_two_sites_does_not_count_for_the_quorum(tmp_path, base, clock):
     town = Town(clock, Hospital("a", base), Hospital("wild", base, step=1e6))
     coordinator = RunningFederation(tmp_path, base, town, patience=100)
     with pytest.raises(ExperimentFailed, match=r"wild: update rejected: its norm is 1e\+06 times"):
         coordinator.round()
 
 
-def test_a_newcomer_joins_in_the_middle(tmp_path, base, clock):
+def test_a_new_site_joins_during_the_training(tmp_path, base, clock):
     late = Hospital("late", base)
     late.here = False
     town = Town(clock, Hospital("a", base), Hospital("b", base), late)
@@ -152,7 +152,7 @@ def test_a_restarted_site_takes_its_place_again_once_its_old_node_is_gone(tmp_pa
     assert (old.asked, new.asked[-1]) == ([0], 2)
 
 
-def test_nobody_of_another_base_takes_part(tmp_path, base, clock):
+def test_a_site_with_another_base_does_not_take_part(tmp_path, base, clock):
     other = load_base(parse_experiment(TEXT).model, 1, seed=1)
     town = Town(clock, Hospital("a", base), Hospital("b", base), Hospital("other", other))
     coordinator = RunningFederation(tmp_path, base, town)
