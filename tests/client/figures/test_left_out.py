@@ -17,7 +17,7 @@ from fedrad.client.policy.ledger import Ledger
 from fedrad.client.settings import open_site
 from fedrad.deploy.local import cross_validate as cross_validation
 from fedrad.deploy.local.cross_validate import cross_validate
-from fedrad.deploy.local.leave_one_site_out import expected, leave_one_site_out
+from fedrad.deploy.local.leave_one_site_out import auroc_at_new_site, leave_one_site_out
 from fedrad.deploy.refused import Refused
 from fedrad.exchange.experiment import parse_experiment, read_experiment
 from fedrad.server.results.summary import Cell
@@ -68,10 +68,10 @@ def test_what_to_expect_elsewhere_is_the_meta_analysis_of_the_sites_left_out():
         Cell(model="global", site=f"s{i}", outcome="y", auroc=a, ci=(a - 0.1, a + 0.08))
         for i, a in enumerate((0.6, 0.7, 0.75, 0.8, 0.85))
     ]
-    predicted = expected(cells, "y", 0.95)
+    predicted = auroc_at_new_site(cells, "y", 0.95)
     assert predicted is not None
     assert predicted.prediction[0] < 0.6 < predicted.mean < 0.85 < predicted.prediction[1]
-    assert expected(cells[:3], "y", 0.95) is None
+    assert auroc_at_new_site(cells[:3], "y", 0.95) is None
 
 
 # Folds
