@@ -1,4 +1,4 @@
-"""A released histogram says how many units lie in which bins of a public grid, and no more."""
+"""A released histogram holds numbers of units in bins of a public grid, and nothing else."""
 
 import numpy as np
 import pytest
@@ -51,6 +51,6 @@ def test_the_grid_is_symmetric_and_finest_around_zero():
         ([0, CELLS], [1, 2], [1]),
     ],
 )
-def test_what_is_no_histogram_is_refused(edges, positives, negatives):
+def test_an_invalid_histogram_is_refused(edges, positives, negatives):
     with pytest.raises(ValidationError):
         Histogram(edges=edges, positives=positives, negatives=negatives)

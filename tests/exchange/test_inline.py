@@ -33,14 +33,14 @@ def test_a_group_is_written_beside_the_other_fields_in_their_order_and_read_back
     assert Box.model_validate({"name": "a", "depth": 2}).inside == Size(height=2)
 
 
-def test_what_is_not_set_is_left_out_where_that_is_asked_for():
+def test_defaults_are_left_out_on_request():
     assert Box(name="a", inside=Size(width=1)).model_dump(exclude_defaults=True) == {
         "name": "a",
         "width": 1,
     }
 
 
-def test_a_message_stays_closed_and_checked():
+def test_a_message_with_inline_fields_refuses_unknown_fields():
     sent = Scores(model="global", outcome="y", ranks=RankFigures(average_precision=0.5))
     assert json.loads(sent.model_dump_json())["average_precision"] == 0.5
     assert Scores.model_validate_json(sent.model_dump_json()) == sent

@@ -1,4 +1,4 @@
-"""What can cross the wall: typed fields, no free text, nothing unforeseen."""
+"""Messages have typed fields, no free text and no unknown fields."""
 
 import inspect
 import typing
@@ -32,12 +32,12 @@ def text_fields(model: type[Wire], seen: set[type]) -> list[str]:
     if model in seen:
         return []
     seen.add(model)
-    found = []
+    fields = []
     for name, field in model.model_fields.items():
-        found += [f"{model.__name__}.{name}"] if free(field.annotation, field) else []
+        fields += [f"{model.__name__}.{name}"] if free(field.annotation, field) else []
         for part in parts_of(field.annotation):
-            found += text_fields(part, seen)
-    return found
+            fields += text_fields(part, seen)
+    return fields
 
 
 def free(annotation: object, field: FieldInfo | None = None) -> bool:
@@ -58,9 +58,9 @@ def parts_of(annotation: object) -> list[type[Wire]]:
 
 
 def test_no_reply_of_a_site_has_a_place_for_free_text():
-    found = [f for reply in REPLIES for f in text_fields(reply, set())]
-    # The manifest's are compared with what the coordinator sent out, and travel no further.
-    assert set(found) <= {"Manifest.names", "Manifest.base_sha256", "Manifest.sha256"}
+    fields = [f for reply in REPLIES for f in text_fields(reply, set())]
+    # The fields of a manifest are compared with those that the coordinator sent, and then dropped.
+    assert set(fields) <= {"Manifest.names", "Manifest.base_sha256", "Manifest.sha256"}
 
 
 def test_every_message_refuses_unknown_fields():
@@ -79,9 +79,9 @@ def test_a_reason_is_a_word_of_the_list():
 
 def test_a_message_survives_the_record():
     flat = np.arange(5, dtype=np.uint8)
-    message, again = from_record(to_record(Refusal(reason="cohort"), flat), Refusal)
+    message, received = from_record(to_record(Refusal(reason="cohort"), flat), Refusal)
     assert message == Refusal(reason="cohort")
-    np.testing.assert_array_equal(again, flat)
+    np.testing.assert_array_equal(received, flat)
 
 
 @pytest.mark.parametrize(
@@ -121,15 +121,15 @@ def test_another_kind_than_expected_is_named_beside_the_expected(reader):
         reader(to_record(ScoreReply()), RoundReply)
 
 
-def test_the_word_refusal_in_a_text_makes_no_refusal():
-    """What a message is stands in its `kind` alone, not anywhere in its text."""
+def test_the_word_refusal_in_other_fields_makes_no_refusal():
+    """Only the field `kind` decides what a message is, not any other text in it."""
     odd = '{"kind":"scored","missing":null,"more":{"kind":"refusal","reason":"cohort"}}'
     record = RecordDict({"message": ConfigRecord({"json": odd})})
     with pytest.raises(MessageError, match="expected 'scored', received no valid message"):
         reply_from_record(record, ScoreReply)
 
 
-def test_a_kind_that_does_not_exist_is_not_repeated():
+def test_an_unknown_kind_is_not_repeated_in_the_error():
     record = RecordDict({"message": ConfigRecord({"json": '{"kind": "CANARY"}'})})
     with pytest.raises(MessageError, match="union_tag_invalid") as error:
         reply_from_record(record, RoundReply)

@@ -1,4 +1,4 @@
-"""A packed update is exactly what its manifest says, or it is refused."""
+"""A packed update that does not match its manifest is refused."""
 
 import numpy as np
 import pytest
@@ -30,17 +30,17 @@ def tensors(shapes_, seed=0):
 
 
 def packed(shapes_, seed=0, encoding: Encoding = "float32", reference=None):
-    held = tensors(shapes_, seed)
+    original = tensors(shapes_, seed)
     manifest, flat = pack(
-        held,
-        list(held),
+        original,
+        list(original),
         round_=2,
         stage="probe",
         base_sha256="b",
         encoding=encoding,
         reference=reference,
     )
-    return held, manifest, flat
+    return original, manifest, flat
 
 
 # Encodings
@@ -64,20 +64,20 @@ def test_int8_is_off_by_at_most_half_a_level(x):
     assert error.max() <= np.abs(x).max() / 127 * 0.51 + 1e-44  # the smallest float32: no level
 
 
-def test_the_scale_of_int8_tells_what_is_not_finite():
+def test_the_scale_of_int8_is_not_finite_if_a_value_is_not():
     for bad in (np.nan, np.inf, -np.inf):
         assert not np.isfinite(encode(np.array([1, bad], np.float32), "int8")[1])
 
 
 @pytest.mark.parametrize("encoding", ["float16", "bfloat16"])
-def test_what_is_not_finite_stays_so(encoding):
+def test_values_that_are_not_finite_stay_so(encoding):
     x = np.array([np.nan, np.inf, -np.inf, 3e38], np.float32)
     assert not np.isfinite(decode(encode(x, encoding)[0], encoding)[:3]).any()
 
 
-def test_error_feedback_sends_in_the_end_what_one_message_loses():
-    """Karimireddy et al. 2019: what is lost is added to the next message, so that the sum of what
-    arrives stays within one message's error of the sum of what was meant."""
+def test_error_feedback_makes_up_for_what_the_encoding_loses():
+    """Karimireddy et al. 2019: the encoding error is added to the next message, so that the sum of
+    the received values differs from the true sum by the error of one message only."""
     rng = np.random.default_rng(0)
     steps = rng.normal(size=(200, 300)).astype(np.float32) * 10 ** rng.uniform(-3, 0, 300)
     for encoding in ("int8", "bfloat16"):
@@ -87,8 +87,8 @@ def test_error_feedback_sends_in_the_end_what_one_message_loses():
             arrived = decode(*_coded(step + lost, encoding))
             lost = step + lost - arrived
             fed += arrived
-        meant = steps.sum(0)
-        assert np.abs(fed - meant).max() < 0.1 * np.abs(plain - meant).max()
+        true = steps.sum(0)
+        assert np.abs(fed - true).max() < 0.1 * np.abs(plain - true).max()
 
 
 def _coded(x, encoding):
@@ -101,11 +101,11 @@ def _coded(x, encoding):
 
 @given(shapes)
 def test_unpacking_gives_back_every_tensor(shapes_):
-    held, manifest, flat = packed(shapes_)
+    original, manifest, flat = packed(shapes_)
     check_packed(manifest, flat, manifest)
     again = unflatten(manifest, unpack(manifest, flat))
-    assert list(again) == list(held)
-    for name, tensor in held.items():
+    assert list(again) == list(original)
+    for name, tensor in original.items():
         np.testing.assert_array_equal(again[name], tensor)
 
 
@@ -113,11 +113,11 @@ def test_unpacking_gives_back_every_tensor(shapes_):
 def test_differences_are_taken_to_the_reference_and_added_to_it(shapes_, encoding):
     before = tensors(shapes_, seed=1)
     reference = flatten(before, list(before))
-    held, manifest, flat = packed(shapes_, encoding=encoding, reference=reference)
+    original, manifest, flat = packed(shapes_, encoding=encoding, reference=reference)
     check_packed(manifest, flat, manifest)
     assert flat.nbytes == manifest.nbytes
     again = unflatten(manifest, unpack(manifest, flat, reference))
-    for name, tensor in held.items():
+    for name, tensor in original.items():
         if tensor.ndim < 2 or encoding == "float32":
             np.testing.assert_array_equal(again[name], tensor)
         else:
@@ -158,7 +158,7 @@ def test_a_manifest_that_differs_is_refused(what, words):
 
 
 def test_an_array_that_differs_is_refused():
-    held, manifest, flat = packed([[2, 2], [3]])
+    original, manifest, flat = packed([[2, 2], [3]])
     with pytest.raises(UpdateError, match=r"expected uint8 \(28,\)"):
         check_packed(manifest, flat[:-1], manifest)
     with pytest.raises(UpdateError, match="float32"):
@@ -166,14 +166,14 @@ def test_an_array_that_differs_is_refused():
     with pytest.raises(UpdateError, match="SHA-256"):
         check_packed(manifest, flat + 1, manifest)
     for bad in (np.nan, np.inf):
-        held["t0"][0, 0] = bad
-        manifest, flat = pack(held, list(held), round_=2, stage="probe", base_sha256="b")
+        original["t0"][0, 0] = bad
+        manifest, flat = pack(original, list(original), round_=2, stage="probe", base_sha256="b")
         with pytest.raises(UpdateError, match="not finite"):
             unpack(manifest, flat)
         with pytest.raises(UpdateError, match="not finite"):
             pack(
-                held,
-                list(held),
+                original,
+                list(original),
                 round_=2,
                 stage="probe",
                 base_sha256="b",

@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say, for a prevalence that is said."""
+"""Calibrated probabilities are right for a stated prevalence."""
 
 import numpy as np
 import pytest
@@ -28,12 +28,12 @@ def reference(z, y, weights=None) -> tuple[float, float]:
 @pytest.mark.parametrize("units", [60, 400, 5000])
 def test_on_raw_scores_it_is_logistic_regression(units):
     z, y = scores(units)
-    found = fit(z, y, 1 - y)
-    assert found.method == "fitted"
-    assert (found.intercept, found.slope) == pytest.approx(reference(z, y), abs=1e-5)
-    assert found.prevalence == y.mean()
+    fitted = fit(z, y, 1 - y)
+    assert fitted.method == "fitted"
+    assert (fitted.intercept, fitted.slope) == pytest.approx(reference(z, y), abs=1e-5)
+    assert fitted.prevalence == y.mean()
     # The mean probability is the prevalence, as at any maximum with a free intercept.
-    assert found.probabilities(z).mean() == pytest.approx(y.mean(), abs=1e-6)
+    assert fitted.probabilities(z).mean() == pytest.approx(y.mean(), abs=1e-6)
 
 
 def test_binned_units_are_weighted_logistic_regression():
@@ -41,23 +41,23 @@ def test_binned_units_are_weighted_logistic_regression():
     z = np.linspace(-3, 3, 12)
     positives = rng.binomial(20, expit(0.8 * z - 0.3))
     negatives = 20 - positives
-    found = fit(z, positives, negatives)
+    fitted = fit(z, positives, negatives)
     expected = reference(
         np.tile(z, 2), np.repeat([1, 0], 12), np.concatenate([positives, negatives])
     )
-    assert (found.intercept, found.slope) == pytest.approx(expected, abs=1e-5)
+    assert (fitted.intercept, fitted.slope) == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize(("units", "sites", "tolerance"), [(4000, 4, 0.05), (240, 3, 0.15)])
 def test_from_released_histograms_it_is_that_of_the_raw_scores(units, sites, tolerance):
     z, y = scores(units, seed=2)
     parts = np.array_split(np.arange(units), sites)
-    found = calibrate([count_in_bins(z[p], y[p], minimum_bin=3) for p in parts])
-    assert found is not None
-    assert (found.positives, found.negatives) == (y.sum(), (1 - y).sum())
+    fitted = calibrate([count_in_bins(z[p], y[p], minimum_bin=3) for p in parts])
+    assert fitted is not None
+    assert (fitted.positives, fitted.negatives) == (y.sum(), (1 - y).sum())
     intercept, slope = reference(z, y)
-    assert found.intercept == pytest.approx(intercept, abs=tolerance)
-    assert found.slope == pytest.approx(slope, rel=tolerance)
+    assert fitted.intercept == pytest.approx(intercept, abs=tolerance)
+    assert fitted.slope == pytest.approx(slope, rel=tolerance)
 
 
 def test_balanced_training_is_undone():
@@ -108,7 +108,7 @@ def test_a_prevalence_outside_its_range_is_refused(prevalence):
         undo_prior(10, 20, "").at_prevalence(prevalence)
 
 
-# Where there is nothing to fit, the prior alone is undone, and the reason said
+# If no fit is possible, only the prior is corrected, and a reason is given
 
 
 @pytest.mark.parametrize(
@@ -118,16 +118,16 @@ def test_a_prevalence_outside_its_range_is_refused(prevalence):
         (np.arange(40.0), np.arange(40) >= 20, "separated"),
         (np.arange(40.0), np.arange(40) < 20, "separated"),
         (np.arange(40.0), (np.arange(40) < 20) ^ (np.arange(40) % 7 == 0), "not positive"),
-        (np.zeros(40), np.arange(40) % 2, "separated"),  # one score for all: nothing to tell
+        (np.zeros(40), np.arange(40) % 2, "separated"),  # all scores are the same
     ],
 )
-def test_what_cannot_be_fitted_is_corrected_by_the_prior(z, y, why):
+def test_if_no_fit_exists_only_the_prior_is_corrected(z, y, why):
     y = np.asarray(y, float)
-    found = fit(z, y, 1 - y)
-    assert (found.method, found.slope) == ("prior", 1.0)
-    assert found.why is not None
-    assert why in found.why
-    assert found.probabilities(0.0) == pytest.approx(y.mean())
+    calibration = fit(z, y, 1 - y)
+    assert (calibration.method, calibration.slope) == ("prior", 1.0)
+    assert calibration.why is not None
+    assert why in calibration.why
+    assert calibration.probabilities(0.0) == pytest.approx(y.mean())
 
 
 def test_extreme_scores_do_not_break_the_fit():
@@ -147,9 +147,9 @@ def test_a_class_without_units_has_no_prevalence_to_mean():
 def test_histograms_too_coarse_to_place_leave_the_prior():
     two = Histogram(edges=[0, 64, 128], positives=[5, 15], negatives=[20, 5])
     assert bin_logits(two) is None
-    found = calibrate([two])
-    assert found is not None
-    assert (found.method, found.positives, found.negatives) == ("prior", 20, 25)
+    calibration = calibrate([two])
+    assert calibration is not None
+    assert (calibration.method, calibration.positives, calibration.negatives) == ("prior", 20, 25)
 
 
 def test_an_outermost_bin_is_as_wide_as_its_neighbour():

@@ -35,7 +35,7 @@ REFERENCES = {
 }
 """Figure -> the same by scikit-learn."""
 CLOSED_FORMS = {"intercept"}
-"""Figures that tests of their own hold against what defines them."""
+"""Figures that other tests compare with their definition."""
 
 
 @pytest.mark.parametrize(
@@ -55,19 +55,19 @@ def test_every_figure_has_a_reference_and_is_it(figure):
 def test_the_shift_of_equal_logits_leads_to_the_logit_of_the_prevalence(z, positives, negatives):
     """Where all logits are the same the maximum has a closed form: logit(prevalence) - z."""
     labels = np.repeat([1, 0], [positives, negatives]).astype(np.float32)
-    found = site_figures.calibration_intercept(np.full(len(labels), z), Units(labels))
-    assert found == pytest.approx(logit(positives / (positives + negatives)) - z, abs=1e-6)
+    shift = site_figures.calibration_intercept(np.full(len(labels), z), Units(labels))
+    assert shift == pytest.approx(logit(positives / (positives + negatives)) - z, abs=1e-6)
 
 
 def test_the_shift_makes_the_mean_probability_the_prevalence():
     z, units = drawn(3)
-    found = site_figures.calibration_intercept(z, units)
-    assert found is not None
-    assert expit(z + found).mean() == pytest.approx(40 / 130, abs=1e-9)
+    shift = site_figures.calibration_intercept(z, units)
+    assert shift is not None
+    assert expit(z + shift).mean() == pytest.approx(40 / 130, abs=1e-9)
 
 
 def test_of_single_units_and_of_bins_that_hold_them_the_calibration_is_the_same():
-    """In bins whose units all have the logit that stands for them, nothing is lost."""
+    """If all units of each bin have the logit that represents it, both are the same."""
     middles = (GRID[:-1] + GRID[1:]) / 2
     rng = np.random.default_rng(2)
     cells = rng.integers(40, 90, 300)
@@ -85,21 +85,21 @@ def test_of_single_units_and_of_bins_that_hold_them_the_calibration_is_the_same(
     assert slope == pytest.approx(site_figures.calibration_slope(mapped, units), rel=1e-6)
 
 
-def test_without_both_classes_there_is_neither_order_nor_calibration():
+def test_without_both_classes_there_are_no_figures_of_ranks_or_calibration():
     z, units = drawn(4, positives=20, negatives=0)
     assert site_figures.rank_figures(z, units) == RankFigures()
-    found = site_figures.probability_figures(z, units)
-    assert found == ProbabilityFigures(brier=found.brier)
-    assert found.brier == pytest.approx(brier_score_loss(units.labels, expit(z), labels=[0, 1]))
+    figures = site_figures.probability_figures(z, units)
+    assert figures == ProbabilityFigures(brier=figures.brier)
+    assert figures.brier == pytest.approx(brier_score_loss(units.labels, expit(z), labels=[0, 1]))
 
 
-def test_over_sites_what_adds_up_is_the_figure_of_all_units():
+def test_means_over_sites_are_the_figures_of_all_units():
     parts = [drawn(seed, 10 * seed + 5, 30) for seed in range(3)]
-    found = site_figures.means_over_sites(
+    means = site_figures.means_over_sites(
         [(len(z), site_figures.probability_figures(z, units)) for z, units in parts]
     )
     z, y = np.concatenate([z for z, _ in parts]), np.concatenate([u.labels for _, u in parts])
-    assert found == {"brier": pytest.approx(brier_score_loss(y, expit(z)))}
+    assert means == {"brier": pytest.approx(brier_score_loss(y, expit(z)))}
     assert site_figures.means_over_sites([]) == {}
 
 
@@ -116,8 +116,8 @@ def test_ties_count_half_as_in_scikit_learn():
 def test_over_one_fold_the_variance_of_the_mean_is_delongs():
     z, units = drawn(6)
     alone = Units(units.labels, np.arange(len(z)))
-    found = variance_over_folds([deviations(z, alone)], [alone])
-    assert found == pytest.approx(auroc_variance(z, units))
+    variance = variance_over_folds([deviations(z, alone)], [alone])
+    assert variance == pytest.approx(auroc_variance(z, units))
 
 
 @pytest.mark.parametrize("confidence", [0.8, 0.95, 0.99])
@@ -147,8 +147,10 @@ def test_the_site_only_interval_is_delongs_of_the_prevalences_as_scores():
     cells = [Scores(model="global", outcome="y", positives=p, negatives=n) for p, n in counts]
     scores = np.concatenate([np.full(p + n, p / (p + n)) for p, n in counts])
     labels = np.concatenate([np.repeat([1, 0], [p, n]) for p, n in counts]).astype(np.float32)
-    found = site_only(cells, 0.95)
-    assert found is not None
-    assert found.value == pytest.approx(roc_auc_score(labels, scores))
+    estimate = site_only(cells, 0.95)
+    assert estimate is not None
+    assert estimate.value == pytest.approx(roc_auc_score(labels, scores))
     variance = auroc_variance(scores, Units(labels))
-    assert found.interval == pytest.approx(logit_interval(found.value, variance, 65, 82, 0.95))
+    assert estimate.interval == pytest.approx(
+        logit_interval(estimate.value, variance, 65, 82, 0.95)
+    )

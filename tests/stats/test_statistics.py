@@ -103,7 +103,9 @@ def test_images_of_one_patient_widen_the_pooled_interval_as_they_do_within_sites
         data[name] = SiteScores(logits, ill[patients].astype(np.float32), patients)
     _, clustered = figures(data, OPEN)
     _, alone = figures({k: SiteScores(d.logits, d.labels) for k, d in data.items()}, OPEN)
-    assert clustered.design_effect == pytest.approx(4, rel=0.2), "four images say what one says"
+    assert clustered.design_effect == pytest.approx(4, rel=0.2), (
+        "four images hold as much information as one"
+    )
     assert clustered.pooled == pytest.approx(alone.pooled, abs=clustered.bound)
     assert clustered.pooled_ci is not None
     assert alone.pooled_ci is not None
@@ -112,7 +114,7 @@ def test_images_of_one_patient_widen_the_pooled_interval_as_they_do_within_sites
     assert clustered.decisions.sensitivity_ci is None, "Wilson's interval knows no clusters"
 
 
-def test_perfect_separation_has_an_interval_that_is_no_point():
+def test_perfect_separation_has_an_interval_with_a_width():
     low, high = logit_interval(1.0, 0.0, 12, 12, 0.95)
     assert 0.8 < low < 0.9
     assert high == 1
@@ -141,7 +143,7 @@ def test_wilsons_interval_is_the_published_one():
     assert wilson(0, 0, 0.95) is None
 
 
-def test_the_lowest_site_has_an_interval_that_knows_it_was_chosen():
+def test_the_interval_of_the_lowest_site_allows_for_its_selection():
     rng = np.random.default_rng(9)
     truth, plain, known = 0.75, 0, 0
     for _ in range(200):
@@ -180,34 +182,34 @@ def test_the_meta_analysis_is_that_of_the_bcg_trials():
     risk, control = tpos / (tpos + tneg), cpos / (cpos + cneg)
     y = np.log(risk / control)
     v = 1 / tpos - 1 / (tpos + tneg) + 1 / cpos - 1 / (cpos + cneg)
-    found = meta_analysis(y, v, 0.95)
-    assert found.tau**2 == pytest.approx(0.3181, abs=2e-4)
-    assert np.log(found.mean / (1 - found.mean)) == pytest.approx(-0.7150, abs=2e-4)
+    result = meta_analysis(y, v, 0.95)
+    assert result.tau**2 == pytest.approx(0.3181, abs=2e-4)
+    assert np.log(result.mean / (1 - result.mean)) == pytest.approx(-0.7150, abs=2e-4)
 
 
-def test_a_new_site_is_foretold_from_four_sites_on_and_less_surely_than_the_mean():
+def test_a_prediction_needs_four_sites_and_is_wider_than_the_interval_of_the_mean():
     rng = np.random.default_rng(10)
     cells = scores_of({f"s{i}": normals(rng, 40, 60, 0.6 + 0.07 * i) for i in range(5)})
     assert new_site(cells[:3], 0.95) is None
-    found = new_site(cells, 0.95)
-    assert found is not None
-    assert found.prediction[0] < found.interval[0] < found.mean
-    assert found.mean < found.interval[1] < found.prediction[1]
+    predicted = new_site(cells, 0.95)
+    assert predicted is not None
+    assert predicted.prediction[0] < predicted.interval[0] < predicted.mean
+    assert predicted.mean < predicted.interval[1] < predicted.prediction[1]
 
 
 def test_a_perfect_site_does_not_break_the_meta_analysis():
     rng = np.random.default_rng(11)
     data = {f"s{i}": normals(rng, 20, 20, 0.8) for i in range(3)}
     labels = np.repeat([0, 1], 12).astype(np.float32)
-    found = new_site(scores_of({**data, "perfect": SiteScores(labels * 9.0, labels)}), 0.95)
-    assert found is not None
-    assert 0.6 < found.mean < 1
+    predicted = new_site(scores_of({**data, "perfect": SiteScores(labels * 9.0, labels)}), 0.95)
+    assert predicted is not None
+    assert 0.6 < predicted.mean < 1
 
 
 # Thresholds and what is decided at them
 
 
-def test_the_threshold_lies_where_the_classes_part():
+def test_the_threshold_lies_between_two_separate_classes():
     labels = np.repeat([0.0, 1.0], 100)
     logits = np.concatenate([np.linspace(-3, -0.5, 100), np.linspace(0.5, 3, 100)])
     threshold = thresholds.common_threshold([count_in_bins(logits, labels, minimum_bin=3)])
@@ -219,7 +221,7 @@ def test_the_threshold_lies_where_the_classes_part():
     )
 
 
-def test_a_threshold_inside_a_bin_tells_no_counts_but_bounds_the_benefit():
+def test_a_threshold_inside_a_bin_gives_no_counts_but_bounds_of_the_benefit():
     histogram = Histogram(edges=[0, 60, 80, 128], positives=[1, 4, 5], negatives=[9, 4, 1])
     assert confusion(histogram, 70) is None
     at = confusion(histogram, 80)
@@ -244,16 +246,16 @@ def test_holms_p_values_are_the_textbooks():
 def test_a_difference_without_variance_has_no_p():
     assert difference(0.0, 0.0, 0.95).p is None
     assert weighted_difference([0.1], [0.01], [0], 0.95) is None
-    found = weighted_difference([0.1, 0.3], [0.01, 0.01], [3, 1], 0.95)
-    assert found is not None
-    assert found.value == pytest.approx(0.15)
-    assert found.p == pytest.approx(2 * norm.sf(0.15 / np.sqrt(0.01 * 10 / 16)))
+    mean = weighted_difference([0.1, 0.3], [0.01, 0.01], [3, 1], 0.95)
+    assert mean is not None
+    assert mean.value == pytest.approx(0.15)
+    assert mean.p == pytest.approx(2 * norm.sf(0.15 / np.sqrt(0.01 * 10 / 16)))
 
 
 # Noise
 
 
-def test_noisy_histograms_give_the_auroc_with_an_interval_that_knows_the_noise():
+def test_the_interval_of_an_auroc_from_noisy_histograms_covers_the_noise():
     rng = np.random.default_rng(12)
     own = normals(rng, 60, 80, 0.8)
     rule = Disclosure(minimum_units=1, minimum_bin=3, epsilon=1.0)
@@ -261,10 +263,10 @@ def test_noisy_histograms_give_the_auroc_with_an_interval_that_knows_the_noise()
     for _ in range(100):
         sent = release("a", own, rule).scores[0]
         assert (sent.auroc, sent.ranks, sent.probabilities) == (None, RankFigures(), None)
-        found = from_noisy(sent)
-        assert found.variance is not None
-        assert found.variance > exact
-        estimate = a.site_estimate(found, 0.95)
+        estimated = from_noisy(sent)
+        assert estimated.variance is not None
+        assert estimated.variance > exact
+        estimate = a.site_estimate(estimated, 0.95)
         assert estimate is not None
         low, high = estimate.interval
         hits += low <= roc_auc_score(own.labels, own.logits) <= high

@@ -1,4 +1,4 @@
-"""What a site says no to, whatever it is asked."""
+"""What a site does not release, whatever is requested."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def site(positives: int, negatives: int, seed: int = 0) -> SiteScores:
 
 @given(st.integers(0, 2**31), st.integers(1, 6))
 @settings(max_examples=50, deadline=None)
-def test_nothing_that_is_released_tells_of_fewer_patients_than_the_rule(seed, minimum_bin):
+def test_no_released_figure_is_about_fewer_patients_than_the_rule_allows(seed, minimum_bin):
     rule = Disclosure(minimum_units=10, minimum_bin=minimum_bin)
     for name, own in federation(seed, 4, largest=200).items():
         sent = release(name, own, rule).scores[0]
@@ -52,7 +52,7 @@ def test_nothing_that_is_released_tells_of_fewer_patients_than_the_rule(seed, mi
 
 @given(st.lists(st.floats(-40, 40), min_size=3, max_size=60), st.integers(1, 5), st.data())
 @settings(max_examples=100, deadline=None)
-def test_an_edge_that_is_wished_for_is_met_only_where_both_sides_hold_enough(z, minimum, data):
+def test_a_preferred_edge_is_used_only_if_both_sides_have_enough_patients(z, minimum, data):
     wish = data.draw(st.integers(0, CELLS))
     labels = np.arange(len(z)) % 2
     h = count_in_bins(z, labels, minimum_bin=minimum, at=[wish])
@@ -68,7 +68,7 @@ def test_an_edge_that_is_wished_for_is_met_only_where_both_sides_hold_enough(z, 
     assert h.total_positives + h.total_negatives == len(z)
 
 
-def test_a_threshold_with_few_patients_on_one_side_is_withheld_and_the_reason_said():
+def test_decisions_with_few_patients_on_one_side_are_withheld_with_the_reason():
     labels = np.repeat([1, 0], [20, 20]).astype(np.float32)
     logits = np.linspace(-4, -1, 40)
     logits[:2] = 3.0  # two patients above the threshold
@@ -86,19 +86,19 @@ def test_a_threshold_with_few_patients_on_one_side_is_withheld_and_the_reason_sa
 
 @given(st.lists(st.tuples(st.integers(-1, 3), st.booleans()), max_size=120), st.integers(1, 8))
 @settings(max_examples=200, deadline=None)
-def test_groups_that_are_told_and_what_is_left_of_the_whole_hold_enough(units, minimum):
+def test_released_groups_and_the_rest_of_the_units_have_enough_patients(units, minimum):
     groups = np.array([g for g, _ in units], dtype=np.int64)
     labels = np.array([y for _, y in units], dtype=np.float32)
-    told = Disclosure(minimum, 1).groups(Units(labels), groups, 4)
-    for group in told:
+    released = Disclosure(minimum, 1).groups(Units(labels), groups, 4)
+    for group in released:
         for value in (0, 1):
             assert ((groups == group) & (labels == value)).sum() >= minimum
-    rest = ~np.isin(groups, list(told))
-    if told and rest.any():
+    rest = ~np.isin(groups, list(released))
+    if released and rest.any():
         assert min((rest & (labels == value)).sum() for value in (0, 1)) >= minimum
 
 
-def test_one_small_group_takes_another_with_it():
+def test_with_a_small_group_another_one_is_withheld_too():
     groups = np.repeat([0, 1, 2], [60, 40, 6])
     labels = np.tile([0.0, 1.0], 53).astype(np.float32)
     assert RULE.groups(Units(labels), groups, 3) == {0}, "else 6 = all - 60 - 40"
@@ -106,31 +106,31 @@ def test_one_small_group_takes_another_with_it():
     assert RULE.groups(Units(labels[:100]), groups[:100], 3) == {0, 1}
 
 
-# Once
+# A site releases once
 
 
 def asked(*models: str) -> ReleaseRequest:
     return ReleaseRequest(part="test", models=list(models))
 
 
-def test_a_site_releases_once_and_repeats_what_it_said(tmp_path: Path):
-    released, logits = ReleaseStore(tmp_path), {"global": np.arange(6.0).reshape(3, 2)}
+def test_a_site_releases_once_and_repeats_its_release(tmp_path: Path):
+    store, logits = ReleaseStore(tmp_path), {"global": np.arange(6.0).reshape(3, 2)}
     digest = question_digest(asked("global"), [logits])
-    assert released.earlier("test", digest) is None
-    said = Release(part="test", scores=release("a", site(20, 20), RULE).scores)
-    released.record(digest, said)
-    assert released.earlier("test", digest) == said
-    assert released.earlier("validation", digest) is None
+    assert store.earlier("test", digest) is None
+    release_ = Release(part="test", scores=release("a", site(20, 20), RULE).scores)
+    store.record(digest, release_)
+    assert store.earlier("test", digest) == release_
+    assert store.earlier("validation", digest) is None
     for other in (
         question_digest(asked("global", "base"), [logits]),
         question_digest(asked("global"), [{"global": logits["global"] + 1e-9}]),
     ):
         with pytest.raises(SiteProblem) as problem:
-            released.earlier("test", other)
+            store.earlier("test", other)
         assert problem.value.reason == "released"
 
 
-def test_scores_that_are_kept_belong_to_the_units_they_were_made_of(tmp_path: Path):
+def test_stored_scores_belong_to_the_units_that_were_scored(tmp_path: Path):
     scored = ScoreStore(tmp_path)
     scored.save("test", "local:a", ["p", "q"], np.zeros((2, 1)))
     assert scored.read("test", "local:a", ["p", "q"]) is not None
@@ -153,7 +153,9 @@ def test_with_noise_nothing_exact_is_released_and_its_cost_adds_up():
     assert set(scores.model_dump(exclude_defaults=True)) == exact
     h = scores.histogram
     assert h is not None
-    assert np.diff(h.edges).tolist() == [8] * 16, "where bins end tells nothing of the scores"
+    assert np.diff(h.edges).tolist() == [8] * 16, (
+        "the edges of the bins disclose nothing about the scores"
+    )
     assert noisy.monitoring(own.logits, Units(own.labels)).missing == "declined"
     several = SiteScores(own.logits, own.labels, np.arange(100) // 2)
     assert release("a", several, noisy).scores[0].missing == "declined", "two units, twice the cost"

@@ -1,4 +1,4 @@
-"""Models compared at the sites, groups of patients, and choices that no test patient touches."""
+"""Comparisons of models, groups of patients, and choices without test patients."""
 
 import csv
 import json
@@ -43,13 +43,13 @@ def test_the_paired_variance_is_delongs_by_brute_force():
     (p1, n1), (p2, n2) = placements(one), placements(two)
     expected = (p1 - p2).var(ddof=1) / 25 + (n1 - n2).var(ddof=1) / 40
     units = Units(labels)
-    found = variance(deviations(one, units) - deviations(two, units), units)
-    assert found == pytest.approx(expected)
+    paired = variance(deviations(one, units) - deviations(two, units), units)
+    assert paired == pytest.approx(expected)
     unpaired = variance(deviations(one, units), units) + variance(deviations(two, units), units)
-    assert found < unpaired, "both models see the same patients"
+    assert paired < unpaired, "both models see the same patients"
 
 
-def test_a_site_sends_the_difference_of_its_models_and_nothing_of_single_patients():
+def test_a_site_releases_the_difference_of_its_models():
     rng = np.random.default_rng(2)
     labels = np.repeat([1, 0], [20, 30]).astype(np.float32)
     logits = {m: rng.normal(size=(50, 1)) + labels[:, None] for m in ("global", "local:a", "base")}
@@ -65,7 +65,7 @@ def test_a_site_sends_the_difference_of_its_models_and_nothing_of_single_patient
     assert (sent[0].missing, sent[0].difference) == ("below minimum", None)
 
 
-def test_was_it_worth_joining(experiment_file, sites, tmp_path):
+def test_the_global_model_is_compared_with_the_local_only_models(experiment_file, sites, tmp_path):
     summary = run(EXPERIMENT, sites, tmp_path / "x")
     at = {(c.site, c.other.partition(":")[0]): c for c in summary.comparisons}
     cells = {(c.model, c.site): c for c in summary.cells}
@@ -89,14 +89,14 @@ def allow(folder: Path, *what: str) -> None:
         file.writelines(f"{name} = true\n" for name in what)
 
 
-def test_local_models_travel_where_both_sites_agree_and_nowhere_else(sites, tmp_path):
+def test_local_only_models_are_sent_only_where_both_sites_agree(sites, tmp_path):
     sites["c"] = write_site(tmp_path / "sites" / "c", 30, seed=5)
     allow(sites["a"], "share_local_model")
     allow(sites["b"], "test_other_models")
     summary = run(with_(EXPERIMENT, travel="true"), sites, tmp_path / "x")
     cells = {(c.model, c.site): c for c in summary.cells}
     assert cells[("local:a", "b")].auroc is not None, "a shares, b tests"
-    assert cells[("local:a", "b")].calibration_curve == [], "a guest's scores are not laid out"
+    assert cells[("local:a", "b")].calibration_curve == [], "no histogram of another site's model"
     assert cells[("local:a", "c")].missing == "declined", "c does not test"
     assert cells[("local:b", "a")].missing == "declined", "b does not share"
     assert cells[("local:c", "b")].missing == "declined", "c does not share"
@@ -111,17 +111,19 @@ def test_local_models_travel_where_both_sites_agree_and_nowhere_else(sites, tmp_
     assert travelled["b"] == travelled["c"] == 0
 
 
-def test_a_traveller_scores_there_as_its_own_site_would(sites, tmp_path):
+def test_another_sites_model_gets_the_scores_that_its_own_site_would_compute(sites, tmp_path):
     del sites["one"]
     allow(sites["a"], "share_local_model")
     allow(sites["b"], "test_other_models")
     summary = run(with_(EXPERIMENT, travel="true"), sites, tmp_path / "x")
-    kept = tmp_path / "x" / "out" / "sites"
+    states = tmp_path / "x" / "out" / "sites"
     plan = parse_experiment(with_(EXPERIMENT, travel="true"))
-    host = Participant(SiteData(open_site(sites["b"], state=kept / "b"), plan))
-    guest = Participant(SiteData(open_site(sites["a"], state=kept / "a"), plan))
+    host = Participant(SiteData(open_site(sites["b"], state=states / "b"), plan))
+    guest = Participant(SiteData(open_site(sites["a"], state=states / "a"), plan))
     request = ScoreRequest(part="test", model="local")
-    assert len(host.data.parts["test"]) == 12, "b's patients, to be looked at with a's own file"
+    assert len(host.data.parts["test"]) == 12, (
+        "b's patients, to be scored with a's local-only model"
+    )
     host.data.site = guest.data.site
     host.data.folder = guest.data.folder
     scoring = Scoring(host)
@@ -132,7 +134,7 @@ def test_a_traveller_scores_there_as_its_own_site_would(sites, tmp_path):
     assert cell.auroc == roc_auc_score(labels, logits[:, 0])
 
 
-def test_no_local_model_travels_unasked(sites, tmp_path):
+def test_no_local_only_model_is_sent_without_a_request(sites, tmp_path):
     for folder in sites.values():
         allow(folder, "share_local_model", "test_other_models")
     summary = run(EXPERIMENT, sites, tmp_path / "x")
@@ -144,7 +146,7 @@ def test_no_local_model_travels_unasked(sites, tmp_path):
 # Groups
 
 
-def test_subgroups_are_looked_at_where_counts_permit(tmp_path):
+def test_subgroups_are_evaluated_if_counts_allow_it(tmp_path):
     rng = np.random.default_rng(3)
     sites = {n: write_site(tmp_path / n, 60, seed=i) for i, n in enumerate("ab", 1)}
     for folder in sites.values():
@@ -156,12 +158,12 @@ def test_subgroups_are_looked_at_where_counts_permit(tmp_path):
         write_cohort(folder, rows)
     text = with_(EXPERIMENT, subgroups='{ sex = ["F", "M"], age = [2.9] }')
     summary = run(text, sites, tmp_path / "x")
-    found = {(s.column, s.group, s.site): s for s in summary.subgroups}
-    assert found[("sex", "F", "a")].auroc is not None
-    assert found[("sex", "M", None)].positives == sum(
-        found[("sex", "M", n)].positives for n in "ab"
+    figures = {(s.column, s.group, s.site): s for s in summary.subgroups}
+    assert figures[("sex", "F", "a")].auroc is not None
+    assert figures[("sex", "M", None)].positives == sum(
+        figures[("sex", "M", n)].positives for n in "ab"
     )
-    assert {found[("age", g, "a")].missing for g in ("< 2.9", "≥ 2.9")} == {"below minimum"}
+    assert {figures[("age", g, "a")].missing for g in ("< 2.9", "≥ 2.9")} == {"below minimum"}
     [gap] = summary.gaps
     assert {gap.highest, gap.lowest} == {"F", "M"}
     assert gap.gap >= 0
@@ -176,11 +178,11 @@ def test_groups_have_names_for_people_and_impossible_ones_are_refused():
             parse_experiment(with_(EXPERIMENT, subgroups=wrong))
 
 
-# What validation patients decide
+# Choices on validation patients
 
 
 def divided_site(folder: Path, patients: int, seed: int, *, other_tests: bool) -> Path:
-    """A site whose table divides it; with `other_tests` its test patients are quite others."""
+    """A site whose table divides its patients; `other_tests` changes its test patients."""
     write_site(folder, patients, seed=seed)
     with (folder / "cohort.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -195,7 +197,7 @@ def divided_site(folder: Path, patients: int, seed: int, *, other_tests: bool) -
     return folder
 
 
-def test_no_path_leads_from_a_test_patient_to_any_choice(hospitals, tmp_path):
+def test_no_choice_depends_on_a_test_patient(hospitals, tmp_path):
     """Two federations that differ in the images and outcomes of every test patient and in nothing
     else choose the same: mixture, best round, threshold, calibration and weights, to the bit."""
     base = hospitals.run(1)
@@ -227,14 +229,14 @@ def test_no_path_leads_from_a_test_patient_to_any_choice(hospitals, tmp_path):
 
 
 class NoTestPatients(dict):
-    """Parts of a site in which reaching for the test patients is an error."""
+    """Parts of a site in which access to the test patients is an error."""
 
     def __getitem__(self, part):
-        assert part != "test", "a test patient was reached for"
+        assert part != "test", "access to test patients"
         return super().__getitem__(part)
 
 
-def test_all_that_is_asked_before_the_test_can_be_answered_without_test_patients(tmp_path):
+def test_requests_before_the_test_are_answered_without_test_patients(tmp_path):
     site = Participant(
         SiteData(
             open_site(write_site(tmp_path / "a", 40, seed=1), state=tmp_path / "state"),
@@ -254,7 +256,7 @@ def test_all_that_is_asked_before_the_test_can_be_answered_without_test_patients
     Scoring(site).score(ScoreRequest(part="validation", model="global", manifest=manifest), flat)
     sent = Scoring(site).release(ReleaseRequest(part="validation", models=["global"]))
     assert sent.scores[0].histogram is not None
-    with pytest.raises(AssertionError, match="reached for"):
+    with pytest.raises(AssertionError, match="access to test patients"):
         Scoring(site).score(ScoreRequest(part="test", model="global", manifest=manifest), flat)
 
 
@@ -273,15 +275,15 @@ def test_the_best_round_is_tested_too_where_it_is_not_the_last(sites, tmp_path):
         assert {c.site for c in summary.cells if c.model == "best"} == set(sites)
 
 
-def test_a_second_question_about_the_same_patients_is_refused(sites, tmp_path):
+def test_a_second_release_request_about_the_same_patients_is_refused(sites, tmp_path):
     run(EXPERIMENT, sites, tmp_path / "x")
-    kept = tmp_path / "x" / "out" / "sites" / "a"
-    site = Participant(SiteData(open_site(sites["a"], state=kept), parse_experiment(EXPERIMENT)))
-    said = json.loads((site.data.folder / "released" / "test.json").read_text().split("\n")[1])
-    assert {s["model"] for s in said["scores"]} >= {"global", "local:a"}
+    state = tmp_path / "x" / "out" / "sites" / "a"
+    site = Participant(SiteData(open_site(sites["a"], state=state), parse_experiment(EXPERIMENT)))
+    released = json.loads((site.data.folder / "released" / "test.json").read_text().split("\n")[1])
+    assert {s["model"] for s in released["scores"]} >= {"global", "local:a"}
     with pytest.raises(Exception, match="released for this experiment already"):
         Scoring(site).release(ReleaseRequest(part="test", models=["global"]))
 
 
-def test_a_random_site_is_what_it_says() -> None:
+def test_a_random_federation_holds_sites_with_scores() -> None:
     assert isinstance(federation(1)["s00"], SiteScores)

@@ -1,4 +1,4 @@
-"""Sites and folds that are left out of training and tested."""
+"""Sites and folds that are held out of training and tested."""
 
 import json
 
@@ -17,7 +17,7 @@ from fedrad.client.policy.ledger import Ledger
 from fedrad.client.settings import open_site
 from fedrad.deploy.local import cross_validate as cross_validation
 from fedrad.deploy.local.cross_validate import cross_validate
-from fedrad.deploy.local.leave_one_site_out import expected, leave_one_site_out
+from fedrad.deploy.local.leave_one_site_out import auroc_at_new_site, leave_one_site_out
 from fedrad.deploy.refused import Refused
 from fedrad.exchange.experiment import parse_experiment, read_experiment
 from fedrad.server.results.summary import Cell
@@ -26,7 +26,7 @@ from fedrad.stats.exact import Units, deviations, variance
 # Sites that are left out
 
 
-def test_a_site_held_out_tests_all_its_patients_and_has_no_say(sites, tmp_path):
+def test_a_held_out_site_tests_all_its_patients_and_changes_no_choice(sites, tmp_path):
     sites["c"] = write_site(tmp_path / "sites" / "c", 20, seed=5)
     summary = run(with_(EXPERIMENT, held_out='["c"]'), sites, tmp_path / "x")
     del sites["c"]
@@ -35,7 +35,7 @@ def test_a_site_held_out_tests_all_its_patients_and_has_no_say(sites, tmp_path):
     assert (cells[("global", "c")].positives, cells[("global", "c")].negatives) == (10, 10)
     assert cells[("local:c", "c")].missing == "held out"
     assert {r.sites["c"].status for r in summary.rounds} == {"evaluated"}
-    assert summary.overall == without.overall, "nothing over sites knows of it"
+    assert summary.overall == without.overall, "it is in no figure over sites"
     assert (summary.best, summary.calibration) == (without.best, without.calibration)
     [outside] = [o for o in summary.held_out if o.model == "global"]
     assert outside.within == cells[("global", "c")].auroc
@@ -49,16 +49,16 @@ def test_every_site_is_left_out_once_and_a_finished_run_is_not_run_again(sites, 
     file.write_text(EXPERIMENT.replace("rounds = 2", "rounds = 1"))
     sites["c"] = write_site(tmp_path / "sites" / "c", 20, seed=5)
     del sites["one"]
-    found = leave_one_site_out(file, sites, tmp_path / "out")
-    assert [c.site for c in found] == ["a", "b", "c"]
-    assert all(c.auroc is not None for c in found)
+    cells = leave_one_site_out(file, sites, tmp_path / "out")
+    assert [c.site for c in cells] == ["a", "b", "c"]
+    assert all(c.auroc is not None for c in cells)
     done = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").glob("*/model.safetensors")}
     assert len(done) == 3
-    assert leave_one_site_out(file, sites, tmp_path / "out") == found
+    assert leave_one_site_out(file, sites, tmp_path / "out") == cells
     assert done == {p: p.stat().st_mtime_ns for p in done}
     written = json.loads((tmp_path / "out" / "leave-one-site-out.json").read_text())
-    assert [c["auroc"] for c in written["cells"]] == [c.auroc for c in found]
-    assert written["new_site"] == {"label": None}, "three sites foretell no fourth"
+    assert [c["auroc"] for c in written["cells"]] == [c.auroc for c in cells]
+    assert written["new_site"] == {"label": None}, "three sites are too few for a prediction"
     with pytest.raises(Refused, match="at least two must be left"):
         leave_one_site_out(file, {"a": sites["a"], "b": sites["b"]}, tmp_path / "few")
 
@@ -68,28 +68,28 @@ def test_what_to_expect_elsewhere_is_the_meta_analysis_of_the_sites_left_out():
         Cell(model="global", site=f"s{i}", outcome="y", auroc=a, ci=(a - 0.1, a + 0.08))
         for i, a in enumerate((0.6, 0.7, 0.75, 0.8, 0.85))
     ]
-    found = expected(cells, "y", 0.95)
-    assert found is not None
-    assert found.prediction[0] < 0.6 < found.mean < 0.85 < found.prediction[1]
-    assert expected(cells[:3], "y", 0.95) is None
+    predicted = auroc_at_new_site(cells, "y", 0.95)
+    assert predicted is not None
+    assert predicted.prediction[0] < 0.6 < predicted.mean < 0.85 < predicted.prediction[1]
+    assert auroc_at_new_site(cells[:3], "y", 0.95) is None
 
 
 # Folds
 
 
-def test_every_patient_is_tested_once_and_the_sites_speak_once_over_all_folds(sites, tmp_path):
+def test_every_patient_is_tested_once_and_each_site_releases_once_over_all_folds(sites, tmp_path):
     file = tmp_path / "experiment.toml"
     file.write_text(with_(EXPERIMENT.replace("rounds = 2", "rounds = 1"), folds="3"))
     summary = cross_validate(file, sites, tmp_path / "out")
     assert summary.status == "completed"
     plan = read_experiment(file)[0]
     cell = next(c for c in summary.cells if (c.model, c.site) == ("global", "a"))
-    kept = tmp_path / "out" / "sites"
+    states = tmp_path / "out" / "sites"
     aurocs, tested = [], []
     for fold in range(3):
         text = (tmp_path / "out" / f"fold-{fold:03}" / "experiment.toml").read_text()
         site = Participant(
-            SiteData(open_site(sites["a"], state=kept / "a"), parse_experiment(text))
+            SiteData(open_site(sites["a"], state=states / "a"), parse_experiment(text))
         )
         assert site.data.experiment.family == plan.family
         assert site.data.experiment.evaluation_sha256 == summary.evaluation_sha256
@@ -106,7 +106,7 @@ def test_every_patient_is_tested_once_and_the_sites_speak_once_over_all_folds(si
     assert cell.ci[0] < cell.auroc < cell.ci[1]
     released = [
         e
-        for e in Ledger(kept / "a" / "ledger.jsonl").entries()
+        for e in Ledger(states / "a" / "ledger.jsonl").entries()
         if e["message"]["kind"] == "release"
     ]
     assert len(released) == 1, "histograms of no fold, figures of all"
@@ -117,7 +117,9 @@ def test_every_patient_is_tested_once_and_the_sites_speak_once_over_all_folds(si
     assert (tmp_path / "out" / "report.html").is_file()
 
 
-def test_finished_folds_stand_when_a_cross_validation_goes_on(sites, tmp_path, monkeypatch):
+def test_finished_folds_are_not_run_again_when_a_cross_validation_resumes(
+    sites, tmp_path, monkeypatch
+):
     del sites["one"]
     file = tmp_path / "experiment.toml"
     text = EXPERIMENT.replace("rounds = 2", "rounds = 1")
@@ -182,16 +184,16 @@ def test_a_repeated_division_of_the_same_patients_adds_no_certainty():
     assert (twice.positives, twice.negatives) == (once.positives, once.negatives)
 
 
-def test_a_folds_own_auroc_is_told_only_where_it_and_what_is_left_hold_enough():
+def test_the_auroc_of_a_fold_is_released_only_if_it_and_the_others_have_enough_patients():
     rng = np.random.default_rng(6)
     rule = CrossValidation(["y"], Disclosure(10, 3), "local:a")
     small = folds_of(rng, 5, 4, 6)
-    [found] = rule.release(small, [], ["global"], {}).scores
-    assert found.auroc is not None, "20 positives and 30 negatives in all"
-    assert found.folds == [None] * 5
+    [scores] = rule.release(small, [], ["global"], {}).scores
+    assert scores.auroc is not None, "20 positives and 30 negatives in all"
+    assert scores.folds == [None] * 5
     mixed = [*folds_of(rng, 3, 15, 20), folds_of(rng, 1, 5, 20)[0]]
-    [found] = rule.release(mixed, [], ["global"], {}).scores
-    assert [f is None for f in found.folds].count(True) == 2, "one alone could be subtracted"
+    [scores] = rule.release(mixed, [], ["global"], {}).scores
+    assert [f is None for f in scores.folds].count(True) == 2, "one alone could be subtracted"
     few = folds_of(rng, 3, 2, 10)
-    [found] = rule.release(few, [], ["global"], {}).scores
-    assert found.missing == "below minimum"
+    [scores] = rule.release(few, [], ["global"], {}).scores
+    assert scores.missing == "below minimum"

@@ -13,7 +13,7 @@ GROUPS = {"sex": ("F", "M", "X")}
 
 
 def scored(n: int = 120, seed: int = 0) -> ScoredUnits:
-    """Two outcomes; the base has no output for the second, nobody is in the third group."""
+    """Two outcomes; the base has no output for the second, and the third group is empty."""
     rng = np.random.default_rng(seed)
     labels = (rng.random((n, 2)) < 0.4).astype(np.float32)
     logits = {m: rng.normal(labels * 1.2, 1.0) for m in MODELS}
@@ -47,10 +47,10 @@ def test_auroc_comparisons_and_groups_are_the_same(subgroups, histograms, minimu
     assert len(one.subgroups) == 6
 
 
-def test_validation_units_are_neither_compared_nor_chosen_by():
+def test_of_validation_units_no_comparison_and_no_threshold_is_released():
     units, rule = [scored()], Disclosure(5, 3)
     split = OneSplit(["y", "z"], rule, "local:a", GROUPS, "validation", {})
-    found = split.release(units, [scored(seed=1)], ["global"], {})
-    assert (found.comparisons, found.subgroups) == ([], [])
-    assert {s.site_threshold for s in found.scores} == {None}
-    assert all(s.histogram for s in found.scores)
+    release = split.release(units, [scored(seed=1)], ["global"], {})
+    assert (release.comparisons, release.subgroups) == ([], [])
+    assert {s.site_threshold for s in release.scores} == {None}
+    assert all(s.histogram for s in release.scores)

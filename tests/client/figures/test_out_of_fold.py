@@ -1,4 +1,4 @@
-"""All folds together: each fold's scores mapped by what its own validation patients choose."""
+"""Figures of all folds together; each fold is calibrated on its own validation patients."""
 
 import csv
 
@@ -41,8 +41,8 @@ def folds(rng, scales=((1.0, 0.0), (3.0, -2.0), (0.5, 4.0))):
 
 def test_the_figures_are_those_of_the_mapped_scores_of_all_folds():
     tested, validated = folds(np.random.default_rng(1))
-    found = out_of_fold(tested, validated, OPEN)
-    assert found is not None
+    figures = out_of_fold(tested, validated, OPEN)
+    assert figures is not None
     mapped, called, labels = [], [], []
     for fold, seen in zip(tested, validated, strict=True):
         chosen = thresholds.choose_at_site(seen.logits[0], seen.units)
@@ -50,10 +50,10 @@ def test_the_figures_are_those_of_the_mapped_scores_of_all_folds():
         called.append(grid_cells(fold.logits[0]) >= chosen.threshold)
         labels.append(fold.units.labels)
     z, c, y = map(np.concatenate, (mapped, called, labels))
-    assert found.ranks.average_precision == pytest.approx(average_precision_score(y, z))
-    assert found.probabilities.exact.brier == pytest.approx(brier_score_loss(y, expit(z)))
-    assert found.probabilities.by == "site"
-    decided = found.decided
+    assert figures.ranks.average_precision == pytest.approx(average_precision_score(y, z))
+    assert figures.probabilities.exact.brier == pytest.approx(brier_score_loss(y, expit(z)))
+    assert figures.probabilities.by == "site"
+    decided = figures.decided
     assert decided is not None
     assert (decided.true_positives, decided.false_negatives) == (
         int(c[y == 1].sum()),
@@ -63,7 +63,7 @@ def test_the_figures_are_those_of_the_mapped_scores_of_all_folds():
         int(c[y == 0].sum()),
         int((~c[y == 0]).sum()),
     )
-    assert (found.histogram.total_positives, found.histogram.total_negatives) == (45, 75)
+    assert (figures.histogram.total_positives, figures.histogram.total_negatives) == (45, 75)
 
 
 def test_the_scale_of_a_folds_model_does_not_matter():
@@ -92,7 +92,7 @@ def test_the_scale_of_a_folds_model_does_not_matter():
     )
 
 
-def test_test_patients_of_a_fold_choose_nothing_in_it():
+def test_no_choice_in_a_fold_depends_on_its_test_patients():
     tested, validated = folds(np.random.default_rng(3))
     turned = [
         Fold(Units(1 - fold.units.labels, fold.units.patients), fold.logits, {}) for fold in tested
@@ -106,7 +106,7 @@ def test_test_patients_of_a_fold_choose_nothing_in_it():
     assert one.probabilities.curve == other.probabilities.curve
 
 
-def test_what_has_no_choice_or_too_few_on_a_side_is_not_given():
+def test_figures_without_a_choice_or_with_too_few_patients_are_withheld():
     tested, validated = folds(np.random.default_rng(4))
     ill = validated[0].units.positive
     one_class = Fold(validated[0].units.select(ill), [validated[0].logits[0][ill]], {})
@@ -114,12 +114,12 @@ def test_what_has_no_choice_or_too_few_on_a_side_is_not_given():
     assert out_of_fold(tested, validated[1:], OPEN) is None, "a fold has no validation scores"
     far = [Fold(fold.units, [fold.logits[0] + 50], {}) for fold in tested]  # all called positive,
     far[0].logits[0][:4] -= 100  # but a few
-    found = out_of_fold(far, validated, Disclosure(minimum_units=10, minimum_bin=3))
-    assert found is not None
-    assert found.decided is None
-    assert found.probabilities.exact.brier > 0.3
-    held = np.array(found.histogram.positives) + np.array(found.histogram.negatives)
-    assert held.min() >= 3
+    figures = out_of_fold(far, validated, Disclosure(minimum_units=10, minimum_bin=3))
+    assert figures is not None
+    assert figures.decided is None
+    assert figures.probabilities.exact.brier > 0.3
+    in_bins = np.array(figures.histogram.positives) + np.array(figures.histogram.negatives)
+    assert in_bins.min() >= 3
 
 
 def scored(part_, groups=None):
@@ -134,12 +134,12 @@ def test_with_repeats_each_patient_counts_once():
     rule = CrossValidation(["y"], Disclosure(10, 3), "local:a")
     first = [scored(p) for p in tested]
     release = rule.release([*first, *first], [scored(p) for p in validated], ["global"], {})
-    found = release.scores[0].out_of_fold
-    assert found is not None
-    assert found == out_of_fold(tested, validated, Disclosure(10, 3))
+    figures = release.scores[0].out_of_fold
+    assert figures is not None
+    assert figures == out_of_fold(tested, validated, Disclosure(10, 3))
 
 
-def test_a_guest_model_gets_its_auroc_only():
+def test_of_another_sites_model_only_the_auroc_is_released():
     tested, validated = folds(np.random.default_rng(8))
     parts = [
         [ScoredUnits(s.labels, s.patients, {"local:b": s.logits["global"]}) for s in map(scored, p)]
@@ -181,7 +181,7 @@ def test_contradictions_in_what_a_site_sends_of_all_folds_are_seen():
 # Groups
 
 
-def test_a_group_is_looked_at_within_each_fold_and_folds_weigh_by_their_pairs():
+def test_a_group_is_evaluated_within_each_fold_and_folds_are_weighted_by_pairs():
     rng = np.random.default_rng(7)
     tested, _ = folds(rng)
     groups = [{"sex": rng.integers(0, 2, 40)} for _ in tested]
@@ -189,22 +189,24 @@ def test_a_group_is_looked_at_within_each_fold_and_folds_weigh_by_their_pairs():
     release = rule.release(
         [scored(p, g) for p, g in zip(tested, groups, strict=True)], [], ["global"], {}
     )
-    for found in release.subgroups:
+    for figures in release.subgroups:
         aurocs, pairs, positives = [], [], 0
         for fold, of_fold in zip(tested, groups, strict=True):
-            inside = of_fold["sex"] == found.group
+            inside = of_fold["sex"] == figures.group
             y = fold.units.labels[inside]
             aurocs.append(roc_auc_score(y, fold.logits[0][inside]))
             pairs.append(int(y.sum() * (1 - y).sum()))
             positives += int(y.sum())
-        assert found.auroc == pytest.approx(np.average(aurocs, weights=pairs))
-        assert found.positives == positives
-        assert 0 < found.variance < 0.02
+        assert figures.auroc == pytest.approx(np.average(aurocs, weights=pairs))
+        assert figures.positives == positives
+        assert 0 < figures.variance < 0.02
     assert len(release.subgroups) == 2
     few = [{"sex": (np.arange(40) % 8 == 0).astype(int)} for _ in tested]
     parts = [scored(p, g) for p, g in zip(tested, few, strict=True)]
     release = rule.release(parts, [], ["global"], {})
-    assert {s.missing for s in release.subgroups} == {"below minimum"}, "one tells the other"
+    assert {s.missing for s in release.subgroups} == {"below minimum"}, (
+        "one group discloses the other"
+    )
 
 
 # A whole cross-validation
@@ -235,7 +237,7 @@ def test_a_policy_that_shares_no_histograms_and_groups_holds_over_folds_too(tmp_
     assert "out_of_fold" not in ledger
 
 
-def test_a_cross_validation_says_what_its_folds_can_say_together(tmp_path):
+def test_a_cross_validation_has_the_figures_of_all_its_folds(tmp_path):
     sites = {n: write_site(tmp_path / n, 60, seed=i) for i, n in enumerate("ab", 1)}
     for folder in sites.values():
         with (folder / "cohort.csv").open() as file:
@@ -259,7 +261,7 @@ def test_a_cross_validation_says_what_its_folds_can_say_together(tmp_path):
     whole = next(o for o in summary.overall if o.model == "global")
     assert whole.threshold_from == "folds"
     assert whole.threshold is None
-    assert whole.pooled is None, "hospitals calibrate for themselves"
+    assert whole.pooled is None, "each hospital has its own calibration"
     briers = [cells[("global", n)].probabilities.brier for n in "ab"]
     assert whole.probabilities.brier == pytest.approx(np.mean(briers))
     if whole.threshold_sites == ["a", "b"]:
@@ -269,6 +271,6 @@ def test_a_cross_validation_says_what_its_folds_can_say_together(tmp_path):
     for name in "ab":
         ledger = Ledger(tmp_path / "out" / "sites" / name / "ledger.jsonl").entries()
         sent = [e["message"]["part"] for e in ledger if e["message"]["kind"] == "release"]
-        assert sent == ["test"], "no site speaks of a fold's validation patients"
+        assert sent == ["test"], "no site releases figures of the validation patients of a fold"
     report = (tmp_path / "out" / "report.html").read_text()
     assert "each by the calibration of its fold" in report

@@ -1,4 +1,4 @@
-"""What a site keeps between rounds: its own normalisation and moments, which never travel."""
+"""Tensors that a site stores between rounds and never sends: local normalisation, moments."""
 
 from pathlib import Path
 
@@ -20,35 +20,35 @@ from fedrad.models.network import stage_tensors
 
 
 def test_a_round_starts_from_the_last_one_trained_before_it(tmp_path: Path) -> None:
-    kept = RoundTensors(tmp_path / "kept")
-    assert kept.before(0) == {}
+    store = RoundTensors(tmp_path / "kept")
+    assert store.before(0) == {}
     for round_ in (0, 1, 4):
-        kept.save(round_, {"x": torch.tensor([float(round_)])})
-    assert kept.before(9)["x"] == 4
-    assert kept.before(4)["x"] == 1
+        store.save(round_, {"x": torch.tensor([float(round_)])})
+    assert store.before(9)["x"] == 4
+    assert store.before(4)["x"] == 1
     assert len(list((tmp_path / "kept").iterdir())) == 2
 
 
-def test_a_round_that_is_repeated_starts_as_it_did(tmp_path: Path) -> None:
-    kept = RoundTensors(tmp_path)
+def test_a_repeated_round_starts_from_the_same_tensors(tmp_path: Path) -> None:
+    store = RoundTensors(tmp_path)
     for round_ in (0, 1, 1, 1):
-        kept.save(round_, {"x": torch.tensor([float(round_)])})
-        assert kept.before(1)["x"] == 0
+        store.save(round_, {"x": torch.tensor([float(round_)])})
+        assert store.before(1)["x"] == 0
 
 
-def test_an_experiment_that_starts_again_forgets_the_rounds_to_come(tmp_path: Path) -> None:
-    kept = RoundTensors(tmp_path)
+def test_an_experiment_that_starts_again_deletes_later_rounds(tmp_path: Path) -> None:
+    store = RoundTensors(tmp_path)
     for round_ in (5, 6, 0):
-        kept.save(round_, {"x": torch.tensor([float(round_)])})
-    assert kept.before(9)["x"] == 0
+        store.save(round_, {"x": torch.tensor([float(round_)])})
+    assert store.before(9)["x"] == 0
 
 
 def test_a_damaged_file_stops_the_site_and_names_the_file(tmp_path: Path) -> None:
-    kept = RoundTensors(tmp_path)
-    kept.save(0, {"x": torch.zeros(1)})
+    store = RoundTensors(tmp_path)
+    store.save(0, {"x": torch.zeros(1)})
     next(tmp_path.iterdir()).write_bytes(b"damaged")
     with pytest.raises(SiteProblem, match="round-00000"):
-        kept.before(1)
+        store.before(1)
 
 
 def participant(folder: Path) -> Participant:
@@ -76,20 +76,20 @@ def ask(
     return RoundRequest(round=round_, manifest=manifest), packed
 
 
-def test_a_local_normalisation_stays_at_the_site_and_serves_it(tmp_path: Path) -> None:
+def test_local_normalisation_layers_stay_at_the_site_and_are_used_there(tmp_path: Path) -> None:
     site = participant(write_site(tmp_path / "a", 40, seed=1))
     reply, _ = site.round(*ask(site, 0))
     assert reply.manifest is not None
     assert not [name for name in reply.manifest.names if "bn" in name or "downsample.1" in name]
     request, flat = ask(site, 1)
     model = site.receive(request.manifest, flat, "all", 1).state_dict()
-    base, kept = site.data.base.network.state_dict(), site.between_rounds.before(1)
-    own = {name for name in kept if name in base}
+    base, stored = site.data.base.network.state_dict(), site.between_rounds.before(1)
+    own = {name for name in stored if name in base}
     assert own == {n for n in base if "bn" in n or "downsample.1" in n} - {
         n for n in base if n.endswith("num_batches_tracked")
     }
-    assert all(torch.equal(model[name], kept[name]) for name in own)
-    assert any(not torch.equal(kept[name], base[name]) for name in own)
+    assert all(torch.equal(model[name], stored[name]) for name in own)
+    assert any(not torch.equal(stored[name], base[name]) for name in own)
     assert all(torch.equal(model[name], base[name]) for name in base.keys() - own)
 
 

@@ -147,7 +147,7 @@ def test_one_round_of_one_step_is_the_pooled_gradient_step(tmp_path, permitting)
         "batch_size = 8\nlearning_rate = 5e-3",
         'batch_size = 64\nlearning_rate = 0.2\noptimizer = "sgd"',
     )
-    found, _, _ = load_generator(run_generator(tmp_path, permitting, text) / "model.safetensors")
+    trained, _, _ = load_generator(run_generator(tmp_path, permitting, text) / "model.safetensors")
     experiment = parse_experiment(text)
     pooled = start_generator(experiment.generator, experiment.model, ["label"], seed=3).network
     loss, patients = torch.zeros(()), 0
@@ -160,7 +160,7 @@ def test_one_round_of_one_step_is_the_pooled_gradient_step(tmp_path, permitting)
         loss = loss + len(examples) * batch.loss(pooled)
         patients += len(examples)
     (loss / patients).backward()
-    state = found.state_dict()
+    state = trained.state_dict()
     moved = 0.0
     for name, parameter in pooled.named_parameters():
         expected = parameter.detach() - 0.2 * parameter.grad

@@ -1,4 +1,4 @@
-"""No patient who trained a model is tested with its descendants as if they were new."""
+"""No training patient of a model is a test patient of models that were fine-tuned from it."""
 
 import json
 from pathlib import Path
@@ -53,7 +53,7 @@ def test_the_same_patients_held_out_again_is_no_reason_to_refuse(hospitals):
         {"validation": ("validation = 0.2", "validation = 0.4")},
     ],
 )
-def test_weights_that_know_the_held_out_patients_are_refused_by_the_site(hospitals, change):
+def test_the_site_refuses_weights_that_were_trained_on_held_out_patients(hospitals, change):
     first = hospitals.run(1)
     with pytest.raises(ExperimentFailed, match="on patients who are held out in this one"):
         hospitals.run(2, base=first, **change)
@@ -85,7 +85,7 @@ def test_a_site_that_took_no_part_needs_no_record(hospitals, tmp_path):
     assert [a["sites"] for a in lineage_of(second)] == [["a", "b"], ["c", "d"]]
 
 
-def test_a_site_under_another_name_still_knows_whom_it_trained_on(hospitals):
+def test_a_renamed_site_still_has_the_record_of_its_training_patients(hospitals):
     first = hospitals.run(1)
     (hospitals.state / "a").rename(hospitals.state / "renamed")
     sites = {"renamed": hospitals.sites["a"], "c": write_site(hospitals.root / "c", 30, seed=7)}
@@ -93,7 +93,7 @@ def test_a_site_under_another_name_still_knows_whom_it_trained_on(hospitals):
         hospitals.run(2, base=first, sites=sites, seed=("seed = 3", "seed = 4"))
 
 
-def test_the_site_refuses_to_score_even_where_nobody_asked_whether_it_is_ready(hospitals):
+def test_the_site_refuses_to_score_even_without_a_ready_request(hospitals):
     first = hospitals.run(1)
     with pytest.raises(ExperimentFailed):
         hospitals.run(2, base=first, seed=("seed = 3", "seed = 4"))
@@ -108,15 +108,15 @@ def test_a_record_is_of_the_training_patients_pseudonyms_and_only_grows(hospital
     experiment = parse_experiment((first / "experiment.toml").read_text())
     site = open_site(hospitals.sites["a"], state=hospitals.state / "a")
     data = SiteData(site, experiment)
-    kept = data.trained_patients
-    assert kept.keys(experiment.identity) == set(data.keys("train"))
+    record = data.trained_patients
+    assert record.keys(experiment.identity) == set(data.keys("train"))
     assert len(set(data.keys("train"))) == len(data.parts["train"])
-    kept.record(experiment.identity, ["another"])
-    assert kept.keys(experiment.identity) == {*data.keys("train"), "another"}
-    assert "CANARY" not in next(kept.folder.iterdir()).read_text()
+    record.record(experiment.identity, ["another"])
+    assert record.keys(experiment.identity) == {*data.keys("train"), "another"}
+    assert "CANARY" not in next(record.folder.iterdir()).read_text()
 
 
-def test_a_garbled_record_is_a_lost_one(hospitals):
+def test_an_unreadable_record_is_treated_as_lost(hospitals):
     first = hospitals.run(1)
     file = hospitals.state / "a" / "trained" / f"{identity_of(first)}.json"
     file.write_text("[1, ")
@@ -124,8 +124,8 @@ def test_a_garbled_record_is_a_lost_one(hospitals):
         hospitals.run(2, base=first)
 
 
-def test_a_record_of_other_pseudonyms_is_a_lost_one(hospitals):
-    """With another salt nobody would be recognised, and so nobody refused."""
+def test_a_record_with_other_pseudonyms_is_treated_as_lost(hospitals):
+    """With another salt no patient would be recognised, and so no weights be refused."""
     first = hospitals.run(1)
     file = hospitals.state / "a" / "trained" / f"{identity_of(first)}.json"
     content = json.loads(file.read_text())

@@ -1,4 +1,4 @@
-"""Training images further along their own disease: made once, kept at the site, sent to nobody."""
+"""Simulated later disease steps of training images: made once at the site and never sent."""
 
 import logging
 import shutil
@@ -52,24 +52,24 @@ def made(file, folder, labels=LABELS, **changes):
 
 
 def test_images_with_the_outcome_have_later_steps_and_others_have_none(file, tmp_path):
-    found = made(file, tmp_path)
-    assert found.keys() == {0, 3}
-    for later in found.values():
+    simulated = made(file, tmp_path)
+    assert simulated.keys() == {0, 3}
+    for later in simulated.values():
         assert later.steps.shape == (3, 32, 32)
         assert (later.labels == 1).all()
     start = examples().images[0].astype(float)
-    moved = [np.abs(step.astype(float) - start).mean() for step in found[0].steps]
+    moved = [np.abs(step.astype(float) - start).mean() for step in simulated[0].steps]
     assert min(moved) > 0
 
 
-def test_with_soft_labels_images_without_it_go_towards_it(file, tmp_path):
-    found = made(file, tmp_path, soft=0.6)
-    assert found.keys() == {0, 1, 3}
-    assert found[1].labels[:, 0] == pytest.approx([0.2, 0.4, 0.6])
+def test_with_soft_labels_images_without_the_outcome_progress_towards_it(file, tmp_path):
+    simulated = made(file, tmp_path, soft=0.6)
+    assert simulated.keys() == {0, 1, 3}
+    assert simulated[1].labels[:, 0] == pytest.approx([0.2, 0.4, 0.6])
     assert LABELS[1] == 0, "the image itself stays what it is"
 
 
-def test_they_are_made_once_and_for_other_settings_anew(file, tmp_path):
+def test_steps_are_simulated_once_for_each_settings(file, tmp_path):
     first = made(file, tmp_path)
     times = {f: f.stat().st_mtime_ns for f in tmp_path.rglob("*.npy")}
     assert len(times) == 2
@@ -80,7 +80,7 @@ def test_they_are_made_once_and_for_other_settings_anew(file, tmp_path):
     assert len(list(tmp_path.rglob("*.npy"))) == 4
 
 
-def test_an_image_in_which_no_lungs_are_found_is_used_as_it_is(file, tmp_path, caplog):
+def test_an_image_without_visible_lungs_has_no_later_steps(file, tmp_path, caplog):
     with caplog.at_level(logging.WARNING, logger="test"):
         assert made(file, tmp_path, mask="lungs") == {}
     assert "2 images are not simulated: no lungs found" in caplog.text
@@ -110,7 +110,7 @@ def test_a_draw_is_a_later_step_with_the_stated_probability(file, tmp_path):
     assert (images.abs().sum(dim=(1, 2, 3)) > 0).all()
 
 
-def test_a_recipe_without_it_draws_as_if_it_were_not_there():
+def test_a_recipe_without_simulated_images_draws_no_later_step():
     images, _ = drawn(0.0, {})
     assert (images == 0).all()
 
@@ -152,7 +152,7 @@ def test_a_classifier_trains_with_the_generator_of_the_same_split(tmp_path, trai
     assert "progressions" not in ledger
 
 
-def test_a_generator_that_saw_test_patients_is_refused(tmp_path, trained):
+def test_a_generator_that_was_trained_on_test_patients_is_refused(tmp_path, trained):
     shutil.copytree(trained / "state", tmp_path / "state")
     file = trained / "out" / "model.safetensors"
     other_split = text(tmp_path, file).replace("seed = 3", "seed = 4")
@@ -180,7 +180,7 @@ def test_a_generator_of_other_pictures_or_outcomes_is_refused(file, tmp_path, mo
         ({"probability": 2}, "less than or equal to 1"),
     ],
 )
-def test_what_cannot_be_is_refused(file, tmp_path, changes, why):
+def test_impossible_settings_are_refused(file, tmp_path, changes, why):
     with pytest.raises(ExperimentError, match=why):
         parse_experiment(text(tmp_path, file, **changes))
     with pytest.raises(ExperimentError, match="views = 0"):
@@ -219,8 +219,10 @@ def test_the_kernel_distance_is_the_sum_over_all_pairs():
 
 def test_two_halves_of_one_set_are_no_distance_apart_on_average():
     rng = np.random.default_rng(0)
-    found = [measures.kernel_inception_distance(*rng.normal(size=(2, 20, 4))) for _ in range(300)]
-    assert abs(np.mean(found)) < 3 * np.std(found) / np.sqrt(300)
+    distances = [
+        measures.kernel_inception_distance(*rng.normal(size=(2, 20, 4))) for _ in range(300)
+    ]
+    assert abs(np.mean(distances)) < 3 * np.std(distances) / np.sqrt(300)
 
 
 def test_an_edit_that_is_the_later_image_is_nearer_by_all_the_way():

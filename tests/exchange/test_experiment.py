@@ -1,4 +1,4 @@
-"""`experiment.toml`: what is allowed, and what a person is told who writes something else."""
+"""`experiment.toml`: allowed settings, and the error messages for all others."""
 
 import subprocess
 import sys
@@ -74,7 +74,7 @@ def test_the_defaults_are_the_published_recipe() -> None:
 
 
 def stated(given: dict[str, Any], settings: BaseModel) -> dict[str, Any]:
-    """What the settings say about each key that a file states."""
+    """The value in the settings of each key that a file states."""
     return {
         key: stated(value, getattr(settings, key))
         if isinstance(value, dict)
@@ -140,12 +140,12 @@ UNKNOWN = [
 
 @pytest.mark.parametrize(("text", "key", "known"), UNKNOWN)
 def test_an_unknown_key_is_refused_with_those_known_there(text: str, key: str, known: str) -> None:
-    told = refusal(HEAD + text)
-    assert told.startswith(f"experiment.toml: {key}: unknown setting; known here: ")
-    assert known in told.split("known here: ")[1]
+    message = refusal(HEAD + text)
+    assert message.startswith(f"experiment.toml: {key}: unknown setting; known here: ")
+    assert known in message.split("known here: ")[1]
 
 
-IMPOSSIBLE = [  # text, then what the person must be told: key, value, what is allowed
+IMPOSSIBLE = [  # text, then what the message must contain: key, value, what is allowed
     ("seed = -1", "seed", "-1", "greater than or equal to 0"),
     ("unit = 'lesion'", "unit", "'image'", "'patient'"),
     ("unit = 'image'", "(file)", "", 'evaluation.index_image = "all"'),
@@ -202,12 +202,12 @@ IMPOSSIBLE = [  # text, then what the person must be told: key, value, what is a
 def test_an_impossible_value_is_refused_with_what_is_allowed(
     text: str, key: str, value: str, allowed: str
 ) -> None:
-    told = refusal(HEAD + text)
-    assert told.startswith(f"experiment.toml: {key}")
-    assert value in told
-    assert allowed in told
-    assert "\n" not in told
-    assert "pydantic" not in told
+    message = refusal(HEAD + text)
+    assert message.startswith(f"experiment.toml: {key}")
+    assert value in message
+    assert allowed in message
+    assert "\n" not in message
+    assert "pydantic" not in message
 
 
 @pytest.mark.parametrize(
@@ -222,14 +222,14 @@ def test_an_impossible_value_is_refused_with_what_is_allowed(
     ],
 )
 def test_an_experiment_needs_a_name_and_outcomes(text: str, key: str, allowed: str) -> None:
-    told = refusal(text)
-    assert told.startswith(f"experiment.toml: {key}")
-    assert allowed in told
+    message = refusal(text)
+    assert message.startswith(f"experiment.toml: {key}")
+    assert allowed in message
 
 
-def test_all_faults_are_told_at_once() -> None:
-    told = refusal('name = "a"\nspeed = 3\n[recipe]\nbatch_size = 0\n[federation]\nquorum = 0')
-    assert [line.split(": ")[1].split(" = ")[0] for line in told.splitlines()] == [
+def test_all_faults_are_reported_at_once() -> None:
+    message = refusal('name = "a"\nspeed = 3\n[recipe]\nbatch_size = 0\n[federation]\nquorum = 0')
+    assert [line.split(": ")[1].split(" = ")[0] for line in message.splitlines()] == [
         "outcomes",
         "recipe.batch_size",
         "federation.quorum",
@@ -239,9 +239,9 @@ def test_all_faults_are_told_at_once() -> None:
 
 @pytest.mark.parametrize("text", ["name = ", "name: bpd", HEAD + HEAD, "[model\n", "\x00"])
 def test_what_is_no_toml_is_refused_with_the_place(text: str) -> None:
-    told = refusal(text)
-    assert told.startswith("experiment.toml: not valid TOML: ")
-    assert "(at " in told
+    message = refusal(text)
+    assert message.startswith("experiment.toml: not valid TOML: ")
+    assert "(at " in message
 
 
 def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ def test_no_part_of_an_experiment_takes_what_it_does_not_know() -> None:
     assert all(m.model_config["extra"] == "forbid" and m.model_config["frozen"] for m in parts)
 
 
-# What was planned
+# The plan of the evaluation
 
 
 def planned(text: str) -> str:
@@ -335,7 +335,7 @@ def test_outcomes_and_seed_are_part_of_what_is_planned() -> None:
 def test_settings_are_read_without_torch(module: str) -> None:
     heavy = "{'torch', 'torchvision', 'monai', 'torchxrayvision', 'flwr'}"
     code = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"
-    found = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
-    assert found.stdout.strip() == "[]"
+    assert result.stdout.strip() == "[]"
