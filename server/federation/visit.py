@@ -56,9 +56,9 @@ class Visit(Generic[ReplyT]):
     With `lacking`, the visit ends when all connected sites have answered, or at the deadline,
     provided that nothing is lacking. Otherwise it goes on until the patience ends.
 
-    Without `lacking`, the visit ends when all sites have settled, at the deadline, or when the
-    patience ends. A connected site that refused because of the time of day is waited for beyond
-    the deadline, until the patience ends.
+    Without `lacking`, the visit ends when all sites have settled, or at the deadline. Sites that
+    are not connected are waited for until the patience ends at most. A connected site that refused
+    because of the time of day is waited for beyond the deadline, until the patience ends.
 
     Parameters
     ----------
