@@ -273,4 +273,4 @@ def test_a_cross_validation_has_the_figures_of_all_its_folds(tmp_path):
         sent = [e["message"]["part"] for e in ledger if e["message"]["kind"] == "release"]
         assert sent == ["test"], "no site releases figures of the validation patients of a fold"
     report = (tmp_path / "out" / "report.html").read_text()
-    assert "each by the calibration of its fold" in report
+    assert "each with the calibration of its fold" in report
