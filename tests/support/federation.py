@@ -77,7 +77,7 @@ class Hospital:
 
 
 class Town(InProcessGrid):
-    """A grid whose hospitals take their time on a clock of their own."""
+    """A grid whose hospitals reply after a time, on a manual clock."""
 
     def __init__(self, clock: ManualClock, *hospitals: Hospital) -> None:
         super().__init__(None, [{} for _ in hospitals], {})

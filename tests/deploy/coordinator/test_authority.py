@@ -128,7 +128,7 @@ def test_the_superlink_takes_up_a_renewed_certificate_while_it_runs(
 
     from fedrad.flower import superlink
 
-    monkeypatch.setattr(superlink, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(superlink, "CHECK_SECONDS", 0.05)
     files = make(authority, tmp_path, names=["old.example"])
     config = uvicorn.Config(lambda: None, ssl_certfile=str(files[0]), ssl_keyfile=str(files[1]))
     config.load()

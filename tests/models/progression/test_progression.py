@@ -1,4 +1,4 @@
-"""The editing of images, with generators that are formulas: what it must do whatever is behind."""
+"""Editing of images, with generators that are formulas with known results."""
 
 import numpy as np
 import pytest
