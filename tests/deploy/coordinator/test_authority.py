@@ -136,7 +136,7 @@ def test_the_superlink_takes_up_a_renewed_certificate_while_it_runs(
     monkeypatch.setattr(config.ssl, "load_cert_chain", lambda *given: loaded.append(given))
 
     async def renew() -> None:
-        task = asyncio.create_task(superlink._take_up_renewed(config))
+        task = asyncio.create_task(superlink._reload_certificate(config))
         await asyncio.sleep(0.2)
         assert not loaded
         make(authority, tmp_path, names=["new.example"])
