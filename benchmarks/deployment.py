@@ -28,7 +28,7 @@ from fedrad.client.policy.membership import join_federation
 from fedrad.client.settings import open_site
 from fedrad.deploy.coordinator.folder import Coordinator
 from fedrad.exchange.messages import Readiness
-from fedrad.flower.bundles import BUNDLE, approve
+from fedrad.flower.bundles import BUNDLE, check_bundle
 from fedrad.flower.processes import own_flower_processes
 
 BIN = Path(sys.executable).parent
@@ -156,7 +156,7 @@ def measure_site_costs(root: Path) -> None:
     print()
     for what, do in (
         ("an entry of the ledger", lambda: ledger.record("experiment", message)),
-        ("the check of a bundle", lambda: approve(bundle)),
+        ("the check of a bundle", lambda: check_bundle(bundle)),
     ):
         began = time.perf_counter()
         for _ in range(50):

@@ -274,7 +274,7 @@ def predict(
     files
         DICOM, PNG or JPEG files.
     prevalence
-        Outcome -> prevalence among the patients at hand, in (0, 1), for which probabilities are
+        Outcome -> prevalence among these patients, in (0, 1), for which probabilities are
         computed; default: the prevalence of the validation patients that calibrated the model.
 
     Returns

@@ -1,4 +1,4 @@
-"""What is private to Flower stands in one table, and a part that moved is one error."""
+"""All internal parts of Flower are in one table, and a part that moved is one error."""
 
 import ast
 import importlib.metadata
@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -178,10 +179,13 @@ def run(flower: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_a_command_reports_it_without_a_traceback(other_flower, tmp_path):
-    """`fedrad sites` of a coordinator that was started once."""
-    Coordinator(tmp_path).set_up("localhost:8000", listen="127.0.0.1", names=[], own=None)
+    """`fedrad sites` where a SuperLink seems to run: only then does it import Flower's client."""
+    settings = Coordinator(tmp_path).set_up(
+        "localhost:8000", listen="127.0.0.1", names=[], own=None
+    )
     command = "from fedrad.deploy.commands.main import main; main()"
-    ended = run(other_flower, "-c", command, "sites", "--coordinator", str(tmp_path))
+    with socket.create_server(("127.0.0.1", settings.control_port)):
+        ended = run(other_flower, "-c", command, "sites", "--coordinator", str(tmp_path))
     assert ended.returncode == 2
     assert "Traceback" not in ended.stderr
     assert MOVED.search(" ".join(ended.stderr.split()))
@@ -194,7 +198,7 @@ def test_a_command_reports_it_without_a_traceback(other_flower, tmp_path):
         (["-m", "fedrad.flower.supernode"], "_push_messages"),
         (["-m", "fedrad.deploy.coordinator.superlink"], "_run_superlink_http_api"),
         (["-c", "import fedrad.client.preflight.route"], "authenticate_node"),
-        (["-c", "import fedrad.deploy.coordinator.roster"], "CliClientHttpInterceptor"),
+        (["-c", "import fedrad.flower.control"], "CliClientHttpInterceptor"),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value[:2]),
 )

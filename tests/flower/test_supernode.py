@@ -1,4 +1,4 @@
-"""The SuperNode ends as the site wishes: Flower's own processes."""
+"""The SuperNode ends gracefully or at once, with Flower's own processes."""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""What a batch teaches: which units are drawn, what is minimised, what CutMix and FedProx add."""
+"""One training batch: the drawn units, the loss, CutMix and FedProx."""
 
 import numpy as np
 import pytest

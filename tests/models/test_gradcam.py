@@ -1,4 +1,4 @@
-"""Heat lies where the finding is, and the pictures stay at the site."""
+"""Heat maps are largest at the finding, and the pictures stay at the site."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""The network: torchvision's ResNet for grey images, in blocks that learn or stand still."""
+"""The network: torchvision's ResNet for grey images, in trainable and frozen blocks."""
 
 import itertools
 import math

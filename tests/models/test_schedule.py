@@ -1,4 +1,4 @@
-"""The schedule: the published recipe, laid out over rounds and the same for every site."""
+"""The schedule: the published recipe, over rounds, and the same for every site."""
 
 import itertools
 from math import isclose

@@ -1,4 +1,4 @@
-"""What can be trained: what an experiment's settings say of a task, and what each task does."""
+"""Tasks: their settings in an experiment, and the methods of each task."""
 
 import copy
 import json

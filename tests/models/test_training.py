@@ -1,4 +1,4 @@
-"""A round of training at a site: what is drawn, what is minimised, and that it can be repeated."""
+"""A round of training at a site: its draws, its loss, and its reproducibility."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""An image that is unlike the known ones is named, and one that is like them rarely."""
+"""An image unlike the known ones is detected, with a known rate of false alarms."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Base weights: the pinned file or none, and from it the network that it came from."""
+"""Base weights: only the pinned file is used, and it gives its original network."""
 
 from pathlib import Path
 

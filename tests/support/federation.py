@@ -76,8 +76,8 @@ class Hospital:
         return to_record(reply, update)
 
 
-class Town(InProcessGrid):
-    """A grid whose hospitals take their time on a clock of their own."""
+class TimedGrid(InProcessGrid):
+    """A grid whose hospitals reply after a time, on a manual clock."""
 
     def __init__(self, clock: ManualClock, *hospitals: Hospital) -> None:
         super().__init__(None, [{} for _ in hospitals], {})
@@ -131,12 +131,12 @@ class Town(InProcessGrid):
 class RunningFederation:
     """A federation whose sites have answered the first request, and its rounds."""
 
-    def __init__(self, folder: Path, base, town: Town, *, text=TEXT, patience=3600.0) -> None:
+    def __init__(self, folder: Path, base, grid: TimedGrid, *, text=TEXT, patience=3600.0) -> None:
         self.experiment = parse_experiment(text)
         self.records = Records(folder / "records.sqlite")
         self.folder = folder
         self.federation = Federation(
-            town,
+            grid,
             self.experiment,
             base.digest,
             self.records,

@@ -1,4 +1,4 @@
-"""Several hosts on one machine: network namespaces, each hospital wired to the coordinator alone.
+"""Several hosts on one machine, as network namespaces, each connected to the coordinator alone.
 
     hospital-a ── veth ──┐
     hospital-b ── veth ──┼── coordinator (10.77.0.1)

@@ -1,4 +1,4 @@
-"""Decoders that crash, hang or swallow memory; decoding workers import them by name."""
+"""Decoders that crash, hang or use up memory; decoding workers import them by name."""
 
 import ctypes
 import os

@@ -1,4 +1,4 @@
-"""Summaries of experiments that were never run, ordinary and awkward ones."""
+"""Made-up summaries of experiments, ordinary and unusual ones."""
 
 from typing import Any
 

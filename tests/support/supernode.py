@@ -1,8 +1,8 @@
-"""A site's node without a coordinator: Flower's SuperNode hands out messages that a test chose, and
-fedrad's executor works on them in a process of its own.
+"""A site's node without a coordinator: Flower's SuperNode passes on messages of a test,
+and fedrad's executor handles them in another process.
 
-Only the network to a SuperLink is missing: Flower's own functions take a message in and send the
-answer, over whose functions for the network the test sees every byte that would leave.
+Only the network to a SuperLink is missing. Flower's own functions receive a message and send the
+reply, and the test replaces their network functions, so it gets every byte that would leave.
 """
 
 import itertools

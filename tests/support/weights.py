@@ -1,4 +1,4 @@
-"""Weight files of the true layouts, made for tests; and a place with nothing else in it."""
+"""Small weight files with the published layouts, in an otherwise empty cache."""
 
 from pathlib import Path
 from typing import Any

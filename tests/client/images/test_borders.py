@@ -1,4 +1,4 @@
-"""What is no part of the exposure is neither seen nor counted."""
+"""Pixels outside the exposed field are neither shown nor counted."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Whatever holds the pixels, the same radiograph comes out."""
+"""The same radiograph is decoded from every encoding."""
 
 import imagecodecs
 import numpy as np

@@ -1,4 +1,4 @@
-"""A worker that crashes, hangs or swallows memory takes one item with it; the rest goes on."""
+"""If a worker crashes, hangs or uses up memory, one item is lost and the others are processed."""
 
 import subprocess
 import sys

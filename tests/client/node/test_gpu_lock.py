@@ -1,4 +1,4 @@
-"""Jobs of one machine take turns on its GPU."""
+"""Jobs of one machine use its GPU one after another."""
 
 import logging
 import os

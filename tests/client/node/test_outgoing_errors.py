@@ -31,8 +31,8 @@ from fedrad.client import app
 RAISED = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
 
 
-class Site:
-    """A site with a state of its own for each test, and the node that all tests share."""
+class SiteUnderTest:
+    """A site with a new state folder for each test, and a node that all tests share."""
 
     def __init__(self, node: SuperNode, state: Path) -> None:
         self.node, self.state = node, state
@@ -61,10 +61,10 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SuperNode]:
 
 
 @pytest.fixture
-def site(node: SuperNode) -> Site:
+def site(node: SuperNode) -> SiteUnderTest:
     state = node.log.parent / "state"
     shutil.rmtree(state, ignore_errors=True)
-    return Site(node, state)
+    return SiteUnderTest(node, state)
 
 
 def test_without_a_fault_the_site_answers(site):

@@ -1,4 +1,4 @@
-"""The result on the terminal: each site's own figures, where local-only models travelled too."""
+"""The result on the terminal: each site's own figures, also if local-only models were exchanged."""
 
 from support.summaries import make_summary
 

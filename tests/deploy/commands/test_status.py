@@ -1,4 +1,4 @@
-"""The coordinator sees how far an experiment is, stops it, and goes on with it."""
+"""The coordinator sees the progress of an experiment, stops it, and resumes it."""
 
 from pathlib import Path
 

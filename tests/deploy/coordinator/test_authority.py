@@ -128,7 +128,7 @@ def test_the_superlink_takes_up_a_renewed_certificate_while_it_runs(
 
     from fedrad.flower import superlink
 
-    monkeypatch.setattr(superlink, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(superlink, "CHECK_SECONDS", 0.05)
     files = make(authority, tmp_path, names=["old.example"])
     config = uvicorn.Config(lambda: None, ssl_certfile=str(files[0]), ssl_keyfile=str(files[1]))
     config.load()
@@ -136,7 +136,7 @@ def test_the_superlink_takes_up_a_renewed_certificate_while_it_runs(
     monkeypatch.setattr(config.ssl, "load_cert_chain", lambda *given: loaded.append(given))
 
     async def renew() -> None:
-        task = asyncio.create_task(superlink._take_up_renewed(config))
+        task = asyncio.create_task(superlink._reload_certificate(config))
         await asyncio.sleep(0.2)
         assert not loaded
         make(authority, tmp_path, names=["new.example"])

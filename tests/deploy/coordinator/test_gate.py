@@ -1,4 +1,4 @@
-"""What hospitals reach of the SuperLink, against Flower's own app."""
+"""The part of the SuperLink that hospitals reach, with Flower's own app."""
 
 import asyncio
 

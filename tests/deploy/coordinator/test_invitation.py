@@ -1,4 +1,4 @@
-"""Two files before a connection: whatever happens to them on the way is noticed."""
+"""Invitation and request: any change to these files on their way is detected."""
 
 import json
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""The editing of images, with generators that are formulas: what it must do whatever is behind."""
+"""Editing of images, with generators that are formulas with known results."""
 
 import numpy as np
 import pytest
@@ -44,8 +44,8 @@ class Oracle:
         return self.clean + self.delta
 
 
-class Denoiser(Oracle):
-    """Leans towards a bright image, the more so under a condition."""
+class BrighteningGenerator(Oracle):
+    """Predicts a mixture of the latents and a bright image, which depends on the condition."""
 
     def __init__(self, prediction="sample"):
         self.prediction = prediction
@@ -55,7 +55,7 @@ class Denoiser(Oracle):
         return 0.9 * latents + 0.1 * towards
 
 
-class Forgetful(Denoiser):
+class Forgetful(BrighteningGenerator):
     """Has memory for two images."""
 
     def predict(self, latents, t, condition):
@@ -151,7 +151,7 @@ def test_ten_published_edits_come_to_2_83_deltas():
 
 def test_without_blending_the_original_comes_back_exactly():
     settings = EVERYTHING.model_copy(update={"outside": 0.0, "inside": 0.0})
-    edited = simulate_progression(Denoiser(), IMAGES, ONE, settings, device=CPU)
+    edited = simulate_progression(BrighteningGenerator(), IMAGES, ONE, settings, device=CPU)
     assert (edited == IMAGES[:, None]).all()
 
 
@@ -159,7 +159,9 @@ def test_an_empty_region_changes_nothing_beyond_beta_1():
     nothing = np.zeros((16, 16))
     settings = ProgressionSettings(images=5, steps=10, outside=0.0)
     assert (
-        simulate_progression(Denoiser(), IMAGES, ONE, settings, device=CPU, mask=nothing)
+        simulate_progression(
+            BrighteningGenerator(), IMAGES, ONE, settings, device=CPU, mask=nothing
+        )
         == IMAGES[:, None]
     ).all()
     published = ProgressionSettings(images=5, steps=10)
@@ -187,20 +189,28 @@ def test_what_is_outside_the_region_stays_put_and_what_is_inside_moves():
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_the_same_seed_gives_the_same_trajectory_and_another_seed_another(prediction):
     first, again = (
-        simulate_progression(Denoiser(prediction), IMAGES, ONE, EVERYTHING, device=CPU)
+        simulate_progression(BrighteningGenerator(prediction), IMAGES, ONE, EVERYTHING, device=CPU)
         for _ in range(2)
     )
     other = simulate_progression(
-        Denoiser(prediction), IMAGES, ONE, EVERYTHING.model_copy(update={"seed": 1}), device=CPU
+        BrighteningGenerator(prediction),
+        IMAGES,
+        ONE,
+        EVERYTHING.model_copy(update={"seed": 1}),
+        device=CPU,
     )
     assert (first == again).all()
     assert (first != other).any()
 
 
 def test_a_trajectory_does_not_depend_on_its_batch_or_order():
-    whole = simulate_progression(Denoiser(), IMAGES, ONE, EVERYTHING, device=CPU)
+    whole = simulate_progression(BrighteningGenerator(), IMAGES, ONE, EVERYTHING, device=CPU)
     single = simulate_progression(
-        Denoiser(), IMAGES[::-1], ONE, EVERYTHING.model_copy(update={"batch": 1}), device=CPU
+        BrighteningGenerator(),
+        IMAGES[::-1],
+        ONE,
+        EVERYTHING.model_copy(update={"batch": 1}),
+        device=CPU,
     )
     np.testing.assert_allclose(whole, single[::-1], atol=1e-3)
 
@@ -209,7 +219,9 @@ def test_too_little_memory_means_smaller_batches_and_a_log_line(caplog):
     caplog.set_level("WARNING", logger="fedrad.models")
     edited = simulate_progression(Forgetful(), IMAGES, ONE, EVERYTHING, device=CPU)
     np.testing.assert_allclose(
-        edited, simulate_progression(Denoiser(), IMAGES, ONE, EVERYTHING, device=CPU), atol=1e-3
+        edited,
+        simulate_progression(BrighteningGenerator(), IMAGES, ONE, EVERYTHING, device=CPU),
+        atol=1e-3,
     )
     assert "edited 2 at once" in caplog.text
 
@@ -230,7 +242,7 @@ def test_a_mask_of_another_shape_is_refused():
 
 
 def test_guidance_goes_beyond_the_condition():
-    generator, z, condition = Denoiser(), torch.zeros(1, 1, 2, 2), torch.ones(1, 1)
+    generator, z, condition = BrighteningGenerator(), torch.zeros(1, 1, 2, 2), torch.ones(1, 1)
     values = [float(guided(generator, z, 5, condition, g).mean()) for g in (0, 1, 3)]
     np.testing.assert_allclose(values, [0.0, 0.1, 0.3], atol=1e-7)
 

@@ -1,4 +1,4 @@
-"""The model zoo's generator: a checkpoint of the true layout, made small."""
+"""The model zoo's generator: a small checkpoint with the published layout."""
 
 import json
 

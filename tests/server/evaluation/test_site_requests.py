@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 from flwr.app import Message
-from support.federation import LOST, TEXT, Hospital, RunningFederation, Town
+from support.federation import LOST, TEXT, Hospital, RunningFederation, TimedGrid
 
 from fedrad.exchange.experiment import parse_experiment
 from fedrad.exchange.figures import Release, Scores
@@ -42,8 +42,8 @@ class Site(Hospital):
         return answer if answer is LOST else to_record(answer)
 
 
-class City(Town):
-    """A town whose sites answer the requests after the last round."""
+class City(TimedGrid):
+    """A grid whose sites answer the requests after the last round."""
 
     def pull_messages(self, message_ids):
         replies = []
@@ -77,8 +77,8 @@ def ask(tmp_path, base, clock, *answers):
     """Ask site a, which works, and site b, which gives these answers, for the final figures.
     Returns site b, the releases, the reasons without a release, and the seconds it took."""
     other = Site("b", base, *answers)
-    town = City(clock, Site("a", base, figures()), other)
-    coordinator = RunningFederation(tmp_path, base, town)
+    grid = City(clock, Site("a", base, figures()), other)
+    coordinator = RunningFederation(tmp_path, base, grid)
     requests = SiteRequests(coordinator.federation, coordinator.model)
     releases, missing, started = {}, {}, clock.now
     requests.release("test", ["global"], {}, releases, missing, lambda: None)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from support.federation import LOST, TEXT, Hospital, RunningFederation, Town
+from support.federation import LOST, TEXT, Hospital, RunningFederation, TimedGrid
 
 from fedrad.exchange.experiment import parse_experiment
 from fedrad.exchange.messages import (
@@ -18,8 +18,8 @@ Behaviour = Callable[["Hospital", RoundRequest], object]
 
 
 def test_a_round_closes_when_all_have_answered(tmp_path, base, clock):
-    town = Town(clock, Hospital("a", base, units=30), Hospital("b", base, step=5.0))
-    coordinator = RunningFederation(tmp_path, base, town)
+    grid = TimedGrid(clock, Hospital("a", base, units=30), Hospital("b", base, step=5.0))
+    coordinator = RunningFederation(tmp_path, base, grid)
     started = clock.now
     result = coordinator.round()
     assert {s: r.status for s, r in result.sites.items()} == {"a": "ok", "b": "ok"}
@@ -29,9 +29,9 @@ def test_a_round_closes_when_all_have_answered(tmp_path, base, clock):
 
 def test_a_round_closes_at_the_deadline_with_a_quorum(tmp_path, base, clock):
     slow = Hospital("slow", base, takes=2500)
-    town = Town(clock, Hospital("a", base), Hospital("b", base), slow)
+    grid = TimedGrid(clock, Hospital("a", base), Hospital("b", base), slow)
     slow.takes = 5
-    coordinator = RunningFederation(tmp_path, base, town)
+    coordinator = RunningFederation(tmp_path, base, grid)
     slow.takes = 700
     started = clock.now
     first = coordinator.round(0)
@@ -46,8 +46,8 @@ def test_a_round_closes_at_the_deadline_with_a_quorum(tmp_path, base, clock):
 
 def test_a_lost_site_does_not_hold_up_a_quorum_and_returns(tmp_path, base, clock):
     lost = Hospital("lost", base, behaves=lambda h, r: LOST if r.round == 0 else None)
-    town = Town(clock, Hospital("a", base), Hospital("b", base), lost)
-    coordinator = RunningFederation(tmp_path, base, town)
+    grid = TimedGrid(clock, Hospital("a", base), Hospital("b", base), lost)
+    coordinator = RunningFederation(tmp_path, base, grid)
     started = clock.now
     first = coordinator.round(0)
     assert first.sites["lost"].status == "lost"
@@ -63,25 +63,25 @@ def test_a_lost_site_does_not_hold_up_a_quorum_and_returns(tmp_path, base, clock
 
 
 def test_without_a_quorum_a_round_waits_and_records_it(tmp_path, base, clock):
-    town = Town(clock, Hospital("a", base), Hospital("b", base), Hospital("c", base))
-    coordinator = RunningFederation(tmp_path, base, town)
+    grid = TimedGrid(clock, Hospital("a", base), Hospital("b", base), Hospital("c", base))
+    coordinator = RunningFederation(tmp_path, base, grid)
     for hospital in ("b", "c"):
-        town.move(hospital, here=False)()
+        grid.move(hospital, here=False)()
     clock.now += 10
-    town.at(1800, town.move("c", here=True))
+    grid.at(1800, grid.move("c", here=True))
     started = clock.now
     result = coordinator.round()
     assert 1800 <= clock.now - started < 1820
     assert {s: r.status for s, r in result.sites.items()} == {"a": "ok", "b": "lost", "c": "ok"}
     assert 3 <= len(coordinator.texts("waiting")) <= 5
     assert "round 1: 1 sound updates, the quorum is 2" in coordinator.texts("waiting")[0]
-    assert town.hospitals[1].asked == [0], "a site that has answered is not asked again"
+    assert grid.hospitals[1].asked == [0], "a site that has answered is not asked again"
 
 
 def test_when_patience_ends_the_model_is_unchanged(tmp_path, base, clock):
-    town = Town(clock, Hospital("a", base), Hospital("b", base))
-    coordinator = RunningFederation(tmp_path, base, town)
-    town.move("b", here=False)()
+    grid = TimedGrid(clock, Hospital("a", base), Hospital("b", base))
+    coordinator = RunningFederation(tmp_path, base, grid)
+    grid.move("b", here=False)()
     clock.now += 10
     started = clock.now
     with pytest.raises(ExperimentFailed, match="1 sound updates, the quorum is 2"):
@@ -94,8 +94,8 @@ def test_a_site_that_refused_is_asked_again_while_there_is_no_quorum(tmp_path, b
     def once(hospital, request):
         return to_record(Refusal(reason="storage")) if len(hospital.asked) < 3 else None
 
-    town = Town(clock, Hospital("a", base), Hospital("b", base, behaves=once))
-    coordinator = RunningFederation(tmp_path, base, town)
+    grid = TimedGrid(clock, Hospital("a", base), Hospital("b", base, behaves=once))
+    coordinator = RunningFederation(tmp_path, base, grid)
     result = coordinator.round()
     assert result.sites["b"].status == "ok"
     assert "b: the site cannot keep its decoded images" in coordinator.texts("waiting")[0]
@@ -105,8 +105,8 @@ def test_an_update_a_million_times_too_large_is_rejected_and_asked_for_again_nex
     tmp_path, base, clock
 ):
     wild = Hospital("wild", base, step=1e6)
-    town = Town(clock, Hospital("a", base), Hospital("b", base), wild)
-    coordinator = RunningFederation(tmp_path, base, town)
+    grid = TimedGrid(clock, Hospital("a", base), Hospital("b", base), wild)
+    coordinator = RunningFederation(tmp_path, base, grid)
     first = coordinator.round(0)
     assert first.sites["wild"].status == "invalid"
     assert first.sites["wild"].why == "update rejected: its norm is 1e+06 times the sites' median"
@@ -117,8 +117,8 @@ def test_an_update_a_million_times_too_large_is_rejected_and_asked_for_again_nex
 
 
 def test_an_outlier_of_two_sites_does_not_count_for_the_quorum(tmp_path, base, clock):
-    town = Town(clock, Hospital("a", base), Hospital("wild", base, step=1e6))
-    coordinator = RunningFederation(tmp_path, base, town, patience=100)
+    grid = TimedGrid(clock, Hospital("a", base), Hospital("wild", base, step=1e6))
+    coordinator = RunningFederation(tmp_path, base, grid, patience=100)
     with pytest.raises(ExperimentFailed, match=r"wild: update rejected: its norm is 1e\+06 times"):
         coordinator.round()
 
@@ -126,8 +126,8 @@ def test_an_outlier_of_two_sites_does_not_count_for_the_quorum(tmp_path, base, c
 def test_a_new_site_joins_during_the_training(tmp_path, base, clock):
     late = Hospital("late", base)
     late.here = False
-    town = Town(clock, Hospital("a", base), Hospital("b", base), late)
-    coordinator = RunningFederation(tmp_path, base, town)
+    grid = TimedGrid(clock, Hospital("a", base), Hospital("b", base), late)
+    coordinator = RunningFederation(tmp_path, base, grid)
     assert "late" not in coordinator.round(0).sites
     late.here = True
     clock.now += 5
@@ -138,8 +138,8 @@ def test_a_new_site_joins_during_the_training(tmp_path, base, clock):
 def test_a_restarted_site_takes_its_place_again_once_its_old_node_is_gone(tmp_path, base, clock):
     old, new = Hospital("b", base), Hospital("b", base)
     new.here = False
-    town = Town(clock, Hospital("a", base), old, Hospital("c", base), new)
-    coordinator = RunningFederation(tmp_path, base, town)
+    grid = TimedGrid(clock, Hospital("a", base), old, Hospital("c", base), new)
+    coordinator = RunningFederation(tmp_path, base, grid)
     new.here = True
     clock.now += 5
     coordinator.round(0)
@@ -154,22 +154,22 @@ def test_a_restarted_site_takes_its_place_again_once_its_old_node_is_gone(tmp_pa
 
 def test_a_site_with_another_base_does_not_take_part(tmp_path, base, clock):
     other = load_base(parse_experiment(TEXT).model, 1, seed=1)
-    town = Town(clock, Hospital("a", base), Hospital("b", base), Hospital("other", other))
-    coordinator = RunningFederation(tmp_path, base, town)
+    grid = TimedGrid(clock, Hospital("a", base), Hospital("b", base), Hospital("other", other))
+    coordinator = RunningFederation(tmp_path, base, grid)
     assert coordinator.round().sites.keys() == {"a", "b"}
     assert "differs from the coordinator's" in coordinator.federation.absent["other"]
 
 
 def test_too_few_sites_are_named_with_their_reasons(tmp_path, base, clock):
     other = load_base(parse_experiment(TEXT).model, 1, seed=1)
-    town = Town(clock, Hospital("a", base), Hospital("other", other))
+    grid = TimedGrid(clock, Hospital("a", base), Hospital("other", other))
     with pytest.raises(ExperimentFailed, match=r"needed, 1 can \(a\)\n  other:"):
-        RunningFederation(tmp_path, base, town, patience=30)
+        RunningFederation(tmp_path, base, grid, patience=30)
 
 
 def test_a_run_that_is_asked_to_stop_stops(tmp_path, base, clock):
-    town = Town(clock, Hospital("a", base), Hospital("b", base, takes=5))
-    coordinator = RunningFederation(tmp_path, base, town)
+    grid = TimedGrid(clock, Hospital("a", base), Hospital("b", base, takes=5))
+    coordinator = RunningFederation(tmp_path, base, grid)
     (tmp_path / "stop").touch()
     with pytest.raises(Stopped):
         coordinator.round()
@@ -180,7 +180,7 @@ def test_a_run_that_is_asked_to_stop_stops(tmp_path, base, clock):
 )
 def test_weights_are_what_the_experiment_says(tmp_path, base, clock, weighting, expected):
     text = TEXT.replace("quorum = 2", f'quorum = 2\nweighting = "{weighting}"')
-    town = Town(clock, Hospital("a", base, units=30), Hospital("b", base, units=10, step=3.0))
-    coordinator = RunningFederation(tmp_path, base, town, text=text)
+    grid = TimedGrid(clock, Hospital("a", base, units=30), Hospital("b", base, units=10, step=3.0))
+    coordinator = RunningFederation(tmp_path, base, grid, text=text)
     coordinator.round()
     assert coordinator.moved(base) == pytest.approx(expected)
