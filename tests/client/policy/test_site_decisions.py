@@ -54,8 +54,8 @@ class PolicyFederation:
 @pytest.fixture
 def quick(monkeypatch):
     """Let the time pass faster until a site is asked again."""
-    monkeypatch.setattr(federation, "LATER_SECONDS", 0.2)
-    monkeypatch.setattr(visit, "LATER_SECONDS", 0.2)
+    monkeypatch.setattr(federation, "REFUSED_SECONDS", 0.2)
+    monkeypatch.setattr(visit, "REFUSED_SECONDS", 0.2)
 
 
 GROUPS = '\nsubgroups = { label = ["0", "1"] }\n'
