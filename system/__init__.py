@@ -1,1 +1,1 @@
-"""Access to the operating system: files, folders, ports, environment."""
+"""What every room needs of the machine: files, folders, ports, commands, errors, templates."""

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image
+
+from fedrad.system.templates import template_environment
 
 from .evidence import Evidence, Pictures, downsample
 from .inspection import Inspection
@@ -63,13 +64,7 @@ def render_page(inspection: Inspection, evidence: Evidence, pictures: Pictures) 
             flagged.append((result, finding, cards(rows[:PER_FINDING]), len(rows) - PER_FINDING))
     rng = np.random.default_rng(0)
     drawn = rng.permutation(len(evidence.rows))[:SHOWN]
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = template_environment(TEMPLATES, html=True)
     return environment.get_template("check.html.j2").render(
         inspection=inspection,
         flagged=flagged,

@@ -6,11 +6,10 @@ sources are the summary and the model's record.
 
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from fedrad.exchange.experiment import Experiment
 from fedrad.models.record import ModelRecord
 from fedrad.server.results.summary import Interval, Summary
+from fedrad.system.templates import template_environment
 
 TEMPLATES = Path(__file__).parent / "templates"
 FEW = 20
@@ -19,14 +18,8 @@ FEW = 20
 
 def model_card(summary: Summary, record: ModelRecord) -> str:
     """The model card of a completed experiment's model, in Markdown."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # no HTML
-    )
+    environment = template_environment(TEMPLATES, html=False)
+    environment.keep_trailing_newline = True
     environment.filters.update(figure=_figure, counts=_counts, inline=_inline)
     trained = {s for r in summary.rounds for s, of in r.sites.items() if of.status == "ok"}
     small = [

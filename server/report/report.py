@@ -11,13 +11,14 @@ from math import exp
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from fedrad.models.tasks import task_of
 from fedrad.server.results.summary import Interval, Summary, read_summary
 from fedrad.stats.site_figures import PROBABILITY_FIGURES
 from fedrad.system.files import write_whole
+from fedrad.system.templates import template_environment
 
 from . import charts, checklists, drawing
 from .outcome_results import (
@@ -106,13 +107,7 @@ def environment(*, escape: bool = True) -> Environment:
     For HTML (`escape`) all values are escaped except plots, whose text is escaped when they are
     drawn. In Markdown the filter `md` escapes names and texts.
     """
-    env = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=escape,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    env = template_environment(TEMPLATES, html=escape)
     env.filters.update(
         figure=figure,
         interval=interval,
