@@ -8,7 +8,8 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from fedrad.exchange.experiment import Name, explain_validation_error
+from fedrad.exchange.experiment import Name
+from fedrad.exchange.validation_errors import explain_validation_error
 from fedrad.models.settings import Fraction, Settings
 from fedrad.system.folders import state_home
 

@@ -7,7 +7,7 @@ from datetime import date
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
@@ -26,6 +26,7 @@ from fedrad.models.tasks import CLASSIFICATION, TASKS, Task, TaskName
 from fedrad.system.errors import UserError
 
 from .strategies import ServerSettings, StrategyName, check_strategy
+from .validation_errors import explain_validation_error
 
 NAME_PATTERN = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 Name = Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN}$")]
@@ -282,40 +283,3 @@ def parse_experiment(text: str, source: str = "experiment.toml") -> Experiment:
         raise ExperimentError(f"{source}: not valid TOML: {error}") from error
     except ValidationError as error:
         raise ExperimentError(explain_validation_error(error, source, Experiment)) from error
-
-
-def explain_validation_error(error: ValidationError, source: str, model: type[Settings]) -> str:
-    """Turn a validation error into lines that name key, value and what is allowed.
-
-    Parameters
-    ----------
-    error
-        The error.
-    source
-        Name of the file, with which each line begins.
-    model
-        Class of the settings that were validated.
-    """
-    lines = []
-    for fault in error.errors():
-        key = ".".join(str(part) for part in fault["loc"]) or "(file)"
-        if fault["type"] == "extra_forbidden":
-            allowed = _keys_beside(model, fault["loc"])
-            lines.append(f"{key}: unknown setting; known here: {', '.join(allowed)}")
-        elif fault["type"] == "missing":
-            lines.append(f"{key}: missing")
-        else:
-            message = fault["msg"].removeprefix("Value error, ")
-            given = "" if isinstance(fault["input"], dict) else f" = {fault['input']!r}"
-            lines.append(f"{key}{given}: {message}")
-    return "\n".join(f"{source}: {line}" for line in lines)
-
-
-def _keys_beside(model: type[Settings], location: tuple[int | str, ...]) -> list[str]:
-    fields: Any = model
-    for part in location[:-1]:
-        if get_origin(fields) is dict:  # name -> settings
-            fields = get_args(fields)[1]
-        else:
-            fields = fields.model_fields[part].annotation
-    return sorted(fields.model_fields)

@@ -10,13 +10,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
+from fedrad.models.settings import Fraction
+
 from .experiment import NAME_PATTERN, Outcome
 from .histogram import CELLS, Histogram
 from .inline import Inline, InlineModel
 from .wire import Wire
 
 Count = Annotated[int, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
 Variance = Annotated[float, Field(ge=0)]
 Edge = Annotated[int, Field(ge=0, le=CELLS)]
 """An edge of the grid. As a threshold: units at or above it are classified as positive."""
@@ -54,7 +55,7 @@ class CurveBin(Wire):
     before it ends. `mean` is the mean of the calibrated probabilities in it."""
 
     end: Edge
-    mean: Share
+    mean: Fraction
 
 
 class RankFigures(Wire):
@@ -64,7 +65,7 @@ class RankFigures(Wire):
     `average_precision`: area under precision over recall, in [0, 1].
     """
 
-    average_precision: Share | None = None
+    average_precision: Fraction | None = None
 
 
 class ProbabilityFigures(Wire):
@@ -77,7 +78,7 @@ class ProbabilityFigures(Wire):
     classes are separated.
     """
 
-    brier: Share | None = None
+    brier: Fraction | None = None
     intercept: float | None = None
     slope: float | None = None
 
@@ -134,14 +135,14 @@ class Scores(Wire, InlineModel):
     outcome: Outcome
     positives: Count = 0
     negatives: Count = 0
-    auroc: Share | None = None
+    auroc: Fraction | None = None
     variance: Variance | None = None
     ranks: Annotated[RankFigures, Inline()] = RankFigures()
     histogram: Histogram | None = None
     probabilities: Probabilities | None = None
     site_threshold: Edge | None = None
-    site_brier: Share | None = None
-    folds: list[Share | None] = Field(default_factory=list)
+    site_brier: Fraction | None = None
+    folds: list[Fraction | None] = Field(default_factory=list)
     out_of_fold: OutOfFold | None = None
     epsilon: Annotated[float, Field(gt=0)] | None = None
     histogram_missing: Missing | None = None
@@ -168,7 +169,7 @@ class Subgroup(Wire):
     group: Count
     positives: Count = 0
     negatives: Count = 0
-    auroc: Share | None = None
+    auroc: Fraction | None = None
     variance: Variance | None = None
     missing: Missing | None = None
 

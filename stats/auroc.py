@@ -9,14 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fedrad.exchange.figures import Scores, Subgroup
 from fedrad.exchange.histogram import Histogram
+from fedrad.models.calibration import Floats
 
 from .intervals import Interval, IntervalEstimate, logit_interval, z_of
 
-Floats = NDArray[np.float64]
 AurocFigures = Scores | Subgroup
 """Figures that include an AUROC, its variance and counts."""
 

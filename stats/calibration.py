@@ -3,15 +3,13 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import expit
 
 from fedrad.exchange.figures import CalibrationLine
 from fedrad.exchange.histogram import GRID, Histogram
-from fedrad.models.calibration import Calibration, fit, maximum_likelihood, undo_prior
+from fedrad.models.calibration import Calibration, Floats, fit, maximum_likelihood, undo_prior
 
-Floats = NDArray[np.float64]
 FEWEST_BINS = 3
 """Smallest number of bins with which a histogram enters a calibration."""
 

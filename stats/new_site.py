@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 from scipy.stats import t as student
 
+from fedrad.models.calibration import Floats
+
 from .auroc import AurocFigures
 from .intervals import Interval, hanley_mcneil
 
-Floats = NDArray[np.float64]
 FEWEST_SITES = 4
 """Smallest number of sites for a prediction interval."""
 

@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fedrad.exchange.figures import Scores
+from fedrad.models.calibration import Floats
 
 from .intervals import IntervalEstimate, logit_interval
-
-Floats = NDArray[np.float64]
 
 
 def site_only(cells: Sequence[Scores], confidence: float) -> IntervalEstimate | None:

@@ -134,7 +134,7 @@ def progression(
         fail(f"--mask {mask}: lungs, lungs-pspnet, none, or a file; there is none of this name")
     from pydantic import ValidationError
 
-    from fedrad.exchange.experiment import explain_validation_error as in_words
+    from fedrad.exchange.validation_errors import explain_validation_error
     from fedrad.models.settings import ProgressionSettings
 
     try:
@@ -152,7 +152,7 @@ def progression(
             }
         )
     except ValidationError as error:
-        fail(in_words(error, "progression", ProgressionSettings))
+        fail(explain_validation_error(error, "progression", ProgressionSettings))
     if not generator.exists():
         fail(f"{generator}: no such file")
     import torch

@@ -21,7 +21,7 @@ from fedrad.models.settings import InputSettings, ProgressionAugmentation
 from fedrad.models.weight_files import WeightsError, find_weights_file
 from fedrad.system.files import replacing
 
-CHUNK = 32
+IMAGES_AT_A_TIME = 32
 """Number of images that are simulated and stored at a time."""
 
 
@@ -120,8 +120,8 @@ class SimulatedImages:
         }
         files = {row: self._file(examples.keys[row], plan) for row, plan in plans.items()}
         missing = [row for row, file in files.items() if not file.is_file()]
-        for start in range(0, len(missing), CHUNK):
-            rows = missing[start : start + CHUNK]
+        for start in range(0, len(missing), IMAGES_AT_A_TIME):
+            rows = missing[start : start + IMAGES_AT_A_TIME]
             self._make(examples, {row: (plans[row], files[row]) for row in rows})
             self.log.info("simulated progressions: %d of %d", start + len(rows), len(missing))
         later = {}

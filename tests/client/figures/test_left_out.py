@@ -125,7 +125,7 @@ def test_finished_folds_are_not_run_again_when_a_cross_validation_resumes(
     text = EXPERIMENT.replace("rounds = 2", "rounds = 1")
     file.write_text(with_(text, folds="2", local_baseline="false"))
     with monkeypatch.context() as patched:
-        real, count = cross_validation.run, []
+        real, count = cross_validation.run_or_resume, []
 
         def second_fails(*arguments):
             count.append(1)
@@ -133,7 +133,7 @@ def test_finished_folds_are_not_run_again_when_a_cross_validation_resumes(
                 raise KeyboardInterrupt
             return real(*arguments)
 
-        patched.setattr(cross_validation, "run", second_fails)
+        patched.setattr(cross_validation, "run_or_resume", second_fails)
         with pytest.raises(KeyboardInterrupt):
             cross_validate(file, sites, tmp_path / "out")
     model = tmp_path / "out" / "fold-000" / "model.safetensors"
