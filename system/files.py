@@ -46,7 +46,11 @@ def replacing(path: Path, *, private: bool = False, durable: bool = True) -> Ite
         temporary.unlink(missing_ok=True)
         mode = PRIVATE_FILE if private else 0o666
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
+        permissions = temporary.stat().st_mode
         yield temporary
+        temporary.chmod(
+            permissions
+        )  # safetensors writes a file of its own, which others cannot read
         if durable:
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())

@@ -9,8 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydantic import BaseModel
+from safetensors.numpy import save_file
 
 from fedrad.system.files import (
     JsonFile,
@@ -96,6 +98,17 @@ def test_a_process_that_is_killed_while_writing_leaves_the_file_as_it_was(tmp_pa
     assert list(tmp_path.glob("*.json")) == [file]  # the temporary file does not match the pattern
     write_whole(file, "new")
     assert file.read_text() == "new"
+
+
+def test_what_a_library_writes_in_its_own_way_has_the_users_permissions(tmp_path):
+    """safetensors makes a file of mode 600 and puts it in the place of the one it was given."""
+    before = os.umask(0o022)
+    try:
+        with replacing(tmp_path / "model.safetensors") as temporary:
+            save_file({"x": np.zeros(3, np.float32)}, temporary)
+    finally:
+        os.umask(before)
+    assert mode(tmp_path / "model.safetensors") == 0o644
 
 
 @pytest.mark.parametrize(("private", "wanted"), [(True, 0o600), (False, 0o640)])
