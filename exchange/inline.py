@@ -25,7 +25,27 @@ class Inline:
 
 class InlineModel(BaseModel):
     """A model with `Inline` fields: their values are flattened when it is written, and nested again
-    when it is read."""
+    when it is read.
+
+    Raises
+    ------
+    TypeError
+        When the class is made, if two fields would have the same name in JSON.
+    """
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse two fields of one name in JSON, of which one would overwrite the other."""
+        super().__pydantic_init_subclass__(**kwargs)
+        owners = dict.fromkeys(cls.model_fields, cls.__name__)
+        for name, group, mark in cls._groups():
+            for key in map(mark.key, group.model_fields):
+                if key in owners:
+                    raise TypeError(
+                        f"{cls.__name__}.{name}: writes {key!r}, which is a field of "
+                        f"{owners[key]} already; give the group a prefix or another name for it"
+                    )
+                owners[key] = f"{cls.__name__}.{name}"
 
     @classmethod
     def _groups(cls) -> Iterator[tuple[str, type[BaseModel], Inline]]:

@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 from pydantic import AwareDatetime, Field, StringConstraints, ValidationError, field_validator
 
 from fedrad.system.errors import UserError
+from fedrad.system.files import write_whole
 
 from .experiment import Name
 from .wire import Wire
@@ -53,7 +54,7 @@ class _ExchangedFile(Wire):
 
     def write(self, path: Path) -> None:
         """Write it to a file. Raises OSError."""
-        path.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        write_whole(path, self.model_dump_json(indent=1) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> Self:

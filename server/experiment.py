@@ -14,6 +14,7 @@ from fedrad.exchange.lineage import Lineage, read_lineage
 from fedrad.exchange.messages import Readiness
 from fedrad.models.weight_files import file_sha256
 from fedrad.models.weights import StartingNetwork
+from fedrad.system.files import UnreadableFileError, write_whole
 
 from .evaluation.evaluation import FinalEvaluation, epsilon, released_figures
 from .evaluation.site_requests import SiteRequests
@@ -95,7 +96,7 @@ def run_experiment(
         progress = checkpoint.load() or Progress(experiment=experiment.identity, started=_now())
         if progress.status == "completed":
             raise ExperimentFailed(f"{folder}: this experiment is completed")
-        file.write_text(text, encoding="utf-8")
+        write_whole(file, text)
         records = stack.enter_context(closing(Records(folder / "records.sqlite")))
         patience = experiment.federation.patience_hours * 3600
         federation = Federation(
@@ -118,6 +119,9 @@ def run_experiment(
                 f"the folder cannot be written ({error.strerror}): make room, then `fedrad resume`"
             )
             raise ExperimentFailed(f"{folder}: {progress.why}") from error
+        except UnreadableFileError as error:
+            progress.why = str(error)
+            raise ExperimentFailed(progress.why) from error
         except (KeyboardInterrupt, Stopped):
             progress.status, progress.why = "stopped", "stopped by the coordinator"
             raise

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from fedrad.exchange.encoding import Packed
 from fedrad.exchange.wire import Wire
 from fedrad.system.errors import UserError
+
+if TYPE_CHECKING:
+    from fedrad.exchange.encoding import Packed  # numpy, which no look-up of the ledger needs
 
 LEDGER = "ledger.jsonl"
 START = "0" * 64
@@ -56,7 +58,7 @@ class Ledger:
         self,
         experiment: str,
         message: Wire,
-        packed: Packed | None = None,
+        packed: "Packed | None" = None,
         *,
         asked: Wire | None = None,
         seconds: float = 0.0,

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from fedrad.client.problems import SiteProblem
+from fedrad.system.files import write_whole
 
 from .ledger import LedgerContent, LedgerEntry
 
@@ -145,7 +146,7 @@ def write_ledger(record: LedgerContent, file: Path) -> None:
     forms = {".csv": ledger_as_csv, ".json": ledger_as_json}
     if file.suffix not in forms:
         raise SiteProblem("internal", f"{file}: .csv or .json")
-    file.write_text(forms[file.suffix](record), encoding="utf-8")
+    write_whole(file, forms[file.suffix](record))
 
 
 def _bytes(entry: LedgerEntry) -> int:

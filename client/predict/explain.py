@@ -20,6 +20,7 @@ from fedrad.models.network import ResNet
 from fedrad.models.training import score
 from fedrad.models.weight_files import WeightsError, file_sha256, read_safetensors
 from fedrad.models.weights import read_model
+from fedrad.system.files import replacing
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,10 @@ def _write(cases: list[_Case], outcome: str, calibration: Calibration | None, fo
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.png"):
         old.unlink()
-    with (folder / "images.csv").open("w", newline="", encoding="utf-8") as file:
+    with (
+        replacing(folder / "images.csv") as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
         table = csv.writer(file)
         table.writerow(["picture", "file", "logit", "probability", "prevalence", outcome])
         for number, case in enumerate(cases, start=1):

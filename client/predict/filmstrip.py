@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from fedrad.system.files import replacing
+
 SIMULATED = "SIMULATED"
 NOTE = "research use only; not a medical device"
 SMALLEST_FRAME = 288
@@ -84,7 +86,10 @@ def difference_map(steps: NDArray[np.float32]) -> tuple[Image.Image, float]:
 def write_confidence(sequences: dict[str, EditSequence], file: Path) -> None:
     """Write a CSV file with a row for each step of each image: the classifier's output, and the
     change from the image (root mean square, grey levels)."""
-    with file.open("w", newline="", encoding="utf-8") as handle:
+    with (
+        replacing(file) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as handle,
+    ):
         table = csv.writer(handle)
         table.writerow(["picture", "file", "towards", "step", "logit", "probability", "change"])
         for stem, sequence in sequences.items():

@@ -21,6 +21,7 @@ from fedrad.models.progression.iteration import simulate_progression
 from fedrad.models.settings import InputSettings, ProgressionSettings
 from fedrad.models.training import score
 from fedrad.models.weight_files import WeightsError, file_sha256
+from fedrad.system.files import write_whole
 
 from .estimate import ExportedModel, open_model
 from .filmstrip import NOTE, EditSequence, write_confidence, write_filmstrip
@@ -221,7 +222,7 @@ def _write_settings(request: ProgressionRequest, out: Path) -> None:
         "mask_file": None if request.mask_file is None else file_sha256(request.mask_file),
         "lineage": request.generator.metadata.get("lineage"),
     }
-    (out / "simulation.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    write_whole(out / "simulation.json", json.dumps(about, indent=1) + "\n")
 
 
 def _words(input_: InputSettings) -> str:

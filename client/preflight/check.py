@@ -17,6 +17,7 @@ from fedrad.client.cohort.page import render_page
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site
 from fedrad.exchange.experiment import Experiment
+from fedrad.system.files import write_whole
 
 from .machine import check_machine
 
@@ -93,7 +94,7 @@ def check_site(
         inspection, evidence, pictures = inspect(site, experiment, progress)
         page = html or site.state / "check.html"
         page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(render_page(inspection, evidence, pictures), "utf-8")
+        write_whole(page, render_page(inspection, evidence, pictures))
     least = evidence.minimum
     if experiment is not None:
         inspection = _with_readiness(inspection, site, experiment)

@@ -15,6 +15,7 @@ from fedrad.exchange.messages import BaselineRequest
 from fedrad.models.augment import switched_off
 from fedrad.models.weights import read_model, save
 from fedrad.server.results.summary import Summary
+from fedrad.system.files import write_whole
 
 from .simulation import prepare, simulate
 
@@ -92,7 +93,7 @@ def run_demo(folder: Path) -> tuple[Summary, Path]:
     """
     experiment_file = folder / "experiment.toml"
     make_phantoms(folder)
-    experiment_file.write_text(EXPERIMENT, encoding="utf-8")
+    write_whole(experiment_file, EXPERIMENT)
     pin_weights(str(folder / BASE), experiment_file)
     results = folder / "results"
     shutil.rmtree(results, ignore_errors=True)

@@ -6,7 +6,7 @@ from fedrad.deploy.refused import Refused
 from fedrad.exchange.experiment import parse_experiment, read_experiment
 from fedrad.server.results.summary import Summary, read_summary
 
-from .simulation import load_simulation, prepare, simulate
+from .simulation import load_simulation, prepare_text, simulate
 
 
 def run_or_resume(
@@ -19,7 +19,7 @@ def run_or_resume(
     text
         The experiment, which may differ from the file.
     experiment_file
-        File from which the text was made. Base weights are searched beside it.
+        File from which the text was made. It is not read; base weights are searched beside it.
     sites
         Name -> folder of each site.
     folder
@@ -47,13 +47,7 @@ def run_or_resume(
         return summary
     if (earlier := load_simulation(folder)) is not None:
         return simulate(earlier[0])
-    file = experiment_file.with_name(f".{folder.name}.toml")  # beside the base weights
-    try:
-        file.write_text(text, encoding="utf-8")
-        simulation = prepare(file, sites, folder, state=state)
-    finally:
-        file.unlink(missing_ok=True)
-    return simulate(simulation)
+    return simulate(prepare_text(text, experiment_file, sites, folder, state=state))
 
 
 def finished(folder: Path) -> Summary | None:

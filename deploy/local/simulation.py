@@ -1,10 +1,11 @@
 """Simulates a federation on one machine, over real site folders."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from flwr.app import Context, RecordDict
+from pydantic import BaseModel
 
 from fedrad.client.app import app as client_app
 from fedrad.client.cohort import Pseudonyms, read_table
@@ -12,12 +13,15 @@ from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site, open_site
 from fedrad.deploy.refused import Refused
 from fedrad.deploy.start.notes import SIMULATION
-from fedrad.deploy.start.preparation import given_experiment, make_folder
+from fedrad.deploy.start.preparation import experiment_text, given_experiment, make_folder
 from fedrad.exchange.experiment import Experiment, ExperimentError, read_experiment
 from fedrad.flower.grid import InProcessGrid, NodeConfig
 from fedrad.models.weight_folders import add_weight_folder
 from fedrad.server.app import app as server_app
 from fedrad.server.results.summary import Summary, read_summary
+from fedrad.system.files import JsonFile, UnreadableFileError
+
+Engine = Literal["in-process", "flower"]
 
 
 @dataclass(frozen=True)
@@ -33,15 +37,42 @@ class Simulation:
     resume: bool = False
 
 
+class SimulationNote(BaseModel):
+    """Content of `simulation.json`: what a resume needs besides the experiment.
+
+    `weights`: folder in which base weights are searched.
+    """
+
+    engine: Engine
+    nodes: list[NodeConfig]
+    weights: Path
+
+
 def prepare(
     experiment_file: Path, sites: dict[str, Path], out: Path, *, state: Path | None = None
+) -> Simulation:
+    """Read an experiment file and check it as `prepare_text` does."""
+    text = experiment_text(experiment_file)
+    return prepare_text(text, experiment_file, sites, out, state=state)
+
+
+def prepare_text(
+    text: str,
+    experiment_file: Path,
+    sites: dict[str, Path],
+    out: Path,
+    *,
+    state: Path | None = None,
 ) -> Simulation:
     """Check experiment, base weights, sites and output folder, and report all faults at once.
 
     Parameters
     ----------
+    text
+        The experiment, which may differ from the file.
     experiment_file
-        File of the experiment.
+        File from which the text was made. It is not read, but named in messages, and base weights
+        are searched beside it.
     sites
         Name -> folder of each site, with its cohort table.
     out
@@ -57,7 +88,7 @@ def prepare(
         With all faults, before anything is run.
     """
     state = (state or out / "sites").resolve()
-    experiment, text, faults = given_experiment(experiment_file, out)
+    experiment, faults = given_experiment(text, experiment_file, out)
     if len(sites) < experiment.federation.quorum:
         faults.append(
             f"federation.quorum = {experiment.federation.quorum}: more than the {len(sites)} "
@@ -99,33 +130,33 @@ def simulate(simulation: Simulation) -> Summary:
     return read_summary(simulation.folder)
 
 
-def save_simulation(simulation: Simulation, engine: str) -> None:
-    """Save what a resume needs, in the folder of the sites' state.
-
-    `engine`: "in-process" or "flower".
-    """
-    file = simulation.folder / SIMULATION
-    file.parent.mkdir(parents=True, exist_ok=True)
-    content = {"engine": engine, "nodes": simulation.nodes, "weights": str(simulation.weights)}
-    file.write_text(json.dumps(content), encoding="utf-8")
+def save_simulation(simulation: Simulation, engine: Engine) -> None:
+    """Save what a resume needs, in the folder of the sites' state."""
+    file = _note_of(simulation.folder)
+    file.path.parent.mkdir(parents=True, exist_ok=True)
+    file.write(SimulationNote(engine=engine, nodes=simulation.nodes, weights=simulation.weights))
 
 
-def load_simulation(folder: Path) -> tuple[Simulation, str] | None:
+def load_simulation(folder: Path) -> tuple[Simulation, Engine] | None:
     """The simulation of a folder, to be resumed, and its engine; None if the folder has none.
 
     Raises Refused if it cannot be resumed.
     """
-    if not (folder / SIMULATION).is_file():
-        return None
-    content = json.loads((folder / SIMULATION).read_text(encoding="utf-8"))
     try:
+        note = _note_of(folder).read()
+        if note is None:
+            return None
         experiment, text = read_experiment(folder / "experiment.toml")
-        for node in content["nodes"]:
+        for node in note.nodes:
             open_site(Path(node["folder"]), name=node["name"], state=Path(node["state"]))
-    except (ExperimentError, SiteProblem) as error:
+    except (ExperimentError, SiteProblem, UnreadableFileError) as error:
         raise Refused(str(error)) from error
-    add_weight_folder(Path(content["weights"]))
+    add_weight_folder(note.weights)
     simulation = Simulation(
-        experiment, text, content["nodes"], folder.resolve(), Path(content["weights"]), resume=True
+        experiment, text, note.nodes, folder.resolve(), note.weights, resume=True
     )
-    return simulation, content["engine"]
+    return simulation, note.engine
+
+
+def _note_of(folder: Path) -> JsonFile[SimulationNote]:
+    return JsonFile(folder / SIMULATION, SimulationNote)

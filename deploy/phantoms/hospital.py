@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrad.system.files import replacing
+
 from . import devices
 from .anatomy import Anatomy, random_anatomy, reposition
 from .dicom import PhantomIdentity, StoredPixels, write_dicom
@@ -183,7 +185,10 @@ class CohortWriter:
     def close(self) -> None:
         """Write `truth.csv` and then `cohort.csv`, which marks the folder as complete."""
         for name, rows in (("truth.csv", self._truth), ("cohort.csv", self._rows)):
-            with (self.folder / name).open("w", newline="", encoding="utf-8") as handle:
+            with (
+                replacing(self.folder / name) as temporary,
+                temporary.open("w", newline="", encoding="utf-8") as handle,
+            ):
                 table = csv.DictWriter(handle, list(rows[0]), lineterminator="\n")
                 table.writeheader()
                 table.writerows(rows)

@@ -1,7 +1,8 @@
 """`fedrad run`: an experiment over the hospitals that are connected to a SuperLink."""
 
-import json
 from pathlib import Path
+
+from pydantic import BaseModel
 
 from fedrad.deploy.refused import Refused
 from fedrad.flower.processes import (
@@ -13,11 +14,23 @@ from fedrad.flower.processes import (
 from fedrad.models.weight_folders import add_weight_folder
 from fedrad.server.federation.federation import ExperimentFailed
 from fedrad.server.results.summary import Summary
-from fedrad.system.files import write_whole
+from fedrad.system.files import JsonFile, UnreadableFileError
 
 from .follow import follow
 from .notes import SUPERLINK
-from .preparation import given_experiment, make_folder
+from .preparation import experiment_text, given_experiment, make_folder
+
+
+class DeploymentNote(BaseModel):
+    """Content of `superlink.json`: what a resume needs besides the experiment.
+
+    `weights`: folder in which base weights are searched. The others: see `SuperLinkConnection`.
+    """
+
+    address: str
+    root_certificates: Path | None
+    members: Path | None = None
+    weights: Path
 
 
 def run_deployed(experiment_file: Path, out: Path, connection: SuperLinkConnection) -> Summary:
@@ -44,35 +57,40 @@ def run_deployed(experiment_file: Path, out: Path, connection: SuperLinkConnecti
     ExperimentFailed
         If it cannot continue.
     """
-    _, text, faults = given_experiment(experiment_file, out)
+    text = experiment_text(experiment_file)
+    _, faults = given_experiment(text, experiment_file, out)
     if connection.root_certificates and not connection.root_certificates.is_file():
         faults.append(f"--root-certificates {connection.root_certificates}: no such file")
     make_folder(out, faults)
-    certificates = connection.root_certificates
-    note = {
-        "address": connection.address,
-        "root_certificates": str(certificates.resolve()) if certificates else None,
-        "members": str(connection.members.resolve()) if connection.members else None,
-        "weights": str(experiment_file.parent.resolve()),
-    }
-    write_whole(out / SUPERLINK, json.dumps(note))
+    certificates, members = connection.root_certificates, connection.members
+    note = DeploymentNote(
+        address=connection.address,
+        root_certificates=certificates.resolve() if certificates else None,
+        members=members.resolve() if members else None,
+        weights=experiment_file.parent.resolve(),
+    )
+    _note_of(out).write(note)
     return _run(text, out, connection, resume=False)
 
 
 def resume_deployed(folder: Path) -> Summary:
     """Continue an experiment of `run_deployed`. Raises Refused, ExperimentFailed."""
-    note = json.loads((folder / SUPERLINK).read_text(encoding="utf-8"))
-    add_weight_folder(Path(note["weights"]))
-    certificates, members = note["root_certificates"], note.get("members")
-    connection = SuperLinkConnection(
-        note["address"],
-        Path(certificates) if certificates else None,
-        Path(members) if members else None,
-    )
+    try:
+        note = _note_of(folder).read()
+    except UnreadableFileError as error:
+        raise Refused(str(error)) from error
+    if note is None:
+        raise Refused(f"{folder}: holds no experiment of `fedrad run`")
+    add_weight_folder(note.weights)
+    connection = SuperLinkConnection(note.address, note.root_certificates, note.members)
     file = folder / "experiment.toml"
     if not file.is_file():
         raise Refused(f"{folder}: the experiment had not begun; start it again with `fedrad run`")
     return _run(file.read_text(encoding="utf-8"), folder, connection, resume=True)
+
+
+def _note_of(folder: Path) -> JsonFile[DeploymentNote]:
+    return JsonFile(folder / SUPERLINK, DeploymentNote)
 
 
 def _run(text: str, out: Path, connection: SuperLinkConnection, *, resume: bool) -> Summary:

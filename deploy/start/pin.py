@@ -5,10 +5,11 @@ from pathlib import Path
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
-from fedrad.exchange.experiment import ExperimentError, read_experiment
+from fedrad.exchange.experiment import ExperimentError, parse_experiment
 from fedrad.models.settings import ModelSettings
 from fedrad.models.weight_files import PUBLISHED, WeightsError, fetch, file_sha256
 from fedrad.models.weight_folders import add_weight_folder
+from fedrad.system.files import write_whole
 
 from .preparation import weights_fault
 
@@ -51,14 +52,10 @@ def pin_weights(weights: str, experiment_file: Path) -> str:
                 f"{weights}: no such file; allowed are {', '.join(PUBLISHED)} or a file"
             )
     table["weights"], table["sha256"] = name, file_sha256(file)
-    before = experiment_file.read_text("utf-8")
-    experiment_file.write_text(tomlkit.dumps(document), encoding="utf-8")
-    try:
-        experiment, _ = read_experiment(experiment_file)
-        add_weight_folder(file.parent)
-        if (fault := weights_fault(experiment)) is not None:
-            raise WeightsError(fault)
-    except (ExperimentError, WeightsError):
-        experiment_file.write_text(before, encoding="utf-8")
-        raise
+    text = tomlkit.dumps(document)
+    experiment = parse_experiment(text, str(experiment_file))
+    add_weight_folder(file.parent)
+    if (fault := weights_fault(experiment)) is not None:
+        raise WeightsError(fault)
+    write_whole(experiment_file.resolve(), text)  # a link to the file stays a link
     return f"{experiment_file}: weights = {name!r}, sha256 = {table['sha256']}"

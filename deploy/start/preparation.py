@@ -3,35 +3,51 @@
 from pathlib import Path
 
 from fedrad.deploy.refused import Refused
-from fedrad.exchange.experiment import Experiment, ExperimentError, read_experiment
+from fedrad.exchange.experiment import (
+    Experiment,
+    ExperimentError,
+    parse_experiment,
+    read_experiment,
+)
 from fedrad.exchange.lineage import read_lineage
 from fedrad.models.weight_files import WeightsError
 from fedrad.models.weight_folders import add_weight_folder
 
 
-def given_experiment(file: Path, out: Path) -> tuple[Experiment, str, list[str]]:
-    """Read an experiment file and check whether it can start.
+def experiment_text(file: Path) -> str:
+    """The text of an experiment file. Raises Refused if the file cannot be used."""
+    try:
+        return read_experiment(file)[1]
+    except ExperimentError as error:
+        raise Refused(str(error)) from error
+
+
+def given_experiment(text: str, file: Path, out: Path) -> tuple[Experiment, list[str]]:
+    """Check whether an experiment can start.
 
     Parameters
     ----------
+    text
+        The experiment, which may differ from the file, for example in the number of the fold.
     file
-        The experiment file; base weights are also searched beside it.
+        File from which the text was made. It is not read, but named in messages, and base weights
+        are also searched beside it.
     out
         Folder for the results.
 
     Returns
     -------
-    tuple[Experiment, str, list[str]]
-        The experiment, the text of its file, and a sentence for each fault: base weights that
-        cannot be used, or a folder that is in use.
+    tuple[Experiment, list[str]]
+        The experiment, and a sentence for each fault: base weights that cannot be used, or a folder
+        that is in use.
 
     Raises
     ------
     Refused
-        If the file itself cannot be used.
+        If the text is no experiment.
     """
     try:
-        experiment, text = read_experiment(file)
+        experiment = parse_experiment(text, str(file))
     except ExperimentError as error:
         raise Refused(str(error)) from error
     add_weight_folder(file.parent)
@@ -45,7 +61,7 @@ def given_experiment(file: Path, out: Path) -> tuple[Experiment, str, list[str]]
         faults.append(f"--out {out}: is a file; give a folder")
     if (fault := weights_fault(experiment)) is not None:
         faults.append(fault)
-    return experiment, text, faults
+    return experiment, faults
 
 
 def weights_fault(experiment: Experiment) -> str | None:

@@ -6,6 +6,7 @@ import numpy as np
 
 from fedrad.exchange.encoding import Packed
 from fedrad.exchange.update import Manifest
+from fedrad.system.files import JsonFile, replacing
 
 
 class SharedModels:
@@ -15,15 +16,24 @@ class SharedModels:
         self.folder = folder
 
     def save(self, site: str, manifest: Manifest, packed: Packed) -> None:
-        """Write the model of a site; an earlier one of the same site is replaced."""
+        """Write the model of a site; an earlier one of the same site is replaced.
+
+        The manifest is written last; without it the model does not count.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
-        np.save(self.folder / f"{site}.npy", packed)
-        (self.folder / f"{site}.json").write_text(manifest.model_dump_json(), encoding="utf-8")
+        note = self._manifest_of(site)
+        note.path.unlink(missing_ok=True)  # it counts only beside its own values
+        with (
+            replacing(self.folder / f"{site}.npy") as temporary,
+            temporary.open("wb") as stream,
+        ):
+            np.save(stream, packed)
+        note.write(manifest)
 
     def load(self, site: str) -> tuple[Manifest, Packed] | None:
-        """The model of a site; None where the site sent none."""
-        manifest = self.folder / f"{site}.json"
-        if not manifest.is_file():
-            return None
-        text = manifest.read_text("utf-8")
-        return Manifest.model_validate_json(text), np.load(self.folder / f"{site}.npy")
+        """The model of a site; None where the site sent none. Raises UnreadableFileError."""
+        manifest = self._manifest_of(site).read()
+        return None if manifest is None else (manifest, np.load(self.folder / f"{site}.npy"))
+
+    def _manifest_of(self, site: str) -> JsonFile[Manifest]:
+        return JsonFile(self.folder / f"{site}.json", Manifest)

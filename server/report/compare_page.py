@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fedrad.server.results.summary import read_summary
-from fedrad.system.files import write_whole
+from fedrad.system.files import replacing, write_whole
 
 from .compare import ExperimentComparison, compare
 from .contrasts import Contrast
@@ -103,7 +103,10 @@ def answer(contrasts: list[Contrast], confidence: float) -> list[str]:
 
 
 def _write_csv(comparison: ExperimentComparison, out: Path) -> None:
-    with (out / "compare.csv").open("w", newline="", encoding="utf-8") as file:
+    with (
+        replacing(out / "compare.csv") as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
         table = csv.writer(file)
         table.writerow(
             [
@@ -140,7 +143,10 @@ def _write_csv(comparison: ExperimentComparison, out: Path) -> None:
                 table.writerow(
                     [row.name, row.outcome, site, f.auroc, low, high, None, None, None, f.missing]
                 )
-    with (out / "differences.csv").open("w", newline="", encoding="utf-8") as file:
+    with (
+        replacing(out / "differences.csv") as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
         table = csv.writer(file)
         table.writerow(
             [

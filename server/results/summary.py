@@ -10,7 +10,7 @@ from fedrad.exchange.figures import Missing, ProbabilityFigures, RankFigures
 from fedrad.models.calibration import Calibration
 from fedrad.models.tasks import MonitoredFigure
 from fedrad.stats.intervals import Interval
-from fedrad.system.files import write_whole
+from fedrad.system.files import replacing, write_whole
 
 from .parts import (
     PROBABILITIES,
@@ -197,13 +197,19 @@ class Summary(SummaryPart):
     def write(self, folder: Path) -> None:
         """Write `summary.json`, `cells.csv`, `rounds.csv` into the experiment's folder."""
         write_whole(folder / "summary.json", self.model_dump_json(indent=1))
-        with (folder / "cells.csv").open("w", newline="", encoding="utf-8") as file:
+        with (
+            replacing(folder / "cells.csv") as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as file,
+        ):
             cells = csv.DictWriter(file, cell_columns(), extrasaction="ignore")
             cells.writeheader()
             for c in self.cells:
                 low, high = c.ci or (None, None)
                 cells.writerow({**c.model_dump(), "ci_low": low, "ci_high": high})
-        with (folder / "rounds.csv").open("w", newline="", encoding="utf-8") as file:
+        with (
+            replacing(folder / "rounds.csv") as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as file,
+        ):
             table = csv.writer(file)
             table.writerow(
                 [

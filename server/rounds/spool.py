@@ -1,15 +1,15 @@
 """The spool: checked updates of a round on disk. It bounds memory, and a crash loses no update."""
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from pydantic import BaseModel
 
 from fedrad.exchange.encoding import Flat
 from fedrad.server.results.summary import SiteRound
-from fedrad.system.files import replacing, write_whole
+from fedrad.system.files import JsonFile, UnreadableFileError, replacing
 
 
 class ValuesOnDisk:
@@ -33,6 +33,14 @@ class ValuesOnDisk:
     def _mapped(self) -> Flat:
         values: Flat = np.load(self._path, mmap_mode="r")
         return values
+
+
+class SpoolNote(BaseModel):
+    """The note of an update: hash of the values it was trained from, weight and record."""
+
+    start: str
+    weight: float
+    site: SiteRound
 
 
 @dataclass(frozen=True)
@@ -72,19 +80,27 @@ class Spool:
         Number of the round, from 0.
     start
         Hash of the values that sites train from.
+
+    Raises
+    ------
+    UnreadableFileError
+        If a note of this round cannot be read.
     """
 
     def __init__(self, folder: Path, round_: int, start: str) -> None:
         self.folder = folder / f"round-{round_:05}"
         self.start = start
         self.updates: dict[str, SpooledUpdate] = {}
-        for note in sorted(self.folder.glob("*.json")):
-            content = json.loads(note.read_text(encoding="utf-8"))
-            if content["start"] == start:
-                site = SiteRound.model_validate(content["site"])
-                self.updates[note.stem] = SpooledUpdate(
-                    note.with_suffix(".npy"), content["weight"], site
-                )
+        for file in sorted(self.folder.glob("*.json")):
+            try:
+                note = JsonFile(file, SpoolNote).read()
+            except UnreadableFileError as error:
+                raise UnreadableFileError(
+                    f"{error}: remove it, then `fedrad resume`; the site repeats this round"
+                ) from error
+            if note is not None and note.start == start:
+                update = SpooledUpdate(file.with_suffix(".npy"), note.weight, note.site)
+                self.updates[file.stem] = update
 
     def add(self, name: str, values: Flat, weight: float, site: SiteRound) -> None:
         """Write an update. Its note is written last; without a note the update does not count."""
@@ -92,8 +108,8 @@ class Spool:
         path = self.folder / f"{name}.npy"
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.save(file, values)
-        note = {"start": self.start, "weight": weight, "site": site.model_dump(mode="json")}
-        write_whole(path.with_suffix(".json"), json.dumps(note))
+        note = SpoolNote(start=self.start, weight=weight, site=site)
+        JsonFile(path.with_suffix(".json"), SpoolNote).write(note)
         self.updates[name] = SpooledUpdate(path, weight, site)
 
     def drop(self, name: str) -> None:

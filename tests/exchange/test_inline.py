@@ -40,6 +40,23 @@ def test_defaults_are_left_out_on_request():
     }
 
 
+@pytest.mark.parametrize(
+    ("mark", "owner"),
+    [
+        (Inline(names={"height": "weight"}), "Larger"),
+        (Inline("outer_"), "Larger.outside"),
+        (Inline(names={"height": "inside"}), "Larger"),
+        (Inline(names={"height": "width"}), "Larger.inside"),
+    ],
+)
+def test_two_fields_of_one_name_are_refused_when_the_class_is_made(mark, owner):
+    """Of a field, a field of another group, the group itself, and another field of the group."""
+    with pytest.raises(TypeError, match=rf"^Larger\.inside: writes '\w+', .* of {owner} already"):
+
+        class Larger(Box):
+            inside: Annotated[Size, mark] = Size()
+
+
 def test_a_message_with_inline_fields_refuses_unknown_fields():
     sent = Scores(model="global", outcome="y", ranks=RankFigures(average_precision=0.5))
     assert json.loads(sent.model_dump_json())["average_precision"] == 0.5

@@ -22,6 +22,7 @@ SLOW_LIBRARIES = {
     "flwr",
     "matplotlib",
     "monai",
+    "numpy",
     "onnx",
     "pandas",
     "pydicom",

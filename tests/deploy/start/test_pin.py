@@ -5,8 +5,9 @@ import torch
 import torchvision
 from support.hospital import EXPERIMENT
 
+from fedrad.deploy.start import pin
 from fedrad.deploy.start.pin import pin_weights
-from fedrad.exchange.experiment import read_experiment
+from fedrad.exchange.experiment import ExperimentError, read_experiment
 from fedrad.models.network import ResNet
 from fedrad.models.weight_files import WeightsError, file_sha256
 from fedrad.models.weights import load_base, save
@@ -80,3 +81,31 @@ def test_a_download_of_another_network_is_not_pinned(experiment_file, monkeypatc
     with pytest.raises(WeightsError, match=r"does not fit resnet101 .* layer1\.0\.bn3"):
         pin_weights("imagenet", experiment_file)
     assert experiment_file.read_text() == text
+
+
+def test_the_experiment_file_is_not_touched_before_all_is_checked(
+    experiment_file, tmp_path, monkeypatch
+):
+    file = tmp_path / "base.safetensors"
+    save(file, ResNet(read_experiment(experiment_file)[0].model, 1), outputs=["x"], description="a")
+    read_while_checked = []
+    check = pin.weights_fault
+
+    def checked(experiment):
+        read_while_checked.append(experiment_file.read_text())
+        return check(experiment)
+
+    monkeypatch.setattr(pin, "weights_fault", checked)
+    pin_weights(str(file), experiment_file)
+    assert read_while_checked == [EXPERIMENT]
+    assert "base.safetensors" in experiment_file.read_text()
+
+
+def test_a_text_that_is_no_experiment_is_not_written(experiment_file, tmp_path):
+    file = tmp_path / "base.safetensors"
+    file.write_bytes(b"anything")
+    wrong = EXPERIMENT + "no_such_setting = 1\n"
+    experiment_file.write_text(wrong)
+    with pytest.raises(ExperimentError, match="no_such_setting"):
+        pin_weights(str(file), experiment_file)
+    assert experiment_file.read_text() == wrong
