@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from fedrad.deploy.commands.main import app
 from fedrad.deploy.commands.status import state, watch
 from fedrad.deploy.local.simulation import load_simulation, prepare, simulate
-from fedrad.deploy.start.notes import SIMULATION
+from fedrad.deploy.start.notes import SIMULATION, SUPERLINK
 from fedrad.server.federation.federation import Stopped
 from fedrad.server.federation.records import Records
 from fedrad.server.results.summary import read_summary
@@ -88,3 +88,14 @@ def test_how_a_simulation_was_run_is_kept_on_the_sites_side(stopped):
     for file in stopped.rglob("*"):
         if file.is_file() and "sites" not in file.relative_to(stopped).parts:
             assert str(stopped.parent / "a").encode() not in file.read_bytes(), file
+
+
+@pytest.mark.parametrize("note", [SIMULATION, SUPERLINK])
+@pytest.mark.parametrize("content", ["", '{"engine": "in-process"', "{}"])
+def test_a_damaged_note_of_how_a_run_was_started_is_one_clear_error(tmp_path, note, content):
+    file = tmp_path / note
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(content)
+    result = CliRunner().invoke(app, ["resume", str(tmp_path)])
+    assert result.exit_code == 2
+    assert f"{file}: cannot be read (" in result.output.replace("\n", "")

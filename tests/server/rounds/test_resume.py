@@ -186,6 +186,20 @@ def test_a_spool_for_another_global_model_is_not_used(tmp_path):
     assert not Spool(tmp_path, 3, "one").updates
 
 
+def test_a_note_of_the_spool_that_cannot_be_read_is_one_clear_error(tmp_path, uninterrupted):
+    one = Coordinator(tmp_path, TEXT)
+    with pytest.raises(KeyboardInterrupt):
+        one.run(grid=Interrupted, message_type="train.round", answer=4, error=KeyboardInterrupt)
+    (note,) = (one.out / "checkpoint" / "spool").glob("*/*.json")
+    note.write_text('{"start": "')
+    with pytest.raises(ExperimentFailed, match=rf"{note.name}: cannot be read .*remove it, then"):
+        one.run(resume=True)
+    assert "cannot be read" in read_summary(one.out).why
+    note.unlink()
+    one.run(resume=True)
+    assert_same(one.out, uninterrupted(TEXT))
+
+
 def test_ctrl_c_leaves_a_stopped_experiment_that_can_be_resumed(tmp_path, uninterrupted):
     one = Coordinator(tmp_path, TEXT)
     with pytest.raises(KeyboardInterrupt):
