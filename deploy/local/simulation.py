@@ -10,7 +10,7 @@ from fedrad.client.app import app as client_app
 from fedrad.client.cohort import Pseudonyms, read_table
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site, open_site
-from fedrad.deploy.refused import Refused
+from fedrad.deploy.refused import ArgumentFault, Refused
 from fedrad.deploy.start.notes import SIMULATION
 from fedrad.deploy.start.preparation import given_experiment, make_folder
 from fedrad.exchange.experiment import Experiment, ExperimentError, read_experiment
@@ -61,7 +61,7 @@ def prepare(
     if len(sites) < experiment.federation.quorum:
         faults.append(
             f"federation.quorum = {experiment.federation.quorum}: more than the {len(sites)} "
-            "sites given; lower it or add a --site"
+            "sites given; lower it or add a site"
         )
     for key, names in (
         ("federation.sites", experiment.federation.sites),
@@ -77,7 +77,7 @@ def prepare(
             read_table(site, experiment.outcomes, Pseudonyms.temporary())
             nodes.append({"folder": str(site.folder), "name": name, "state": str(site_state)})
         except SiteProblem as problem:
-            faults.append(f"--site {name}: {problem}")
+            faults.append(ArgumentFault(f"site {name}: {problem}"))
     make_folder(out, faults)
     return Simulation(experiment, text, nodes, out.resolve(), experiment_file.parent.resolve())
 
