@@ -2,9 +2,9 @@
 leaves a site.
 """
 
-from fedrad.system.no_telemetry import disable_telemetry
+from fedrad.system.no_telemetry import disable_usage_reports
 
-disable_telemetry()
+disable_usage_reports()
 
 import importlib.metadata
 import json

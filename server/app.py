@@ -9,9 +9,9 @@ Keys of the run configuration:
     members       file that gives the site of each node; empty: a site has the name that it gives
 """
 
-from fedrad.system.no_telemetry import disable_telemetry
+from fedrad.system.no_telemetry import disable_usage_reports
 
-disable_telemetry()
+disable_usage_reports()
 
 import logging
 import sys

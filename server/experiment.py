@@ -18,7 +18,8 @@ from fedrad.system.files import UnreadableFileError, write_whole
 
 from .evaluation.evaluation import FinalEvaluation, epsilon, released_figures
 from .evaluation.site_requests import SiteRequests
-from .federation.federation import ExperimentFailed, Federation, Stopped
+from .federation.failure import ExperimentFailed, Stopped
+from .federation.federation import Federation
 from .federation.records import Records
 from .report.report import write_report
 from .results.choices import Choices

@@ -25,7 +25,8 @@ class CommandGroup(TyperGroup):
         try:
             return super().invoke(ctx)
         except UserError as error:
-            fail(str(error))
+            print(error.for_command(), file=sys.stderr)
+            raise SystemExit(error.status) from None
 
 
 def _print_version(wanted: bool) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -64,8 +65,14 @@ def predict(
         predictions_json,
         print_predictions,
     )
+    from fedrad.client.problems import SiteProblem
 
-    opened = at_prevalence(open_model(model), prevalence or [])
+    opened = open_model(model)
+    prevalences = _prevalences(prevalence or [], opened.record.outputs)
+    try:
+        opened = at_prevalence(opened, prevalences)
+    except SiteProblem as problem:  # its text begins with the word "prevalence"
+        fail(f"--{problem}")
     predictions, yardstick = estimate(opened, files, site)
     likeness = likeness_in_words(yardstick, site.name if site else None)
     if out is not None:
@@ -75,6 +82,22 @@ def predict(
     else:
         print_predictions(opened, predictions, likeness, Console())
     raise SystemExit(int(any(one.reading.unusable is not None for one in predictions)))
+
+
+def _prevalences(options: Sequence[str], outcomes: Sequence[str]) -> dict[str, float]:
+    """Outcome -> prevalence, from options `OUTCOME=P`, or `P` if there is only one outcome."""
+    prevalences = {}
+    for option in options:
+        outcome, equals, value = option.rpartition("=")
+        if not equals and len(outcomes) == 1:
+            outcome = outcomes[0]
+        if outcome not in outcomes:
+            fail(f"--prevalence {option}: write OUTCOME=P with one of {', '.join(outcomes)}")
+        try:
+            prevalences[outcome] = float(value)
+        except ValueError:
+            fail(f"--prevalence {option}: a number between 0 and 1, both excluded")
+    return prevalences
 
 
 def progression(

@@ -93,36 +93,31 @@ def open_model(file: Path) -> ExportedModel:
     return ExportedModel(network, record, lineage)
 
 
-def at_prevalence(model: ExportedModel, given: Sequence[str]) -> ExportedModel:
+def at_prevalence(model: ExportedModel, prevalences: Mapping[str, float]) -> ExportedModel:
     """The model for patients with other prevalences.
 
-    Each text in `given` is `OUTCOME=P`, or `P` if there is only one outcome. Other outcomes keep
-    their prevalence. Raises SiteProblem for an invalid prevalence, and for an outcome that is
-    unknown or not calibrated.
+    `prevalences`: outcome -> prevalence, in (0, 1). Other outcomes keep theirs. Raises SiteProblem
+    for an invalid prevalence, and for an outcome that is unknown or not calibrated.
     """
     calibration = dict(model.record.calibration)
-    for text in given:
-        outcome, equals, value = text.rpartition("=")
-        if not equals and len(calibration) == 1:
-            outcome = model.record.outputs[0]
+    for outcome, value in prevalences.items():
+        given = f"prevalence {outcome}={value:g}"
         if outcome not in calibration:
             raise SiteProblem(
-                "outcome",
-                f"--prevalence {text}: write OUTCOME=P with one of "
-                f"{', '.join(model.record.outputs)}",
+                "outcome", f"{given}: the outcomes are {', '.join(model.record.outputs)}"
             )
         known = calibration[outcome]
         if known is None:
             raise SiteProblem(
                 "outcome",
-                f"--prevalence {text}: {outcome} is not calibrated, so its logits are "
+                f"{given}: {outcome} is not calibrated, so its logits are "
                 "no probabilities at any prevalence: leave it out",
             )
         try:
-            calibration[outcome] = known.at_prevalence(float(value))
+            calibration[outcome] = known.at_prevalence(value)
         except ValueError:
             raise SiteProblem(
-                "outcome", f"--prevalence {text}: a number between 0 and 1, both excluded"
+                "outcome", f"{given}: a number between 0 and 1, both excluded"
             ) from None
     return replace(model, record=model.record.model_copy(update={"calibration": calibration}))
 

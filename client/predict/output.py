@@ -48,35 +48,36 @@ def likeness_in_words(reference: CohortReference | None, site: str | None) -> st
     )
 
 
-def predictions_csv(model: ExportedModel, predictions: Sequence[Prediction]) -> str:
-    """CSV with a row for each file and outcome, or one row with the problem of an unusable file.
+PREDICTION_COLUMNS = (
+    "file",
+    "outcome",
+    "logit",
+    "probability",
+    "prevalence",
+    "above_threshold",
+    "as_far",
+    "unlike",
+    "remarks",
+    "problem",
+)
 
-    Files are named as the user gave them; there are no other data of a patient.
+
+def prediction_rows(
+    model: ExportedModel, predictions: Sequence[Prediction]
+) -> list[tuple[str | float | None, ...]]:
+    """Values of `PREDICTION_COLUMNS`: one row for each file and outcome.
+
+    An unusable file has one row, with the problem. Files are named as the user gave them; there are
+    no other data of a patient.
     """
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(
-        [
-            "file",
-            "outcome",
-            "logit",
-            "probability",
-            "prevalence",
-            "above_threshold",
-            "as_far",
-            "unlike",
-            "remarks",
-            "problem",
-        ]
-    )
+    rows = list[tuple[str | float | None, ...]]()
     for one in predictions:
         remarks, problem = "; ".join(one.reading.remarks), one.reading.unusable
         if problem is not None:
-            table.writerow([one.file, *[None] * 7, remarks, problem])
+            rows.append((one.file, "", *[None] * 6, remarks, problem))
         for outcome, e in one.estimates.items():
-            unlike = None if one.as_far is None else int(one.unlike)
-            table.writerow(
-                [
+            rows.append(
+                (
                     one.file,
                     outcome,
                     e.logit,
@@ -84,11 +85,20 @@ def predictions_csv(model: ExportedModel, predictions: Sequence[Prediction]) -> 
                     model.prevalences[outcome],
                     int(e.above_threshold),
                     one.as_far,
-                    unlike,
+                    None if one.as_far is None else int(one.unlike),
                     remarks,
-                    None,
-                ]
+                    "",
+                )
             )
+    return rows
+
+
+def predictions_csv(model: ExportedModel, predictions: Sequence[Prediction]) -> str:
+    """The rows of `prediction_rows` as CSV, under the names of the columns."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(PREDICTION_COLUMNS)
+    table.writerows(prediction_rows(model, predictions))
     return text.getvalue()
 
 

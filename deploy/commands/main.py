@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from fedrad.server.federation.failure import Stopped
 from fedrad.system.commands import CommandGroup, VersionOption, fail
 
 from . import coordinator, local, results
@@ -89,14 +90,6 @@ def main() -> None:
     """Entry point of `fedrad`."""
     try:
         app()
-    except Exception as error:
-        # imported here, because this module imports Flower, which takes a second
-        from fedrad.server.federation.federation import ExperimentFailed, Stopped
-
-        if isinstance(error, Stopped):
-            print("Stopped; `fedrad resume` goes on from here", file=sys.stderr)
-            raise SystemExit(1) from None
-        if not isinstance(error, ExperimentFailed):
-            raise
-        print(f"The experiment failed: {error}", file=sys.stderr)
+    except Stopped:
+        print("Stopped; `fedrad resume` goes on from here", file=sys.stderr)
         raise SystemExit(1) from None

@@ -56,7 +56,7 @@ def ablate(experiment_file: Path, sites: dict[str, Path], out: Path) -> Path:
     add_weight_folder(experiment_file.parent)
     faults = {row: weights_fault(parse_experiment(variant)) for row, variant in rows.items()}
     if lacking := [f"ablation.{row}: {fault}" for row, fault in faults.items() if fault]:
-        raise Refused("\n".join(lacking))
+        raise Refused(*lacking)
     for row, variant in rows.items():
         if parse_experiment(variant).evaluation.folds:
             run_folds(variant, experiment_file, sites, out / row, out / STATE)

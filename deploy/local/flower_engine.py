@@ -14,7 +14,7 @@ from fedrad.client.app import SITES_VARIABLE
 from fedrad.client.settings import open_site
 from fedrad.deploy.start.follow import follow
 from fedrad.flower.processes import FlowerError, FlowerSettings, own_flower_processes
-from fedrad.server.federation.federation import ExperimentFailed
+from fedrad.server.federation.failure import ExperimentFailed
 from fedrad.server.results.summary import Summary
 
 from .simulation import Simulation, save_simulation

@@ -11,7 +11,7 @@ from fedrad.client.app import app as client_app
 from fedrad.client.cohort import Pseudonyms, read_table
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site, open_site
-from fedrad.deploy.refused import Refused
+from fedrad.deploy.refused import ArgumentFault, Refused
 from fedrad.deploy.start.notes import SIMULATION
 from fedrad.deploy.start.preparation import experiment_text, given_experiment, make_folder
 from fedrad.exchange.experiment import Experiment, ExperimentError, read_experiment
@@ -92,7 +92,7 @@ def prepare_text(
     if len(sites) < experiment.federation.quorum:
         faults.append(
             f"federation.quorum = {experiment.federation.quorum}: more than the {len(sites)} "
-            "sites given; lower it or add a --site"
+            "sites given; lower it or add a site"
         )
     for key, names in (
         ("federation.sites", experiment.federation.sites),
@@ -108,7 +108,7 @@ def prepare_text(
             read_table(site, experiment.outcomes, Pseudonyms.temporary())
             nodes.append({"folder": str(site.folder), "name": name, "state": str(site_state)})
         except SiteProblem as problem:
-            faults.append(f"--site {name}: {problem}")
+            faults.append(ArgumentFault(f"site {name}: {problem}"))
     make_folder(out, faults)
     return Simulation(experiment, text, nodes, out.resolve(), experiment_file.parent.resolve())
 

@@ -12,7 +12,7 @@ from fedrad.flower.processes import (
     own_flower_processes,
 )
 from fedrad.models.weight_folders import add_weight_folder
-from fedrad.server.federation.federation import ExperimentFailed
+from fedrad.server.federation.failure import ExperimentFailed
 from fedrad.server.results.summary import Summary
 from fedrad.system.files import JsonFile, UnreadableFileError
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fedrad.flower.log_lines import run_log_line
 from fedrad.flower.processes import FlowerProcesses, FlowerSettings
-from fedrad.server.federation.federation import ExperimentFailed
+from fedrad.server.federation.failure import ExperimentFailed
 from fedrad.server.results.summary import Summary, read_summary
 
 LAST_LINES = 15

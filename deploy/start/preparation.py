@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fedrad.deploy.refused import Refused
+from fedrad.deploy.refused import ArgumentFault, Refused
 from fedrad.exchange.experiment import (
     Experiment,
     ExperimentError,
@@ -51,14 +51,12 @@ def given_experiment(text: str, file: Path, out: Path) -> tuple[Experiment, list
     except ExperimentError as error:
         raise Refused(str(error)) from error
     add_weight_folder(file.parent)
-    faults = []
+    faults = list[str]()
     if (out / "experiment.toml").exists():
-        faults.append(
-            f"--out {out}: holds an experiment already; give another folder, or "
-            f"`fedrad resume {out}`"
-        )
+        advice = f"give another folder, or `fedrad resume {out}`"
+        faults.append(ArgumentFault(f"out {out}: holds an experiment already; {advice}"))
     elif out.is_file():
-        faults.append(f"--out {out}: is a file; give a folder")
+        faults.append(ArgumentFault(f"out {out}: is a file; give a folder"))
     if (fault := weights_fault(experiment)) is not None:
         faults.append(fault)
     return experiment, faults
@@ -79,6 +77,7 @@ def make_folder(out: Path, faults: list[str]) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        faults = [*faults, f"--out {out}: cannot be made ({error.strerror}); give another folder"]
+        fault = f"out {out}: cannot be made ({error.strerror}); give another folder"
+        faults = [*faults, ArgumentFault(fault)]
     if faults:
-        raise Refused("\n".join(faults))
+        raise Refused(*faults)

@@ -20,6 +20,7 @@ from fedrad.exchange.messages import (
 )
 from fedrad.exchange.reasons import Reason
 
+from .failure import ExperimentFailed, Stopped
 from .mailbox import Answer, Mailbox
 from .members import Members, MembersError
 from .records import Records
@@ -35,14 +36,6 @@ REFUSED_SECONDS = 60.0
 TEMPORARY_REFUSALS: tuple[Reason, ...] = ("approval", "hours", "limit")
 """Refusals that end with time, or by a decision of a person at the site."""
 _POLL_SECONDS = (0.1, 1.0)
-
-
-class ExperimentFailed(Exception):
-    """The experiment cannot go on. The text gives the reason and what to do."""
-
-
-class Stopped(Exception):
-    """The coordinator asked the run to stop."""
 
 
 class Federation:

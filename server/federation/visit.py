@@ -13,7 +13,8 @@ from flwr.app import RecordDict
 from fedrad.exchange.messages import MessageType, ReplyT, Request
 from fedrad.exchange.reasons import Reason
 
-from .federation import REFUSED_SECONDS, RETRY_SECONDS, ExperimentFailed, Federation, poll_interval
+from .failure import ExperimentFailed
+from .federation import REFUSED_SECONDS, RETRY_SECONDS, Federation, poll_interval
 from .mailbox import Answer
 
 log = logging.getLogger("fedrad.server")

@@ -4,6 +4,7 @@ import ast
 import csv
 import json
 import math
+import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -19,6 +20,7 @@ from support.paths import ROOT
 import fedrad
 from fedrad.deploy.commands.results import READER
 from fedrad.server.export.export import export
+from fedrad.system.no_telemetry import NO_TELEMETRY, NO_USAGE_REPORTS
 
 
 def test_the_import_costs_nothing():
@@ -36,6 +38,62 @@ def test_the_import_costs_nothing():
         check=True,
     )
     assert packages - {name.partition(".")[0] for name in json.loads(bare.stdout)} == {"fedrad"}
+
+
+SLOW_LIBRARIES = {"flwr", "matplotlib", "monai", "ray", "torch", "torchvision", "sklearn"}
+IN_A_NEW_PROCESS = """
+import json, os, sys
+import fedrad
+{use}
+packages = sorted({{name.partition(".")[0] for name in sys.modules}})
+print(json.dumps([packages, dict(os.environ)]))
+"""
+
+
+def after(use: str, **environment: str) -> tuple[set[str], dict[str, str]]:
+    """Packages and environment of a new process that has run `use`."""
+    inherited = {k: v for k, v in os.environ.items() if k not in NO_TELEMETRY}
+    ran = subprocess.run(
+        [sys.executable, "-c", IN_A_NEW_PROCESS.format(use=use)],
+        env=inherited | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    packages, variables = json.loads(ran.stdout)
+    return set(packages), variables
+
+
+def test_a_site_is_read_without_slow_libraries(tmp_path):
+    folder = write_site(tmp_path / "north", 4)
+    packages, _ = after(f"assert len(fedrad.read_site({str(folder)!r}).images) == 4")
+    assert not packages & SLOW_LIBRARIES
+
+
+def test_results_are_loaded_without_slow_libraries(finished):
+    folder = str(finished / "out")
+    packages, _ = after(f"assert len(fedrad.load_results({folder!r}).rounds)")
+    assert not packages & SLOW_LIBRARIES
+
+
+@pytest.mark.parametrize("name", ["load_model", "predict"])
+def test_a_model_is_used_without_flower_and_charts(name):
+    packages, _ = after(f"fedrad.{name}")
+    assert not packages & {"flwr", "ray", "matplotlib"}
+
+
+def test_errors_are_named_without_any_library():
+    packages, _ = after("fedrad.UserError, fedrad.ExperimentFailed")
+    assert not packages & (SLOW_LIBRARIES | {"numpy", "pandas", "pydantic"})
+
+
+@pytest.mark.parametrize("name", ["load_model", "load_results", "predict", "read_site", "simulate"])
+def test_only_usage_reports_are_switched_off_in_the_process_of_the_user(name):
+    _, variables = after(f"fedrad.{name}")
+    assert variables.items() >= NO_USAGE_REPORTS.items()
+    assert "HF_HUB_OFFLINE" not in variables
+    _, variables = after(f"fedrad.{name}", DO_NOT_TRACK="true", HF_HUB_OFFLINE="0")
+    assert (variables["DO_NOT_TRACK"], variables["HF_HUB_OFFLINE"]) == ("true", "0")
 
 
 def test_the_version_is_that_of_the_installed_package():
@@ -74,7 +132,7 @@ def test_a_type_checker_sees_the_interface(tmp_path):
         text=True,
         check=False,
     )
-    assert 'Revealed type is "fedrad.deploy.notebook.Results"' in ran.stdout
+    assert 'Revealed type is "fedrad.deploy.notebook.results.Results"' in ran.stdout
     assert 'Revealed type is "str"' in ran.stdout.replace("builtins.", "")
     assert 'Revealed type is "list[str]"' in ran.stdout.replace("builtins.", "")
     assert 'incompatible type "int"' in ran.stdout
@@ -172,7 +230,14 @@ def test_a_model_estimates_images(finished, exported, tmp_path):
     broken.write_bytes(b"no image")
     estimates = fedrad.predict(model, [*images, broken])
     assert list(estimates["file"]) == [str(file) for file in (*images, broken)]
-    assert estimates["problem"][3]
+    assert (estimates["problem"] != "").tolist() == [False, False, False, True]
+    assert list(estimates["outcome"]) == ["label"] * 3 + [""]
+    assert set(estimates["above_threshold"][:3]) <= {0, 1}
+    assert all(pd.api.types.is_numeric_dtype(estimates[n]) for n in ("logit", "above_threshold"))
+    none = fedrad.predict(model, [broken])
+    assert none["logit"].isna().all()
+    assert pd.api.types.is_numeric_dtype(none["logit"])
+    assert list(fedrad.predict(model, []).columns) == list(none.columns) == list(estimates.columns)
     assert estimates["logit"].isna().tolist() == [False, False, False, True]
     assert estimates["probability"].dropna().between(0, 1).all()
     elsewhere = fedrad.predict(model, images, prevalence={"label": 0.01})
@@ -184,6 +249,38 @@ def test_a_model_estimates_images(finished, exported, tmp_path):
     assert np.allclose(moved - before, shift)
     with torch.no_grad():
         assert model.network(torch.zeros(2, 1, 32, 32)).shape == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("prevalence", "words"),
+    [
+        ({"death": 0.2}, "^prevalence death=0.2: the outcomes are label"),
+        ({"label": 1.5}, "^prevalence label=1.5: a number between 0 and 1"),
+    ],
+)
+def test_a_prevalence_that_does_not_fit_the_model_is_named(exported, prevalence, words):
+    with pytest.raises(fedrad.UserError, match=words):
+        fedrad.predict(fedrad.load_model(exported), [], prevalence=prevalence)
+
+
+def test_a_simulation_that_cannot_start_names_arguments_and_not_options(finished, tmp_path):
+    with pytest.raises(fedrad.UserError) as error:
+        fedrad.simulate(finished / "out" / "experiment.toml", {"a": tmp_path}, finished / "out")
+    text = str(error.value)
+    assert "lower it or add a site" in text
+    assert f"site a: {tmp_path}" in text
+    assert f"out {finished / 'out'}: holds an experiment already" in text
+    assert "--" not in text
+
+
+def test_an_experiment_that_fails_is_an_error_of_the_interface(tmp_path):
+    (tmp_path / "experiment.toml").write_text(EXPERIMENT)
+    sites = {n: write_site(tmp_path / n, 30, seed=i) for i, n in enumerate("ab")}
+    for image in (sites["b"] / "images").iterdir():
+        image.write_bytes(b"no image")
+    with pytest.raises(fedrad.ExperimentFailed, match="are needed, 1 can") as error:
+        fedrad.simulate(tmp_path / "experiment.toml", sites, tmp_path / "out")
+    assert isinstance(error.value, fedrad.UserError)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from fedrad.flower.bundles import BUNDLE
 from fedrad.flower.grid import InProcessGrid
 from fedrad.flower.process_tree import processes_of
 from fedrad.flower.processes import FlowerProcesses, own_flower_processes
-from fedrad.server.federation.federation import ExperimentFailed
+from fedrad.server.federation.failure import ExperimentFailed
 from fedrad.server.results.summary import Summary, read_summary
 
 

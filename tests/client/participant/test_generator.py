@@ -105,7 +105,7 @@ def test_a_generators_site_refuses_what_only_a_classifier_has(tmp_path, trained)
 
 
 def test_the_coordinator_hears_which_site_does_not_allow_it(tmp_path, permitting):
-    from fedrad.server.federation.federation import ExperimentFailed
+    from fedrad.server.federation.failure import ExperimentFailed
 
     sites = {**permitting, "c": write_site(tmp_path / "c", 30, seed=3)}
     summary = json.loads((run_generator(tmp_path, sites) / "summary.json").read_text())

@@ -13,7 +13,7 @@ from fedrad.client.settings import open_site
 from fedrad.deploy.refused import Refused
 from fedrad.exchange.experiment import ExperimentError, parse_experiment
 from fedrad.exchange.lineage import Ancestor, read_lineage, write_lineage
-from fedrad.server.federation.federation import ExperimentFailed
+from fedrad.server.federation.failure import ExperimentFailed
 
 
 @pytest.fixture(autouse=True)

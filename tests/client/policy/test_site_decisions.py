@@ -15,7 +15,7 @@ from fedrad.deploy.local.simulation import prepare
 from fedrad.flower.grid import InProcessGrid
 from fedrad.server.experiment import run_experiment
 from fedrad.server.federation import federation, visit
-from fedrad.server.federation.federation import ExperimentFailed
+from fedrad.server.federation.failure import ExperimentFailed
 from fedrad.server.report.outcome_results import outcome_results
 from fedrad.server.results.summary import Summary, read_summary
 

@@ -110,6 +110,7 @@ def test_without_a_prevalence_that_of_the_model_is_used_and_named(finished, mode
 def test_a_prevalence_that_is_none_is_refused(finished, model, given):
     result = predict(model, finished / "a" / "images" / "0000.png", f"--prevalence={given}")
     assert result.exit_code == 2
+    assert result.output.startswith("--prevalence ")
     assert "a number between 0 and 1, both excluded" in result.output
 
 
@@ -118,7 +119,7 @@ def test_a_prevalence_names_its_outcome(finished, model):
     assert predict(model, file, "--prevalence", "label=0.2").exit_code == 0
     result = predict(model, file, "--prevalence", "death=0.2")
     assert result.exit_code == 2
-    assert "write OUTCOME=P with one of label" in result.output
+    assert "--prevalence death=0.2: write OUTCOME=P with one of label" in result.output
 
 
 def test_what_is_not_calibrated_has_no_probability(finished, model, tmp_path):
@@ -131,7 +132,7 @@ def test_what_is_not_calibrated_has_no_probability(finished, model, tmp_path):
     assert (row["probability"], row["prevalence"]) == ("", "")
     result = predict(bare, file, "--prevalence", "0.2")
     assert result.exit_code == 2
-    assert "label is not calibrated" in result.output
+    assert "--prevalence label=0.2: label is not calibrated" in result.output
 
 
 def test_files_that_cannot_be_used_are_listed_and_the_others_go_on(

@@ -24,7 +24,7 @@ from fedrad.exchange.update import pack, unflatten, unpack
 from fedrad.flower.grid import InProcessGrid
 from fedrad.models.training import score
 from fedrad.server.experiment import run_experiment
-from fedrad.server.federation.federation import ExperimentFailed
+from fedrad.server.federation.failure import ExperimentFailed
 from fedrad.server.federation.records import Records
 from fedrad.server.results.summary import SiteRound, read_summary
 from fedrad.server.rounds.spool import SpooledUpdate
@@ -277,7 +277,7 @@ def refused(experiment_file: Path, sites: dict[str, Path], out: Path) -> str:
     with pytest.raises(Refused) as error:
         prepare(experiment_file, sites, out)
     assert not (out / "summary.json").exists()
-    return str(error.value)
+    return error.value.for_command()
 
 
 def test_all_faults_are_reported_together_before_any_work(experiment_file, sites, tmp_path):

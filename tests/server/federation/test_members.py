@@ -20,7 +20,7 @@ from fedrad.exchange.messages import (
 )
 from fedrad.flower.grid import InProcessGrid
 from fedrad.server.experiment import run_experiment
-from fedrad.server.federation.federation import ExperimentFailed
+from fedrad.server.federation.failure import ExperimentFailed
 from fedrad.server.federation.members import Member, Members, MembersError
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

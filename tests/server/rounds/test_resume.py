@@ -14,7 +14,7 @@ from fedrad.client.app import app as client_app
 from fedrad.deploy.local.simulation import prepare
 from fedrad.flower.grid import InProcessGrid
 from fedrad.server.experiment import run_experiment
-from fedrad.server.federation.federation import ExperimentFailed
+from fedrad.server.federation.failure import ExperimentFailed
 from fedrad.server.results.summary import read_summary
 from fedrad.server.rounds import checkpoint
 from fedrad.server.rounds.spool import Spool

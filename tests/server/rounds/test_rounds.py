@@ -12,7 +12,7 @@ from fedrad.exchange.messages import (
     to_record,
 )
 from fedrad.models.weights import load_base
-from fedrad.server.federation.federation import ExperimentFailed, Stopped
+from fedrad.server.federation.failure import ExperimentFailed, Stopped
 
 Behaviour = Callable[["Hospital", RoundRequest], object]
 
