@@ -141,7 +141,7 @@ def test_a_strategy_reads_the_settings_that_are_declared_for_it(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", [name for name in STRATEGIES if "momentum" in SETTINGS_READ[name]])
-def test_momentum_is_0_9_unless_the_experiment_states_another_0_included(tmp_path, name):
+def test_momentum_is_the_strategys_own_unless_the_experiment_states_another(tmp_path, name):
     def moved(**stated):
         strategy, values, moments = configured(name, **stated), flatten(drawn(100), NAMES), {}
         for seed in (1, 2):
@@ -150,8 +150,9 @@ def test_momentum_is_0_9_unless_the_experiment_states_another_0_included(tmp_pat
             values, moments = strategy.move(combined, values, values, manifest, moments)
         return values
 
-    np.testing.assert_array_equal(moved(), moved(momentum=0.9))
-    assert not np.allclose(moved(), moved(momentum=0.0))
+    own = STRATEGIES[name].default_momentum
+    np.testing.assert_array_equal(moved(), moved(momentum=own))
+    assert not np.allclose(moved(momentum=0.0), moved(momentum=0.5))
 
 
 def test_tensors_unfrozen_later_start_with_initial_moments_and_statistics_have_none():
