@@ -32,7 +32,7 @@ class ServerSettings(Settings):
     """Number f of hostile sites that krum tolerates."""
 
 
-SETTINGS_READ: dict[StrategyName, tuple[str, ...]] = {
+SETTINGS_READ: dict[str, tuple[str, ...]] = {
     "fedavg": (),
     "fedavgm": ("learning_rate", "momentum"),
     "fedadam": ("learning_rate", "momentum", "beta_2", "tau"),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from fedrad.exchange.figures import ProbabilityFigures
+from fedrad.exchange.model_names import family_of, home_of
 from fedrad.server.results.parts import (
     Cell,
     ComparisonFigures,
@@ -78,7 +79,7 @@ def panel(summary: Summary, result: OutcomeResult, key: str) -> Panel:
     return Panel(
         cells=cells,
         comparisons=[
-            (site, {_family(c.other): c for c in paired if c.site == site}) for site in sites
+            (site, {family_of(c.other): c for c in paired if c.site == site}) for site in sites
         ]
         if paired
         else [],
@@ -109,9 +110,9 @@ def panel(summary: Summary, result: OutcomeResult, key: str) -> Panel:
             for c in columns
         ],
         local_elsewhere={
-            (c.model.removeprefix("local:"), c.site): c
+            (site_of, c.site): c
             for c in summary.cells
-            if c.outcome == outcome and is_at_other_site(c)
+            if c.outcome == outcome and is_at_other_site(c) and (site_of := home_of(c.model))
         },
         gaps=[g for g in summary.gaps if g.outcome == outcome],
         pairs=pairs if 1 < len(among) <= SITES_IN_PAIRS else {},
@@ -131,7 +132,3 @@ def panel(summary: Summary, result: OutcomeResult, key: str) -> Panel:
 
 def _any_known(figures: ProbabilityFigures) -> bool:
     return any(is_known(getattr(figures, figure.name)) for figure in PROBABILITY_FIGURES)
-
-
-def _family(model: str) -> str:
-    return "local" if model.startswith("local") else model

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import strategy as flower
-from flwr.supercore.task_identity import TaskIdentity
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fedrad.exchange.experiment import FederationSettings
 from fedrad.exchange.strategies import SETTINGS_READ, ServerSettings, StrategyName
 from fedrad.exchange.update import flatten, pack, unflatten, unpack
+from fedrad.flower.internals import TaskIdentity
 from fedrad.server.results.summary import SiteRound
 from fedrad.server.rounds import aggregation
 from fedrad.server.rounds.aggregation import norms, outliers
