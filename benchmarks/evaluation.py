@@ -30,6 +30,7 @@ from fedrad.client.figures.disclosure import Disclosure
 from fedrad.client.figures.one_split import OneSplit
 from fedrad.client.figures.scored_units import ScoredUnits
 from fedrad.exchange.experiment import Experiment
+from fedrad.exchange.model_names import local_of
 from fedrad.server.report.report import write_report
 from fedrad.server.results.comparisons import comparisons, subgroups
 from fedrad.server.results.overall import ReleasedFigures, cells, overall
@@ -269,7 +270,7 @@ def size(sites: int = 30, outcomes: int = 5, units: int = 300) -> None:
             "evaluation": {"travel": True, "subgroups": {"sex": ["F", "M"], "age": [1, 5, 18]}},
         }
     )
-    models = ["base", *(f"local:{name}" for name in names), "global", "best"]
+    models = ["base", *map(local_of, names), "global", "best"]
     shared = {m: dict.fromkeys(columns, OPERATING) for m in ("base", "global", "best")}
     releases, at_site, sent = {}, [], []
     for name in names:
@@ -282,7 +283,7 @@ def size(sites: int = 30, outcomes: int = 5, units: int = 300) -> None:
         )
         started = time.perf_counter()
         groups_of = plan.evaluation.subgroups
-        split = OneSplit(columns, DEFAULT, f"local:{name}", groups_of, "test", shared)
+        split = OneSplit(columns, DEFAULT, local_of(name), groups_of, "test", shared)
         releases[name] = split.release([test], [validation], models, {})
         at_site.append(time.perf_counter() - started)
         sent.append(len(releases[name].model_dump_json()))

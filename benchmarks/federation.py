@@ -26,6 +26,7 @@ from fedrad.client.participant.site_data import SiteData
 from fedrad.client.settings import open_site
 from fedrad.deploy.commands.terminal import show_progress
 from fedrad.deploy.local.simulation import Simulation, prepare, simulate
+from fedrad.exchange.model_names import family_of, local_of
 from fedrad.models.examples import Examples
 from fedrad.models.training import score, train_round
 from fedrad.server.results.overall import ReleasedFigures, cells, overall
@@ -91,7 +92,7 @@ def federated(simulation: Simulation, run: str) -> list[Row]:
     for family, name in (("local", "local-only"), ("global", f"federated, one-class site {run}")):
         whole = next((o for o in summary.overall if o.model == family), None)
         if whole and whole.within is not None:
-            of_sites = [c for c in summary.cells if c.model.partition(":")[0] == family]
+            of_sites = [c for c in summary.cells if family_of(c.model) == family]
             rows.append((name, of_sites, whole))
     return rows
 
@@ -123,7 +124,7 @@ def central(simulation: Simulation) -> list[Row]:
             )
             for part in ("validation", "test")
         }
-        own, groups = f"local:{p.site.name}", experiment.evaluation.subgroups
+        own, groups = local_of(p.site.name), experiment.evaluation.subgroups
         split = OneSplit(experiment.outcomes, p.disclosure, own, groups, "test", {})
         releases[p.site.name] = split.release(
             [parts["test"]], [parts["validation"]], ["global"], {}

@@ -18,6 +18,7 @@ from fedrad.client.figures.scored_units import ScoredUnits
 from fedrad.exchange.experiment import Experiment
 from fedrad.exchange.figures import CalibrationLine, OperatingPoint, Release
 from fedrad.exchange.histogram import GRID
+from fedrad.exchange.model_names import local_of
 from fedrad.server.results.overall import ReleasedFigures, cells, overall
 from fedrad.server.results.parts import Cell, Overall
 
@@ -83,7 +84,7 @@ def release(
     units = ScoredUnits(data.labels[:, None], data.patients, {"global": data.logits[:, None]})
     nobody = ScoredUnits(np.zeros((0, 1), np.float32), None, {})
     given = {} if operating is None else {"global": {"y": operating}}
-    own = f"local:{site}"
+    own = local_of(site)
     return OneSplit(["y"], disclosure, own, {}, "test", given).release(
         [units], [nobody], ["global"], {}
     )

@@ -25,7 +25,13 @@ from fedrad.models.settings import Fraction, ModelSettings, RecipeSettings, Sett
 from fedrad.models.tasks import CLASSIFICATION, TASKS, Task, TaskName
 from fedrad.system.errors import UserError
 
-from .strategies import ServerSettings, StrategyName, check_strategy
+from .strategies import (
+    SETTINGS_READ,
+    ServerSettings,
+    StrategyName,
+    check_strategy,
+    unread_settings,
+)
 from .validation_errors import explain_validation_error
 
 NAME_PATTERN = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
@@ -278,8 +284,23 @@ def read_experiment(path: Path) -> tuple[Experiment, str]:
 def parse_experiment(text: str, source: str = "experiment.toml") -> Experiment:
     """Parse the text of an experiment file. Raises ExperimentError, which names every fault."""
     try:
-        return Experiment.model_validate(tomllib.loads(text))
+        experiment = Experiment.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise ExperimentError(f"{source}: not valid TOML: {error}") from error
     except ValidationError as error:
         raise ExperimentError(explain_validation_error(error, source, Experiment)) from error
+    _refuse_unread_settings(experiment.federation, source)
+    return experiment
+
+
+def _refuse_unread_settings(federation: FederationSettings, source: str) -> None:
+    """Raise ExperimentError for what a file states and its strategy does not read. Summaries state
+    all settings, so this is checked of files only."""
+    read = ", ".join(SETTINGS_READ[federation.strategy]) or "none"
+    lines = [
+        f"{source}: federation.server.{name} = {getattr(federation.server, name)!r}: "
+        f'strategy = "{federation.strategy}" does not read it; settings that it reads: {read}'
+        for name in unread_settings(federation.strategy, federation.server)
+    ]
+    if lines:
+        raise ExperimentError("\n".join(lines))

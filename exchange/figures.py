@@ -15,6 +15,7 @@ from fedrad.models.settings import Fraction
 from .experiment import NAME_PATTERN, Outcome
 from .histogram import CELLS, Histogram
 from .inline import Inline, InlineModel
+from .model_names import LOCAL, local_of
 from .wire import Wire
 
 Count = Annotated[int, Field(ge=0)]
@@ -23,7 +24,7 @@ Edge = Annotated[int, Field(ge=0, le=CELLS)]
 """An edge of the grid. As a threshold: units at or above it are classified as positive."""
 SplitPart = Literal["train", "validation", "test"]
 ModelName = Annotated[
-    str, StringConstraints(pattern=rf"^(base|global|best|local|local:{NAME_PATTERN})$")
+    str, StringConstraints(pattern=rf"^(base|global|best|{LOCAL}|{local_of(NAME_PATTERN)})$")
 ]
 """`best` is the global model of the round with the best figure on validation patients;
 `local:SITE` is the local-only model of a site. In a request, `local` means the local-only model of

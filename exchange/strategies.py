@@ -20,8 +20,8 @@ class ServerSettings(Settings):
 
     learning_rate: float | None = Field(default=None, gt=0.0)
     """Learning rate of fedavgm (default 1), fedadam and fedyogi (default 0.001)."""
-    momentum: float = Field(default=0.9, ge=0.0, lt=1.0)
-    """First-moment decay: momentum β of fedavgm, β₁ of fedadam and fedyogi."""
+    momentum: float | None = Field(default=None, ge=0.0, lt=1.0)
+    """First-moment decay: momentum β of fedavgm, β₁ of fedadam and fedyogi (default 0.9 each)."""
     beta_2: float = Field(default=0.99, ge=0.0, lt=1.0)
     """Second-moment decay β₂ of fedadam and fedyogi."""
     tau: float = Field(default=1e-3, gt=0.0)
@@ -30,6 +30,23 @@ class ServerSettings(Settings):
     """Share of the sites' values that trimmed-mean leaves out at each end."""
     byzantine: int = Field(default=1, ge=1)
     """Number f of hostile sites that krum tolerates."""
+
+
+SETTINGS_READ: dict[str, tuple[str, ...]] = {
+    "fedavg": (),
+    "fedavgm": ("learning_rate", "momentum"),
+    "fedadam": ("learning_rate", "momentum", "beta_2", "tau"),
+    "fedyogi": ("learning_rate", "momentum", "beta_2", "tau"),
+    "median": (),
+    "trimmed-mean": ("trim",),
+    "krum": ("byzantine",),
+}
+"""Strategy -> the settings of `[federation.server]` that it reads."""
+
+
+def unread_settings(name: StrategyName, server: ServerSettings) -> list[str]:
+    """Settings that the experiment states although its strategy does not read them."""
+    return sorted(server.model_fields_set.difference(SETTINGS_READ[name]))
 
 
 def check_strategy(name: StrategyName, server: ServerSettings, quorum: int) -> None:

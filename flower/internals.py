@@ -208,7 +208,11 @@ def __getattr__(name: str) -> Any:
     """A part of the table by its name. Raises FlowerMovedError."""
     if name not in PARTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    part = PARTS[name]
+    return load(PARTS[name])
+
+
+def load(part: FlowerPart) -> Any:
+    """A part of Flower, whose source has the lines that are relied on. Raises FlowerMovedError."""
     check_source(part)
     for used in part.replaced:
         _attribute(part.module, used)

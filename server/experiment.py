@@ -12,6 +12,7 @@ from flwr.serverapp import Grid
 from fedrad.exchange.experiment import parse_experiment
 from fedrad.exchange.lineage import Lineage, read_lineage
 from fedrad.exchange.messages import Readiness
+from fedrad.exchange.model_names import home_of, local_of
 from fedrad.models.weight_files import file_sha256
 from fedrad.models.weights import StartingNetwork
 from fedrad.system.files import UnreadableFileError, write_whole
@@ -213,14 +214,14 @@ def _write_results(run: _Run, base: StartingNetwork, lineage: Lineage, folder: P
     experiment, sites = federation.experiment, sorted(federation.sites)
     figures, choices = released_figures(results), results.choices or Choices()
     calibration = choices.calibration.get("global", {})
-    models = ["base", *(f"local:{site}" for site in sites), "global"]
+    models = ["base", *map(local_of, sites), "global"]
     models += ["best"] if "best" in choices.thresholds else []
     if not experiment.task.tests_patients:
         models = []
     held_out = set(experiment.evaluation.held_out)
     inside = figures.for_sites(set(sites) - held_out)
     outside = figures.for_sites(held_out)
-    shared = [model for model in models if not model.startswith("local:")]
+    shared = [model for model in models if home_of(model) is None]
     subgroup_figures, gaps = subgroups(inside, experiment)
     model_file = folder / "model.safetensors"
     if results.status == "completed":

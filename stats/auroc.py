@@ -15,6 +15,7 @@ from fedrad.exchange.histogram import Histogram
 from fedrad.models.calibration import Floats
 
 from .intervals import Interval, IntervalEstimate, logit_interval, z_of
+from .weighted import mean_with_variance, pair_weighted_mean
 
 AurocFigures = Scores | Subgroup
 """Figures that include an AUROC, its variance and counts."""
@@ -80,9 +81,11 @@ def _weighted(
     used = [(c, w) for c, w in zip(cells, weights, strict=True) if c.auroc is not None and w]
     if not used:
         return None
-    share = np.array([w for _, w in used], float) / sum(w for _, w in used)
-    value = float(share @ np.array([c.auroc for c, _ in used]))
-    variance = float(share**2 @ np.array([c.variance for c, _ in used]))
+    value, variance = mean_with_variance(
+        np.array([c.auroc for c, _ in used]),
+        np.array([c.variance for c, _ in used]),
+        [w for _, w in used],
+    )
     positives, negatives = (sum(c.positives for c, _ in used), sum(c.negatives for c, _ in used))
     return IntervalEstimate(
         value, logit_interval(value, variance, positives, negatives, confidence)
@@ -98,8 +101,11 @@ def folds_sd(cells: Sequence[Scores]) -> float | None:
     same = [c for c in complete if len(c.folds) == number]
     if number < 2:
         return None
-    weights = np.array([c.positives * c.negatives for c in same], float)
-    means = weights @ np.array([c.folds for c in same], float) / weights.sum()
+    means = pair_weighted_mean(
+        np.array([c.folds for c in same], float),
+        [c.positives for c in same],
+        [c.negatives for c in same],
+    )
     return float(means.std(ddof=1))
 
 

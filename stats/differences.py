@@ -7,6 +7,7 @@ import numpy as np
 from scipy.stats import norm
 
 from .intervals import Interval, z_of
+from .weighted import mean_with_variance
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,9 @@ def weighted_difference(
     Difference or None
         None where all weights are 0.
     """
-    total = float(sum(weights))
-    if not total:
+    if not sum(weights):
         return None
-    share = np.array(weights, float) / total
-    return difference(
-        float(share @ np.array(values)), float(share**2 @ np.array(variances)), confidence
-    )
+    return difference(*mean_with_variance(values, variances, weights), confidence)
 
 
 def holm(p: Sequence[float | None]) -> list[float | None]:

@@ -71,7 +71,7 @@ def test_contributing_names_files_that_are_there():
         "models/augment/brightness.py",
         "client/cohort/checks/people.py",
     }
-    assert {name for name in named if not (ROOT / name).exists()} == made_up
+    assert {name for name in named if not (ROOT / name).exists()} <= made_up
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in (ROOT / "benchmarks").glob("*.py")))

@@ -22,6 +22,7 @@ from fedrad.exchange.figures import (
     SplitPart,
     Subgroup,
 )
+from fedrad.exchange.model_names import home_of
 from fedrad.stats.exact import Units
 
 from .disclosure import Disclosure
@@ -143,7 +144,7 @@ class SiteEvaluation(ABC):
     def is_other_sites_model(self, model: ModelName) -> bool:
         """Whether a model is the local-only model of another site. Only its AUROC is released: many
         histograms of the same patients would disclose more about them than one."""
-        return model.startswith("local:") and model != self.own
+        return home_of(model) is not None and model != self.own
 
     def auroc(self, folds: Sequence[Fold], *, by_pairs: bool = False) -> AurocEstimate | None:
         """Mean of the folds' AUROCs with its variance; None where no fold has both classes.

@@ -14,6 +14,7 @@ from fedrad.client.problems import SiteProblem
 from fedrad.exchange.encoding import Packed
 from fedrad.exchange.figures import Missing, ModelName, Release, SplitPart
 from fedrad.exchange.messages import ReleaseRequest, ScoreReply, ScoreRequest
+from fedrad.exchange.model_names import LOCAL, home_of, local_of
 from fedrad.exchange.update import Manifest
 from fedrad.models.network import ResNet
 from fedrad.models.training import score
@@ -32,7 +33,7 @@ class Scoring:
             raise SiteProblem("request", f"a {participant.task.product} is not scored on patients")
         self.participant = participant
         self.data = participant.data
-        self.own: ModelName = f"local:{self.data.site.name}"
+        self.own: ModelName = local_of(self.data.site.name)
         experiment, evaluation = self.data.experiment, self.data.experiment.evaluation
         family = self.data.folder.with_name(f"{experiment.name}-{experiment.family[:12]}")
         self._folder = family / "scores"
@@ -79,7 +80,7 @@ class Scoring:
 
     def _named(self, model: ModelName) -> ModelName:
         """In a request, `local` is this site's local-only model."""
-        return self.own if model == "local" else model
+        return self.own if model == LOCAL else model
 
     def _network(
         self, model: ModelName, manifest: Manifest | None, packed: Packed | None
@@ -92,7 +93,7 @@ class Scoring:
         if model == self.own:
             file = self.participant.local_file
             return read_model(file, data.base.network) if file.is_file() else None
-        if model.startswith("local:") and not data.site.settings.policy.test_other_models:
+        if home_of(model) and not data.site.settings.policy.test_other_models:
             return None
         if manifest is None:
             raise SiteProblem("request", f"the request came without the tensors of {model}")
@@ -103,7 +104,7 @@ class Scoring:
         if model == self.own:
             return self.data.does_not_train_because or "not run"
         closed = not self.data.site.settings.policy.test_other_models
-        return "declined" if model.startswith("local:") and closed else "not run"
+        return "declined" if home_of(model) and closed else "not run"
 
     def _of_fold(self, fold: int) -> ScoreStore:
         return ScoreStore(self._folder / f"fold-{fold:03}")

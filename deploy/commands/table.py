@@ -5,6 +5,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from fedrad.exchange.model_names import family_of, local_of
 from fedrad.server.results.summary import Cell, Interval, Summary
 
 FAMILIES = {"base": "base", "local": "local-only", "global": "global"}
@@ -30,9 +31,9 @@ def _table(summary: Summary, outcome: str) -> Table:
     percent = round(100 * summary.experiment["evaluation"]["confidence"])
     overall = {o.model: o for o in summary.overall if o.outcome == outcome}
     cells = {
-        (_family(c), c.site): c
+        (family_of(c.model), c.site): c
         for c in summary.cells
-        if c.outcome == outcome and c.model in {"base", "global", f"local:{c.site}"}
+        if c.outcome == outcome and c.model in {"base", "global", local_of(c.site)}
     }
     families = [family for family in FAMILIES if family in overall]
     table = Table(title=f"{outcome}: AUROC on test patients [{percent} % interval]")
@@ -48,10 +49,6 @@ def _table(summary: Summary, outcome: str) -> Table:
     table.add_row("  ± bound", *(_figure(o.bound) for o in of))
     table.add_row("  site-only", *(_figure(o.site_only) for o in of))
     return table
-
-
-def _family(cell: Cell) -> str:
-    return cell.model.partition(":")[0]
 
 
 def _cell(cell: Cell | None) -> str:

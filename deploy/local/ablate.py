@@ -9,6 +9,7 @@ import tomlkit
 from fedrad.deploy.refused import Refused
 from fedrad.deploy.start.preparation import weights_fault
 from fedrad.exchange.experiment import ExperimentError, parse_experiment, read_experiment
+from fedrad.exchange.strategies import SETTINGS_READ
 from fedrad.models.settings import PRESETS
 from fedrad.models.weight_folders import add_weight_folder
 from fedrad.server.report.compare_page import write_comparison
@@ -88,6 +89,10 @@ def ablation_rows(text: str, source: str = "experiment.toml") -> dict[str, str]:
         if "weights" in model:
             for name in OF_WEIGHTS:
                 variant.get("model", {}).pop(name, None)
+        if strategy := changes.get("federation", {}).get("strategy"):
+            stated = variant.get("federation", {}).get("server", {})
+            for name in stated.keys() - set(SETTINGS_READ.get(str(strategy), stated)):
+                stated.pop(name)  # of the file's strategy, which the row replaces
         _merge(variant, changes)
         texts[row] = tomlkit.dumps(variant)
         try:

@@ -1,5 +1,8 @@
 """CutMix: a box of one image is pasted into another, and labels are weighted by area.
 
+It is no `Augmentation`, because it mixes pairs of images and their labels; training calls it after
+the augmentations. MixUp would be another function that returns `Mixed`.
+
 Source: Yun et al. 2019, CutMix, ICCV; arXiv 1905.04899.
 """
 

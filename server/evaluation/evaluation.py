@@ -10,9 +10,10 @@ from pathlib import Path
 
 from fedrad.exchange.encoding import Packed
 from fedrad.exchange.figures import Missing, ModelName
+from fedrad.exchange.model_names import LOCAL, local_of
 from fedrad.exchange.update import Manifest
 from fedrad.server.results.choices import Choices, choose
-from fedrad.server.results.overall import LOCAL, ReleasedFigures
+from fedrad.server.results.overall import ReleasedFigures
 from fedrad.server.results.summary import BestModel
 from fedrad.server.rounds.best_model import BestModelFile, mean_within_site_auroc, validation_units
 from fedrad.server.rounds.checkpoint import Progress
@@ -107,8 +108,8 @@ class FinalEvaluation:
             hosts = {site for site in waiting if sites[site].tests_other_models}
             for site in sorted(sites):
                 if (tensors := self.shared_models.load(site)) is not None:
-                    self.requests.score("test", f"{LOCAL}:{site}", tensors, hosts - {site})
-                    asked.append(f"{LOCAL}:{site}")
+                    self.requests.score("test", local_of(site), tensors, hosts - {site})
+                    asked.append(local_of(site))
                 else:
                     self.progress.untrained.setdefault(site, "declined")
         if not self.experiment.is_last_fold:

@@ -17,6 +17,7 @@ from fedrad.stats.resampled import (
     signed_rank,
     unpaired_interval,
 )
+from fedrad.stats.weighted import pair_weighted_mean
 
 MODEL = "global"
 """The model family that is compared."""
@@ -192,11 +193,14 @@ def _by_fold(first: Summary, second: Summary, outcome: str) -> tuple[list[float]
     sites = sorted(site for site in mine.keys() & theirs.keys() if site not in held_out)
     if not sites or not trainings:
         return [], []
-    weights = np.array([(mine[s].positives or 0) * (mine[s].negatives or 0) for s in sites], float)
     apart = np.array([mine[s].folds for s in sites], float) - np.array(
         [theirs[s].folds for s in sites], float
     )
-    return (weights @ apart / weights.sum()).tolist(), sites
+    positives, negatives = (
+        [mine[s].positives or 0 for s in sites],
+        [mine[s].negatives or 0 for s in sites],
+    )
+    return pair_weighted_mean(apart, positives, negatives).tolist(), sites
 
 
 def _test_to_train(evaluation: Mapping[str, Any]) -> float:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Literal
 
+from fedrad.exchange.model_names import family_of, home_of
 from fedrad.server.results.summary import Cell, Interval, Overall, Summary
 
 Family = Literal["base", "local", "global"]
@@ -69,7 +70,7 @@ class OutcomeResult:
 
 def is_at_other_site(cell: Cell) -> bool:
     """Whether the cell is of a local-only model at another site than its own."""
-    return cell.model.startswith("local:") and cell.model != f"local:{cell.site}"
+    return home_of(cell.model) not in (None, cell.site)
 
 
 def is_known(value: float | None) -> bool:
@@ -109,7 +110,7 @@ def join_names(names: Sequence[str]) -> str:
 
 def _result(summary: Summary, outcome: str) -> OutcomeResult:
     cells = {
-        (_family(c.model), c.site): c
+        (family_of(c.model), c.site): c
         for c in summary.cells
         if c.outcome == outcome and not is_at_other_site(c)
     }
@@ -151,10 +152,6 @@ def _result(summary: Summary, outcome: str) -> OutcomeResult:
         exploratory=_exploratory(rows),
         notes=notes,
     )
-
-
-def _family(model: str) -> str:
-    return model.partition(":")[0]
 
 
 def _has_auroc(cell: Cell | None) -> bool:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from fedrad.exchange.figures import ProbabilityFigures
+from fedrad.exchange.model_names import family_of, home_of
 from fedrad.server.results.parts import (
     Cell,
     ComparisonFigures,
@@ -18,6 +20,7 @@ from fedrad.server.results.parts import (
 )
 from fedrad.server.results.summary import Summary
 from fedrad.stats.intervals import Interval, wilson
+from fedrad.stats.site_figures import PROBABILITY_FIGURES
 
 from . import curves
 from .outcome_results import OutcomeResult, is_at_other_site, is_known
@@ -42,7 +45,9 @@ class Panel:
     """"sites" and "overall" -> number of tests for which p is corrected."""
     roc: Markup
     calibrated: list[tuple[str, Cell]]
-    """Sites with a Brier score."""
+    """Sites with any figure of calibrated probabilities."""
+    calibrated_together: ProbabilityFigures | None
+    """The same over all sites; None if there is none."""
     calibration: Markup
     curves: list[tuple[str, CurvePoint]]
     benefit: Markup
@@ -74,7 +79,7 @@ def panel(summary: Summary, result: OutcomeResult, key: str) -> Panel:
     return Panel(
         cells=cells,
         comparisons=[
-            (site, {_family(c.other): c for c in paired if c.site == site}) for site in sites
+            (site, {family_of(c.other): c for c in paired if c.site == site}) for site in sites
         ]
         if paired
         else [],
@@ -84,8 +89,11 @@ def panel(summary: Summary, result: OutcomeResult, key: str) -> Panel:
         },
         roc=curves.roc(cells, f"roc-{key}"),
         calibrated=[
-            (s, c) for s, c in cells.items() if c is not None and is_known(c.probabilities.brier)
+            (s, c) for s, c in cells.items() if c is not None and _any_known(c.probabilities)
         ],
+        calibrated_together=whole.probabilities
+        if whole is not None and _any_known(whole.probabilities)
+        else None,
         calibration=curves.calibration(cells, f"calibration-{key}"),
         curves=[(s, p) for s, c in cells.items() if c for p in c.calibration_curve],
         benefit=curves.benefit(whole.net_benefit if whole else [], f"benefit-{key}"),
@@ -102,9 +110,9 @@ def panel(summary: Summary, result: OutcomeResult, key: str) -> Panel:
             for c in columns
         ],
         local_elsewhere={
-            (c.model.removeprefix("local:"), c.site): c
+            (site_of, c.site): c
             for c in summary.cells
-            if c.outcome == outcome and is_at_other_site(c)
+            if c.outcome == outcome and is_at_other_site(c) and (site_of := home_of(c.model))
         },
         gaps=[g for g in summary.gaps if g.outcome == outcome],
         pairs=pairs if 1 < len(among) <= SITES_IN_PAIRS else {},
@@ -122,5 +130,5 @@ def panel(summary: Summary, result: OutcomeResult, key: str) -> Panel:
     )
 
 
-def _family(model: str) -> str:
-    return "local" if model.startswith("local") else model
+def _any_known(figures: ProbabilityFigures) -> bool:
+    return any(is_known(getattr(figures, figure.name)) for figure in PROBABILITY_FIGURES)

@@ -7,6 +7,7 @@ from itertools import combinations
 
 from fedrad.exchange.experiment import Experiment, group_names
 from fedrad.exchange.figures import Missing, Subgroup
+from fedrad.exchange.model_names import family_of
 from fedrad.stats.auroc import site_estimate, within_site_auroc
 from fedrad.stats.differences import Difference, difference, holm, weighted_difference
 
@@ -52,7 +53,7 @@ def comparisons(tested: ReleasedFigures, experiment: Experiment) -> list[Compari
             if c.difference is not None and c.variance is not None:
                 result = difference(c.difference, c.variance, confidence)
                 weight = counts.get((c.model, site, c.outcome), 0)
-                family = (c.model, c.other.partition(":")[0], c.outcome)
+                family = (c.model, family_of(c.other), c.outcome)
                 together[family].append((c.difference, c.variance, weight))
             at_sites.append(_ModelDifference(c.model, c.other, c.outcome, site, result, c.missing))
     over_all = []

@@ -15,6 +15,7 @@ from fedrad.exchange.figures import (
     Scores,
 )
 from fedrad.exchange.histogram import GRID, Histogram
+from fedrad.exchange.model_names import LOCAL, family_of, home_of, local_of
 from fedrad.stats.auroc import (
     auroc_table,
     design_effect,
@@ -34,9 +35,6 @@ from fedrad.stats.site_figures import means_over_sites
 from .cells import BENEFIT_THRESHOLDS, benefit_points, cell_of
 from .figure_inputs import CALIBRATED, figure_inputs
 from .parts import Cell, Decisions, NetBenefitPoint, NewSiteFigures, Overall, Pair
-
-LOCAL = "local"
-"""Family of the local-only models, each tested at its own site."""
 
 
 @dataclass(frozen=True)
@@ -97,16 +95,16 @@ def cells(tested: ReleasedFigures, models: Sequence[str], experiment: Experiment
     """
     released, result = tested.scores(), []
     for model in models:
-        kind, _, home = model.partition(":")
+        trained_at = home_of(model)
         for site in sorted({*tested.releases, *tested.absent}):
-            if home and site != home and not experiment.evaluation.travel:
+            if trained_at not in (None, site) and not experiment.evaluation.travel:
                 continue
             for outcome in experiment.outcomes:
                 scores = released.get((model, site, outcome))
                 if scores is None:
                     missing = tested.absent.get(site)
-                    if missing is None and kind == LOCAL:
-                        missing = tested.untrained.get(home)
+                    if missing is None and trained_at:
+                        missing = tested.untrained.get(trained_at)
                     result.append(
                         Cell(model=model, site=site, outcome=outcome, missing=missing or "not run")
                     )
@@ -140,11 +138,11 @@ def overall(
     """
     released = tested.scores()
     result = []
-    for family in dict.fromkeys(model.partition(":")[0] for model in models):
+    for family in dict.fromkeys(map(family_of, models)):
         for outcome in experiment.outcomes:
             of_sites = {}
             for site in sorted(tested.releases):
-                name = f"{LOCAL}:{site}" if family == LOCAL else family
+                name = local_of(site) if family == LOCAL else family
                 scores = released.get((name, site, outcome))
                 if scores is not None and scores.missing in (None, "one class"):
                     of_sites[site] = scores

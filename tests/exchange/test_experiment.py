@@ -210,6 +210,23 @@ def test_an_impossible_value_is_refused_with_what_is_allowed(
     assert "pydantic" not in message
 
 
+def test_a_setting_that_the_strategy_does_not_read_is_refused_with_those_that_it_reads() -> None:
+    text = HEAD + "[federation]\nstrategy = {}\n[federation.server]\ntrim = 0.4\ntau = 0.01"
+    assert refusal(text.format("'fedadam'")) == (
+        'experiment.toml: federation.server.trim = 0.4: strategy = "fedadam" does not read it; '
+        "settings that it reads: learning_rate, momentum, beta_2, tau"
+    )
+    assert [line.split(" = ")[0] for line in refusal(text.format("'fedavg'")).splitlines()] == [
+        "experiment.toml: federation.server.tau",
+        "experiment.toml: federation.server.trim",
+    ]
+
+
+def test_an_experiment_of_a_summary_states_every_setting() -> None:
+    whole = parse_experiment(HEAD).model_dump(mode="json")
+    assert Experiment.model_validate(whole).identity == parse_experiment(HEAD).identity
+
+
 @pytest.mark.parametrize(
     ("text", "key", "allowed"),
     [

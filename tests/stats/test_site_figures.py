@@ -9,7 +9,7 @@ from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from fedrad.exchange.figures import CalibrationLine, ProbabilityFigures, RankFigures, Scores
+from fedrad.exchange.figures import CalibrationLine, RankFigures, Scores
 from fedrad.exchange.histogram import CELLS, GRID, Histogram, grid_cells
 from fedrad.stats import calibration, site_figures
 from fedrad.stats.exact import Units, auroc, auroc_variance, deviations, variance_over_folds
@@ -89,7 +89,7 @@ def test_without_both_classes_there_are_no_figures_of_ranks_or_calibration():
     z, units = drawn(4, positives=20, negatives=0)
     assert site_figures.rank_figures(z, units) == RankFigures()
     figures = site_figures.probability_figures(z, units)
-    assert figures == ProbabilityFigures(brier=figures.brier)
+    assert (figures.intercept, figures.slope) == (None, None)
     assert figures.brier == pytest.approx(brier_score_loss(units.labels, expit(z), labels=[0, 1]))
 
 
@@ -99,7 +99,8 @@ def test_means_over_sites_are_the_figures_of_all_units():
         [(len(z), site_figures.probability_figures(z, units)) for z, units in parts]
     )
     z, y = np.concatenate([z for z, _ in parts]), np.concatenate([u.labels for _, u in parts])
-    assert means == {"brier": pytest.approx(brier_score_loss(y, expit(z)))}
+    assert means["brier"] == pytest.approx(brier_score_loss(y, expit(z)))
+    assert means.keys().isdisjoint({"intercept", "slope"}), "they are not means over units"
     assert site_figures.means_over_sites([]) == {}
 
 

@@ -31,6 +31,28 @@ def scores_of(data: dict[str, SiteScores], rule: Disclosure = OPEN) -> list[Scor
 # All figures of random federations
 
 
+def test_random_federations_hold_every_kind_of_site_that_they_promise():
+    federations = [federation(seed, largest=200) for seed in range(40)]
+    sites = [own for data in federations for own in data.values()]
+    assert {len(data) for data in federations} <= set(range(1, 31))
+    assert all(5 <= len(own.labels) <= 200 for own in sites)
+    assert all(own.logits.shape == own.labels.shape for own in sites)
+    assert all(np.isin(own.labels, (0, 1)).all() for own in sites)
+    one_class = [own for own in sites if len(np.unique(own.labels)) == 1]
+    assert 0.1 < len(one_class) / len(sites) < 0.4
+    assert {own.labels[0] for own in one_class} == {0, 1}
+    ties = [own for own in sites if (own.logits == np.round(own.logits)).all()]
+    saturated = [own for own in sites if np.isin(np.abs(own.logits).max(), 100)]
+    assert min(len(ties), len(saturated)) > 0.1 * len(sites)
+    assert all(own.patients is None for own in sites)
+    again, other = (federation(seed, largest=200)["s00"].logits for seed in (0, 1))
+    np.testing.assert_array_equal(again, federations[0]["s00"].logits)
+    assert not np.array_equal(again, other)
+    (clustered,) = federation(3, sites=1, clustered=True).values()
+    assert clustered.patients is not None
+    assert len(np.unique(clustered.patients)) < len(clustered.patients)
+
+
 @given(st.integers(0, 2**31))
 @settings(max_examples=25, deadline=None)
 def test_every_figure_is_the_references_or_within_its_printed_bound(seed):

@@ -18,25 +18,28 @@ from pathlib import Path
 import uvicorn
 from flwr.app import Message
 from flwr.app.message import remove_content_from_message
-from flwr.common.constant import SUPERLINK_NODE_ID
-from flwr.supercore.fab import Fab
-from flwr.supercore.inflatable.inflatable_object import (
-    get_all_nested_objects,
-    get_object_tree,
-    iterate_object_tree,
-)
-from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
-from flwr.supercore.object_store import ObjectStoreFactory
-from flwr.supercore.run import Run
-from flwr.supercore.task_identity import TaskIdentity
-from flwr.supernode import start_client_internal as loop
-from flwr.supernode.main import create_app
-from flwr.supernode.nodestate import NodeStateFactory
 
 from fedrad.exchange.messages import READY, ReadyRequest, to_record
+from fedrad.flower.internals import PARTS, SUPERLINK_NODE_ID, FlowerPart, Run, TaskIdentity, load
 from fedrad.system.ports import free_port
 
 from .processes import wait_until
+
+# Of the node's own loop
+pull_and_store_message = load(PARTS["_pull_and_store_message"])
+push_messages = load(PARTS["_push_messages"])
+# Parts of Flower that only this test site needs: what its network would do
+create_app = load(FlowerPart("flwr.supernode.main", "create_app"))
+Fab = load(FlowerPart("flwr.supercore.fab", "Fab"))
+NodeStateFactory = load(FlowerPart("flwr.supernode.nodestate", "NodeStateFactory"))
+ObjectStoreFactory = load(FlowerPart("flwr.supercore.object_store", "ObjectStoreFactory"))
+_OBJECTS = "flwr.supercore.inflatable.inflatable_object"
+get_all_nested_objects = load(FlowerPart(_OBJECTS, "get_all_nested_objects"))
+get_object_tree = load(FlowerPart(_OBJECTS, "get_object_tree"))
+iterate_object_tree = load(FlowerPart(_OBJECTS, "iterate_object_tree"))
+inflate_object_from_contents = load(
+    FlowerPart("flwr.supercore.inflatable.inflatable_utils", "inflate_object_from_contents")
+)
 
 EXECUTOR = """
 import os, sys
@@ -138,7 +141,7 @@ class SuperNode:
         run = Run.create_empty(number)
         run.fab_id, run.fab_version, run.fab_hash = "fedrad/fedrad-bundle", "0.1.0", digest
         run.series_id, run.override_config = number, dict(run_config)
-        assert loop._pull_and_store_message(
+        assert pull_and_store_message(
             state=self._state,
             object_store=self._store,
             node_config=dict(self._node_config),
@@ -169,7 +172,7 @@ class SuperNode:
             sent.append(message)
             return {leaf.object_id for leaf in iterate_object_tree(tree)}, ""
 
-        loop._push_messages(
+        push_messages(
             state=self._state,
             object_store=self._store,
             send=send,

@@ -26,8 +26,8 @@ class FedAdam(ServerOptimizer):
         self, delta: Flat, rate: np.float32, moments: dict[str, Flat]
     ) -> tuple[Flat, dict[str, Flat]]:
         """One step; see `ServerOptimizer.step`."""
-        m = self.server.momentum * moments["m"]
-        m += (1 - self.server.momentum) * delta
+        m = self.momentum * moments["m"]
+        m += (1 - self.momentum) * delta
         v = self.second_moment(moments["v"], delta**2)
         root = np.sqrt(v) + np.float32(self.server.tau)
         return np.divide(rate * m, root, dtype=np.float32), {"m": m, "v": v}

@@ -20,5 +20,5 @@ class FedAvgM(ServerOptimizer):
         self, delta: Flat, rate: np.float32, moments: dict[str, Flat]
     ) -> tuple[Flat, dict[str, Flat]]:
         """One step; see `ServerOptimizer.step`."""
-        m = self.server.momentum * moments["m"] + delta
+        m = self.momentum * moments["m"] + delta
         return rate * m, {"m": m}

@@ -25,6 +25,14 @@ class ServerOptimizer(FedAvg):
 
     default_rate: ClassVar[float]
     """Server learning rate η if the experiment sets none."""
+    default_momentum: ClassVar[float] = 0.9
+    """First-moment decay β if the experiment sets none."""
+
+    @property
+    def momentum(self) -> float:
+        """First-moment decay β."""
+        stated = self.server.momentum
+        return self.default_momentum if stated is None else stated
 
     def move(
         self, combined: Flat, start: Flat, current: Flat, manifest: Manifest, moments: Tensors

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from random_federations import SiteScores, federation
 from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
 from support.hospital import EXPERIMENT, run, with_, write_cohort, write_site
@@ -283,7 +282,3 @@ def test_a_second_release_request_about_the_same_patients_is_refused(sites, tmp_
     assert {s["model"] for s in released["scores"]} >= {"global", "local:a"}
     with pytest.raises(Exception, match="released for this experiment already"):
         Scoring(site).release(ReleaseRequest(part="test", models=["global"]))
-
-
-def test_a_random_federation_holds_sites_with_scores() -> None:
-    assert isinstance(federation(1)["s00"], SiteScores)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from flwr.cli.build import build_fab_from_disk
-from flwr.common.constant import ErrorCode
 from support.hospital import EXPERIMENT, write_site
 from support.supernode import SuperNode, VisitOutcome
 
@@ -20,6 +19,7 @@ from fedrad.client.policy.ledger import Ledger
 from fedrad.exchange.messages import Readiness, Refusal, from_record
 from fedrad.flower import supernode
 from fedrad.flower.bundles import BUNDLE, MORE, NOT_UNPACKED
+from fedrad.flower.internals import ErrorCode
 
 SECRET = "/hospital/CANARY-0007/chest.dcm: 37 years"
 EXPLODE = f"""

@@ -4,10 +4,10 @@ import asyncio
 
 import httpx
 import pytest
-from flwr.superlink.main import create_app
 
 from fedrad.deploy.coordinator import gate
 from fedrad.deploy.coordinator.gate import Gate
+from fedrad.flower.internals import create_app
 from fedrad.flower.signatures import FRESH_SECONDS, HEADER
 
 

@@ -20,6 +20,15 @@ recipe = { preset = "progressive", views = 2 }
 """
 
 
+STRATEGIES = """
+[ablation.mean.federation]
+strategy = "fedavg"
+[ablation.yogi.federation]
+strategy = "fedyogi"
+server = { momentum = 0.5 }
+"""
+
+
 def test_a_row_changes_what_it_names_and_nothing_else():
     texts = ablation_rows(FOUR + ROWS)
     file = parse_experiment(FOUR)
@@ -42,6 +51,15 @@ def test_other_weights_come_without_the_hash_and_the_outputs_of_the_files():
     text = ablation_rows(pinned + '[ablation.control]\nmodel = { weights = "random" }\n')["control"]
     model = parse_experiment(text).model
     assert (model.weights, model.sha256, model.base_outputs) == ("random", None, {})
+
+
+def test_a_row_of_another_strategy_comes_without_the_settings_of_the_files():
+    server = "[federation.server]\ntau = 0.01\nmomentum = 0.8\n"
+    text = EXPERIMENT.replace("[federation]", '[federation]\nstrategy = "fedadam"') + server
+    rows = ablation_rows(text + STRATEGIES)
+    assert parse_experiment(rows["mean"]).federation.server.model_fields_set == set()
+    yogi = parse_experiment(rows["yogi"]).federation.server
+    assert yogi.model_dump(include=yogi.model_fields_set) == {"tau": 0.01, "momentum": 0.5}
 
 
 def test_a_row_that_is_no_experiment_or_is_overruled_is_refused_by_name():

@@ -99,9 +99,9 @@ def test_the_columns_of_cells_csv_keep_their_places(earlier, tmp_path):
 
 
 def test_every_figure_that_a_site_computes_has_its_field_its_column_and_its_place_in_the_docs():
-    assert [f.name for f in RANK_FIGURES] == list(RankFigures.model_fields)
-    assert [f.name for f in PROBABILITY_FIGURES] == list(ProbabilityFigures.model_fields)
     of_ranks = {f.name for f in RANK_FIGURES}
+    assert of_ranks == RankFigures.model_fields.keys()
+    assert {f.name for f in PROBABILITY_FIGURES} == ProbabilityFigures.model_fields.keys()
     of_probabilities = {PROBABILITIES.key(f.name) for f in PROBABILITY_FIGURES}
     about = {"model": "m", "outcome": "y"}
     assert of_ranks | of_probabilities <= Cell(site="s", **about).model_dump().keys()

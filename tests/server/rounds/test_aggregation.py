@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import strategy as flower
-from flwr.supercore.task_identity import TaskIdentity
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fedrad.exchange.experiment import FederationSettings
-from fedrad.exchange.strategies import ServerSettings, StrategyName
+from fedrad.exchange.strategies import SETTINGS_READ, ServerSettings, StrategyName
 from fedrad.exchange.update import flatten, pack, unflatten, unpack
+from fedrad.flower.internals import TaskIdentity
 from fedrad.server.results.summary import SiteRound
 from fedrad.server.rounds import aggregation
 from fedrad.server.rounds.aggregation import norms, outliers
@@ -76,57 +76,87 @@ def block_size(request, monkeypatch):
     monkeypatch.setattr(aggregation, "VALUES_AT_ONCE", request.param * 6)
 
 
-@pytest.mark.parametrize(
-    ("ours", "theirs"),
-    [
-        ({"strategy": "fedavg"}, flower.FedAvg()),
-        ({"strategy": "median"}, flower.FedMedian()),
-        ({"strategy": "trimmed-mean", "quorum": 5}, flower.FedTrimmedAvg(beta=0.2)),
-        ({"strategy": "krum", "quorum": 5}, flower.Krum(num_malicious_nodes=1)),
-    ],
-    ids=lambda x: x["strategy"] if isinstance(x, dict) else "",
-)
-@pytest.mark.usefixtures("block_size")
-def test_updates_are_combined_as_flower_does(tmp_path, ours, theirs):
-    models, weights = [drawn(seed) for seed in range(6)], [5, 1, 3, 2, 2, 9]
-    updates, manifest = spooled(tmp_path, models, weights)
-    combined = unflatten(
-        manifest, strategy_of(FederationSettings(**ours)).combine(updates, manifest)
-    )
-    expected = of_flower(theirs, models, weights)
-    for name, value in combined.items():
-        np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-6)
-
-
-SERVER = ServerSettings(learning_rate=0.05, momentum=0.9, beta_2=0.99, tau=1e-5)
-
-
-@pytest.mark.parametrize("strategy", ["fedavgm", "fedadam", "fedyogi"])
-def test_server_optimisers_take_the_steps_of_flowers(tmp_path, strategy):
+class FedAdamOfThePaper(flower.FedAdam):
     """Flower's FedAdam corrects its bias by its rate (Kingma & Ba); Reddi et al. do not."""
-    theirs = {
-        "fedavgm": flower.FedAvgM(server_learning_rate=0.05, server_momentum=0.9),
-        "fedadam": flower.FedAdam(eta=0.05, beta_1=0.9, beta_2=0.99, tau=1e-5),
-        "fedyogi": flower.FedYogi(eta=0.05, beta_1=0.9, beta_2=0.99, tau=1e-5),
-    }[strategy]
-    ours = strategy_of(FederationSettings(strategy=strategy, server=SERVER))
+
+    def aggregate_train(self, server_round, replies):
+        corrected = np.sqrt(1 - self.beta_2 ** (server_round + 1))
+        corrected /= 1 - self.beta_1 ** (server_round + 1)
+        self.eta = SERVER.learning_rate / corrected
+        return super().aggregate_train(server_round, replies)
+
+
+SERVER = ServerSettings(learning_rate=0.05, beta_2=0.9, tau=1e-5, trim=0.4, byzantine=1)
+"""Of these a strategy gets those that it reads; of the others it has its own defaults."""
+REFERENCES = {
+    "fedavg": flower.FedAvg,
+    "fedavgm": lambda: flower.FedAvgM(server_learning_rate=0.05, server_momentum=0.9),
+    "fedadam": lambda: FedAdamOfThePaper(eta=0.05, beta_1=0.9, beta_2=0.9, tau=1e-5),
+    "fedyogi": lambda: flower.FedYogi(eta=0.05, beta_1=0.9, beta_2=0.9, tau=1e-5),
+    "median": flower.FedMedian,
+    "trimmed-mean": lambda: flower.FedTrimmedAvg(beta=0.4),
+    "krum": lambda: flower.Krum(num_malicious_nodes=1),
+}
+"""Strategy -> Flower's of the same name, or a strategy of Flower's interface with the formula."""
+
+
+def configured(name, server=SERVER, **stated):
+    """A strategy with the settings that it reads."""
+    read = {setting: getattr(server, setting) for setting in SETTINGS_READ[name]} | stated
+    settings = ServerSettings(**{k: v for k, v in read.items() if v is not None})
+    return strategy_of(FederationSettings(strategy=name, server=settings, quorum=6))
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.usefixtures("block_size")
+def test_every_strategy_has_a_reference_and_moves_the_global_model_as_it_does(tmp_path, name):
+    ours, theirs = configured(name), REFERENCES[name]()
     current, other, moments = drawn(100), drawn(100), {}
     for round_ in range(1, 4):
-        models, weights = [drawn(10 * round_ + seed) for seed in range(3)], [1, 2, 3]
+        models, weights = [drawn(10 * round_ + seed) for seed in range(6)], [5, 1, 3, 2, 2, 9]
         updates, manifest = spooled(tmp_path, models, weights)
         values = flatten(current, NAMES)
         combined = ours.combine(updates, manifest)
         after, moments = ours.move(combined, values, values, manifest, moments)
         current = {k: v.copy() for k, v in unflatten(manifest, after).items()}
-        if strategy == "fedadam":
-            theirs.eta = 0.05 * (1 - 0.9 ** (round_ + 1)) / np.sqrt(1 - 0.99 ** (round_ + 1))
         other = of_flower(theirs, models, weights, other, round_)
-        for name in NAMES:
-            np.testing.assert_allclose(current[name], other[name], rtol=2e-4, atol=2e-5)
+        for tensor in NAMES:
+            np.testing.assert_allclose(current[tensor], other[tensor], rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_strategy_reads_the_settings_that_are_declared_for_it(tmp_path, name):
+    class Noting(ServerSettings):
+        def __getattribute__(self, attribute):
+            if attribute in ServerSettings.model_fields:
+                read.add(attribute)
+            return super().__getattribute__(attribute)
+
+    read = set()
+    strategy = STRATEGIES[name](Noting())
+    updates, manifest = spooled(tmp_path, [drawn(seed) for seed in range(6)], [1] * 6)
+    values = flatten(drawn(100), NAMES)
+    strategy.move(strategy.combine(updates, manifest), values, values, manifest, {})
+    assert read == set(SETTINGS_READ[name])
+
+
+@pytest.mark.parametrize("name", [name for name in STRATEGIES if "momentum" in SETTINGS_READ[name]])
+def test_momentum_is_the_strategys_own_unless_the_experiment_states_another(tmp_path, name):
+    def moved(**stated):
+        strategy, values, moments = configured(name, **stated), flatten(drawn(100), NAMES), {}
+        for seed in (1, 2):
+            updates, manifest = spooled(tmp_path, [drawn(seed)], [1])
+            combined = strategy.combine(updates, manifest)
+            values, moments = strategy.move(combined, values, values, manifest, moments)
+        return values
+
+    own = STRATEGIES[name].default_momentum
+    np.testing.assert_array_equal(moved(), moved(momentum=own))
+    assert not np.allclose(moved(momentum=0.0), moved(momentum=0.5))
 
 
 def test_tensors_unfrozen_later_start_with_initial_moments_and_statistics_have_none():
-    strategy = strategy_of(FederationSettings(strategy="fedavgm", server=SERVER))
+    strategy = configured("fedavgm")
     head = {"fc.weight": drawn(1)["fc.weight"]}
     full = head | {"bn.running_mean": np.zeros(3, np.float32), "conv.weight": drawn(1)[NAMES[0]]}
     moments = {}
@@ -150,7 +180,7 @@ def test_the_encoding_error_stays_in_the_next_global_model():
 
 
 def test_every_strategy_that_an_experiment_may_name_is_there():
-    assert set(STRATEGIES) == set(get_args(StrategyName))
+    assert set(STRATEGIES) == set(SETTINGS_READ) == set(get_args(StrategyName))
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
