@@ -11,7 +11,7 @@ from fedrad.deploy.commands.main import app
 from fedrad.deploy.commands.status import state, watch
 from fedrad.deploy.local.simulation import load_simulation, prepare, simulate
 from fedrad.deploy.start.notes import SIMULATION, SUPERLINK
-from fedrad.server.federation.federation import Stopped
+from fedrad.server.federation.failure import Stopped
 from fedrad.server.federation.records import Records
 from fedrad.server.results.summary import read_summary
 from fedrad.server.rounds.open_round import OpenRound
