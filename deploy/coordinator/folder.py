@@ -113,7 +113,7 @@ class Coordinator:
         Raises
         ------
         Refused
-            If an option is missing or wrong.
+            If an option is missing or wrong, or the list of members is missing or damaged.
         """
         before = self._read()
         address = address or (before.address if before else None)
@@ -142,6 +142,10 @@ class Coordinator:
             ca=ca,
         )
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if before is None:
+            self._make_members()
+        else:
+            self.members()  # an empty list in the place of a lost one would turn all members away
         self._file.write(settings)
         self.renew(settings)
         return settings
@@ -275,6 +279,12 @@ class Coordinator:
                 "again"
             )
         return member
+
+    def _make_members(self) -> None:
+        try:
+            Members.make(self.members_file)
+        except MembersError as error:
+            raise Refused(str(error)) from error
 
     def _read(self) -> CoordinatorSettings | None:
         try:

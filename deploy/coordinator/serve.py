@@ -30,22 +30,64 @@ CHECK_SECONDS = 2.0
 RENEW_SECONDS = 3600.0
 
 
-def reconcile(control: Control, coordinator: Coordinator) -> None:
-    """Register exactly the admitted members as Flower's nodes, and store their node ids."""
+def reconcile(control: Control, coordinator: Coordinator) -> list[str]:
+    """Register exactly the admitted members as Flower's nodes, and store their node ids.
+
+    Each node is tried alone: one that the SuperLink refuses does not keep the others out.
+
+    Parameters
+    ----------
+    control
+        The control interface of the SuperLink.
+    coordinator
+        The coordinator, with its list of members.
+
+    Returns
+    -------
+    list[str]
+        A sentence for each change that the SuperLink refused: what, and what to do.
+
+    Raises
+    ------
+    Refused
+        If the list is missing or damaged; no node is registered or turned away then.
+    httpx.TransportError
+        If the SuperLink does not answer.
+    """
+    refused = []
     nodes = control.nodes()
     with coordinator.edit_members() as members:
+        known = [member for member in members.sites if member.public_key]
+        sites = {key_bytes(member.public_key or ""): member.site for member in known}
         admitted = {key_bytes(member.public_key or ""): member for member in members.admitted()}
         for key, (node, _) in nodes.items():
-            if key not in admitted:
+            if key in admitted:
+                continue
+            name = sites.get(key, f"node {node}")
+            try:
                 control.unregister(node)
-                log.info("node %d is turned away: not, or no longer, a member", node)
-        for key, member in admitted.items():
-            known = nodes.get(key)
-            if known is None:
-                member.node = control.register(key, member.site)
-                log.info("%s is let in", member.site)
+            except httpx.HTTPStatusError as error:
+                refused.append(f"{name} cannot be turned away ({_status(error)}); tried again")
             else:
-                member.node = known[0]
+                log.info("%s is turned away: not, or no longer, a member", name)
+        for key, member in admitted.items():
+            if key in nodes:
+                member.node = nodes[key][0]
+                continue
+            try:
+                member.node = control.register(key, member.site)
+            except httpx.HTTPStatusError as error:
+                refused.append(
+                    f"{member.site} cannot be let in: Flower does not accept its key "
+                    f"({_status(error)}); `fedrad sites revoke {member.site}` and invite it again"
+                )
+            else:
+                log.info("%s is let in", member.site)
+    return refused
+
+
+def _status(error: httpx.HTTPStatusError) -> str:
+    return f"HTTP {error.response.status_code}"
 
 
 class _MemberUpdates:
@@ -63,12 +105,15 @@ class _MemberUpdates:
         if _modified(file) == self._applied:
             return
         try:
-            reconcile(Control(self._coordinator.connection()), self._coordinator)
-            self._applied, self._last_fault = _modified(file), ""
+            refused = reconcile(Control(self._coordinator.connection()), self._coordinator)
+            fault = "; ".join(refused)
         except (Refused, httpx.HTTPStatusError) as error:
-            if (text := str(error)) != self._last_fault:
-                log.error("until this is mended nobody is let in or turned away: %s", text)
-            self._last_fault = text
+            fault = f"until this is mended nobody is let in or turned away: {error}"
+        if not fault:
+            self._applied = _modified(file)
+        elif fault != self._last_fault:
+            log.error("%s", fault)
+        self._last_fault = fault
 
 
 def serve(coordinator: Coordinator, settings: CoordinatorSettings) -> None:

@@ -1,0 +1,99 @@
+"""`fedrad serve`: who is let in and turned away, and when it does not start."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from fedrad.client.policy.membership import join_federation
+from fedrad.client.settings import open_site
+from fedrad.deploy.coordinator.folder import Coordinator
+from fedrad.deploy.coordinator.serve import reconcile
+from fedrad.deploy.refused import Refused
+from fedrad.flower.control import key_bytes
+from fedrad.system.ports import free_port
+
+
+@pytest.fixture
+def coordinator(tmp_path: Path) -> Coordinator:
+    here = Coordinator(tmp_path / "coordinator")
+    here.set_up(f"localhost:{free_port()}", listen="127.0.0.1", names=[], own=None)
+    return here
+
+
+class Nodes:
+    """The nodes of a SuperLink, which like Flower's refuses a key that it has unregistered."""
+
+    def __init__(self) -> None:
+        self.registered: dict[bytes, int] = {}
+        self.gone: set[bytes] = set()
+
+    def nodes(self) -> dict[bytes, tuple[int, str]]:
+        return {key: (node, "online") for key, node in self.registered.items()}
+
+    def register(self, public_key: bytes, name: str) -> int:
+        if public_key in self.gone:
+            request = httpx.Request("POST", "https://127.0.0.1")
+            raise httpx.HTTPStatusError("", request=request, response=httpx.Response(409))
+        self.registered[public_key] = 1 + len(self.registered) + len(self.gone)
+        return self.registered[public_key]
+
+    def unregister(self, node: int) -> None:
+        (key,) = (key for key, number in self.registered.items() if number == node)
+        del self.registered[key]
+        self.gone.add(key)
+
+
+def admit(coordinator: Coordinator, tmp_path: Path, name: str) -> bytes:
+    """Let a site join; returns its public key."""
+    (tmp_path / name).mkdir()
+    site = open_site(tmp_path / name, name=name, state=tmp_path / f"state-{name}")
+    invitation = coordinator.invite(name, tmp_path / f"{name}.invitation", days=1)
+    join_federation(site, invitation, tmp_path / f"{name}.request")
+    request = coordinator.read_request(tmp_path / f"{name}.request")
+    coordinator.admit(request)
+    return key_bytes(request.public_key)
+
+
+def test_a_lost_list_of_members_turns_no_site_away(coordinator, tmp_path):
+    admit(coordinator, tmp_path, "a")
+    nodes = Nodes()
+    reconcile(nodes, coordinator)
+    held = coordinator.members_file.read_bytes()
+    coordinator.members_file.unlink()
+    for use in (
+        lambda: reconcile(nodes, coordinator),
+        lambda: coordinator.set_up(None, listen="127.0.0.1", names=[], own=None),
+    ):
+        with pytest.raises(Refused, match=r"members\.json: is missing; restore it from a backup"):
+            use()
+    assert len(nodes.registered) == 1
+    assert not coordinator.members_file.exists()
+    coordinator.members_file.write_bytes(held)
+    assert reconcile(nodes, coordinator) == []
+
+
+def test_a_key_that_flower_does_not_accept_again_does_not_keep_other_sites_out(
+    coordinator, tmp_path
+):
+    nodes = Nodes()
+    nodes.gone.add(admit(coordinator, tmp_path, "a"))
+    key = admit(coordinator, tmp_path, "b")
+    (fault,) = reconcile(nodes, coordinator)
+    assert fault.startswith("a cannot be let in: Flower does not accept its key (HTTP 409)")
+    assert "`fedrad sites revoke a` and invite it again" in fault
+    assert set(nodes.registered) == {key}
+    assert [m.node for m in coordinator.members().admitted()] == [None, nodes.registered[key]]
+
+
+def test_the_log_names_the_site_that_is_turned_away(coordinator, tmp_path, caplog):
+    caplog.set_level("INFO", "fedrad.server")
+    nodes = Nodes()
+    admit(coordinator, tmp_path, "a")
+    nodes.register(b"a key that no member has", "")
+    reconcile(nodes, coordinator)
+    coordinator.revoke("a")
+    reconcile(nodes, coordinator)
+    lines = [m for m in caplog.messages if "turned away" in m]
+    assert [m.partition(" is ")[0] for m in lines] == ["node 1", "a"]
+    assert not nodes.registered
