@@ -1,5 +1,6 @@
 """`fedrad serve`: who is let in and turned away, and when it does not start."""
 
+import sys
 from pathlib import Path
 
 import httpx
@@ -7,8 +8,9 @@ import pytest
 
 from fedrad.client.policy.membership import join_federation
 from fedrad.client.settings import open_site
+from fedrad.deploy.coordinator import serve as serve_module
 from fedrad.deploy.coordinator.folder import Coordinator
-from fedrad.deploy.coordinator.serve import reconcile
+from fedrad.deploy.coordinator.serve import reconcile, serve
 from fedrad.deploy.refused import Refused
 from fedrad.flower.control import key_bytes
 from fedrad.system.ports import free_port
@@ -97,3 +99,34 @@ def test_the_log_names_the_site_that_is_turned_away(coordinator, tmp_path, caplo
     lines = [m for m in caplog.messages if "turned away" in m]
     assert [m.partition(" is ")[0] for m in lines] == ["node 1", "a"]
     assert not nodes.registered
+
+
+# A SuperLink that does not start
+
+
+@pytest.fixture
+def superlink(monkeypatch):
+    """Makes `fedrad serve` start a line of Python in place of the SuperLink."""
+    monkeypatch.setattr(serve_module, "RESTART_SECONDS", (0.01, 0.01))
+
+    def start_instead(line: str) -> None:
+        monkeypatch.setattr(serve_module, "PROGRAM", (sys.executable, "-c", line))
+
+    return start_instead
+
+
+def test_a_part_of_flower_that_moved_ends_the_command_with_its_sentence(coordinator, superlink):
+    superlink(
+        "from fedrad.flower.internals import FlowerMovedError as E; raise E('flwr.a has no b')"
+    )
+    with pytest.raises(Refused, match=r"^flwr \S+: flwr\.a has no b\. fedrad was tested with"):
+        serve(coordinator, coordinator.settings())
+    log = (coordinator.folder / "logs" / "superlink.log").read_text()
+    assert log.count("has no b") == 1, "started once"
+
+
+def test_a_superlink_that_never_answers_ends_the_command(coordinator, superlink, caplog):
+    superlink("print('no room'); raise SystemExit(3)")
+    with pytest.raises(Refused, match=r"ended 3 times .*superlink\.log says why.* no room"):
+        serve(coordinator, coordinator.settings())
+    assert len([m for m in caplog.messages if "started again" in m]) == 2
