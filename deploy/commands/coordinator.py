@@ -54,21 +54,27 @@ def serve(
     Ctrl-C ends it, and with it an experiment that is running; `fedrad resume` continues that.
     """
     from fedrad.deploy.coordinator.folder import Coordinator, default_folder
+    from fedrad.deploy.coordinator.settings import check_ports
 
     own = [file for file in (certificate, key, ca) if file is not None]
     if len(own) not in {0, 3}:
         fail("--certificate, --key and --ca belong together")
     here = Coordinator(coordinator or default_folder())
-    settings = here.set_up(
-        address, listen=listen, names=name or [], own=(own[0], own[1], own[2]) if own else None
-    )
-    show_progress()
-    from fedrad.deploy.coordinator.serve import serve as keep_serving
+    with here.serving():
+        settings = here.set_up(
+            address,
+            listen=listen,
+            names=name or [],
+            own=(own[0], own[1], own[2]) if own else None,
+            check=check_ports,
+        )
+        show_progress()
+        from fedrad.deploy.coordinator.serve import serve as keep_serving
 
-    try:
-        keep_serving(here, settings)
-    except KeyboardInterrupt:
-        print("ended; hospitals' nodes look for it until it is back", file=sys.stderr)
+        try:
+            keep_serving(here, settings)
+        except KeyboardInterrupt:
+            print("ended; hospitals' nodes look for it until it is back", file=sys.stderr)
 
 
 def invite(

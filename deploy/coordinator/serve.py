@@ -2,7 +2,6 @@
 
 import logging
 import logging.handlers
-import socket
 import subprocess
 import sys
 import threading
@@ -19,7 +18,8 @@ from fedrad.flower.log_lines import moved_part
 from fedrad.flower.processes import flower_environment
 from fedrad.system.no_telemetry import NO_TELEMETRY
 
-from .folder import Coordinator, CoordinatorSettings
+from .folder import Coordinator
+from .settings import CoordinatorSettings
 
 log = logging.getLogger("fedrad.server")
 
@@ -128,10 +128,9 @@ def serve(coordinator: Coordinator, settings: CoordinatorSettings) -> None:
     Raises
     ------
     Refused
-        If its port is not available; if Flower has changed where fedrad relies on it; or if the
+        If Flower has changed where fedrad relies on it; or if the
         SuperLink ended several times and never answered.
     """
-    _check_port(settings)
     environment = flower_environment(
         NO_TELEMETRY | {"FLWR_HOME": str(coordinator.folder / "flower")}
     )
@@ -263,16 +262,3 @@ def _arguments(coordinator: Coordinator, settings: CoordinatorSettings) -> list[
 
 def _modified(file: Path) -> int:
     return file.stat().st_mtime_ns if file.is_file() else 0
-
-
-def _check_port(settings: CoordinatorSettings) -> None:
-    for host, port in ((settings.listen, settings.port), ("127.0.0.1", settings.control_port)):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OSError as error:
-                raise Refused(
-                    f"{host}:{port} cannot be had ({error.strerror}): is another `fedrad serve` "
-                    "running? Ports below 1024 need rights"
-                ) from error

@@ -1,13 +1,16 @@
 """`fedrad serve`: who is let in and turned away, and when it does not start."""
 
+import socket
 import sys
 from pathlib import Path
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
 from fedrad.client.policy.membership import join_federation
 from fedrad.client.settings import open_site
+from fedrad.deploy.commands.main import app
 from fedrad.deploy.coordinator import serve as serve_module
 from fedrad.deploy.coordinator.folder import Coordinator
 from fedrad.deploy.coordinator.serve import reconcile, serve
@@ -130,3 +133,31 @@ def test_a_superlink_that_never_answers_ends_the_command(coordinator, superlink,
     with pytest.raises(Refused, match=r"ended 3 times .*superlink\.log says why.* no room"):
         serve(coordinator, coordinator.settings())
     assert len([m for m in caplog.messages if "started again" in m]) == 2
+
+
+# A start that is refused
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {f.name: f.read_bytes() for f in folder.iterdir() if not f.name.endswith(".lock")}
+
+
+def test_a_start_at_a_port_that_is_taken_changes_no_file(coordinator):
+    before = contents(coordinator.folder)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"elsewhere.example.org:{other.getsockname()[1]}"
+        command = ["serve", "--address", address, "--listen", "127.0.0.1"]
+        ended = CliRunner().invoke(app, [*command, "--coordinator", str(coordinator.folder)])
+    assert ended.exit_code == 2
+    assert "cannot be had" in ended.output
+    assert contents(coordinator.folder) == before
+
+
+def test_a_second_start_with_one_folder_is_refused_and_changes_no_file(coordinator):
+    before = contents(coordinator.folder)
+    command = ["serve", "--address", f"elsewhere.example.org:{free_port()}"]
+    with coordinator.serving():
+        ended = CliRunner().invoke(app, [*command, "--coordinator", str(coordinator.folder)])
+    assert ended.exit_code == 2
+    assert f"{coordinator.folder}: another `fedrad serve` is running" in ended.output
+    assert contents(coordinator.folder) == before
