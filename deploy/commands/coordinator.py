@@ -77,13 +77,23 @@ def serve(
             print("ended; hospitals' nodes look for it until it is back", file=sys.stderr)
 
 
+def _check_days(days: float) -> float:
+    if not 0 < days <= 365:  # nan is refused too
+        raise typer.BadParameter(f"{days:g} is not above 0 and at most 365")
+    return days
+
+
 def invite(
     site: Annotated[str, typer.Argument(help="Name under which the hospital will take part.")],
     to: Annotated[
         Path | None, typer.Option(help="File to write; default: SITE.invitation.")
     ] = None,
     days: Annotated[
-        float, typer.Option(help="Number of days in which the hospital can answer.")
+        float,
+        typer.Option(
+            help="Number of days in which the hospital can answer: above 0, at most 365.",
+            callback=_check_days,
+        ),
     ] = 14.0,
     coordinator: CoordinatorFolder = None,
 ) -> None:
@@ -91,7 +101,11 @@ def invite(
     from fedrad.deploy.coordinator.folder import Coordinator, default_folder
 
     file = to or Path(f"{site}.invitation")
-    invitation = Coordinator(coordinator or default_folder()).invite(site, file, days=days)
+    here = Coordinator(coordinator or default_folder())
+    replaces = here.is_invited(site)
+    invitation = here.invite(site, file, days=days)
+    if replaces:
+        print(f"The earlier invitation of {site}, which was not answered, is void now.")
     print(
         f"{file} written; it is no secret. Send it, then read this out by telephone:\n\n"
         f"    {invitation.fingerprint()}\n\n"

@@ -10,7 +10,7 @@ superlink.db, logs/   state and log of the SuperLink
 
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -218,7 +218,7 @@ class Coordinator:
             expires=expires,
             ca_certificate=(settings.ca or self.authority.certificate_file).read_text("ascii"),
         )
-        with self.edit_members() as members:
+        with _no_file_left(to), self.edit_members() as members:
             if (before := members.current(site)) and before.status == "admitted":
                 raise Refused(
                     f"{site} is admitted already; `fedrad sites revoke {site}` first, if its key "
@@ -228,11 +228,17 @@ class Coordinator:
             members.sites.append(
                 Member(site=site, invitation=invitation.id, invited=now, expires=expires, since=now)
             )
-        try:
-            invitation.write(to)
-        except OSError as error:
-            raise Refused(f"{to}: cannot be written: {error.strerror}") from error
+            try:  # before the list is written, which makes an earlier invitation void
+                invitation.write(to)
+            except OSError as error:
+                raise Refused(f"{to}: cannot be written: {error.strerror}") from error
         return invitation
+
+    def is_invited(self, site: str) -> bool:
+        """Whether a site has an invitation that it has not answered. Raises Refused."""
+        self.settings()
+        member = self.members().current(site)
+        return member is not None and member.status == "invited"
 
     def read_request(self, file: Path) -> JoinRequest:
         """Read and check a site's request. Raises Refused unless it answers a valid invitation."""
@@ -290,3 +296,14 @@ class Coordinator:
             return self._file.read()
         except UnreadableFileError as error:
             raise Refused(str(error)) from error
+
+
+@contextmanager
+def _no_file_left(file: Path) -> Iterator[None]:
+    """Remove a new file if the block raises."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            file.unlink()
+        raise
