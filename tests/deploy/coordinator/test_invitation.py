@@ -1,6 +1,7 @@
 """Invitation and request: any change to these files on their way is detected."""
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -153,6 +154,43 @@ def test_an_invitation_that_expired_or_is_for_another_site_is_refused(
     assert not (tmp_path / "r").exists()
     with pytest.raises(SiteProblem, match="has not joined"):
         read_membership(hospital.state)
+
+
+def test_a_damaged_membership_is_refused_and_the_key_is_not_replaced(
+    invitation, hospital, tmp_path
+):
+    join_federation(hospital, invitation, tmp_path / "1")
+    before = (hospital.state / "node.key").read_bytes()
+    (hospital.state / "membership.json").write_text('{"site": "a secret/name"}')
+    for use in (
+        lambda: read_membership(hospital.state),
+        lambda: join_federation(hospital, invitation, tmp_path / "2"),
+    ):
+        with pytest.raises(SiteProblem) as caught:
+            use()
+        text = str(caught.value)
+        assert "membership.json: cannot be read (" in text
+        assert "restore it from a backup, or remove it and join with a new invitation" in text
+        assert "secret" not in text
+        assert "http" not in text
+    assert (hospital.state / "node.key").read_bytes() == before
+    assert not (tmp_path / "2").exists()
+
+
+@pytest.mark.parametrize("fault", ["request", "state"])
+def test_a_second_join_that_fails_leaves_the_first_membership(
+    invitation, hospital, tmp_path, fault
+):
+    join_federation(hospital, invitation, tmp_path / "1")
+    before = {file.name: file.read_bytes() for file in hospital.state.iterdir()}
+    other = invitation.model_copy(update={"id": "2" * 32})
+    request = tmp_path / ("2" if fault == "state" else "no-folder/2")
+    if fault == "state":  # a folder where the temporary file of the key would be
+        (hospital.state / f".node.key.{os.getpid()}.partial").mkdir()
+    with pytest.raises(SiteProblem, match="cannot be written"):
+        join_federation(hospital, other, request)
+    assert {f.name: f.read_bytes() for f in hospital.state.iterdir() if f.is_file()} == before
+    assert not request.exists()
 
 
 # At the coordinator
