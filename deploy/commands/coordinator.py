@@ -247,9 +247,11 @@ def stop(folder: ResultsFolder) -> None:
 def resume(folder: ResultsFolder) -> None:
     """Continue an experiment that ended early, from its last checkpoint."""
     from fedrad.deploy.start.notes import was_started
+    from fedrad.server.rounds.run_state import RunState
 
     if not was_started(folder):
         fail(f"{folder}: holds no experiment; give the --out of `fedrad run` or `simulate`")
+    RunState(folder / "checkpoint").progress_head()  # a damaged one is refused before Flower starts
     from fedrad.deploy.local.flower_engine import run_flower
     from fedrad.deploy.local.simulation import load_simulation, simulate
     from fedrad.deploy.start.deployed import resume_deployed
