@@ -275,8 +275,9 @@ def read_experiment(path: Path) -> tuple[Experiment, str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ExperimentError(
-            f"{path}: cannot be read ({error}). `fedrad init` writes a commented one."
+            f"{path}: cannot be read ({why}). `fedrad init` writes a commented one."
         ) from error
     return parse_experiment(text, str(path)), text
 

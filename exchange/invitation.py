@@ -136,7 +136,13 @@ class JoinRequest(_ExchangedFile):
             key = load_ssh_public_key(self.public_key.encode())
             assert isinstance(key, ec.EllipticCurvePublicKey)
             key.verify(b64decode(self.signature), self._signed(), ec.ECDSA(hashes.SHA384()))
-        except (ValueError, AssertionError, UnsupportedAlgorithm, InvalidSignature):
+        except (
+            ValueError,
+            AssertionError,
+            NotImplementedError,  # a point of the curve that is compressed
+            UnsupportedAlgorithm,
+            InvalidSignature,
+        ):
             raise InvitationError(
                 f"the request of {self.site} was not signed with the key in it: it was changed or "
                 "damaged on the way; ask the hospital to send it again"

@@ -5,6 +5,7 @@ coordinator-ca.crt   the authority that signs the coordinator's certificate
 node.key             this node's private key; it is made here and never leaves
 """
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_ssh_private_key,
 )
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site
@@ -27,7 +28,7 @@ from fedrad.exchange.invitation import (
     InvitationId,
     JoinRequest,
 )
-from fedrad.system.files import write_whole
+from fedrad.system.files import JsonFile, UnreadableFileError, replacing
 
 
 class _MembershipFile(BaseModel):
@@ -64,15 +65,11 @@ class Membership:
 
 def read_membership(state: Path) -> Membership:
     """Read the membership from a state folder. Raises SiteProblem if the site has not joined."""
-    file = state / "membership.json"
-    try:
-        content = _MembershipFile.model_validate_json(file.read_bytes())
-    except FileNotFoundError:
+    content = _read_file(state)
+    if content is None:
         raise SiteProblem(
             "internal", f"{state}: this site has not joined; `fedrad-site join INVITATION`"
-        ) from None
-    except (ValidationError, OSError) as error:
-        raise SiteProblem("internal", f"{file}: cannot be read: {error}") from error
+        )
     membership = Membership(
         content.site, content.address, state / "coordinator-ca.crt", state / "node.key"
     )
@@ -85,7 +82,9 @@ def read_membership(state: Path) -> Membership:
 def join_federation(site: Site, invitation: Invitation, request_file: Path) -> JoinRequest:
     """Join a federation: make the node's key, store the membership, write the request.
 
-    The same invitation, answered a second time, gets the same key.
+    The same invitation, answered a second time, gets the same key. All files are written before the
+    first takes its place, so that a site whose second join fails still has its first membership;
+    without one, policy.coordinators and policy.approval would not be asked.
 
     Parameters
     ----------
@@ -98,13 +97,14 @@ def join_federation(site: Site, invitation: Invitation, request_file: Path) -> J
 
     Returns
     -------
-    Request
+    JoinRequest
         The content of `request_file`.
 
     Raises
     ------
     SiteProblem
-        If the invitation has expired or names another site, or a file cannot be written.
+        If the invitation has expired or names another site, membership.json is damaged, or a file
+        cannot be written.
     """
     try:
         invitation.check_date()
@@ -117,22 +117,24 @@ def join_federation(site: Site, invitation: Invitation, request_file: Path) -> J
             "they must be the same",
         )
     state, key_file = site.state, site.state / "node.key"
+    before = _read_file(state)
+    same = before is not None and before.invitation == invitation.id and key_file.is_file()
+    membership = _MembershipFile(
+        site=invitation.site, address=invitation.address, invitation=invitation.id
+    )
     try:
-        state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if _last_invitation(state) == invitation.id and key_file.is_file():
-            key = _load_key(key_file)
-        else:
-            key = ec.generate_private_key(ec.SECP384R1())
-            (state / "membership.json").unlink(missing_ok=True)
-            pem = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
-            write_whole(key_file, pem, private=True)
+        key = _load_key(key_file) if same else ec.generate_private_key(ec.SECP384R1())
         request = JoinRequest.answer(invitation, key)
-        request.write(request_file)
-        write_whole(state / "coordinator-ca.crt", invitation.ca_certificate)
-        membership = _MembershipFile(
-            site=invitation.site, address=invitation.address, invitation=invitation.id
-        )
-        write_whole(state / "membership.json", membership.model_dump_json())
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with ExitStack() as files:  # they are replaced in reverse order: membership.json last
+            new = files.enter_context(replacing(_path(state)))
+            new.write_text(membership.model_dump_json(indent=1) + "\n", encoding="utf-8")
+            new = files.enter_context(replacing(state / "coordinator-ca.crt"))
+            new.write_text(invitation.ca_certificate, encoding="ascii")
+            if not same:
+                pem = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+                files.enter_context(replacing(key_file, private=True)).write_bytes(pem)
+            request.write(files.enter_context(replacing(request_file)))
     except OSError as error:
         raise SiteProblem(
             "internal", f"{error.filename}: cannot be written: {error.strerror}"
@@ -140,14 +142,19 @@ def join_federation(site: Site, invitation: Invitation, request_file: Path) -> J
     return request
 
 
-def _last_invitation(state: Path) -> str | None:
-    """Id of the invitation that was answered last; None without one."""
+def _path(state: Path) -> Path:
+    return state / "membership.json"
+
+
+def _read_file(state: Path) -> _MembershipFile | None:
+    """Content of membership.json; None if there is none. Raises SiteProblem."""
     try:
-        return _MembershipFile.model_validate_json(
-            (state / "membership.json").read_bytes()
-        ).invitation
-    except (OSError, ValidationError):
-        return None
+        return JsonFile(_path(state), _MembershipFile).read()
+    except UnreadableFileError as error:
+        raise SiteProblem(
+            "internal",
+            f"{error}; restore it from a backup, or remove it and join with a new invitation",
+        ) from None
 
 
 def _load_key(file: Path) -> ec.EllipticCurvePrivateKey:

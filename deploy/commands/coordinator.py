@@ -54,21 +54,33 @@ def serve(
     Ctrl-C ends it, and with it an experiment that is running; `fedrad resume` continues that.
     """
     from fedrad.deploy.coordinator.folder import Coordinator, default_folder
+    from fedrad.deploy.coordinator.settings import check_ports
 
     own = [file for file in (certificate, key, ca) if file is not None]
     if len(own) not in {0, 3}:
         fail("--certificate, --key and --ca belong together")
     here = Coordinator(coordinator or default_folder())
-    settings = here.set_up(
-        address, listen=listen, names=name or [], own=(own[0], own[1], own[2]) if own else None
-    )
-    show_progress()
-    from fedrad.deploy.coordinator.serve import serve as keep_serving
+    with here.serving():
+        settings = here.set_up(
+            address,
+            listen=listen,
+            names=name or [],
+            own=(own[0], own[1], own[2]) if own else None,
+            check=check_ports,
+        )
+        show_progress()
+        from fedrad.deploy.coordinator.serve import serve as keep_serving
 
-    try:
-        keep_serving(here, settings)
-    except KeyboardInterrupt:
-        print("ended; hospitals' nodes look for it until it is back", file=sys.stderr)
+        try:
+            keep_serving(here, settings)
+        except KeyboardInterrupt:
+            print("ended; hospitals' nodes look for it until it is back", file=sys.stderr)
+
+
+def _check_days(days: float) -> float:
+    if not 0 < days <= 365:  # nan is refused too
+        raise typer.BadParameter(f"{days:g} is not above 0 and at most 365")
+    return days
 
 
 def invite(
@@ -77,7 +89,11 @@ def invite(
         Path | None, typer.Option(help="File to write; default: SITE.invitation.")
     ] = None,
     days: Annotated[
-        float, typer.Option(help="Number of days in which the hospital can answer.")
+        float,
+        typer.Option(
+            help="Number of days in which the hospital can answer: above 0, at most 365.",
+            callback=_check_days,
+        ),
     ] = 14.0,
     coordinator: CoordinatorFolder = None,
 ) -> None:
@@ -85,7 +101,11 @@ def invite(
     from fedrad.deploy.coordinator.folder import Coordinator, default_folder
 
     file = to or Path(f"{site}.invitation")
-    invitation = Coordinator(coordinator or default_folder()).invite(site, file, days=days)
+    here = Coordinator(coordinator or default_folder())
+    replaces = here.is_invited(site)
+    invitation = here.invite(site, file, days=days)
+    if replaces:
+        print(f"The earlier invitation of {site}, which was not answered, is void now.")
     print(
         f"{file} written; it is no secret. Send it, then read this out by telephone:\n\n"
         f"    {invitation.fingerprint()}\n\n"
@@ -227,9 +247,11 @@ def stop(folder: ResultsFolder) -> None:
 def resume(folder: ResultsFolder) -> None:
     """Continue an experiment that ended early, from its last checkpoint."""
     from fedrad.deploy.start.notes import was_started
+    from fedrad.server.rounds.run_state import RunState
 
     if not was_started(folder):
         fail(f"{folder}: holds no experiment; give the --out of `fedrad run` or `simulate`")
+    RunState(folder / "checkpoint").progress_head()  # a damaged one is refused before Flower starts
     from fedrad.deploy.local.flower_engine import run_flower
     from fedrad.deploy.local.simulation import load_simulation, simulate
     from fedrad.deploy.start.deployed import resume_deployed

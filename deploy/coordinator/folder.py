@@ -9,44 +9,26 @@ superlink.db, logs/   state and log of the SuperLink
 """
 
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from cryptography import x509
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from fedrad.deploy.refused import Refused
 from fedrad.exchange.experiment import Name
 from fedrad.exchange.invitation import Address, Invitation, InvitationError, JoinRequest
 from fedrad.flower.processes import SuperLinkConnection
 from fedrad.server.federation.members import Member, Members, MembersError
-from fedrad.system.files import JsonFile, UnreadableFileError
+from fedrad.system.files import JsonFile, UnreadableFileError, locked
 from fedrad.system.folders import state_home
 from fedrad.system.ports import free_port
 
-from .authority import Authority, certificate_names
+from .authority import Authority
+from .settings import CoordinatorSettings, check_certificate
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1")
-
-
-class CoordinatorSettings(BaseModel):
-    """Addresses, ports and certificates of a coordinator."""
-
-    address: str
-    """`HOST:PORT` at which hospitals reach the coordinator."""
-    listen: str = "0.0.0.0"
-    """IP address of this machine at which to listen for hospitals."""
-    port: int = Field(ge=1, le=65535)
-    control_port: int = Field(ge=1, le=65535)
-    """Port on loopback, for `fedrad run` and other commands."""
-    names: list[str] = Field(default_factory=list)
-    """Further host names and IP addresses of the server certificate."""
-    certificate: Path | None = None
-    key: Path | None = None
-    ca: Path | None = None
-    """Files of the coordinating centre, if it does not use certificates of fedrad."""
 
 
 def default_folder() -> Path:
@@ -83,6 +65,19 @@ class Coordinator:
         """The certificate authority; made if there is none."""
         return Authority(self.folder)
 
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Make sure that one `fedrad serve` at a time uses this folder. Raises Refused."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self._file.path, wait=False))
+            except BlockingIOError:
+                raise Refused(
+                    f"{self.folder}: another `fedrad serve` is running with this folder"
+                ) from None
+            yield
+
     def set_up(
         self,
         address: str | None,
@@ -90,6 +85,7 @@ class Coordinator:
         listen: str,
         names: list[str],
         own: tuple[Path, Path, Path] | None,
+        check: Callable[[CoordinatorSettings], None] = lambda settings: None,
     ) -> CoordinatorSettings:
         """Make the folder on the first start, or change its settings.
 
@@ -104,6 +100,8 @@ class Coordinator:
         own
             Files of a certificate, its private key and its authority, instead of fedrad's; None: as
             before.
+        check
+            Raises Refused if the new settings cannot be used; nothing is written then.
 
         Returns
         -------
@@ -113,7 +111,7 @@ class Coordinator:
         Raises
         ------
         Refused
-            If an option is missing or wrong.
+            If an option is missing or wrong, or the list of members is missing or damaged.
         """
         before = self._read()
         address = address or (before.address if before else None)
@@ -128,7 +126,7 @@ class Coordinator:
             raise Refused(f"--address {address}: write HOST:PORT") from None
         host, _, port = address.rpartition(":")
         if own is not None:
-            _check_own(host, own)
+            check_certificate(host, own)
         files = own or ((before.certificate, before.key, before.ca) if before else (None,) * 3)
         certificate, key, ca = (file.resolve() if file else None for file in files)
         settings = CoordinatorSettings(
@@ -141,7 +139,12 @@ class Coordinator:
             key=key,
             ca=ca,
         )
+        if before is not None:
+            self.members()  # an empty list in the place of a lost one would turn all members away
+        check(settings)
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if before is None:
+            self._make_members()
         self._file.write(settings)
         self.renew(settings)
         return settings
@@ -215,7 +218,7 @@ class Coordinator:
             expires=expires,
             ca_certificate=(settings.ca or self.authority.certificate_file).read_text("ascii"),
         )
-        with self.edit_members() as members:
+        with _no_file_left(to), self.edit_members() as members:
             if (before := members.current(site)) and before.status == "admitted":
                 raise Refused(
                     f"{site} is admitted already; `fedrad sites revoke {site}` first, if its key "
@@ -225,11 +228,17 @@ class Coordinator:
             members.sites.append(
                 Member(site=site, invitation=invitation.id, invited=now, expires=expires, since=now)
             )
-        try:
-            invitation.write(to)
-        except OSError as error:
-            raise Refused(f"{to}: cannot be written: {error.strerror}") from error
+            try:  # before the list is written, which makes an earlier invitation void
+                invitation.write(to)
+            except OSError as error:
+                raise Refused(f"{to}: cannot be written: {error.strerror}") from error
         return invitation
+
+    def is_invited(self, site: str) -> bool:
+        """Whether a site has an invitation that it has not answered. Raises Refused."""
+        self.settings()
+        member = self.members().current(site)
+        return member is not None and member.status == "invited"
 
     def read_request(self, file: Path) -> JoinRequest:
         """Read and check a site's request. Raises Refused unless it answers a valid invitation."""
@@ -276,6 +285,12 @@ class Coordinator:
             )
         return member
 
+    def _make_members(self) -> None:
+        try:
+            Members.make(self.members_file)
+        except MembersError as error:
+            raise Refused(str(error)) from error
+
     def _read(self) -> CoordinatorSettings | None:
         try:
             return self._file.read()
@@ -283,19 +298,12 @@ class Coordinator:
             raise Refused(str(error)) from error
 
 
-def _check_own(host: str, own: tuple[Path, Path, Path]) -> None:
-    for file in own:
-        if not file.is_file():
-            raise Refused(f"{file}: no such file")
-    certificate, _, ca = own
+@contextmanager
+def _no_file_left(file: Path) -> Iterator[None]:
+    """Remove a new file if the block raises."""
     try:
-        names = certificate_names(certificate)
-        x509.load_pem_x509_certificate(ca.read_bytes())
-    except ValueError as error:
-        raise Refused(f"{certificate} or {ca}: no certificate in PEM: {error}") from error
-    wild = "*." + host.partition(".")[2]
-    if host not in names and wild not in names:
-        raise Refused(
-            f"{certificate}: is for {', '.join(sorted(names)) or 'no name'}, and hospitals will "
-            f"look for {host}"
-        )
+        yield
+    except BaseException:
+        with suppress(OSError):
+            file.unlink()
+        raise

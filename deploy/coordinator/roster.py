@@ -8,7 +8,8 @@ from rich.table import Table
 from fedrad.server.federation.members import Member
 from fedrad.system.ports import listens
 
-from .folder import Coordinator, CoordinatorSettings
+from .folder import Coordinator
+from .settings import CoordinatorSettings
 
 
 def show_members(folder: Path) -> None:

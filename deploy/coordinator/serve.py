@@ -2,7 +2,6 @@
 
 import logging
 import logging.handlers
-import socket
 import subprocess
 import sys
 import threading
@@ -15,37 +14,86 @@ import httpx
 
 from fedrad.deploy.refused import Refused
 from fedrad.flower.control import Control, key_bytes
+from fedrad.flower.log_lines import moved_part
 from fedrad.flower.processes import flower_environment
 from fedrad.system.no_telemetry import NO_TELEMETRY
 
-from .folder import Coordinator, CoordinatorSettings
+from .folder import Coordinator
+from .settings import CoordinatorSettings
 
 log = logging.getLogger("fedrad.server")
 
+PROGRAM = (sys.executable, "-m", "fedrad.deploy.coordinator.superlink")
 LOG_BYTES, LOG_FILES = 10 * 2**20, 5
 RESTART_SECONDS = (1.0, 60.0)
 STEADY_SECONDS = 60.0
 """After a SuperLink has run for so long, the pause before a restart is the shortest again."""
+STARTS = 3
+"""Number of starts of a SuperLink that has not answered once, before `fedrad serve` gives up."""
 CHECK_SECONDS = 2.0
 RENEW_SECONDS = 3600.0
+END_SECONDS = 15.0
+"""How long a SuperLink may take to end."""
 
 
-def reconcile(control: Control, coordinator: Coordinator) -> None:
-    """Register exactly the admitted members as Flower's nodes, and store their node ids."""
+def reconcile(control: Control, coordinator: Coordinator) -> list[str]:
+    """Register exactly the admitted members as Flower's nodes, and store their node ids.
+
+    Each node is tried alone: one that the SuperLink refuses does not keep the others out.
+
+    Parameters
+    ----------
+    control
+        The control interface of the SuperLink.
+    coordinator
+        The coordinator, with its list of members.
+
+    Returns
+    -------
+    list[str]
+        A sentence for each change that the SuperLink refused: what, and what to do.
+
+    Raises
+    ------
+    Refused
+        If the list is missing or damaged; no node is registered or turned away then.
+    httpx.TransportError
+        If the SuperLink does not answer.
+    """
+    refused = []
     nodes = control.nodes()
     with coordinator.edit_members() as members:
+        known = [member for member in members.sites if member.public_key]
+        sites = {key_bytes(member.public_key or ""): member.site for member in known}
         admitted = {key_bytes(member.public_key or ""): member for member in members.admitted()}
         for key, (node, _) in nodes.items():
-            if key not in admitted:
+            if key in admitted:
+                continue
+            name = sites.get(key, f"node {node}")
+            try:
                 control.unregister(node)
-                log.info("node %d is turned away: not, or no longer, a member", node)
-        for key, member in admitted.items():
-            known = nodes.get(key)
-            if known is None:
-                member.node = control.register(key, member.site)
-                log.info("%s is let in", member.site)
+            except httpx.HTTPStatusError as error:
+                refused.append(f"{name} cannot be turned away ({_status(error)}); tried again")
             else:
-                member.node = known[0]
+                log.info("%s is turned away: not, or no longer, a member", name)
+        for key, member in admitted.items():
+            if key in nodes:
+                member.node = nodes[key][0]
+                continue
+            try:
+                member.node = control.register(key, member.site)
+            except httpx.HTTPStatusError as error:
+                refused.append(
+                    f"{member.site} cannot be let in: Flower does not accept its key "
+                    f"({_status(error)}); `fedrad sites revoke {member.site}` and invite it again"
+                )
+            else:
+                log.info("%s is let in", member.site)
+    return refused
+
+
+def _status(error: httpx.HTTPStatusError) -> str:
+    return f"HTTP {error.response.status_code}"
 
 
 class _MemberUpdates:
@@ -63,43 +111,56 @@ class _MemberUpdates:
         if _modified(file) == self._applied:
             return
         try:
-            reconcile(Control(self._coordinator.connection()), self._coordinator)
-            self._applied, self._last_fault = _modified(file), ""
+            refused = reconcile(Control(self._coordinator.connection()), self._coordinator)
+            fault = "; ".join(refused)
         except (Refused, httpx.HTTPStatusError) as error:
-            if (text := str(error)) != self._last_fault:
-                log.error("until this is mended nobody is let in or turned away: %s", text)
-            self._last_fault = text
+            fault = f"until this is mended nobody is let in or turned away: {error}"
+        if not fault:
+            self._applied = _modified(file)
+        elif fault != self._last_fault:
+            log.error("%s", fault)
+        self._last_fault = fault
 
 
 def serve(coordinator: Coordinator, settings: CoordinatorSettings) -> None:
     """Run the SuperLink until interrupted, and restart it if it ends by itself.
 
-    Raises Refused if its port is not available.
+    Raises
+    ------
+    Refused
+        If Flower has changed where fedrad relies on it; or if the
+        SuperLink ended several times and never answered.
     """
-    _check_port(settings)
     environment = flower_environment(
         NO_TELEMETRY | {"FLWR_HOME": str(coordinator.folder / "flower")}
     )
     pause, renewed_at = RESTART_SECONDS[0], time.monotonic()
-    process, started = _start(coordinator, settings, environment), time.monotonic()
-    members, announced = _MemberUpdates(coordinator), False
+    superlink, starts = _SuperLink(coordinator, settings, environment), 1
+    members, announced, has_answered = _MemberUpdates(coordinator), False, False
     try:
         while True:
             time.sleep(CHECK_SECONDS if announced else 0.2)
             now = time.monotonic()
-            if process.poll() is not None:
-                if now - started > STEADY_SECONDS:
+            if superlink.has_ended():
+                if superlink.moved_part:
+                    raise Refused(superlink.moved_part)
+                if not has_answered and starts >= STARTS:
+                    raise Refused(
+                        f"the SuperLink ended {starts} times before it answered once; "
+                        f"{superlink.log_file} says why. Its last line: {superlink.last_line}"
+                    )
+                if now - superlink.started > STEADY_SECONDS:
                     pause = RESTART_SECONDS[0]
                 log.warning(
                     "the SuperLink ended (%s; %s has its words); started again in %.0f s. Nodes "
                     "come back by themselves; an experiment that was running needs `fedrad resume`",
-                    process.returncode,
-                    coordinator.folder / "logs" / "superlink.log",
+                    superlink.process.returncode,
+                    superlink.log_file,
                     pause,
                 )
                 time.sleep(pause)
                 pause = min(2 * pause, RESTART_SECONDS[1])
-                process, started = _start(coordinator, settings, environment), time.monotonic()
+                superlink, starts = _SuperLink(coordinator, settings, environment), starts + 1
                 members, announced = _MemberUpdates(coordinator), False
                 continue
             if now - renewed_at > RENEW_SECONDS:
@@ -108,87 +169,96 @@ def serve(coordinator: Coordinator, settings: CoordinatorSettings) -> None:
                     log.info("the server certificate was renewed")
             with suppress(httpx.TransportError):  # it does not answer yet
                 members.apply()
+                has_answered = True
                 if not announced:
                     log.info("hospitals reach this coordinator at %s", settings.address)
                     announced = True
     finally:
-        process.terminate()
+        superlink.end()
+
+
+class _SuperLink:
+    """A SuperLink in a process of its own; its output goes to a rotating log."""
+
+    def __init__(
+        self, coordinator: Coordinator, settings: CoordinatorSettings, environment: dict[str, str]
+    ) -> None:
+        folder = coordinator.folder
+        self.log_file = folder / "logs" / "superlink.log"
+        self.log_file.parent.mkdir(exist_ok=True)
+        (folder / "flower").mkdir(exist_ok=True)
+        self.last_line = ""
+        self.moved_part: str | None = None
+        """What a FlowerMovedError says that ended the process."""
+        self.started = time.monotonic()
+        self.process = subprocess.Popen(
+            [*PROGRAM, *_arguments(coordinator, settings)],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self._log = threading.Thread(target=self._write_log, daemon=True)
+        self._log.start()
+
+    def has_ended(self) -> bool:
+        """Whether the process has ended; its last line is then known."""
+        if self.process.poll() is None:
+            return False
+        self._log.join(timeout=END_SECONDS)
+        return True
+
+    def end(self) -> None:
+        """End the process."""
+        self.process.terminate()
         try:
-            process.wait(timeout=15)
+            self.process.wait(timeout=END_SECONDS)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            self.process.kill()
+            self.process.wait()
+
+    def _write_log(self) -> None:
+        assert self.process.stdout is not None
+        handler = logging.handlers.RotatingFileHandler(
+            self.log_file, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8"
+        )
+        for line in self.process.stdout:
+            text = line.decode("utf-8", "replace").rstrip("\n")
+            moment = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {text}"
+            handler.emit(logging.makeLogRecord({"msg": moment}))
+            self.last_line = text or self.last_line
+            self.moved_part = moved_part(text) or self.moved_part
+        handler.close()
+
+
+def _arguments(coordinator: Coordinator, settings: CoordinatorSettings) -> list[str]:
+    folder = coordinator.folder
+    return [
+        "--listen",
+        settings.listen,
+        "--hospital-port",
+        str(settings.port),
+        "--hospital-certificate",
+        str(settings.certificate or folder / "server.crt"),
+        "--hospital-key",
+        str(settings.key or folder / "server.key"),
+        "--ssl-ca-certfile",
+        str(coordinator.authority.certificate_file),
+        "--ssl-certfile",
+        str(folder / "control.crt"),
+        "--ssl-keyfile",
+        str(folder / "control.key"),
+        "--enable-supernode-auth",
+        "--database",
+        str(folder / "superlink.db"),
+        "--disable-runtime-dependency-installation",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(settings.control_port),
+    ]
 
 
 def _modified(file: Path) -> int:
     return file.stat().st_mtime_ns if file.is_file() else 0
-
-
-def _start(
-    coordinator: Coordinator, settings: CoordinatorSettings, environment: dict[str, str]
-) -> "subprocess.Popen[bytes]":
-    folder = coordinator.folder
-    (folder / "logs").mkdir(exist_ok=True)
-    (folder / "flower").mkdir(exist_ok=True)
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "fedrad.deploy.coordinator.superlink",
-            "--listen",
-            settings.listen,
-            "--hospital-port",
-            str(settings.port),
-            "--hospital-certificate",
-            str(settings.certificate or folder / "server.crt"),
-            "--hospital-key",
-            str(settings.key or folder / "server.key"),
-            "--ssl-ca-certfile",
-            str(coordinator.authority.certificate_file),
-            "--ssl-certfile",
-            str(folder / "control.crt"),
-            "--ssl-keyfile",
-            str(folder / "control.key"),
-            "--enable-supernode-auth",
-            "--database",
-            str(folder / "superlink.db"),
-            "--disable-runtime-dependency-installation",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(settings.control_port),
-        ],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    threading.Thread(target=_write_log, args=(process, folder / "logs"), daemon=True).start()
-    return process
-
-
-def _write_log(process: "subprocess.Popen[bytes]", folder: Path) -> None:
-    """Write the output of a process to a rotating log."""
-    assert process.stdout is not None
-    handler = logging.handlers.RotatingFileHandler(
-        folder / "superlink.log", maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8"
-    )
-    for line in process.stdout:
-        text = line.decode("utf-8", "replace").rstrip("\n")
-        moment = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {text}"
-        handler.emit(logging.makeLogRecord({"msg": moment}))
-    handler.close()
-
-
-def _check_port(settings: CoordinatorSettings) -> None:
-    for host, port in ((settings.listen, settings.port), ("127.0.0.1", settings.control_port)):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OSError as error:
-                raise Refused(
-                    f"{host}:{port} cannot be had ({error.strerror}): is another `fedrad serve` "
-                    "running? Ports below 1024 need rights"
-                ) from error

@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, BaseModel, Field
 
 from fedrad.exchange.experiment import Name
 from fedrad.exchange.invitation import InvitationId
-from fedrad.system.files import JsonFile, UnreadableFileError
+from fedrad.system.files import JsonFile, UnreadableFileError, locked
 
 
 class MembersError(Exception):
@@ -45,16 +45,32 @@ class Members(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> "Members":
-        """Read the list; empty if there is no file. Raises MembersError."""
+        """Read the list. Raises MembersError if it is missing or damaged."""
         with _readable():
-            return JsonFile(path, cls).read() or cls()
+            members = JsonFile(path, cls).read()
+        if members is None:
+            raise _missing(path)
+        return members
+
+    @classmethod
+    def make(cls, path: Path) -> None:
+        """Write an empty list, for a new coordinator. A list that exists stays as it is. Raises
+        MembersError and OSError."""
+        with _readable(), locked(path):
+            file = JsonFile(path, cls)
+            if file.read() is None:
+                file.write(cls())
 
     @classmethod
     @contextmanager
     def changed(cls, path: Path) -> "Iterator[Members]":
         """Open the list for a change, by one process at a time. It is written when the block ends.
-        Raises MembersError."""
-        with _readable(), JsonFile(path, cls).changed(cls) as members:
+        Raises MembersError if it is missing or damaged."""
+
+        def missing() -> Members:
+            raise _missing(path)
+
+        with _readable(), JsonFile(path, cls).changed(missing) as members:
             yield members
 
     def current(self, site: str) -> Member | None:
@@ -69,6 +85,11 @@ class Members(BaseModel):
     def site_of(self, node: int) -> str | None:
         """The name under which a node was admitted."""
         return next((member.site for member in self.admitted() if member.node == node), None)
+
+
+def _missing(path: Path) -> MembersError:
+    """An empty list in its place would turn all members away."""
+    return MembersError(f"{path}: is missing; restore it from a backup")
 
 
 @contextmanager

@@ -54,10 +54,8 @@ class Checkpoint(RunState):
     """The checkpoint of one experiment, in its folder."""
 
     def load(self) -> Progress | None:
-        """Read the progress; None before the first checkpoint."""
-        if not self.progress_file.is_file():
-            return None
-        return Progress.model_validate_json(self.progress_file.read_text(encoding="utf-8"))
+        """Read the progress; None before the first checkpoint. Raises ProgressError."""
+        return self._read(Progress)
 
     def restore(self, progress: Progress, model: GlobalModel) -> None:
         """Load the tensors of a progress into the model."""

@@ -6,11 +6,18 @@ This module imports neither tensors nor figures, so that these commands answer a
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from fedrad.system.files import is_locked, locked
+from fedrad.system.errors import UserError
+from fedrad.system.files import JsonFile, UnreadableFileError, is_locked, locked
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class ProgressError(UserError):
+    """`progress.json` is damaged; the text says what to do."""
 
 
 class ProgressHead(BaseModel):
@@ -48,7 +55,13 @@ class RunState:
         return is_locked(self.progress_file)
 
     def progress_head(self) -> ProgressHead | None:
-        """Read the progress; None before the first checkpoint."""
-        if not self.progress_file.is_file():
-            return None
-        return ProgressHead.model_validate_json(self.progress_file.read_text(encoding="utf-8"))
+        """Read the progress; None before the first checkpoint. Raises ProgressError."""
+        return self._read(ProgressHead)
+
+    def _read(self, kind: type[M]) -> M | None:
+        try:
+            return JsonFile(self.progress_file, kind).read()
+        except UnreadableFileError as error:
+            raise ProgressError(
+                f"{error}; restore it from a backup, or run the experiment into a new folder"
+            ) from None

@@ -14,8 +14,9 @@ from fedrad.deploy.start.notes import SIMULATION, SUPERLINK
 from fedrad.server.federation.failure import Stopped
 from fedrad.server.federation.records import Records
 from fedrad.server.results.summary import read_summary
+from fedrad.server.rounds.checkpoint import Checkpoint
 from fedrad.server.rounds.open_round import OpenRound
-from fedrad.server.rounds.run_state import RunState
+from fedrad.server.rounds.run_state import ProgressError, RunState
 
 
 def shown(folder: Path) -> str:
@@ -81,6 +82,25 @@ def test_a_folder_without_an_experiment_is_refused(tmp_path, command):
     result = CliRunner().invoke(app, [command, str(tmp_path)])
     assert result.exit_code == 2
     assert str(tmp_path) in result.output
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"status": "fail', "[]"])
+def test_a_damaged_progress_is_one_error_that_says_what_to_do(tmp_path, content):
+    (tmp_path / "experiment.toml").write_text(EXPERIMENT)
+    Records(tmp_path / "records.sqlite").close()
+    (tmp_path / SIMULATION).parent.mkdir(parents=True)
+    (tmp_path / SIMULATION).write_text("{}")
+    file = tmp_path / "checkpoint" / "progress.json"
+    file.parent.mkdir()
+    file.write_text(content)
+    for command in ("status", "resume"):
+        result = CliRunner().invoke(app, [command, str(tmp_path)])
+        assert result.exit_code == 2, result.exception
+        assert f"{file}: cannot be read (" in result.output
+        assert "restore it from a backup, or run the experiment into a new folder" in result.output
+    with pytest.raises(ProgressError, match="cannot be read"):
+        Checkpoint(tmp_path / "checkpoint").load()
+    assert file.read_text() == content, "left as it was"
 
 
 def test_how_a_simulation_was_run_is_kept_on_the_sites_side(stopped):

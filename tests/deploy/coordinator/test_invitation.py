@@ -1,6 +1,7 @@
 """Invitation and request: any change to these files on their way is detected."""
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,15 +10,18 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from fedrad.client.policy.membership import join_federation, read_membership
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import open_site
+from fedrad.deploy.commands.main import app
 from fedrad.deploy.coordinator.authority import Authority
 from fedrad.deploy.coordinator.folder import Coordinator
 from fedrad.deploy.refused import Refused
 from fedrad.exchange.invitation import Invitation, InvitationError, JoinRequest
 from fedrad.server.federation.members import Members
+from fedrad.system.files import JsonFile
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 KEY = ec.derive_private_key(7, ec.SECP384R1())
@@ -152,7 +156,87 @@ def test_an_invitation_that_expired_or_is_for_another_site_is_refused(
         read_membership(hospital.state)
 
 
+def test_a_damaged_membership_is_refused_and_the_key_is_not_replaced(
+    invitation, hospital, tmp_path
+):
+    join_federation(hospital, invitation, tmp_path / "1")
+    before = (hospital.state / "node.key").read_bytes()
+    (hospital.state / "membership.json").write_text('{"site": "a secret/name"}')
+    for use in (
+        lambda: read_membership(hospital.state),
+        lambda: join_federation(hospital, invitation, tmp_path / "2"),
+    ):
+        with pytest.raises(SiteProblem) as caught:
+            use()
+        text = str(caught.value)
+        assert "membership.json: cannot be read (" in text
+        assert "restore it from a backup, or remove it and join with a new invitation" in text
+        assert "secret" not in text
+        assert "http" not in text
+    assert (hospital.state / "node.key").read_bytes() == before
+    assert not (tmp_path / "2").exists()
+
+
+@pytest.mark.parametrize("fault", ["request", "state"])
+def test_a_second_join_that_fails_leaves_the_first_membership(
+    invitation, hospital, tmp_path, fault
+):
+    join_federation(hospital, invitation, tmp_path / "1")
+    before = {file.name: file.read_bytes() for file in hospital.state.iterdir()}
+    other = invitation.model_copy(update={"id": "2" * 32})
+    request = tmp_path / ("2" if fault == "state" else "no-folder/2")
+    if fault == "state":  # a folder where the temporary file of the key would be
+        (hospital.state / f".node.key.{os.getpid()}.partial").mkdir()
+    with pytest.raises(SiteProblem, match="cannot be written"):
+        join_federation(hospital, other, request)
+    assert {f.name: f.read_bytes() for f in hospital.state.iterdir() if f.is_file()} == before
+    assert not request.exists()
+
+
 # At the coordinator
+
+
+def invite(coordinator: Coordinator, *options: str):
+    command = ["invite", "hospital-a", *options, "--coordinator", str(coordinator.folder)]
+    return CliRunner().invoke(app, command, env={"COLUMNS": "200"})
+
+
+def test_an_invitation_that_cannot_be_written_leaves_the_earlier_one_valid(
+    coordinator, hospital, tmp_path
+):
+    request = answered(coordinator, hospital, tmp_path)
+    ended = invite(coordinator, "--to", str(tmp_path / "no-folder" / "a.invitation"))
+    assert ended.exit_code == 2
+    assert "cannot be written: No such file or directory" in ended.output
+    coordinator.admit(coordinator.read_request(request))
+
+
+def test_no_file_is_left_of_an_invitation_that_is_not_in_the_list(
+    coordinator, tmp_path, monkeypatch
+):
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(JsonFile, "write", full)
+    with pytest.raises(OSError, match="No space left"):
+        coordinator.invite("hospital-a", tmp_path / "a.invitation", days=1)
+    assert not (tmp_path / "a.invitation").exists()
+
+
+def test_a_second_invitation_says_that_the_first_is_void(coordinator, tmp_path):
+    first = invite(coordinator, "--to", str(tmp_path / "1"))
+    second = invite(coordinator, "--to", str(tmp_path / "2"))
+    assert "void" not in first.output
+    assert "The earlier invitation of hospital-a, which was not answered, is void" in second.output
+
+
+@pytest.mark.parametrize("days", ["1e9", "nan", "inf", "-3", "0", "365.1"])
+def test_an_invitation_is_for_at_most_a_year(coordinator, tmp_path, days):
+    ended = invite(coordinator, "--to", str(tmp_path / "a.invitation"), "--days", days)
+    assert ended.exit_code == 2
+    assert "is not above 0 and at most 365" in ended.output
+    assert not (tmp_path / "a.invitation").exists()
+    assert coordinator.members().sites == []
 
 
 def answered(coordinator: Coordinator, hospital, tmp_path: Path, days: float = 1) -> Path:

@@ -90,6 +90,15 @@ def test_a_damaged_list_of_members_is_an_error_that_says_what_to_do(tmp_path):
     assert "../x" in file.read_text(), "left as it was"
 
 
+def test_a_missing_list_of_members_is_not_an_empty_one(tmp_path):
+    file = tmp_path / "members.json"
+    with pytest.raises(MembersError, match="is missing; restore it from a backup"):
+        Members.read(file)
+    with pytest.raises(MembersError, match="is missing"), Members.changed(file):
+        raise AssertionError("not reached")
+    assert not file.exists()
+
+
 @pytest.mark.parametrize(
     ("theirs", "answer"), [("0.1.0", Readiness), ("0.1.7", Readiness), ("0.2.0", Refusal)]
 )
