@@ -18,6 +18,21 @@ NAMED = {
 """File -> why it may write in place."""
 
 
+def is_replacing(node: ast.expr) -> bool:
+    """Whether this is `replacing(…)`."""
+    return isinstance(node, ast.Call) and ast.unparse(node.func) == "replacing"
+
+
+def is_entered(node: ast.expr) -> bool:
+    """Whether this is `STACK.enter_context(replacing(…))`, a temporary file of `replacing`."""
+    return (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "enter_context"
+        and is_replacing(node.args[0])
+    )
+
+
 def direct_writes(source: str) -> Iterator[str]:
     """Calls that write a file in place: `write_text`, `write_bytes`, and `open` for writing, but
     for those on the temporary file of `replacing`."""
@@ -27,14 +42,20 @@ def direct_writes(source: str) -> Iterator[str]:
         for node in ast.walk(tree)
         if isinstance(node, ast.With)
         for item in node.items
-        if isinstance(item.context_expr, ast.Call)
-        and isinstance(item.optional_vars, ast.Name)
-        and ast.unparse(item.context_expr.func) == "replacing"
+        if is_replacing(item.context_expr) and isinstance(item.optional_vars, ast.Name)
+    } | {
+        node.targets[0].id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign)
+        and is_entered(node.value)
+        and isinstance(node.targets[0], ast.Name)
     }
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
         called = node.func
+        if isinstance(called, ast.Attribute) and is_entered(called.value):
+            continue
         if isinstance(called, ast.Attribute):
             name, owner = called.attr, ast.unparse(called.value)
         else:
@@ -61,6 +82,9 @@ def direct_writes(source: str) -> Iterator[str]:
         ("with path.open('rb') as file: pass\nopen('a.txt').read_text()", 0),
         ("with replacing(path) as new, new.open('wb') as file: pass", 0),
         ("with replacing(path) as new: path.write_text('x')", 1),
+        ("new = stack.enter_context(replacing(path))\nnew.write_text('x')", 0),
+        ("new = stack.enter_context(path)\nnew.write_text('x')", 1),
+        ("stack.enter_context(replacing(path)).write_bytes(b'')", 0),
     ],
 )
 def test_a_direct_write_is_recognised(source, number):
