@@ -37,7 +37,9 @@ def measure(command: list[str], environment: dict[str, str]) -> tuple[float, flo
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    _, _, usage = os.wait4(process.pid, 0)
+    _, status, usage = os.wait4(process.pid, 0)
+    if os.waitstatus_to_exitcode(status) < 0:
+        raise SystemExit(f"{command}: was killed")
     return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
@@ -64,6 +66,8 @@ def main() -> None:
         places[EMPTY].mkdir()
         (places[SITE] / "site.toml").write_text('name = "a"\n')
         environment = os.environ | {"XDG_STATE_HOME": root, "OMP_NUM_THREADS": "1"}
+        for installation in installations:
+            subprocess.run([installation / "fedrad", "--help"], check=True, capture_output=True)
         for command in COMMANDS:
             given = list(command)
             for word, place in places.items():
