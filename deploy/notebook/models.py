@@ -1,6 +1,7 @@
 """`fedrad.load_model` and `fedrad.predict`: an exported model and its estimates."""
 
 from collections.abc import Iterable, Mapping
+from os import PathLike
 from pathlib import Path
 
 import pandas as pd
@@ -47,7 +48,7 @@ def load_model(file: AnyPath) -> ExportedModel:
 
 def predict(
     model: ExportedModel,
-    files: Iterable[AnyPath],
+    files: AnyPath | Iterable[AnyPath],
     *,
     prevalence: Mapping[str, float] | None = None,
 ) -> pd.DataFrame:
@@ -58,7 +59,7 @@ def predict(
     model
         A model from `load_model`.
     files
-        DICOM, PNG or JPEG files.
+        DICOM, PNG or JPEG files, or one of them.
     prevalence
         Outcome -> prevalence among these patients, in (0, 1), for which probabilities are
         computed; default: the prevalence of the validation patients that calibrated the model.
@@ -83,7 +84,8 @@ def predict(
     >>> estimates[["file", "probability"]]
     """
     adapted = estimate.at_prevalence(model, prevalence or {})
-    predictions, _ = estimate.predict(adapted, [str(file) for file in files])
+    several = [files] if isinstance(files, str | PathLike) else files
+    predictions, _ = estimate.predict(adapted, [str(file) for file in several])
     frame = pd.DataFrame(prediction_rows(adapted, predictions), columns=list(PREDICTION_COLUMNS))
     for name in NUMBERS:
         frame[name] = pd.to_numeric(frame[name])

@@ -238,6 +238,7 @@ def test_a_model_estimates_images(finished, exported, tmp_path):
     assert none["logit"].isna().all()
     assert pd.api.types.is_numeric_dtype(none["logit"])
     assert list(fedrad.predict(model, []).columns) == list(none.columns) == list(estimates.columns)
+    assert fedrad.predict(model, broken).equals(none), "one file, not its letters"
     assert estimates["logit"].isna().tolist() == [False, False, False, True]
     assert estimates["probability"].dropna().between(0, 1).all()
     elsewhere = fedrad.predict(model, images, prevalence={"label": 0.01})
