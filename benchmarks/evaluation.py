@@ -267,6 +267,7 @@ def size(sites: int = 30, outcomes: int = 5, units: int = 300) -> None:
         {
             "name": "size",
             "outcomes": columns,
+            "federation": {"sites": names},
             "evaluation": {"travel": True, "subgroups": {"sex": ["F", "M"], "age": [1, 5, 18]}},
         }
     )

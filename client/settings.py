@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from fedrad.exchange.experiment import Name
+from fedrad.exchange.names import Name, Outcome
 from fedrad.exchange.validation_errors import explain_validation_error
 from fedrad.models.settings import Fraction, Settings
 from fedrad.system.folders import state_home
@@ -46,6 +46,18 @@ class Columns(Settings):
     age: str = "age"
 
 
+class Budget(Settings):
+    """`policy.budget`: limits for each patient over all experiments. None is no limit. A patient
+    who has reached one is left out of further experiments."""
+
+    experiments: int | None = Field(default=None, ge=1)
+    """Most experiments that a patient trains in."""
+    releases: int | None = Field(default=None, ge=1)
+    """Most experiments whose released figures a patient enters."""
+    epsilon: float | None = Field(default=None, gt=0.0)
+    """Largest sum of ε of all released figures that a patient enters."""
+
+
 class Policy(Settings):
     """`[policy]`: what may leave this site, and when it works, for every experiment."""
 
@@ -61,6 +73,13 @@ class Policy(Settings):
     """Most rounds of training a day, for all experiments together."""
     compute_hours_per_day: float | None = Field(default=None, ge=0.0)
     """Most hours of computing a day, with or without a GPU, for all experiments together."""
+    columns: tuple[Outcome, ...] | None = None
+    """Columns of the cohort table that experiments may use as outcomes and for groups. A site that
+    has joined must name them."""
+    budget: Budget = Budget()
+    monitoring: Literal["rounded", "noisy", "none"] = "rounded"
+    """What leaves about the validation patients in each round: rounded figures; figures with noise,
+    all rounds together within `epsilon`; or nothing."""
     minimum_units: int = Field(default=10, ge=1)
     """Figures about a class with fewer units do not leave. That a class has no unit does."""
     minimum_bin: int = Field(default=3, ge=1)

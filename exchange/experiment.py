@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     Field,
     GetPydanticSchema,
-    StringConstraints,
     ValidationError,
     field_validator,
     model_validator,
@@ -25,6 +24,7 @@ from fedrad.models.settings import Fraction, ModelSettings, RecipeSettings, Sett
 from fedrad.models.tasks import CLASSIFICATION, TASKS, Task, TaskName
 from fedrad.system.errors import UserError
 
+from .names import Name, Outcome, folded
 from .strategies import (
     SETTINGS_READ,
     ServerSettings,
@@ -33,13 +33,6 @@ from .strategies import (
     unread_settings,
 )
 from .validation_errors import explain_validation_error
-
-NAME_PATTERN = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
-Name = Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN}$")]
-"""Name of a site or an experiment, safe as a file name: at most 64 letters, digits, `.`, `_` and
-`-`."""
-
-Outcome = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9 ._-]{0,63}$")]
 
 Groups = Annotated[
     tuple[Annotated[float, Field(strict=True)], ...]
@@ -62,6 +55,9 @@ Encoding = Literal["float32", "float16", "bfloat16", "int8"]
 """How the values of an update are encoded when they are sent."""
 
 
+MOST_ROUNDS = 10_000
+
+
 class ExperimentError(UserError):
     """An experiment file cannot be used; the text names key, value and what is allowed."""
 
@@ -69,7 +65,7 @@ class ExperimentError(UserError):
 class FederationSettings(Settings):
     """`[federation]`: rounds, sites that must take part, and how their updates are combined."""
 
-    rounds: int = Field(default=30, ge=1, le=10_000)
+    rounds: int = Field(default=30, ge=1, le=MOST_ROUNDS)
     sites: tuple[Name, ...] = ()
     """Sites to wait for before the first round. If empty, the first round starts as soon as there
     is a quorum."""
@@ -89,6 +85,12 @@ class FederationSettings(Settings):
     ignore it and give all sites the same weight."""
     outlier_factor: float = Field(default=20.0, gt=1.0)
     """An update is rejected if its norm is this many times the (lower) median norm of the round."""
+    clip: float = Field(default=100.0, gt=0.0)
+    """Largest Euclidean norm of an update, running statistics not counted. A longer update, and a
+    longer step of the global model, is scaled down to it; a site refuses a global model that is
+    further from the last one (McMahan et al. 2018, section 3)."""
+    largest_share: float = Field(default=0.75, gt=0.0, le=1.0)
+    """Largest share of one site in the weighted mean. A site that would have more has this much."""
     train_one_class: bool = False
     """Whether a site with training units of one class only trains; if not, it only evaluates."""
 
@@ -185,8 +187,15 @@ class Experiment(Settings):
 
     @model_validator(mode="after")
     def _hangs_together(self) -> "Experiment":
-        if len(set(self.outcomes)) != len(self.outcomes):
-            raise ValueError("outcomes: each may stand once")
+        for what, names in (
+            ("outcomes", self.outcomes),
+            ("evaluation.subgroups", [*self.evaluation.subgroups]),
+        ):
+            if len({folded(name) for name in names}) != len(names):
+                raise ValueError(
+                    f"{what}: each column may stand once; names that differ only in case, blanks, "
+                    "- and _ are one column"
+                )
         if unknown := set(self.model.base_outputs) - set(self.outcomes):
             raise ValueError(
                 f"model.base_outputs names {sorted(unknown)}; outcomes are {self.outcomes}"
@@ -203,6 +212,11 @@ class Experiment(Settings):
             )
         if self.evaluation.travel and not self.evaluation.local_baseline:
             raise ValueError("evaluation.travel needs evaluation.local_baseline = true")
+        if self.evaluation.travel and not self.federation.sites:
+            raise ValueError(
+                "evaluation.travel needs federation.sites: each site approves a fixed number of "
+                "models that it scores"
+            )
         if self.evaluation.travel and self.recipe.batchnorm == "local":
             raise ValueError(
                 'evaluation.travel sends local-only models, and recipe.batchnorm = "local" keeps '
@@ -235,10 +249,14 @@ class Experiment(Settings):
 
     @property
     def identity(self) -> str:
-        """SHA-256 of all settings that differ from their defaults: the same at every site, and
-        a later version with more settings does not change it."""
-        given = self.model_dump(mode="json", exclude_defaults=True, exclude={"ablation"})
-        return sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
+        """SHA-256 of all settings, written out in full (`written_out`): the same at every site. A
+        version of fedrad with another default, or with one setting more, gives another one."""
+        return sha256(self.written_out.encode()).hexdigest()
+
+    @property
+    def written_out(self) -> str:
+        """All settings as JSON, defaults included, without `[ablation]`, which no site reads."""
+        return json.dumps(self.model_dump(mode="json", exclude={"ablation"}), sort_keys=True)
 
     @property
     def family(self) -> str:

@@ -12,13 +12,13 @@ from pydantic import Field, StringConstraints
 
 from fedrad.models.settings import Fraction
 
-from .experiment import NAME_PATTERN, Outcome
 from .histogram import CELLS, Histogram
 from .inline import Inline, InlineModel
 from .model_names import LOCAL, local_of
+from .names import NAME_PATTERN, Outcome
 from .wire import Wire
 
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=10**9)]
 Variance = Annotated[float, Field(ge=0)]
 Edge = Annotated[int, Field(ge=0, le=CELLS)]
 """An edge of the grid. As a threshold: units at or above it are classified as positive."""

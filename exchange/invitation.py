@@ -28,7 +28,7 @@ from pydantic import AwareDatetime, Field, StringConstraints, ValidationError, f
 from fedrad.system.errors import UserError
 from fedrad.system.files import write_whole
 
-from .experiment import Name
+from .names import Name
 from .wire import Wire
 
 LARGEST_FILE = 64 * 1024

@@ -10,7 +10,8 @@ from typing import Annotated
 
 from pydantic import StringConstraints, TypeAdapter, ValidationError
 
-from .experiment import ExperimentError, Name
+from .experiment import ExperimentError
+from .names import Name
 from .wire import Wire
 
 LINEAGE = "lineage"

@@ -13,8 +13,8 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 
 from .encoding import Packed
-from .experiment import Name, Outcome
 from .figures import Count, Missing, ModelName, OperatingPoint, Release, SplitPart
+from .names import Name, Outcome
 from .reasons import Reason
 from .update import Manifest
 from .wire import Hash, Wire

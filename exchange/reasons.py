@@ -20,6 +20,8 @@ Reason = Literal[
     "approval",
     "hours",
     "limit",
+    "asked",
+    "implausible",
     "request",
     "internal",
 ]
@@ -56,6 +58,12 @@ REASONS: dict[Reason, str] = {
     "and approves it",
     "hours": "the site works at other hours of the day only; it is asked again",
     "limit": "the site has done what its policy allows in a day; it is asked again",
+    "asked": "the site has answered this question already, about another model, or the approved "
+    "experiment does not have it; its question book says which. Another experiment needs another "
+    "name and the site's agreement",
+    "implausible": "the site takes the model for no mean of the sites' updates: it is further from "
+    "the last one than federation.clip allows, or gives its patients all the same score; the "
+    "site's log says which",
     "request": "the site could not make sense of the request, or its hash was wrong",
     "internal": "an unexpected error at the site; the site's log has it",
 }

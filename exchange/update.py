@@ -6,17 +6,22 @@ Flower has a cost per tensor, so all tensors of a stage are sent as one array.
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from math import prod
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from fedrad.models.settings import Stage
 
 from .encoding import BYTES_PER_VALUE, Flat, Packed, decode, encode
-from .experiment import Encoding
+from .experiment import MOST_ROUNDS, Encoding
 from .wire import Hash, Wire
+
+TensorName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,200}$")]
+Shape = Annotated[list[Annotated[int, Field(ge=0, le=2**31)]], Field(max_length=8)]
+MOST_TENSORS = 5000
+NO_BYTES = sha256(b"").hexdigest()
 
 
 class UpdateError(Exception):
@@ -34,15 +39,15 @@ class Manifest(Wire):
     """
 
     format: Literal[2] = 2
-    round: int
+    round: Annotated[int, Field(ge=0, le=MOST_ROUNDS)]
     stage: Stage
-    names: list[str]
-    shapes: list[list[int]]
+    names: list[TensorName] = Field(max_length=MOST_TENSORS)
+    shapes: list[Shape] = Field(max_length=MOST_TENSORS)
     encoding: Encoding = "float32"
-    scales: list[float] = Field(default=[])
+    scales: list[float] = Field(default=[], max_length=MOST_TENSORS)
     reference: Hash | None = None
-    base_sha256: str
-    sha256: str
+    base_sha256: Hash
+    sha256: Hash
 
     @property
     def size(self) -> int:
@@ -128,7 +133,7 @@ def pack(
         encoding=encoding,
         reference=None if reference is None else values_sha256(reference),
         base_sha256=base_sha256,
-        sha256="",
+        sha256=NO_BYTES,
     )
     parts, scales = [], []
     encodings = zip(manifest.slices().items(), manifest.encodings(), strict=True)

@@ -7,11 +7,15 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers on two cores
 
 import pytest
+from hypothesis import settings
 from support.hospital import EXPERIMENT, ManualClock, TwoHospitals, write_site
 
 from fedrad.deploy.local.simulation import prepare, simulate
 from fedrad.server.federation import federation as federation_module
 from fedrad.server.federation import visit as visit_module
+
+settings.register_profile("fedrad", deadline=None)  # a busy machine is no failure
+settings.load_profile("fedrad")
 
 WEIGHTS = os.environ.get("FEDRAD_WEIGHTS", "")
 

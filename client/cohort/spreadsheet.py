@@ -8,6 +8,7 @@ from datetime import date, datetime
 from pathlib import Path
 
 from fedrad.client.problems import SiteProblem
+from fedrad.exchange.names import folded
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 
@@ -31,7 +32,7 @@ class Spreadsheet:
         blanks, `-` and `_`. Raises SiteProblem if two columns match.
         """
         exact = [i for i, column in enumerate(self.header) if column == name]
-        similar = [i for i, column in enumerate(self.header) if _folded(column) == _folded(name)]
+        similar = [i for i, column in enumerate(self.header) if folded(column) == folded(name)]
         places = exact or similar
         if len(places) > 1:
             raise SiteProblem(
@@ -102,10 +103,6 @@ def _decoded(path: Path) -> tuple[str, str]:
             break
         return text, {"utf-8-sig": "UTF-8", "utf-16": "UTF-16", "cp1252": "Windows-1252"}[encoding]
     raise SiteProblem("cohort", f"{path}: cannot be read as a CSV table: it holds no text")
-
-
-def _folded(name: str) -> str:
-    return re.sub(r"[\s_-]+", "_", name.strip()).casefold()
 
 
 def number(text: str) -> float | None:

@@ -13,7 +13,8 @@ from typing import Literal
 from pydantic import BaseModel
 
 from fedrad.client.problems import SiteProblem
-from fedrad.exchange.experiment import Experiment, Name
+from fedrad.exchange.experiment import Experiment
+from fedrad.exchange.names import Name
 from fedrad.system.files import PRIVATE_FOLDER, JsonFile, UnreadableFileError
 
 from .ledger import LEDGER, Ledger

@@ -20,7 +20,6 @@ from pydantic import BaseModel
 
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site
-from fedrad.exchange.experiment import Name
 from fedrad.exchange.invitation import (
     Address,
     Invitation,
@@ -28,6 +27,7 @@ from fedrad.exchange.invitation import (
     InvitationId,
     JoinRequest,
 )
+from fedrad.exchange.names import Name
 from fedrad.system.files import JsonFile, UnreadableFileError, replacing
 
 

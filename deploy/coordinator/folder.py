@@ -17,8 +17,8 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from fedrad.deploy.refused import Refused
-from fedrad.exchange.experiment import Name
 from fedrad.exchange.invitation import Address, Invitation, InvitationError, JoinRequest
+from fedrad.exchange.names import Name
 from fedrad.flower.processes import SuperLinkConnection
 from fedrad.server.federation.members import Member, Members, MembersError
 from fedrad.system.files import JsonFile, UnreadableFileError, locked

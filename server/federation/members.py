@@ -8,8 +8,8 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, Field
 
-from fedrad.exchange.experiment import Name
 from fedrad.exchange.invitation import InvitationId
+from fedrad.exchange.names import Name
 from fedrad.system.files import JsonFile, UnreadableFileError, locked
 
 

@@ -16,6 +16,7 @@ from fedrad.exchange.experiment import (
     EvaluationSettings,
     Experiment,
     ExperimentError,
+    FederationSettings,
     parse_experiment,
     read_experiment,
 )
@@ -233,7 +234,7 @@ def test_an_experiment_of_a_summary_states_every_setting() -> None:
         ('outcomes = ["a"]', "name", "missing"),
         ('name = "a"', "outcomes", "missing"),
         ('name = "a"\noutcomes = []', "outcomes", "at least 1"),
-        ('name = "a"\noutcomes = ["b", "b"]', "(file)", "each may stand once"),
+        ('name = "a"\noutcomes = ["b", "b"]', "(file)", "each column may stand once"),
         ('name = "a"\noutcomes = ["1b"]', "outcomes.0", "[A-Za-z]"),
         ('name = "../a"\noutcomes = ["b"]', "name", "[A-Za-z0-9]"),
     ],
@@ -335,6 +336,7 @@ def test_every_evaluation_setting_is_part_of_what_is_planned(key: str) -> None:
     changed = Experiment(
         name="bpd-day1",
         outcomes=["bpd"],
+        federation=FederationSettings(sites=("a", "b")),
         evaluation=EvaluationSettings.model_validate({key: CHANGED[key]}),
     )
     assert changed.evaluation_sha256 != planned(HEAD)

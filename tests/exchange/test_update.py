@@ -36,7 +36,7 @@ def packed(shapes_, seed=0, encoding: Encoding = "float32", reference=None):
         list(original),
         round_=2,
         stage="probe",
-        base_sha256="b",
+        base_sha256="b" * 64,
         encoding=encoding,
         reference=reference,
     )
@@ -167,7 +167,9 @@ def test_an_array_that_differs_is_refused():
         check_packed(manifest, flat + 1, manifest)
     for bad in (np.nan, np.inf):
         original["t0"][0, 0] = bad
-        manifest, flat = pack(original, list(original), round_=2, stage="probe", base_sha256="b")
+        manifest, flat = pack(
+            original, list(original), round_=2, stage="probe", base_sha256="b" * 64
+        )
         with pytest.raises(UpdateError, match="not finite"):
             unpack(manifest, flat)
         with pytest.raises(UpdateError, match="not finite"):
@@ -176,7 +178,7 @@ def test_an_array_that_differs_is_refused():
                 list(original),
                 round_=2,
                 stage="probe",
-                base_sha256="b",
+                base_sha256="b" * 64,
                 encoding="int8",
                 reference=np.zeros(7, np.float32),
             )

@@ -116,6 +116,11 @@ def run(text: str, sites: dict[str, Path], folder: Path):
     return simulate(prepare(folder / "experiment.toml", sites, folder / "out"))
 
 
+def with_sites(text: str, *names: str) -> str:
+    """The experiment with `federation.sites`, which local-only models that travel need."""
+    return text.replace("[federation]\n", f"[federation]\nsites = {list(names)}\n")
+
+
 def with_(text: str, **evaluation: str) -> str:
     lines = "".join(f"{key} = {value}\n" for key, value in evaluation.items())
     return text.replace("[evaluation]\n", f"[evaluation]\n{lines}")

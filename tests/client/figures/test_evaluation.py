@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
-from support.hospital import EXPERIMENT, run, with_, write_cohort, write_site
+from support.hospital import EXPERIMENT, run, with_, with_sites, write_cohort, write_site
 
 from fedrad.client.figures.disclosure import Disclosure
 from fedrad.client.figures.one_split import OneSplit
@@ -92,7 +92,7 @@ def test_local_only_models_are_sent_only_where_both_sites_agree(sites, tmp_path)
     sites["c"] = write_site(tmp_path / "sites" / "c", 30, seed=5)
     allow(sites["a"], "share_local_model")
     allow(sites["b"], "test_other_models")
-    summary = run(with_(EXPERIMENT, travel="true"), sites, tmp_path / "x")
+    summary = run(with_sites(with_(EXPERIMENT, travel="true"), *sites), sites, tmp_path / "x")
     cells = {(c.model, c.site): c for c in summary.cells}
     assert cells[("local:a", "b")].auroc is not None, "a shares, b tests"
     assert cells[("local:a", "b")].calibration_curve == [], "no histogram of another site's model"
@@ -114,9 +114,9 @@ def test_another_sites_model_gets_the_scores_that_its_own_site_would_compute(sit
     del sites["one"]
     allow(sites["a"], "share_local_model")
     allow(sites["b"], "test_other_models")
-    summary = run(with_(EXPERIMENT, travel="true"), sites, tmp_path / "x")
+    summary = run(with_sites(with_(EXPERIMENT, travel="true"), *sites), sites, tmp_path / "x")
     states = tmp_path / "x" / "out" / "sites"
-    plan = parse_experiment(with_(EXPERIMENT, travel="true"))
+    plan = parse_experiment(with_sites(with_(EXPERIMENT, travel="true"), *sites))
     host = Participant(SiteData(open_site(sites["b"], state=states / "b"), plan))
     guest = Participant(SiteData(open_site(sites["a"], state=states / "a"), plan))
     request = ScoreRequest(part="test", model="local")

@@ -26,7 +26,9 @@ from fedrad.models.weight_files import WeightsError, file_sha256
 
 
 def manifest():
-    return Manifest(round=2, stage="all", names=[], shapes=[], base_sha256="", sha256="")
+    return Manifest(
+        round=2, stage="all", names=[], shapes=[], base_sha256="0" * 64, sha256="0" * 64
+    )
 
 
 @pytest.fixture

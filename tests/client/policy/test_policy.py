@@ -200,7 +200,8 @@ def words(text: str, **policy) -> str:
 
 
 def test_an_experiment_is_described_with_what_the_policy_declines():
-    text = SHORT.replace("local_baseline = false", "travel = true") + (
+    text = SHORT.replace("local_baseline = false", "travel = true")
+    text = text.replace("[federation]", '[federation]\nsites = ["a", "b"]') + (
         'subgroups = { sex = ["F", "M"], age = [1.0] }\n'
     )
     shown = words(text, minimum_units=12)

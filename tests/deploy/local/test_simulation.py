@@ -192,7 +192,7 @@ def test_the_averaged_model_is_the_mean_of_the_updates_weighted_by_units(tmp_pat
     spooled = {}
     weights = [5, 1, 3]
     for i, t in enumerate(tensors):
-        manifest, packed = pack(t, list(t), round_=0, stage="probe", base_sha256="b")
+        manifest, packed = pack(t, list(t), round_=0, stage="probe", base_sha256="b" * 64)
         np.save(tmp_path / f"{i}.npy", unpack(manifest, packed))
         spooled[str(i)] = SpooledUpdate(tmp_path / f"{i}.npy", weights[i], SiteRound(status="ok"))
     combined = strategy_of(FederationSettings()).combine(spooled, manifest)
