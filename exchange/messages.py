@@ -250,6 +250,15 @@ def reply_from_record(
     return reply, _packed(record)
 
 
+def read_reply(text: bytes) -> Reply:
+    """Read a reply that was stored as JSON. Raises pydantic's ValidationError; MessageError for a
+    request."""
+    message = _MESSAGE.validate_json(text)
+    if not isinstance(message, Reply):
+        raise MessageError(f"{message.kind!r} is no reply")
+    return message
+
+
 def _message(record: RecordDict, kind: type[Wire]) -> Request | Reply:
     holder = record.get("message")
     text = holder.get("json") if isinstance(holder, ConfigRecord) else None

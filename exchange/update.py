@@ -21,6 +21,8 @@ from .wire import Hash, Wire
 TensorName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,200}$")]
 Shape = Annotated[list[Annotated[int, Field(ge=0, le=2**31)]], Field(max_length=8)]
 MOST_TENSORS = 5000
+RUNNING_STATISTICS = ("running_mean", "running_var")
+"""Endings of the names of tensors that are measured, not learned."""
 NO_BYTES = sha256(b"").hexdigest()
 
 
@@ -65,6 +67,13 @@ class Manifest(Wire):
     def encodings(self) -> list[Encoding]:
         """Encoding of each tensor."""
         return [self.encoding if len(shape) > 1 else "float32" for shape in self.shapes]
+
+    def learned(self) -> NDArray[np.bool_]:
+        """Mask (size,) of the learned values: all but running statistics."""
+        mask = np.ones(self.size, bool)
+        for name, where in self.slices().items():
+            mask[where] = not name.endswith(RUNNING_STATISTICS)
+        return mask
 
     def with_reference(self, reference: Flat) -> "Manifest":
         """The same manifest for differences to these values."""

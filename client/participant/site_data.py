@@ -67,7 +67,7 @@ class SiteData:
             histograms=policy.share_histograms,
             subgroups=policy.share_subgroups,
         )
-        self.folder = site.state / "experiments" / f"{experiment.name}-{experiment.identity[:12]}"
+        self.folder = site.state / "experiments" / f"{experiment.name}-{experiment.identity}"
 
     @cached_property
     def pseudonyms(self) -> Pseudonyms:

@@ -62,6 +62,9 @@ class Ledger:
         *,
         asked: Wire | None = None,
         seconds: float = 0.0,
+        identity: str | None = None,
+        number: int | None = None,
+        received: str | None = None,
     ) -> None:
         """Append an outgoing message before it is sent: all of it except the tensors.
 
@@ -79,6 +82,12 @@ class Ledger:
             The request that it answers.
         seconds
             Time that the site computed for it.
+        identity
+            Identity of the experiment.
+        number
+            Number of the question in the experiment's book.
+        received
+            SHA-256 of the model that was received.
 
         Raises
         ------
@@ -92,6 +101,9 @@ class Ledger:
         self.append(
             {
                 "experiment": experiment,
+                "identity": identity,
+                "number": number,
+                "received": received,
                 "asked": None
                 if asked is None
                 else asked.model_dump(
