@@ -93,10 +93,13 @@ class Coordinator:
         moved = {k: v + np.float32(change) if k in learned else v for k, v in tensors.items()}
         return self.send(moved, number, stage)
 
-    def crafted(self, network: nn.Module, round_: int) -> tuple[Manifest, Packed]:
-        """A network of the attacker's own as the model of a round."""
+    def crafted(self, network: nn.Module, round_: int | None) -> tuple[Manifest, Packed]:
+        """A network of the attacker's own as the model of a round, or as the final one."""
         tensors = {k: v.numpy().astype(np.float32) for k, v in network.state_dict().items()}
-        return self.send(tensors, round_, self.experiment.schedule.stage(round_))
+        schedule = self.experiment.schedule
+        if round_ is None:
+            return self.send(tensors, schedule.rounds, schedule.last_stage)
+        return self.send(tensors, round_, schedule.stage(round_))
 
     def send(self, tensors, round_: int, stage) -> tuple[Manifest, Packed]:
         return pack(
