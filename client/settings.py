@@ -6,7 +6,7 @@ from datetime import time
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from fedrad.exchange.names import Name, Outcome
 from fedrad.exchange.validation_errors import explain_validation_error
@@ -78,14 +78,15 @@ class Policy(Settings):
     has joined must name them."""
     budget: Budget = Budget()
     monitoring: Literal["rounded", "noisy", "none"] = "rounded"
-    """What leaves about the validation patients in each round: rounded figures; figures with noise,
-    all rounds together within `epsilon`; or nothing."""
+    """What leaves about the validation patients in each round: AUROCs with noise of one standard
+    error, rounded; AUROCs with more noise, all rounds together within `epsilon`; or nothing."""
     minimum_units: int = Field(default=10, ge=1)
     """Figures about a class with fewer units do not leave. That a class has no unit does."""
     minimum_bin: int = Field(default=3, ge=1)
     """Fewest units in a bin of a histogram."""
     epsilon: float = Field(default=0.0, ge=0.0, le=100.0)
-    """Above 0: each histogram has Laplace noise of this ε, and no exact figure leaves."""
+    """Above 0: each histogram has Laplace noise of this ε, and no exact figure leaves, nor a number
+    of patients of a class."""
     share_histograms: bool = True
     """Whether histograms of scores leave. Otherwise thresholds, calibration and pooled figures are
     computed without this site."""
@@ -97,6 +98,15 @@ class Policy(Settings):
     """Whether other sites' local-only models are scored here."""
     share_generator: bool = False
     """Whether weights of a generator trained here may leave. They can reveal training images."""
+
+    @model_validator(mode="after")
+    def _noise_has_a_size(self) -> "Policy":
+        if self.monitoring == "noisy" and not self.epsilon:
+            raise ValueError(
+                'monitoring = "noisy" needs epsilon > 0, which says how much noise: set epsilon, '
+                'or monitoring = "rounded" or "none"'
+            )
+        return self
 
     def is_open(self, now: time) -> bool:
         """Whether a time of day lies within `hours`, which may span midnight."""

@@ -25,6 +25,11 @@ GRID[0], GRID[-1] = -LIMIT, LIMIT  # sinh(arcsinh(30)) is a hair less
 (1.9 wide)."""
 
 
+PATIENT_CELLS = 2
+"""Number of counts of a histogram that change by one if a patient is replaced by another. Noise
+that costs ε therefore has P(k) ∝ exp(-ε·|k|/2)."""
+
+
 class Histogram(Wire):
     """Counts of positives and negatives in bins of the grid.
 

@@ -12,6 +12,8 @@ from typing import Annotated, Generic, Literal, TypeVar
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 
+from fedrad.models.settings import Fraction
+
 from .encoding import Packed
 from .figures import Count, Missing, ModelName, OperatingPoint, Release, SplitPart
 from .names import Name, Outcome
@@ -75,12 +77,14 @@ class RoundRequest(Wire):
 
 
 class Monitoring(Wire):
-    """Figures of the received global model on a site's validation patients. `auroc` is in [0, 1];
-    `loss` is the mean binary cross-entropy, for a generator the mean squared denoising error. Both
-    are None where withheld or undefined."""
+    """A figure of the received global model on a site's validation patients, with noise and
+    rounded: of a classifier the AUROC, of a generator the mean squared denoising error. `missing`:
+    why there is none. `epsilon` is the privacy cost of all such figures of the experiment together;
+    None where the noise is not accounted."""
 
-    auroc: float | None = None
+    auroc: Fraction | None = None
     loss: float | None = None
+    epsilon: Annotated[float, Field(gt=0)] | None = None
     missing: Missing | None = None
 
 

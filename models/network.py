@@ -253,3 +253,9 @@ def digest(tensors: dict[str, Tensor]) -> str:
         total.update(f"{name}{tuple(value.shape)}".encode())
         total.update(value.numpy().tobytes())
     return total.hexdigest()
+
+
+def weights_digest(network: nn.Module) -> str:
+    """`digest` of all that decides a network's outputs: not of counters."""
+    state = network.state_dict()
+    return digest({k: v for k, v in state.items() if not k.endswith("num_batches_tracked")})

@@ -3,7 +3,7 @@
 import numpy as np
 
 from fedrad.exchange.figures import Scores
-from fedrad.exchange.histogram import Histogram, clip_negative_counts
+from fedrad.exchange.histogram import PATIENT_CELLS, Histogram, clip_negative_counts
 
 from .auroc import histogram_variance, pair_auroc
 
@@ -14,7 +14,7 @@ def from_noisy(scores: Scores) -> Scores:
 
     The AUROC is computed before negative counts are set to 0: that adds units to empty bins and
     would bias it towards 0.5. The variance is the sum of two: that of the sample of patients
-    (DeLong), and that of the noise. The noise of each count has variance 2q/(1-q)², q = exp(-ε),
+    (DeLong), and that of the noise. The noise of each count has variance 2q/(1-q)², q = exp(-ε/2),
     and changes the AUROC by (placement - AUROC)/P or /N (delta method). There is no AUROC if the
     noisy number of a class is not positive.
     """
@@ -45,6 +45,6 @@ def _auroc(h: Histogram, plain: Histogram, epsilon: float) -> tuple[float, float
     p, n = np.array(h.positives, float), np.array(h.negatives, float)
     below, above = (n.cumsum() - n / 2) / N, (P - p.cumsum() + p / 2) / P
     moves = np.concatenate([(below - value) / P, (above - value) / N])
-    q = np.exp(-epsilon)
+    q = np.exp(-epsilon / PATIENT_CELLS)
     noise = float(2 * q / (1 - q) ** 2 * (moves @ moves))
     return value, histogram_variance(plain) + noise

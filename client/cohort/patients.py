@@ -52,6 +52,11 @@ class Pseudonyms:
         """HMAC-SHA-256 of a patient number, hexadecimal."""
         return hmac.new(self.salt, patient.encode(), sha256).hexdigest()
 
+    def secret(self, purpose: str) -> bytes:
+        """32 bytes for another purpose, such as noise. They disclose neither the salt nor the
+        secrets for other purposes."""
+        return hmac.digest(self.salt, f"secret for {purpose}".encode(), sha256)
+
     @property
     def fingerprint(self) -> str:
         """Identifies the salt without revealing it."""

@@ -26,6 +26,7 @@ from fedrad.exchange.model_names import home_of
 from fedrad.stats.exact import Units
 
 from .disclosure import Disclosure
+from .rounding import rounded
 from .scored_units import Fold, ScoredUnits, folds_with_scores, pool_units
 
 
@@ -110,7 +111,18 @@ class SiteEvaluation(ABC):
         models: Sequence[ModelName],
         why_missing: Mapping[ModelName, Missing],
     ) -> Release:
-        """All figures that the site releases about one part of its units.
+        """All figures that the site releases about one part of its units, with the digits that are
+        justified. Parameters as in `exact`."""
+        return rounded(self.exact(tested, validation, models, why_missing))
+
+    def exact(
+        self,
+        tested: Sequence[ScoredUnits],
+        validation: Sequence[ScoredUnits],
+        models: Sequence[ModelName],
+        why_missing: Mapping[ModelName, Missing],
+    ) -> Release:
+        """The figures before they are rounded.
 
         Parameters
         ----------

@@ -75,20 +75,17 @@ class OneSplit(SiteEvaluation):
         tested: Sequence[ScoredUnits],
         validation: Sequence[ScoredUnits],
     ) -> Scores:
-        """Figures of one model for one outcome. The noise protects one unit, so it does not protect
-        a patient with several units; then no figure is released."""
+        """Figures of one model for one outcome."""
         [fold] = folds
         name, units, raw = self.outcomes[outcome], fold.units, fold.logits[0]
         visiting, rule = self.is_other_sites_model(model), self.disclosure
+        if rule.epsilon:
+            return self._noisy(model, name, fold, tested[0].digests)
         if missing := rule.why_withheld(units):
             return Scores(model=model, outcome=name, missing=missing)
         common = self.operating.get(model, {}).get(name)
         chosen = self.choices(validation, model, outcome) if self.part == "test" else None
         edges = [chooser.threshold for chooser in (common, chosen) if chooser is not None]
-        if rule.epsilon:
-            if visiting or units.patients is not None or not rule.histograms:
-                return Scores(model=model, outcome=name, missing="declined")
-            return self._noisy(model, name, rule.histogram(raw, units, edges))
         positives, negatives = self.counts(units)
         auroc = self.auroc(folds)
         open_ = not visiting and rule.histograms
@@ -112,15 +109,40 @@ class OneSplit(SiteEvaluation):
             missing=None if auroc else "one class",
         )
 
-    def _noisy(self, model: ModelName, outcome: str, histogram: Histogram) -> Scores:
-        """With noise, the histogram is the only figure that is released."""
+    def _noisy(
+        self, model: ModelName, outcome: str, fold: Fold, digests: Mapping[ModelName, str]
+    ) -> Scores:
+        """With noise, the histogram is the only figure that is released. The noise protects one
+        unit, so it does not protect a patient with several units; then there is no figure. Whether
+        a class has enough patients is judged by the noisy counts: the exact ones would disclose
+        it.
+
+        Parameters
+        ----------
+        model, outcome
+            What the histogram is of.
+        fold
+            Units and logits.
+        digests
+            Model -> digest of its weights, on which the noise depends.
+        """
+        rule, units = self.disclosure, fold.units
+        if not len(units.labels):
+            return Scores(model=model, outcome=outcome, missing="no units")
+        if self.is_other_sites_model(model) or units.patients is not None or not rule.histograms:
+            return Scores(model=model, outcome=outcome, missing="declined")
+        histogram = rule.noisy_histogram(fold.logits[0], units, digests[model], outcome)
+        if min(histogram.total_positives, histogram.total_negatives) < rule.minimum_units:
+            return Scores(
+                model=model, outcome=outcome, missing="below minimum", epsilon=rule.epsilon
+            )
         return Scores(
             model=model,
             outcome=outcome,
             histogram=histogram,
-            epsilon=self.disclosure.epsilon,
-            positives=max(0, histogram.total_positives),
-            negatives=max(0, histogram.total_negatives),
+            epsilon=rule.epsilon,
+            positives=histogram.total_positives,
+            negatives=histogram.total_negatives,
         )
 
     def probabilities(

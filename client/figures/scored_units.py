@@ -21,12 +21,14 @@ class ScoredUnits:
     `labels`: (n, K), NaN if unknown. `patients`: (n,) number of the patient of each unit; None if
     each unit is another patient. `logits`: model -> (n, K) raw logits, NaN if the model does not
     predict an outcome. `groups`: column -> (n,) group of each unit, -1 if it is in none.
+    `digests`: model -> digest of its weights, needed for figures with noise.
     """
 
     labels: Labels
     patients: Patients | None
     logits: Mapping[ModelName, Logits]
     groups: Mapping[str, GroupNumbers] = field(default_factory=dict)
+    digests: Mapping[ModelName, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

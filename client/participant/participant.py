@@ -29,7 +29,7 @@ from fedrad.exchange.messages import (
 )
 from fedrad.exchange.update import Manifest, pack, unflatten
 from fedrad.models.ensemble import interpolate
-from fedrad.models.network import ResNet, local_tensors, stage_tensors
+from fedrad.models.network import ResNet, local_tensors, stage_tensors, weights_digest
 from fedrad.models.optimizer import TooLittleMemoryError
 from fedrad.models.settings import Stage
 from fedrad.models.tasks import TrainingRound
@@ -143,7 +143,7 @@ class Participant:
             manifest=manifest,
             patients=len(set(data.keys("train"))),
             images=len(data.parts["train"]),
-            loss=figures.loss,
+            loss=data.disclosure.training_loss(figures.loss),
             steps=figures.steps,
             monitoring=monitoring,
             seconds=time.perf_counter() - started,
@@ -190,7 +190,8 @@ class Participant:
                 base_sha256=data.base.digest,
             )
         seconds = time.perf_counter() - started
-        return BaselineReply(loss=loss, seconds=seconds, manifest=manifest), packed
+        shown = data.disclosure.training_loss(loss)
+        return BaselineReply(loss=shown, seconds=seconds, manifest=manifest), packed
 
     def validation(self, request: ValidationRequest, packed: Packed | None) -> ValidationReply:
         """Evaluate mixtures of the global model and the base on the validation patients."""
@@ -268,10 +269,12 @@ class Participant:
         disclosure, validation = self.data.disclosure, self.data.parts["validation"]
         released = {"auroc": disclosure.monitoring, "loss": disclosure.denoising}
         values = self.task.evaluate(network, validation, device=self.data.device)
-        figures = {}
+        weights, figures = weights_digest(network), {}
         for k, outcome in enumerate(self.data.experiment.outcomes):
             known, units = with_known_outcome(validation.labels[:, k], validation.patients)
-            figures[outcome] = released[self.task.monitored.key](values[known, k], units)
+            figures[outcome] = released[self.task.monitored.key](
+                values[known, k], units, weights, outcome
+            )
         return figures
 
     def seed_of(self, round_: int) -> int:

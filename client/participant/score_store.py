@@ -18,7 +18,14 @@ class ScoreStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def save(self, part: SplitPart, model: ModelName, keys: Sequence[str], logits: Logits) -> None:
+    def save(
+        self,
+        part: SplitPart,
+        model: ModelName,
+        keys: Sequence[str],
+        logits: Logits,
+        digest: str,
+    ) -> None:
         """Store the logits of a model, in place of earlier ones.
 
         Parameters
@@ -29,11 +36,13 @@ class ScoreStore:
             Pseudonym of the patient of each of the n units.
         logits
             (n, K) raw logits.
+        digest
+            Of the weights of the model.
         """
         file = self._file(part, model)
         file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file) as temporary, temporary.open("wb") as stream:
-            np.savez(stream, logits=logits, keys=np.array(keys, dtype=str))
+            np.savez(stream, logits=logits, keys=np.array(keys, dtype=str), digest=digest)
 
     def read(self, part: SplitPart, model: ModelName, keys: Sequence[str]) -> Logits | None:
         """Logits of a model on exactly these units.
@@ -66,6 +75,11 @@ class ScoreStore:
                     "the cohort table or its images changed during the experiment",
                 )
             return np.asarray(content["logits"], dtype=np.float64)
+
+    def digest(self, part: SplitPart, model: ModelName) -> str:
+        """Digest of the weights of a model whose logits are stored."""
+        with np.load(self._file(part, model), allow_pickle=False) as content:
+            return str(content["digest"])
 
     def _file(self, part: SplitPart, model: ModelName) -> Path:
         return self.folder / part / f"{model.replace(':', '-of-')}.npz"

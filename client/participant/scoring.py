@@ -16,7 +16,7 @@ from fedrad.exchange.figures import Missing, ModelName, Release, SplitPart
 from fedrad.exchange.messages import ReleaseRequest, ScoreReply, ScoreRequest
 from fedrad.exchange.model_names import LOCAL, home_of, local_of
 from fedrad.exchange.update import Manifest
-from fedrad.models.network import ResNet
+from fedrad.models.network import ResNet, weights_digest
 from fedrad.models.training import score
 from fedrad.models.weights import read_model
 from fedrad.stats.exact import Patients
@@ -49,7 +49,8 @@ class Scoring:
         if network is None:
             return ScoreReply(missing=self._why_missing(model))
         logits = score(network, data.parts[request.part].images, device=data.device)
-        self.score_store.save(request.part, model, data.keys(request.part), logits)
+        weights = weights_digest(network)
+        self.score_store.save(request.part, model, data.keys(request.part), logits, weights)
         return ScoreReply()
 
     def release(self, request: ReleaseRequest) -> Release:
@@ -133,4 +134,5 @@ class Scoring:
             column: group_of([unit.values.get(column, "") for unit in units], named)
             for column, named in self.data.experiment.evaluation.subgroups.items()
         }
-        return ScoredUnits(labels, patients, logits, groups)
+        digests = {model: store.digest(part, model) for model in logits}
+        return ScoredUnits(labels, patients, logits, groups, digests)

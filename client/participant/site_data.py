@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import cached_property
+from hashlib import sha256
 
 import numpy as np
 import torch
@@ -59,20 +60,23 @@ class SiteData:
         self._record_division = record_division
         self.log = site_log(site.name, site.state)
         self.schedule = experiment.schedule
-        policy = site.settings.policy
-        self.disclosure = Disclosure(
-            max(policy.minimum_units, experiment.evaluation.minimum_units),
-            policy.minimum_bin,
-            policy.epsilon,
-            histograms=policy.share_histograms,
-            subgroups=policy.share_subgroups,
-        )
         self.folder = site.state / "experiments" / f"{experiment.name}-{experiment.identity}"
 
     @cached_property
     def pseudonyms(self) -> Pseudonyms:
         """The pseudonyms of the site's patients."""
         return Pseudonyms.load_or_create(self.site.state)
+
+    @cached_property
+    def disclosure(self) -> Disclosure:
+        """The disclosure rule of the site in this experiment."""
+        # In a simulation, which is one person's, the noise must be the same in every run.
+        secret = (
+            self.pseudonyms.secret("noise")
+            if self.site.joined
+            else sha256(f"noise of the simulated site {self.site.name}".encode()).digest()
+        )
+        return Disclosure.of(self.site.settings.policy, self.experiment, secret)
 
     @cached_property
     def trained_patients(self) -> TrainedPatients:

@@ -172,13 +172,21 @@ def released_figures(progress: Progress) -> ReleasedFigures:
 
 
 def epsilon(progress: Progress) -> dict[str, float]:
-    """Site -> privacy loss ε of its noisy histograms for one patient.
+    """Site -> privacy loss ε of one patient in this experiment, by what the site states.
 
-    A patient is in one part only, so the largest ε of the parts is the loss.
+    A patient is in one part only, so it is the larger one of the parts: of test patients the noisy
+    histograms, of validation patients these and the monitoring of all rounds.
     """
+    monitored: dict[str, float] = {}
+    for round_ in progress.rounds:
+        for site, of_site in round_.sites.items():
+            monitored[site] = max(monitored.get(site, 0.0), of_site.epsilon or 0.0)
     spent: dict[str, float] = {}
-    for releases in (progress.validation, progress.tested):
-        for site, release in releases.items():
-            if release.epsilon is not None:
-                spent[site] = max(spent.get(site, 0.0), release.epsilon)
+    for site in progress.sites:
+        validation, test = (
+            (releases[site].epsilon if site in releases else None) or 0.0
+            for releases in (progress.validation, progress.tested)
+        )
+        if largest := max(monitored.get(site, 0.0) + validation, test):
+            spent[site] = largest
     return spent

@@ -4,17 +4,18 @@ from itertools import pairwise
 
 from fedrad.exchange.figures import Probabilities, Scores
 from fedrad.exchange.histogram import Histogram
+from fedrad.exchange.rounding import step_of
 from fedrad.stats.auroc import pair_auroc
 
 
 def contradiction(scores: Scores) -> str | None:
     """The contradiction in the figures of a site, as text; None if they are consistent.
 
-    Counts must equal those of the histogram. An exact AUROC must lie within the certified bound of
-    its histogram. The bins of a calibration curve must be unions of the histogram's bins, none
-    empty. In a cross-validation a patient may have several units and scores, so the histogram may
-    hold more entries than the reported counts. The counts at the thresholds must equal those of
-    the histogram.
+    Counts must equal those of the histogram. An AUROC must lie within the certified bound of its
+    histogram, but for the rounding that its variance allows. The bins of a calibration curve must
+    be unions of the histogram's bins, none empty. In a cross-validation a patient may have several
+    units and scores, so the histogram may hold more entries than the reported counts. The counts
+    at the thresholds must equal those of the histogram.
     """
     why = None
     if (h := scores.histogram) is not None:
@@ -23,7 +24,7 @@ def contradiction(scores: Scores) -> str | None:
             why = "noise is claimed for exact counts, or not claimed"
         elif counts != (scores.positives, scores.negatives):
             why = "counts are not those of the histogram"
-        elif scores.auroc is not None and not _possible(scores.auroc, h):
+        elif scores.auroc is not None and not _possible(scores.auroc, scores.variance, h):
             why = "AUROC is not possible with this histogram"
         elif scores.probabilities and not _is_curve_of(h, scores.probabilities):
             why = "the calibration curve is not of this histogram"
@@ -46,11 +47,12 @@ def contradiction(scores: Scores) -> str | None:
     return f"{scores.model}, {scores.outcome}: {why}" if why else None
 
 
-def _possible(auroc: float, h: Histogram) -> bool:
+def _possible(auroc: float, variance: float | None, h: Histogram) -> bool:
     if not h.total_positives or not h.total_negatives:
         return False
     value, bound = pair_auroc(h, h)
-    return abs(value - auroc) <= bound + 1e-9
+    rounding = step_of(variance) / 2
+    return abs(value - auroc) <= bound + rounding + 1e-9
 
 
 def _is_curve_of(h: Histogram, probabilities: Probabilities) -> bool:

@@ -88,6 +88,9 @@ class SiteRound(SummaryPart):
     denoising error."""
     missing: dict[str, Missing] = Field(default_factory=dict)
     """Outcome -> why there is no AUROC."""
+    epsilon: float | None = None
+    """Privacy cost of the site's monitoring in the whole experiment; None where its noise is not
+    accounted."""
 
     def monitored(self, figure: MonitoredFigure) -> dict[str, float | None]:
         """Outcome -> the figure that the experiment's task monitors over the rounds."""

@@ -171,6 +171,7 @@ class OpenRound:
                 auroc={outcome: m.auroc for outcome, m in reply.monitoring.items()},
                 validation_loss={outcome: m.loss for outcome, m in reply.monitoring.items()},
                 missing={o: m.missing for o, m in reply.monitoring.items() if m.missing},
+                epsilon=max((m.epsilon or 0 for m in reply.monitoring.values()), default=0) or None,
             )
             if reply.manifest is not None:
                 result = self._spool(site, reply, reply.manifest, answer.packed, result)
