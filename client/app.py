@@ -49,9 +49,9 @@ from .participant.participant import Participant
 from .participant.scoring import Scoring
 from .participant.site_data import SiteData
 from .policy.admission import LARGEST_TEXT, check_request
+from .policy.asked import question_of
 from .policy.ledger import LEDGER, Ledger
 from .policy.question_book import QuestionBook
-from .policy.questions import question_of
 from .problems import SiteProblem
 from .settings import Site, open_site
 

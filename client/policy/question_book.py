@@ -12,61 +12,30 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import ValidationError
 
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site
 from fedrad.exchange.encoding import Packed
 from fedrad.exchange.experiment import Experiment
 from fedrad.exchange.messages import MessageError, Readiness, Reply, RoundReply, read_reply
-from fedrad.exchange.names import Name
-from fedrad.exchange.wire import Hash
 from fedrad.system.files import (
     PRIVATE_FOLDER,
-    JsonFile,
     UnreadableFileError,
     locked,
     replacing,
     write_whole,
 )
 
+from .book_file import Book, Entry, book_file, training_of
 from .ledger import LEDGER, Ledger
 from .questions import READINESS, questions_of
 
 FIRST_COUNTS = ("units", "set_aside", "trains", "does_not_train_because")
 """Fields of the readiness that stay as they were first answered: two counts, before and after one
 patient was added, would tell the class of that patient."""
-
-
-class Entry(BaseModel):
-    """A question that was asked.
-
-    `number` counts the questions of the experiment, from 1. `model` is the SHA-256 of the values of
-    the model that was sent with it, if one was. `request` is that of the request without the model.
-    `answer` is the SHA-256 of the answer; None until it is stored.
-    """
-
-    number: int
-    asked: str
-    model: Hash | None
-    request: Hash
-    answer: Hash | None = None
-
-
-class Book(BaseModel):
-    """Content of a book: questions of each training (fold of a cross-validation, else 0)."""
-
-    format: Literal[1] = 1
-    name: Name
-    identity: Hash
-    runs: list[int] = []
-    """Numbers of Flower's runs that asked."""
-    trainings: dict[int, dict[str, Entry]] = Field(default_factory=dict)
-    closed: str | None = None
-    """Why nothing is answered any more."""
 
 
 class Visit:
@@ -107,8 +76,8 @@ class QuestionBook:
         self.site = site
         self.experiment = experiment
         self.log = log
-        self.path = site.state / "books" / f"{experiment.name}-{experiment.family}.json"
-        self._file = JsonFile(self.path, Book, private=True)
+        self._file = book_file(site.state, experiment)
+        self.path = self._file.path
         self._answers = answers
 
     @contextmanager
@@ -198,7 +167,7 @@ class QuestionBook:
                     f"another one: `fedrad-site approve` approves more",
                 )
             book.runs.append(run)
-        training = book.trainings.setdefault(self._training, {})
+        training = book.trainings.setdefault(training_of(self.experiment), {})
         entry = training.get(question)
         if entry is not None:
             same = question == READINESS or (entry.model == model and entry.request == request)
@@ -212,11 +181,6 @@ class QuestionBook:
         entry = Entry(number=number, asked=_now(), model=model, request=request)
         training[question] = entry
         return entry
-
-    @property
-    def _training(self) -> int:
-        evaluation = self.experiment.evaluation
-        return evaluation.fold_number if evaluation.folds else 0
 
     def _check_order(self, question: str, model: str | None, training: dict[str, Entry]) -> None:
         """Questions come in the order of the experiment. A site may have missed some. Scores may be

@@ -18,8 +18,9 @@ from support.hospital import EXPERIMENT, with_, with_sites, write_site
 from fedrad.client import app
 from fedrad.client.participant.participant import Participant
 from fedrad.client.policy import question_book
+from fedrad.client.policy.asked import question_of
 from fedrad.client.policy.question_book import QuestionBook
-from fedrad.client.policy.questions import question_of, questions_of
+from fedrad.client.policy.questions import questions_of
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site, SiteSettings
 from fedrad.exchange.experiment import parse_experiment

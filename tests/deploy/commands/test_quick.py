@@ -92,6 +92,7 @@ QUICK = {
         ("start {new}/none", 2, "no such folder"),
         ("stop {site}", 2, "no node of this site runs here"),
         ("ledger {site}", 0, "the chain is whole"),
+        ("book {site}", 0, "No experiment has asked this site anything"),
         ("approve {site}", 0, "No experiment was asked for yet"),
         ("approve {site} --file {experiment} --yes", 0, "approved"),
         ("explain {site} --model {new}/m.safetensors --experiment {experiment}", 2, "no such file"),
