@@ -8,6 +8,7 @@ grid, and figures over two such histograms have a known error bound (`fedrad.sta
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,6 +26,9 @@ GRID[0], GRID[-1] = -LIMIT, LIMIT  # sinh(arcsinh(30)) is a hair less
 (1.9 wide)."""
 
 
+BinCount = Annotated[int, Field(ge=-(10**9), le=10**9)]
+
+
 class Histogram(Wire):
     """Counts of positives and negatives in bins of the grid.
 
@@ -33,9 +37,9 @@ class Histogram(Wire):
     may be negative.
     """
 
-    edges: list[int] = Field(min_length=2, max_length=CELLS + 1)
-    positives: list[int]
-    negatives: list[int]
+    edges: list[Annotated[int, Field(ge=0, le=CELLS)]] = Field(min_length=2, max_length=CELLS + 1)
+    positives: list[BinCount] = Field(max_length=CELLS)
+    negatives: list[BinCount] = Field(max_length=CELLS)
     noisy: bool = False
 
     @model_validator(mode="after")
