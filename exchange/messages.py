@@ -98,8 +98,9 @@ class RoundRequest(Wire):
 
 
 class Monitoring(Wire):
-    """Figures of the received global model on a site's validation patients. `loss` is the mean binary cross-entropy, for a generator the mean squared denoising error. Both
-    are None where withheld or undefined."""
+    """Figures of the received global model on a site's validation patients. `loss` is the mean
+    binary cross-entropy, for a generator the mean squared denoising error. Both are None where
+    withheld or undefined."""
 
     auroc: Fraction | None = None
     loss: Loss | None = None
