@@ -26,9 +26,7 @@ from fedrad.server.rounds.global_model import GlobalModel
 from fedrad.server.rounds.open_round import OpenRound
 
 TRAINS, LOST = "trains", Error(3, "node unavailable")
-TEXT = EXPERIMENT.replace(
-    "rounds = 2", "rounds = 9\ndeadline_minutes = 10\nquorum = 2\nclip = 1e4"
-)
+TEXT = EXPERIMENT.replace("rounds = 2", "rounds = 9\ndeadline_minutes = 10\nquorum = 2\nclip = 1e4")
 """Scripted sites move every value by 1 and more, which is far for a network of 200,000 values."""
 
 
