@@ -7,7 +7,7 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Table
 
-from fedrad.client.policy.approvals import ApprovalRequest, Approvals
+from fedrad.client.policy.approvals import ApprovalRequest, Approvals, Decision
 from fedrad.client.policy.history import earlier_experiments, in_sentences
 from fedrad.client.policy.plain_words import describe_experiment
 from fedrad.client.problems import SiteProblem
@@ -23,20 +23,19 @@ def list_experiments(site: Site, console: Console) -> None:
     if not asked:
         console.print("No experiment was asked for yet.")
         return
-    table = Table(
-        "experiment", "settings", "asked for", "stands", "by", "since", "until", "runs", box=None
-    )
+    table = Table(box=None, pad_edge=False)
+    for heading in ("experiment", "settings", "asked for", "stands", "by", "since", "limits"):
+        table.add_column(heading, overflow="fold")
     for one in asked:
         last = one.decisions[-1] if one.decisions else None
         table.add_row(
             one.name,
             one.identity[:12],
-            _minute(one.asked),
+            _day(one.asked),
             one.standing,
             last.by if last else "",
-            _minute(last.time) if last else "",
-            str(last.until or "") if last else "",
-            str(last.runs or "") if last else "",
+            _day(last.time) if last else "",
+            _limits(last) if last else "",
         )
     console.print(table)
     if any(not one.decisions for one in asked):
@@ -121,6 +120,18 @@ def _show_settings(experiment: Experiment, console: Console) -> None:
     console.print("\n[bold]All settings[/]")
     text = json.dumps(json.loads(experiment.written_out), indent=1, sort_keys=True)
     console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _limits(decision: Decision) -> str:
+    """Last day and number of runs of an approval; "" without."""
+    limits = [f"until {decision.until}"] if decision.until else []
+    limits += [f"{decision.runs} runs"] if decision.runs else []
+    return ", ".join(limits)
+
+
+def _day(time: str) -> str:
+    """Local date of an ISO time."""
+    return f"{datetime.fromisoformat(time).astimezone():%Y-%m-%d}"
 
 
 def _minute(time: str) -> str:

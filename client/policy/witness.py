@@ -88,9 +88,14 @@ def check_last_head(state: Path) -> None:
     file = state / HEADS
     try:
         text = file.read_text(encoding="ascii") if file.exists() else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise SiteProblem("policy", f"{file}: cannot be read: {error}") from error
-    heads = read_heads(text, str(file))
+        heads = read_heads(text, str(file))
+    except (OSError, UnicodeDecodeError, SiteProblem) as error:
+        raise SiteProblem(
+            "policy",
+            f"{file}: is damaged ({error}). Compare the ledger with heads that are kept elsewhere "
+            "(`fedrad-site ledger --against HEADS`), then remove the file: the next start of the "
+            "node writes it anew",
+        ) from error
     if heads and not _has_line(state / LEDGER, heads[-1].hash):
         raise SiteProblem(
             "policy",
