@@ -15,7 +15,7 @@ import typer
 
 from fedrad.system.commands import CommandGroup, VersionOption, fail
 
-from . import book, cohort, images, node, officer
+from . import book, cohort, images, node, officer, officer_key, policy
 from .options import SiteFolder
 
 app = typer.Typer(
@@ -57,6 +57,9 @@ for command in (
     images.progression,
 ):
     app.command()(command)
+
+app.add_typer(policy.app, name="policy")
+app.add_typer(officer_key.app, name="officer")
 
 
 def main() -> None:
