@@ -13,6 +13,7 @@ from fedrad.exchange.experiment import Experiment
 from fedrad.exchange.messages import ReadyRequest, ReleaseRequest, Request, RoundRequest
 
 from .approvals import Approvals, Decision
+from .columns import check_columns
 from .ledger import Ledger
 from .membership import read_membership
 
@@ -55,6 +56,7 @@ def check_request(
         raise SiteProblem(
             "policy", f"{experiment.name!r}: policy.experiments admits {list(policy.experiments)}"
         )
+    check_columns(site, experiment)
     decision = None
     if site.joined:
         check_coordinator(site)

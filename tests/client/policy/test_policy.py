@@ -38,6 +38,8 @@ EXPERIMENT = parse_experiment(SHORT)
 def site_of(tmp_path: Path, policy: str, *, joined: bool = False) -> Site:
     """A site's folder with a policy, no image in it."""
     tmp_path.mkdir(exist_ok=True)
+    if joined and "columns" not in policy:
+        policy += '\ncolumns = ["label"]'
     (tmp_path / "site.toml").write_text(f'name = "a"\n[policy]\n{policy}\n')
     site = open_site(tmp_path, state=tmp_path / "state")
     site.state.mkdir(exist_ok=True)
