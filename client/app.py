@@ -50,10 +50,11 @@ from .participant.scoring import Scoring
 from .participant.site_data import SiteData
 from .policy.admission import LARGEST_TEXT, check_request
 from .policy.asked import question_of
+from .policy.integrity import check_site
 from .policy.ledger import LEDGER, Ledger
 from .policy.question_book import QuestionBook
 from .problems import SiteProblem
-from .settings import Site, open_site
+from .settings import JOINED, Site, open_site
 
 SITES_VARIABLE = "FEDRAD_SIMULATED_SITES"
 """Environment variable of a simulation on one machine: JSON list of node configurations. As it is
@@ -213,15 +214,15 @@ def _admitted(
         raise SiteProblem("experiment", f"the experiment's text has {len(text)} characters")
     experiment = parse_experiment(text)
     exchange.experiment, exchange.identity = experiment.name, experiment.family
-    check_request(site, experiment, text, request, Ledger(site.state / LEDGER))
+    decision = check_request(site, experiment, text, request, Ledger(site.state / LEDGER))
     question = question_of(request, experiment, site.name)
     participant = _participant(site, text)
     model = participant.received_model(request, received)
     exchange.received = model.sha256 if model else None
     book = QuestionBook(site, experiment, participant.data.folder / "answers", exchange.log)
     words = request.model_dump_json(exclude={"manifest"})
-    run = context.run_id
-    with book.visit(question, exchange.received, words, run=run) as visit:
+    run, most_runs = context.run_id, decision.runs if decision else None
+    with book.visit(question, exchange.received, words, run=run, most_runs=most_runs) as visit:
         exchange.number = visit.number
         if visit.earlier is not None:
             exchange.log.info("%s: %s, the stored answer", experiment.name, question)
@@ -255,18 +256,22 @@ def _state(context: Context) -> Path | None:
 
 
 def _site(context: Context) -> Site:
-    """Open the site that the node configuration names: `folder`, optionally `name` and `state`."""
+    """Open the site that the node configuration names: `folder`, optionally `name` and `state`. A
+    node that a hospital runs is checked; one of a simulation has nothing to be checked."""
     config = dict(context.node_config)
     if (simulated := os.environ.get(SITES_VARIABLE)) and "partition-id" in config:
         config = json.loads(simulated)[int(config["partition-id"])]
     if "folder" not in config:
         raise SiteProblem("cohort", "the node configuration names no folder")
     name, state = config.get("name"), config.get("state")
-    return open_site(
+    site = open_site(
         Path(str(config["folder"])),
         name=str(name) if name else None,
         state=Path(str(state)) if state else None,
     )
+    if config.get(JOINED) or site.joined:
+        check_site(site)
+    return site
 
 
 @lru_cache(maxsize=8)

@@ -141,6 +141,10 @@ class SiteSettings(Settings):
     policy: Policy = Policy()
 
 
+JOINED = "joined"
+"""Key of the node configuration by which `fedrad-site start` marks a node that a hospital runs."""
+
+
 @dataclass(frozen=True)
 class Site:
     """A hospital's folder with its settings, its cohort table and its state folder."""

@@ -22,7 +22,7 @@ from types import FrameType
 from fedrad.client.policy.membership import RUNNING, Membership
 from fedrad.client.policy.witness import HEADS, write_head
 from fedrad.client.problems import SiteProblem
-from fedrad.client.settings import Site
+from fedrad.client.settings import JOINED, Site
 from fedrad.flower import log_lines
 from fedrad.system.errors import UserError
 from fedrad.system.files import PRIVATE_FOLDER, is_locked, locked, write_whole
@@ -167,6 +167,7 @@ class _Node:
             "folder": str(self.site.folder.resolve()),
             "name": self.site.name,
             "state": str(self.site.state.resolve()),
+            JOINED: "yes",
         }
         self.process = subprocess.Popen(
             [
