@@ -32,8 +32,8 @@ Threads = Annotated[int, Field(ge=1, le=10_000)]
 RoundNumber = Annotated[int, Field(ge=0, le=MOST_ROUNDS)]
 Seconds = Annotated[float, Field(ge=0, le=10**8)]
 """At most three years."""
-Loss = Annotated[float, Field(ge=0, le=10**6)]
-"""A mean cross-entropy or squared error. Training that comes to more has diverged."""
+Loss = Annotated[float, Field(ge=0, le=10**12)]
+"""A mean cross-entropy or squared error; in the millions where a network has diverged."""
 LARGEST_MESSAGE = 32 * 2**20
 """Characters of the JSON text of a message. A release of 50 outcomes and 32 sites has some 8
 million."""

@@ -96,7 +96,8 @@ def _other_counts(release: Release, readiness: Readiness | None, experiment: Exp
 
 
 def _has_exact_counts(scores: Scores) -> bool:
-    return scores.epsilon is None and scores.missing in (None, "one class")
+    """A model that the site does not have comes without counts."""
+    return scores.epsilon is None and sum(_counts(scores)) > 0
 
 
 def _counts(scores: Scores) -> tuple[int, int]:

@@ -41,7 +41,7 @@ def contradiction_of_round(reply: RoundReply, readiness: Readiness, experiment: 
     """Why a site's answer in a round cannot be; empty if it can."""
     if reply.manifest is not None and not readiness.trains:
         return "it trained, and had declared that it only evaluates"
-    if reply.patients > reply.images:
+    if 0 < reply.images < reply.patients:
         return "it trained on more patients than images"
     return contradiction_of_monitoring(reply.monitoring, readiness, experiment)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from flwr.app import Error, Message
+from flwr.app import Error, Message, RecordDict
 from support.hospital import EXPERIMENT, ManualClock
 
 from fedrad.exchange.experiment import parse_experiment
@@ -130,7 +130,8 @@ class TimedGrid(InProcessGrid):
             if time > self.clock.now:
                 continue
             if message.metadata.message_type == READY.name:
-                content = to_record(hospital.ready())
+                ready = hospital.ready()
+                content = ready if isinstance(ready, RecordDict) else to_record(ready)
             else:
                 content = hospital.answer(*from_record(message.content, RoundRequest))
             if content is TRAINS:
