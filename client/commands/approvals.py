@@ -68,11 +68,12 @@ def find_experiment(site: Site, name: str, settings: str | None) -> ApprovalRequ
     if not named:
         raise SiteProblem("approval", f"{name!r}: this site was not asked for such an experiment")
     if len(named) > 1:
-        which = ", ".join(
-            f"{one.identity[:12]} ({one.standing}, asked for {_minute(one.asked)})" for one in named
+        which = "\n".join(
+            f"  --settings {one.identity} ({one.standing}, asked for {_minute(one.asked)})"
+            for one in named
         )
         raise SiteProblem(
-            "approval", f"{name!r}: asked for with several settings; say which: --settings {which}"
+            "approval", f"{name!r}: asked for with several settings; say which:\n{which}"
         )
     return named[0]
 

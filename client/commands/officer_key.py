@@ -52,7 +52,7 @@ def init(
     pin_key(site.state, made, by or this_user(), replaced=replaced)
     print(
         f"{key} written: keep it and its passphrase where nobody else has them, and a copy of both "
-        "in a safe. A lost key cannot be replaced.\n"
+        "in a safe. Without it, the key can never be replaced.\n"
         f"Public key, also in {site.state}: {made.public}\n"
         "What was decided without it admits nothing any more. Now:\n"
         "  `fedrad-site policy accept FOLDER --key FILE`\n"

@@ -15,6 +15,7 @@ from fedrad.exchange.messages import ReadyRequest, ReleaseRequest, Request, Roun
 from .approvals import Approvals, Decision
 from .columns import check_columns
 from .ledger import Ledger
+from .ledger_lines import LedgerError
 from .membership import read_membership
 
 LARGEST_TEXT = 64 * 1024
@@ -49,8 +50,18 @@ def check_request(
     Raises
     ------
     SiteProblem
-        With the reason that is sent to the coordinator: "policy", "approval", "hours" or "limit".
+        With the reason that is sent to the coordinator: "policy" (also for a ledger that was
+        changed), "approval", "hours" or "limit".
     """
+    try:
+        return _check(site, experiment, text, request, ledger)
+    except LedgerError as error:
+        raise SiteProblem("policy", str(error)) from error
+
+
+def _check(
+    site: Site, experiment: Experiment, text: str, request: Request, ledger: Ledger
+) -> Decision | None:
     policy = site.settings.policy
     if not any(fnmatchcase(experiment.name, pattern) for pattern in policy.experiments):
         raise SiteProblem(

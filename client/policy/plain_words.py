@@ -54,6 +54,8 @@ def declined_parts(experiment: Experiment, policy: Policy) -> Iterator[str]:
     task = experiment.task
     if task.weights_hold_images and not policy.share_generator:
         yield "weights of a generator: declined (share_generator); this site does not take part"
+    if policy.monitoring == "none":
+        yield "figures of each round on the validation patients: declined (monitoring)"
     if not task.tests_patients:
         if policy.epsilon:
             yield f"the {task.monitored.name} on the validation patients: declined (epsilon)"

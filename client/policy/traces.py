@@ -6,7 +6,7 @@ from fedrad.client.problems import SiteProblem
 
 from .ledger import LEDGER
 
-_TRACES = ("heads.txt", "officer.pub", "approvals", "experiments", "trained", "books")
+_TRACES = ("heads.txt", "officer.pub", "approvals", "books", "experiments")
 """Files and folders that a site has only after a visit or a decision, of which the ledger tells."""
 
 

@@ -146,8 +146,9 @@ def test_a_ledger_that_was_changed_admits_nothing(site, fault):
             ledger.record("test", Refusal(reason="approval"))
         assert "waits" in refused(site)
     else:
-        with pytest.raises(LedgerError, match="was changed or removed"):
+        with pytest.raises(SiteProblem, match="was changed or removed") as caught:
             asks(site)
+        assert caught.value.reason == "policy"
 
 
 # The screen
