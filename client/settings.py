@@ -6,7 +6,7 @@ from datetime import time
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from fedrad.exchange.names import Name, Outcome
 from fedrad.exchange.validation_errors import explain_validation_error
@@ -106,6 +106,15 @@ class Policy(Settings):
         if start <= end:
             return start <= now < end
         return now >= start or now < end
+
+    @model_validator(mode="after")
+    def _budget_of_epsilon_has_noise(self) -> "Policy":
+        if self.budget.epsilon is not None and not self.epsilon:
+            raise ValueError(
+                "budget.epsilon adds up the noise of figures, and without epsilon they leave "
+                "exactly: set epsilon too, or limit budget.releases"
+            )
+        return self
 
 
 class SiteSettings(Settings):

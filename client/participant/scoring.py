@@ -75,6 +75,7 @@ class Scoring:
             released = OneSplit(*asked, part, request.operating).release(
                 [units], [self._units("validation", models)], models, missing
             )
+        self.data.count_release(released)
         self.release_store.record(digest, released)
         return released
 
