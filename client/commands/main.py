@@ -15,7 +15,7 @@ import typer
 
 from fedrad.system.commands import CommandGroup, VersionOption, fail
 
-from . import cohort, images, node, officer
+from . import cohort, images, node, officer, patients
 from .options import SiteFolder
 
 app = typer.Typer(
@@ -51,6 +51,7 @@ for command in (
     node.stop,
     officer.approve,
     officer.ledger,
+    patients.withdraw,
     images.predict,
     cohort.explain,
     images.progression,

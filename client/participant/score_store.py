@@ -1,6 +1,6 @@
 """Stores at a site: scores of its units, and the figures that it has released."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -71,6 +71,36 @@ class ScoreStore:
 
     def _file(self, part: SplitPart, model: ModelName) -> Path:
         return self.folder / part / f"{model.replace(':', '-of-')}.npz"
+
+
+def forget_scores(experiments: Path, patients: Collection[str]) -> int:
+    """Remove the scores of patients in all experiments of a site.
+
+    Parameters
+    ----------
+    experiments
+        The folder `experiments` of the state folder.
+    patients
+        Pseudonyms.
+
+    Returns
+    -------
+    int
+        Number of files that held scores of them.
+    """
+    changed = 0
+    for file in sorted(experiments.glob("*/scores/**/*.npz")):
+        with np.load(file, allow_pickle=False) as content:
+            arrays = {name: content[name] for name in content.files}
+        stay = np.array([key not in patients for key in arrays["keys"].tolist()], dtype=bool)
+        if stay.all():
+            continue
+        for name in ("keys", "logits"):
+            arrays[name] = arrays[name][stay]
+        with replacing(file) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, **arrays)
+        changed += 1
+    return changed
 
 
 class ReleaseStore:

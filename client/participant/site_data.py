@@ -32,8 +32,10 @@ from fedrad.models.weight_files import WeightsError
 from fedrad.models.weights import BaseWeights, StartingNetwork
 
 from .patient_uses import PatientUses
+from .score_store import forget_scores
 from .simulated_images import SimulatedImages, open_recipe_generator
 from .trained_patients import TrainedPatients, check_lineage
+from .withdrawal import withdrawn_now
 
 ALL_THREADS = torch.get_num_threads()
 """Number of threads that PyTorch uses by default: all cores, or OMP_NUM_THREADS."""
@@ -123,6 +125,8 @@ class SiteData:
     @cached_property
     def _loaded(self) -> tuple[Cohort, StoredImages, NDArray[np.float32]]:
         settings = self.site.settings
+        if withdrawn := withdrawn_now(self.site):  # a visit may have scored them meanwhile
+            forget_scores(self.site.state / "experiments", withdrawn)
         store = ImageStore(
             self.site.state / "images", limit_gib=settings.images_gib, workers=settings.decoders
         )
