@@ -117,6 +117,15 @@ class Policy(Settings):
             return start <= now < end
         return now >= start or now < end
 
+    @model_validator(mode="after")
+    def _budget_of_epsilon_has_noise(self) -> "Policy":
+        if self.budget.epsilon is not None and not self.epsilon:
+            raise ValueError(
+                "budget.epsilon adds up the noise of figures, and without epsilon they leave "
+                "exactly: set epsilon too, or limit budget.releases"
+            )
+        return self
+
 
 class SiteSettings(Settings):
     """The content of `site.toml`."""

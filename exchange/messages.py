@@ -87,6 +87,9 @@ class Readiness(Wire):
     )
     set_aside: Count
     """Number of files that could not be used. The site's log names them, with the reasons."""
+    left_out: Count | None = 0
+    """Number of patients who have reached a limit of the site's budget; None where numbers of
+    patients are withheld."""
 
 
 class RoundRequest(Wire):

@@ -201,15 +201,7 @@ def find_by_uid(table: CohortTable, site: Site, instance_uids: InstanceUids) -> 
     """
     if all(row.file or not row.values.get("instance_uid") for row in table.rows):
         return table
-    state = site.state.resolve()
-    files = sorted(
-        path
-        for path in site.folder.resolve().rglob("*")
-        if path.is_file() and path != site.cohort.resolve() and not path.is_relative_to(state)
-    )
-    by_uid: dict[str, list[Path]] = {}
-    for file, uid in zip(files, instance_uids(files), strict=True):
-        by_uid.setdefault(uid, []).append(file)
+    by_uid = files_by_uid(site, instance_uids)
     rows = []
     for row in table.rows:
         uid = row.values.get("instance_uid", "")
@@ -225,6 +217,20 @@ def find_by_uid(table: CohortTable, site: Site, instance_uids: InstanceUids) -> 
     if not any(row.file for row in rows):
         raise SiteProblem("cohort", f"{table.path}: no file has a SOP Instance UID of the table")
     return replace(table, rows=rows)
+
+
+def files_by_uid(site: Site, instance_uids: InstanceUids) -> dict[str, list[Path]]:
+    """SOP Instance UID -> files of the site's folder; "" for files without one."""
+    state = site.state.resolve()
+    files = sorted(
+        path
+        for path in site.folder.resolve().rglob("*")
+        if path.is_file() and path != site.cohort.resolve() and not path.is_relative_to(state)
+    )
+    by_uid: dict[str, list[Path]] = {}
+    for file, uid in zip(files, instance_uids(files), strict=True):
+        by_uid.setdefault(uid, []).append(file)
+    return by_uid
 
 
 def _places(sheet: Spreadsheet, columns: Columns) -> dict[str, int]:

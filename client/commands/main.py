@@ -15,7 +15,7 @@ import typer
 
 from fedrad.system.commands import CommandGroup, VersionOption, fail
 
-from . import book, cohort, images, node, officer, officer_key, policy
+from . import book, cohort, images, node, officer, officer_key, patients, policy
 from .options import SiteFolder
 
 app = typer.Typer(
@@ -52,6 +52,7 @@ for command in (
     officer.approve,
     officer.ledger,
     book.book,
+    patients.withdraw,
     images.predict,
     cohort.explain,
     images.progression,

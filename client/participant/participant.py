@@ -108,6 +108,7 @@ class Participant:
                 for part, examples in data.parts.items()
             },
             set_aside=len(data.cohort.set_aside) + len(data.cohort.repeated),
+            left_out=None if data.disclosure.epsilon else len(data.left_out),
         )
 
     def round(
@@ -227,7 +228,7 @@ class Participant:
         """Train a network in place for one round of the schedule; rounds count from 0. The training
         patients are recorded first, so that no later experiment uses them as new test patients."""
         data = self.data
-        data.trained_patients.record(data.experiment.identity, data.keys("train"))
+        data.trained_patients.record(data.experiment, data.keys("train"))
         training = TrainingRound(
             round_,
             data.schedule,

@@ -1,6 +1,6 @@
 """Store of the scores of a site's units."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -83,3 +83,33 @@ class ScoreStore:
 
     def _file(self, part: SplitPart, model: ModelName) -> Path:
         return self.folder / part / f"{model.replace(':', '-of-')}.npz"
+
+
+def forget_scores(experiments: Path, patients: Collection[str]) -> int:
+    """Remove the scores of patients in all experiments of a site.
+
+    Parameters
+    ----------
+    experiments
+        The folder `experiments` of the state folder.
+    patients
+        Pseudonyms.
+
+    Returns
+    -------
+    int
+        Number of files that held scores of them.
+    """
+    changed = 0
+    for file in sorted(experiments.glob("*/scores/**/*.npz")):
+        with np.load(file, allow_pickle=False) as content:
+            arrays = {name: content[name] for name in content.files}
+        stay = np.array([key not in patients for key in arrays["keys"].tolist()], dtype=bool)
+        if stay.all():
+            continue
+        for name in ("keys", "logits"):
+            arrays[name] = arrays[name][stay]
+        with replacing(file) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, **arrays)
+        changed += 1
+    return changed

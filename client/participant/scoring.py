@@ -66,10 +66,13 @@ class Scoring:
         asked = (data.experiment.outcomes, data.disclosure, self.own, evaluation.subgroups)
         if folds:
             first = [self._fold("validation", models, fold) for fold in range(evaluation.folds)]
-            return CrossValidation(*asked).release(folds, first, models, missing)
-        return OneSplit(*asked, part, request.operating).release(
-            [units], [self._units("validation", models)], models, missing
-        )
+            released = CrossValidation(*asked).release(folds, first, models, missing)
+        else:
+            released = OneSplit(*asked, part, request.operating).release(
+                [units], [self._units("validation", models)], models, missing
+            )
+        self.data.count_release(released)
+        return released
 
     def _named(self, model: ModelName) -> ModelName:
         """In a request, `local` is this site's local-only model."""

@@ -32,7 +32,8 @@ class PolicyFederation:
         self.file = root / "experiment.toml"
         self.state = self.out / "sites" / "b"
         if joined:
-            join(open_site(self.sites["b"], state=self.state), address="localhost:8000")
+            settings.write_text(settings.read_text() + 'columns = ["label"]\n')
+            join(open_site(self.sites["b"], name="b", state=self.state))
 
     def run(self, text: str = EXPERIMENT, wait_seconds: float = 0.0) -> Summary:
         self.file.write_text(text)
