@@ -32,7 +32,6 @@ class PolicyFederation:
         self.file = root / "experiment.toml"
         self.state = self.out / "sites" / "b"
         if joined:
-            settings.write_text(settings.read_text() + 'columns = ["label"]\n')
             join(open_site(self.sites["b"], name="b", state=self.state))
 
     def run(self, text: str = EXPERIMENT, wait_seconds: float = 0.0) -> Summary:
