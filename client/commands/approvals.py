@@ -101,7 +101,7 @@ def show_experiment(
     """
     experiment = asked.experiment()
     console.print(f"[bold]{asked.name}[/], asked for {_minute(asked.asked)}")
-    console.print(f"SHA-256 of all its settings: {asked.identity}")
+    console.print(f"SHA-256 of all its settings: {asked.identity}", soft_wrap=True)
     before = in_sentences(earlier_experiments(site.state, but=asked.identity))
     sections = [
         *describe_experiment(experiment, site.settings.policy),
