@@ -94,6 +94,8 @@ QUICK = {
         ("ledger {site}", 0, "the chain is whole"),
         ("approve {site}", 0, "No experiment was asked for yet"),
         ("approve {site} --file {experiment} --yes", 0, "approved"),
+        ("withdraw {site}", 2, "give patient numbers, or --file"),
+        ("withdraw {new}/none 1", 2, "no such folder"),
         ("explain {site} --model {new}/m.safetensors --experiment {experiment}", 2, "no such file"),
         ("predict {new}/m.safetensors {new}/image.png", 2, "no such file"),
         ("progression {new}/i.png --generator {new}/g --towards x --out {new}/o", 2, "no such"),
