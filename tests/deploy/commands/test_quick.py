@@ -99,6 +99,8 @@ QUICK = {
         ("policy accept {site} --yes", 0, "accepted"),
         ("officer show {site}", 0, "No officer's key is set up"),
         ("officer init {site} --key {experiment}", 2, "exists already"),
+        ("withdraw {site}", 2, "give patient numbers, or --file"),
+        ("withdraw {new}/none 1", 2, "no such folder"),
         ("explain {site} --model {new}/m.safetensors --experiment {experiment}", 2, "no such file"),
         ("predict {new}/m.safetensors {new}/image.png", 2, "no such file"),
         ("progression {new}/i.png --generator {new}/g --towards x --out {new}/o", 2, "no such"),
