@@ -1,4 +1,4 @@
-"""The cost of the ledger for a message, and the cost of verifying it.
+"""The cost of the ledger for a message, of finding the last decision, and of verifying it.
 
 python benchmarks/ledger.py --lines 100000
 """
@@ -13,10 +13,28 @@ import numpy as np
 
 from fedrad.client.policy.ledger import Ledger
 from fedrad.exchange.encoding import Packed
-from fedrad.exchange.messages import Refusal
+from fedrad.exchange.messages import Monitoring, Refusal, RoundReply
+from fedrad.exchange.update import Manifest
 
 WEIGHTS = 94_370_000
 """Bytes of a ResNet-50 with one channel and 18 outputs."""
+
+
+IDENTITY = "ab" * 32
+
+
+def round_reply() -> RoundReply:
+    """The answer to a round, with the manifest of a ResNet-50."""
+    names = [f"layer{n // 40}.{n % 40}.conv.weight" for n in range(160)]
+    return RoundReply.model_construct(
+        manifest=Manifest.model_construct(names=names, stage="all"),
+        patients=200,
+        images=200,
+        loss=0.5,
+        steps=10,
+        seconds=1.0,
+        monitoring={"bpd": Monitoring(auroc=0.71)},
+    )
 
 
 def cost(ledger: Ledger, packed: Packed | None, repeats: int) -> str:
@@ -36,11 +54,20 @@ def main() -> None:
     lines = parser.parse_args().lines
     with tempfile.TemporaryDirectory(dir=".") as folder:
         ledger = Ledger(Path(folder) / "ledger.jsonl")
+        ledger.note({"kind": "decision", "identity": IDENTITY, "decision": "approved"})
+        ledger.note({"kind": "policy", "settings": {}})
         print(f"a message without weights: {cost(ledger, None, 50)}")
         print(f"with {WEIGHTS:,} bytes of weights: {cost(ledger, np.zeros(WEIGHTS, np.uint8), 5)}")
-        for _ in range(lines):
-            ledger.record("benchmark", Refusal(reason="cohort"))
+        for number in range(lines):
+            ledger.record(
+                "benchmark", round_reply(), identity=IDENTITY, number=number, received="0" * 64
+            )
         print(f"a message without weights, after {lines:,} more: {cost(ledger, None, 50)}")
+        for kind in ("decision", "policy", "officer key"):  # each is searched for on every visit
+            started = time.perf_counter()
+            found = next(ledger.newest(kind, IDENTITY if kind == "decision" else ""), None)
+            seconds = time.perf_counter() - started
+            print(f"the last {kind} ({'found' if found else 'none'}): {1000 * seconds:.0f} ms")
         started = time.perf_counter()
         entries = len(ledger.entries())
         print(f"verified: {entries:,} lines in {time.perf_counter() - started:.1f} s")

@@ -31,6 +31,7 @@ from fedrad.exchange.messages import (
     VALIDATION,
     MessageError,
     MessageType,
+    Readiness,
     ReadyRequest,
     Refusal,
     Reply,
@@ -48,9 +49,12 @@ from .participant.participant import Participant
 from .participant.scoring import Scoring
 from .participant.site_data import SiteData
 from .policy.admission import LARGEST_TEXT, check_request
+from .policy.asked import question_of
+from .policy.integrity import check_site
 from .policy.ledger import LEDGER, Ledger
+from .policy.question_book import QuestionBook
 from .problems import SiteProblem
-from .settings import Site, open_site
+from .settings import JOINED, Site, open_site
 
 SITES_VARIABLE = "FEDRAD_SIMULATED_SITES"
 """Environment variable of a simulation on one machine: JSON list of node configurations. As it is
@@ -117,12 +121,19 @@ def release(message: Message, context: Context) -> Message:
 
 @dataclass
 class _Exchange:
-    """What is known about a request while it is answered; for the log and the ledger."""
+    """What is known about a request while it is answered; for the log and the ledger.
+
+    `identity`: of the experiment. `number`: of the question in its book. `received`: SHA-256 of the
+    model that came with the request.
+    """
 
     experiment: str
     state: Path | None
     log: logging.Logger
     request: Request | None = None
+    identity: str | None = None
+    number: int | None = None
+    received: str | None = None
     seconds: float = 0.0
 
 
@@ -167,7 +178,14 @@ def _answer(
     try:
         if exchange.state is not None:
             Ledger(exchange.state / LEDGER).record(
-                exchange.experiment, reply, packed, asked=exchange.request, seconds=exchange.seconds
+                exchange.experiment,
+                reply,
+                packed,
+                asked=exchange.request,
+                seconds=exchange.seconds,
+                identity=exchange.identity,
+                number=exchange.number,
+                received=exchange.received,
             )
     except Exception:  # Flower would send the text of an exception to the server
         exchange.log.exception("the ledger cannot be written, so nothing leaves")
@@ -182,7 +200,8 @@ def _admitted(
     asked: MessageType[RequestT, ReplyT],
     answer: Callable[[Participant, RequestT, Packed | None], tuple[ReplyT, Packed | None]],
 ) -> tuple[ReplyT, Packed | None]:
-    """The reply to a request, if the site's policy admits it."""
+    """The reply to a request, if the site's policy admits it and the experiment's question book has
+    the question open. A question that was answered before gets the same answer again."""
     request, received = from_record(message.content, asked.request)
     exchange.request = request
     site = _site(context)
@@ -194,16 +213,31 @@ def _admitted(
     if len(text) > LARGEST_TEXT:
         raise SiteProblem("experiment", f"the experiment's text has {len(text)} characters")
     experiment = parse_experiment(text)
-    exchange.experiment = experiment.name
-    check_request(site, experiment, text, request, Ledger(site.state / LEDGER))
+    exchange.experiment, exchange.identity = experiment.name, experiment.family
+    decision = check_request(site, experiment, text, request, Ledger(site.state / LEDGER))
+    question = question_of(request, experiment, site.name)
     participant = _participant(site, text)
-    computes = not isinstance(request, ReadyRequest)
-    with gpu_lock(participant.data.device, exchange.log) if computes else nullcontext():
-        started = time.perf_counter()
-        try:
-            return answer(participant, request, received)
-        finally:
+    model = participant.received_model(request, received)
+    exchange.received = model.sha256 if model else None
+    book = QuestionBook(site, experiment, participant.data.folder / "answers", exchange.log)
+    words = request.model_dump_json(exclude={"manifest"})
+    run, most_runs = context.run_id, decision.runs if decision else None
+    with book.visit(question, exchange.received, words, run=run, most_runs=most_runs) as visit:
+        exchange.number = visit.number
+        if visit.earlier is not None:
+            exchange.log.info("%s: %s, the stored answer", experiment.name, question)
+            reply, packed = visit.earlier
+        else:
+            computes = not isinstance(request, ReadyRequest)
+            started = time.perf_counter()
+            with gpu_lock(participant.data.device, exchange.log) if computes else nullcontext():
+                reply, packed = answer(participant, request, received)
             exchange.seconds = time.perf_counter() - started
+            if isinstance(reply, Readiness):
+                reply = book.first_counts(reply)
+            visit.answer = reply, packed
+    assert isinstance(reply, asked.reply)
+    return reply, packed
 
 
 def _check_version(request: ReadyRequest) -> None:
@@ -222,18 +256,22 @@ def _state(context: Context) -> Path | None:
 
 
 def _site(context: Context) -> Site:
-    """Open the site that the node configuration names: `folder`, optionally `name` and `state`."""
+    """Open the site that the node configuration names: `folder`, optionally `name` and `state`. A
+    node that a hospital runs is checked; one of a simulation has nothing to be checked."""
     config = dict(context.node_config)
     if (simulated := os.environ.get(SITES_VARIABLE)) and "partition-id" in config:
         config = json.loads(simulated)[int(config["partition-id"])]
     if "folder" not in config:
         raise SiteProblem("cohort", "the node configuration names no folder")
     name, state = config.get("name"), config.get("state")
-    return open_site(
+    site = open_site(
         Path(str(config["folder"])),
         name=str(name) if name else None,
         state=Path(str(state)) if state else None,
     )
+    if config.get(JOINED) or site.joined:
+        check_site(site)
+    return site
 
 
 @lru_cache(maxsize=8)

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+from fedrad.system.files import PRIVATE_FOLDER
+
 
 @cache
 def site_log(name: str, state: Path) -> logging.Logger:
     """The logger of a site, which writes to `site.log` in the state folder."""
-    state.mkdir(parents=True, exist_ok=True)
+    state.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
     log = logging.getLogger(f"fedrad.site.{name.replace('.', '_')}")
     handler = logging.FileHandler(state / "site.log", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

@@ -117,6 +117,15 @@ class Policy(Settings):
             return start <= now < end
         return now >= start or now < end
 
+    @model_validator(mode="after")
+    def _budget_of_epsilon_has_noise(self) -> "Policy":
+        if self.budget.epsilon is not None and not self.epsilon:
+            raise ValueError(
+                "budget.epsilon adds up the noise of figures, and without epsilon they leave "
+                "exactly: set epsilon too, or limit budget.releases"
+            )
+        return self
+
 
 class SiteSettings(Settings):
     """The content of `site.toml`."""
@@ -139,6 +148,10 @@ class SiteSettings(Settings):
     """Disk space for the outputs of frozen blocks on fixed views (`recipe.views`), GiB. 0: none."""
     columns: Columns = Columns()
     policy: Policy = Policy()
+
+
+JOINED = "joined"
+"""Key of the node configuration by which `fedrad-site start` marks a node that a hospital runs."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +196,8 @@ def open_site(folder: Path, *, name: str | None = None, state: Path | None = Non
     Raises
     ------
     SiteProblem
-        With the reason "cohort", for a missing folder, a faulty file, or a site without a name.
+        With the reason "cohort", for a missing folder, a faulty file, or a site without a name;
+        with the reason "policy", for a site that has joined and has no settings.
     """
     if not folder.is_dir():
         raise SiteProblem("cohort", f"{folder}: no such folder")
@@ -208,4 +222,24 @@ def open_site(folder: Path, *, name: str | None = None, state: Path | None = Non
         ) from error
     if state is None:
         state = folder / settings.state if settings.state else state_home() / settings.name
-    return Site(folder, settings, state)
+    site = Site(folder, settings, state)
+    if site.joined:
+        check_settings_file(folder)
+    return site
+
+
+def check_settings_file(folder: Path) -> None:
+    """Raise SiteProblem("policy") unless `site.toml` is there, can be read and says something. A
+    site that has joined a federation has no default policy."""
+    file = folder / "site.toml"
+    try:
+        if file.is_file() and tomllib.loads(file.read_text("utf-8-sig")):
+            return
+        why = "is missing or empty"
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        why = f"cannot be read ({error})"
+    raise SiteProblem(
+        "policy",
+        f"{file}: {why}, and a site that has joined has no default policy. Restore it, or write "
+        "one (`fedrad-site init`), then `fedrad-site policy accept FOLDER`",
+    )

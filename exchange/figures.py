@@ -16,12 +16,19 @@ from .histogram import CELLS, Histogram
 from .inline import Inline, InlineModel
 from .model_names import LOCAL, local_of
 from .names import NAME_PATTERN, Outcome
-from .wire import Wire
+from .wire import MOST_MODELS, MOST_OUTCOMES, Wire
 
 Count = Annotated[int, Field(ge=0, le=10**9)]
-Variance = Annotated[float, Field(ge=0)]
+Variance = Annotated[float, Field(ge=0, le=1)]
+"""Of an AUROC or a difference of two, which are in [-1, 1]."""
+Epsilon = Annotated[float, Field(gt=0, le=10**6)]
+LogitLine = Annotated[float, Field(ge=-(10**6), le=10**6)]
+"""Intercept or slope of a line of logits."""
 Edge = Annotated[int, Field(ge=0, le=CELLS)]
 """An edge of the grid. As a threshold: units at or above it are classified as positive."""
+MOST_FOLDS = 400
+"""20 folds of 20 repeats."""
+MOST_SUBGROUPS = 100_000
 SplitPart = Literal["train", "validation", "test"]
 ModelName = Annotated[
     str, StringConstraints(pattern=rf"^(base|global|best|{LOCAL}|{local_of(NAME_PATTERN)})$")
@@ -39,8 +46,8 @@ Missing = Literal[
 class CalibrationLine(Wire):
     """A calibration: logit(p) = intercept + slope · raw logit."""
 
-    intercept: float
-    slope: Annotated[float, Field(gt=0)]
+    intercept: LogitLine
+    slope: Annotated[float, Field(gt=0, le=10**6)]
 
 
 class OperatingPoint(Wire):
@@ -80,8 +87,8 @@ class ProbabilityFigures(Wire):
     """
 
     brier: Fraction | None = None
-    intercept: float | None = None
-    slope: float | None = None
+    intercept: LogitLine | None = None
+    slope: LogitLine | None = None
 
 
 class Probabilities(Wire, InlineModel):
@@ -90,7 +97,7 @@ class Probabilities(Wire, InlineModel):
 
     by: Literal["common", "site"]
     exact: Annotated[ProbabilityFigures, Inline()] = ProbabilityFigures()
-    curve: list[CurveBin] = Field(default_factory=list)
+    curve: list[CurveBin] = Field(default_factory=list, max_length=CELLS)
 
 
 class ConfusionMatrix(Wire):
@@ -143,9 +150,9 @@ class Scores(Wire, InlineModel):
     probabilities: Probabilities | None = None
     site_threshold: Edge | None = None
     site_brier: Fraction | None = None
-    folds: list[Fraction | None] = Field(default_factory=list)
+    folds: list[Fraction | None] = Field(default_factory=list, max_length=MOST_FOLDS)
     out_of_fold: OutOfFold | None = None
-    epsilon: Annotated[float, Field(gt=0)] | None = None
+    epsilon: Epsilon | None = None
     histogram_missing: Missing | None = None
     missing: Missing | None = None
 
@@ -183,7 +190,9 @@ class Release(Wire):
 
     kind: Literal["release"] = "release"
     part: SplitPart
-    scores: list[Scores]
-    comparisons: list[ModelComparison] = Field(default_factory=list)
-    subgroups: list[Subgroup] = Field(default_factory=list)
-    epsilon: float | None = None
+    scores: list[Scores] = Field(max_length=MOST_MODELS * MOST_OUTCOMES)
+    comparisons: list[ModelComparison] = Field(
+        default_factory=list, max_length=MOST_MODELS * MOST_OUTCOMES
+    )
+    subgroups: list[Subgroup] = Field(default_factory=list, max_length=MOST_SUBGROUPS)
+    epsilon: Epsilon | None = None

@@ -8,6 +8,7 @@ grid, and figures over two such histograms have a known error bound (`fedrad.sta
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,6 +29,7 @@ GRID[0], GRID[-1] = -LIMIT, LIMIT  # sinh(arcsinh(30)) is a hair less
 PATIENT_CELLS = 2
 """Number of counts of a histogram that change by one if a patient is replaced by another. Noise
 that costs ε therefore has P(k) ∝ exp(-ε·|k|/2)."""
+BinCount = Annotated[int, Field(ge=-(10**9), le=10**9)]
 
 
 class Histogram(Wire):
@@ -38,9 +40,9 @@ class Histogram(Wire):
     may be negative.
     """
 
-    edges: list[int] = Field(min_length=2, max_length=CELLS + 1)
-    positives: list[int]
-    negatives: list[int]
+    edges: list[Annotated[int, Field(ge=0, le=CELLS)]] = Field(min_length=2, max_length=CELLS + 1)
+    positives: list[BinCount] = Field(max_length=CELLS)
+    negatives: list[BinCount] = Field(max_length=CELLS)
     noisy: bool = False
 
     @model_validator(mode="after")

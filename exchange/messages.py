@@ -4,24 +4,43 @@ A record holds one JSON text, which one of these classes validates at both ends,
 packed array. The field `kind` distinguishes the classes; each `MessageType` pairs a request with
 its reply. Strings are names, versions or words of a fixed list. As there is no free text, no field
 can hold a path, an identifier or the text of an exception.
+
+Either side may be hostile. So every field has bounds, and the error about a record that is no valid
+message repeats nothing of it.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Generic, Literal, TypeVar, get_args
 
+import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
-from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, StringConstraints, TypeAdapter, ValidationError
 
 from fedrad.models.settings import Fraction
 
 from .encoding import Packed
-from .figures import Count, Missing, ModelName, OperatingPoint, Release, SplitPart
+from .experiment import MOST_ROUNDS
+from .figures import Count, Epsilon, Missing, ModelName, OperatingPoint, Release, SplitPart
 from .names import Name, Outcome
 from .reasons import Reason
 from .update import Manifest
-from .wire import Hash, Wire
+from .wire import MOST_MODELS, MOST_OUTCOMES, Hash, Wire
 
-Version = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z.+-]{1,40}$")]
+Version = Annotated[str, StringConstraints(pattern=r"^[0-9][0-9A-Za-z.+-]{0,39}$")]
+Threads = Annotated[int, Field(ge=1, le=10_000)]
+RoundNumber = Annotated[int, Field(ge=0, le=MOST_ROUNDS)]
+Seconds = Annotated[float, Field(ge=0, le=10**8)]
+"""At most three years."""
+Loss = Annotated[float, Field(ge=0, le=10**12)]
+"""A mean cross-entropy or squared error; in the millions where a network has diverged."""
+LARGEST_MESSAGE = 32 * 2**20
+"""Characters of the JSON text of a message. A release of 50 outcomes and 32 sites has some 8
+million."""
+MOST_MIXTURES = 12
+"""Mixtures with the base in one request: those of `evaluation.ensemble`, and the trained model."""
+MOST_FAULTS = 5
+"""Faults of an invalid message that its error names."""
 
 
 class MessageError(Exception):
@@ -57,22 +76,27 @@ class Readiness(Wire):
     flwr: Version
     torch: Version
     device: Literal["cpu", "cuda"]
-    threads: int
+    threads: Threads
     base_sha256: Hash
     trains: bool
     does_not_train_because: Missing | None = None
     tests_other_models: bool = False
     """Whether other sites' local-only models may be scored at this site."""
-    units: dict[SplitPart, dict[Outcome, Counts]]
+    units: dict[SplitPart, Annotated[dict[Outcome, Counts], Field(max_length=MOST_OUTCOMES)]] = (
+        Field(max_length=3)
+    )
     set_aside: Count
     """Number of files that could not be used. The site's log names them, with the reasons."""
+    left_out: Count | None = 0
+    """Number of patients who have reached a limit of the site's budget; None where numbers of
+    patients are withheld."""
 
 
 class RoundRequest(Wire):
     """Asks the site to train one round, starting from the packed global model."""
 
     kind: Literal["round request"] = "round request"
-    round: Count
+    round: RoundNumber
     manifest: Manifest
 
 
@@ -83,9 +107,13 @@ class Monitoring(Wire):
     None where the noise is not accounted."""
 
     auroc: Fraction | None = None
-    loss: float | None = None
-    epsilon: Annotated[float, Field(gt=0)] | None = None
+    loss: Loss | None = None
+    epsilon: Epsilon | None = None
     missing: Missing | None = None
+
+
+MonitoringFigures = Annotated[dict[Outcome, Monitoring], Field(max_length=MOST_OUTCOMES)]
+"""Outcome -> monitoring of one model on one site's validation patients."""
 
 
 class RoundReply(Wire):
@@ -97,10 +125,10 @@ class RoundReply(Wire):
     images: Count
     """`patients` and `images`: number of each that the site trained on, from which its weight
     follows; 0 where it only evaluated."""
-    loss: float | None
+    loss: Loss | None
     steps: Count
-    seconds: float
-    monitoring: dict[Outcome, Monitoring]
+    seconds: Seconds
+    monitoring: MonitoringFigures
 
 
 class BaselineRequest(Wire):
@@ -122,8 +150,8 @@ class BaselineReply(Wire):
     kind: Literal["baseline"] = "baseline"
     manifest: Manifest | None = None
     missing: Missing | None = None
-    loss: float | None = None
-    seconds: float = 0.0
+    loss: Loss | None = None
+    seconds: Seconds = 0.0
 
 
 class ValidationRequest(Wire):
@@ -133,14 +161,14 @@ class ValidationRequest(Wire):
 
     kind: Literal["validation request"] = "validation request"
     manifest: Manifest
-    alphas: list[Annotated[float, Field(ge=0, le=1)]] = Field(min_length=1, max_length=12)
+    alphas: list[Fraction] = Field(min_length=1, max_length=MOST_MIXTURES)
 
 
 class ValidationReply(Wire):
     """Figures of each mixture on a site's validation patients, in the order of the request."""
 
     kind: Literal["validation"] = "validation"
-    figures: list[dict[Outcome, Monitoring]]
+    figures: list[MonitoringFigures] = Field(max_length=MOST_MIXTURES)
 
 
 class ScoreRequest(Wire):
@@ -170,8 +198,10 @@ class ReleaseRequest(Wire):
 
     kind: Literal["release request"] = "release request"
     part: Literal["validation", "test"]
-    models: list[ModelName]
-    operating: dict[ModelName, dict[Outcome, OperatingPoint]] = Field(default_factory=dict)
+    models: list[ModelName] = Field(max_length=MOST_MODELS)
+    operating: dict[
+        ModelName, Annotated[dict[Outcome, OperatingPoint], Field(max_length=MOST_OUTCOMES)]
+    ] = Field(default_factory=dict, max_length=MOST_MODELS)
 
 
 class Refusal(Wire):
@@ -239,8 +269,8 @@ def from_record(record: RecordDict, kind: type[MessageT]) -> tuple[MessageT, Pac
     Raises
     ------
     MessageError
-        The record holds no message, or one of another kind. The error names kinds and fields but
-        no value, so that the content of an invalid message enters no log.
+        The record holds no message, or one of another kind. The error names kinds and fields of
+        ours and nothing that was received, so that no content of an invalid message enters a log.
     """
     return _of_kind(_message(record, kind), kind), _packed(record)
 
@@ -254,18 +284,65 @@ def reply_from_record(
     return reply, _packed(record)
 
 
+def read_reply(text: bytes) -> Reply:
+    """Read a reply that was stored as JSON. Raises pydantic's ValidationError; MessageError for a
+    request."""
+    message = _MESSAGE.validate_json(text)
+    if not isinstance(message, Reply):
+        raise MessageError(f"{message.kind!r} is no reply")
+    return message
+
+
 def _message(record: RecordDict, kind: type[Wire]) -> Request | Reply:
     holder = record.get("message")
     text = holder.get("json") if isinstance(holder, ConfigRecord) else None
     if not isinstance(text, str):
         raise MessageError("the record holds no message")
+    if len(text) > LARGEST_MESSAGE:
+        raise MessageError(f"the message has more than {LARGEST_MESSAGE:,} characters")
     try:
         return _MESSAGE.validate_json(text)
     except ValidationError as error:
-        faults = (".".join(map(str, [*e["loc"], e["type"]])) for e in error.errors())
         raise MessageError(
-            f"expected {_name(kind)!r}, received no valid message: {', '.join(faults)}"
+            f"expected {_name(kind)!r}, received no valid message: {_faults(error)}"
         ) from None
+
+
+def _faults(error: ValidationError) -> str:
+    """Place and type of the first faults. A key that is no field of ours was chosen by the sender:
+    it is shown as `?`."""
+    details = error.errors(include_url=False, include_context=False, include_input=False)
+    shown = [".".join([*map(_place, e["loc"]), e["type"]]) for e in details[:MOST_FAULTS]]
+    more = len(details) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+def _place(key: int | str) -> str:
+    return str(key) if isinstance(key, int) or key in _WORDS else "?"
+
+
+def _words(model: type[BaseModel], seen: set[type[BaseModel]]) -> set[str]:
+    """Names of the fields of a message and of its parts, and of the kinds of messages."""
+    if model in seen:
+        return set()
+    seen.add(model)
+    words = set(model.model_fields)
+    for field in model.model_fields.values():
+        if isinstance(field.default, str):
+            words.add(field.default)
+        for part in _parts(field.annotation):
+            words |= _words(part, seen)
+    return words
+
+
+def _parts(annotation: object) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _parts(argument)
+
+
+_WORDS = frozenset().union(*(_words(m, set()) for m in (*get_args(Request), *get_args(Reply))))
 
 
 def _of_kind(message: Request | Reply, kind: type[MessageT]) -> MessageT:
@@ -280,9 +357,10 @@ def _packed(record: RecordDict) -> Packed | None:
         return None
     if not isinstance(arrays, ArrayRecord) or list(arrays) != ["flat"]:
         raise MessageError("the record holds other arrays than one packed array")
-    if arrays["flat"].dtype != "uint8":
+    packed = arrays["flat"].numpy()
+    if packed.dtype != np.uint8 or packed.ndim != 1:
         raise MessageError("packed array is not one of bytes")
-    return arrays["flat"].numpy()
+    return packed
 
 
 def _name(kind: type[Wire]) -> str:

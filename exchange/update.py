@@ -20,7 +20,10 @@ from .wire import Hash, Wire
 
 TensorName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,200}$")]
 Shape = Annotated[list[Annotated[int, Field(ge=0, le=2**31)]], Field(max_length=8)]
+Scale = Annotated[float, Field(ge=0, le=float(np.finfo(np.float32).max))]
 MOST_TENSORS = 5000
+RUNNING_STATISTICS = ("running_mean", "running_var")
+"""Endings of the names of tensors that are measured, not learned."""
 NO_BYTES = sha256(b"").hexdigest()
 
 
@@ -44,7 +47,7 @@ class Manifest(Wire):
     names: list[TensorName] = Field(max_length=MOST_TENSORS)
     shapes: list[Shape] = Field(max_length=MOST_TENSORS)
     encoding: Encoding = "float32"
-    scales: list[float] = Field(default=[], max_length=MOST_TENSORS)
+    scales: list[Scale] = Field(default=[], max_length=MOST_TENSORS)
     reference: Hash | None = None
     base_sha256: Hash
     sha256: Hash
@@ -65,6 +68,13 @@ class Manifest(Wire):
     def encodings(self) -> list[Encoding]:
         """Encoding of each tensor."""
         return [self.encoding if len(shape) > 1 else "float32" for shape in self.shapes]
+
+    def learned(self) -> NDArray[np.bool_]:
+        """Mask (size,) of the learned values: all but running statistics."""
+        mask = np.ones(self.size, bool)
+        for name, where in self.slices().items():
+            mask[where] = not name.endswith(RUNNING_STATISTICS)
+        return mask
 
     def with_reference(self, reference: Flat) -> "Manifest":
         """The same manifest for differences to these values."""
@@ -209,16 +219,21 @@ def check_packed(manifest: Manifest, packed: Packed, expected: Manifest) -> None
     Raises
     ------
     UpdateError
-        Names the first fault.
+        Names the first fault, in words of this side: what was received may be hostile.
     """
-    for field in ("round", "stage", "base_sha256", "encoding", "reference"):
+    for field in ("round", "stage", "encoding"):
         if getattr(manifest, field) != getattr(expected, field):
             raise UpdateError(
                 f"{field} is {getattr(manifest, field)}, expected {getattr(expected, field)}"
             )
+    for field in ("base_sha256", "reference"):
+        if getattr(manifest, field) != getattr(expected, field):
+            raise UpdateError(f"{field} is another than the expected")
     if manifest.names != expected.names:
-        odd = sorted(set(manifest.names) ^ set(expected.names))
-        raise UpdateError(f"tensors differ from the stage's: {', '.join(odd[:3]) or 'their order'}")
+        lacking = [name for name in expected.names if name not in set(manifest.names)]
+        same = sorted(manifest.names) == sorted(expected.names)
+        what = f"lacks {', '.join(lacking[:3])}" if lacking else "their number"
+        raise UpdateError(f"tensors differ from the stage's: {'their order' if same else what}")
     if manifest.shapes != expected.shapes:
         raise UpdateError("shapes differ from the stage's")
     if len(manifest.scales) != manifest.encodings().count("int8"):

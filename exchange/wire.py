@@ -6,9 +6,17 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 
 Hash = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 """SHA-256 in hexadecimal."""
+MOST_OUTCOMES = 50
+MOST_MODELS = 1000
+"""Models that one request or answer may name: the shared ones, and the local-only one of each
+site."""
 
 
 class Wire(BaseModel):
-    """A message or a part of one: immutable; unknown fields and non-finite numbers are refused."""
+    """A message or a part of one: immutable; unknown fields and non-finite numbers are refused.
+
+    Every number of a message has a range, every text a pattern or a list of words, and every list a
+    largest length: the other side may be hostile. A test goes over all fields.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

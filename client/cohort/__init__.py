@@ -2,17 +2,20 @@
 
 from .division import Division, divide
 from .groups import group_of
-from .patients import Pseudonyms, patient_numbers
+from .patients import PatientDraw, Pseudonyms, patient_numbers
 from .table import CohortRow, CohortTable, find_by_uid, read_table
 from .units import Cohort, Unit, index_rows, read_cohort, remove_unusable
+from .withdrawn import Withdrawn, record_withdrawn
 
 __all__ = [
     "Cohort",
     "CohortRow",
     "CohortTable",
     "Division",
+    "PatientDraw",
     "Pseudonyms",
     "Unit",
+    "Withdrawn",
     "divide",
     "find_by_uid",
     "group_of",
@@ -20,5 +23,6 @@ __all__ = [
     "patient_numbers",
     "read_cohort",
     "read_table",
+    "record_withdrawn",
     "remove_unusable",
 ]

@@ -1,7 +1,8 @@
 """Divides a site's patients into training, validation and test: the only place that does so."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from hashlib import sha256
 from typing import Generic, Literal, TypeAlias, TypeVar
@@ -17,7 +18,7 @@ from fedrad.exchange.figures import SplitPart
 from fedrad.system.files import JsonFile, UnreadableFileError
 
 from .assignment import PARTS, Patient, assign_folds, assign_parts, patients_of
-from .patients import Pseudonyms
+from .patients import PatientDraw, Pseudonyms
 from .units import Unit
 
 Division: TypeAlias = dict[SplitPart, NDArray[np.int64]]
@@ -31,13 +32,17 @@ class _Content(BaseModel, Generic[Assignment]):
     """Content of a division file.
 
     `plan`: the settings that decide the division. `salt`: fingerprint of the salt of the
-    pseudonyms. `patients`: pseudonym -> assignment.
+    pseudonyms. `key`: fingerprint of the key of the draw; None for a draw without a key, as in
+    simulations and earlier versions. `patients`: pseudonym -> assignment. `others`: in a
+    cross-validation, number of a training -> part of each patient whom it does not test.
     """
 
     format: Literal[1] = 1
     plan: dict[str, JsonValue]
     salt: str
+    key: str | None = None
     patients: dict[str, Assignment]
+    others: dict[int, dict[str, SplitPart]] = {}
 
 
 def divide(
@@ -45,15 +50,18 @@ def divide(
 ) -> Division:
     """Divide the patients of a site; all images of a patient go into the same part.
 
-    The division is stored in `splits/PLAN.json` in the site's state folder, where PLAN is a digest
-    of the settings that decide it: experiments with the same plan have the same division. A patient
-    in the file never changes to another part, even if the patient is missing from the table for a
-    time. Delete the file to divide all patients anew; figures on test patients may then include
-    patients that earlier models were trained on. One process at a time reads, draws and writes.
+    The division is stored in `splits/PLAN.json` in the site's state folder, where PLAN is the
+    SHA-256 of the settings that decide it: experiments with the same plan have the same division. A
+    patient in the file never changes to another part, even if the patient is missing from the table
+    for a time. Delete the file to divide all patients anew; figures on test patients may then
+    include patients that earlier models were trained on. One process at a time reads, draws and
+    writes.
 
-    In a cross-validation the file holds the fold that tests each patient. The validation patients
-    of a fold are drawn from the other patients at each call. New patients can therefore change who
-    validates, but never who is tested. A held-out site tests on all its patients and has no file.
+    In a cross-validation the file holds the fold that tests each patient, and, for each training,
+    the part of the others. So nobody who trained a fold's model validates it, even if patients are
+    added or withdraw between two rounds. A held-out site tests on all its patients and has no file.
+
+    New patients are drawn by digests that only this site can compute (`PatientDraw`).
 
     Parameters
     ----------
@@ -126,36 +134,27 @@ class _DivisionFile:
 
     def __init__(self, site: Site, experiment: Experiment, *, record: bool) -> None:
         self.plan = _plan(experiment)
-        digest = sha256(json.dumps(self.plan, sort_keys=True).encode()).hexdigest()[:12]
+        digest = sha256(json.dumps(self.plan, sort_keys=True).encode()).hexdigest()
         self.path = site.state / "splits" / f"{digest}.json"
+        self._earlier_path = self.path.with_name(f"{digest[:12]}.json")
         self._salt = Pseudonyms.load_or_create(site.state).fingerprint
+        self._key = PatientDraw.of_site(site).fingerprint
         self._record = record
 
-    def assign(
-        self,
-        kind: type[_Content[Assignment]],
-        draw: Callable[[Mapping[str, Assignment]], dict[str, Assignment]],
-    ) -> dict[str, Assignment]:
-        """Assign the patients, and store new assignments unless `record` is false.
-
-        Parameters
-        ----------
-        kind
-            Class of the file's content.
-        draw
-            Takes the stored assignments and returns the assignment of every patient. The file is
-            locked while it runs, unless `record` is false.
-        """
+    @contextmanager
+    def content(self, kind: type[_Content[Assignment]]) -> Iterator[_Content[Assignment]]:
+        """The content, to be changed: stored when the block ends, unless `record` is false. The
+        file is locked until then. `kind`: class of the content."""
         file = JsonFile(self.path, kind)
-        empty = partial(kind, plan=self.plan, salt=self._salt, patients={})
         try:
             if not self._record:
-                return draw(self._stored(file.read() or empty()))
+                yield self._checked(file.read() or self._first(kind))
+                return
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with file.changed(empty) as content:
-                drawn = draw(self._stored(content))
-                content.patients = dict(sorted((content.patients | drawn).items()))
-            return drawn
+            with file.changed(partial(self._first, kind)) as content:
+                yield self._checked(content)
+                content.patients = dict(sorted(content.patients.items()))
+            self._remove_earlier(kind)
         except UnreadableFileError as error:
             raise SiteProblem(
                 "cohort",
@@ -166,15 +165,35 @@ class _DivisionFile:
                 "cohort", f"{self.path}: cannot be written ({error.strerror})"
             ) from error
 
-    def _stored(self, content: _Content[Assignment]) -> dict[str, Assignment]:
-        if content.salt != self._salt:
-            raise SiteProblem(
-                "cohort",
-                f"{self.path}: was made with another salt than the one in the state "
-                "folder, so its patients cannot be recognised; restore the salt, or delete this "
-                "file to divide all patients anew",
-            )
-        return content.patients
+    def _first(self, kind: type[_Content[Assignment]]) -> _Content[Assignment]:
+        """The content before there is a file of this name: that of an earlier version, whose names
+        were shorter, if it is of the same plan; else nobody is assigned."""
+        return self._earlier(kind) or kind(
+            plan=self.plan, salt=self._salt, key=self._key, patients={}
+        )
+
+    def _earlier(self, kind: type[_Content[Assignment]]) -> _Content[Assignment] | None:
+        earlier = JsonFile(self._earlier_path, kind).read()
+        return earlier if earlier and earlier.plan == self.plan else None
+
+    def _remove_earlier(self, kind: type[_Content[Assignment]]) -> None:
+        if self._earlier(kind) is not None:
+            self._earlier_path.unlink()
+
+    def _checked(self, content: _Content[Assignment]) -> _Content[Assignment]:
+        for what, stored, now in (
+            ("salt", content.salt, self._salt),
+            ("split.key", content.key or self._key, self._key),
+        ):
+            if stored != now:
+                raise SiteProblem(
+                    "cohort",
+                    f"{self.path}: was made with another {what} than the one in the state folder, "
+                    f"so its patients cannot be recognised or new ones divided alike; restore "
+                    f"{what} from a backup, or delete this file to divide all patients anew",
+                )
+        content.key = self._key
+        return content
 
 
 def _plan(experiment: Experiment) -> dict[str, JsonValue]:
@@ -194,10 +213,9 @@ def _by_share(
     file: _DivisionFile, experiment: Experiment, patients: Sequence[Patient]
 ) -> dict[str, SplitPart]:
     """The part of each patient, by the experiment's shares, a column or a date."""
-
-    def draw(earlier: Mapping[str, SplitPart]) -> dict[str, SplitPart]:
+    with file.content(_Content[SplitPart]) as content:
         for patient in patients:
-            stored = earlier.get(patient.key)
+            stored = content.patients.get(patient.key)
             if stored and patient.part and stored != patient.part:
                 raise SiteProblem(
                     "cohort",
@@ -205,9 +223,9 @@ def _by_share(
                     f"on the {patient.part} side by the cohort table. No patient changes sides: "
                     "correct the table, or delete the file to divide all patients anew",
                 )
-        return assign_parts(patients, experiment.evaluation, experiment.seed, earlier)
-
-    return file.assign(_Content[SplitPart], draw)
+        parts = assign_parts(patients, experiment.evaluation, experiment.seed, content.patients)
+        content.patients |= parts
+    return parts
 
 
 def _by_fold(
@@ -222,8 +240,8 @@ def _by_fold(
             "the cohort table divides its patients itself (column split), and the "
             "experiment tests each of them in a fold: empty the column",
         )
-
-    def draw(earlier: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    with file.content(_Content[tuple[int, ...]]) as content:
+        earlier = content.patients
         for folds in earlier.values():
             if len(folds) != evaluation.repeats or not set(folds) <= set(range(evaluation.folds)):
                 raise UnreadableFileError(f"{file.path}: has not one fold for each repeat")
@@ -239,12 +257,11 @@ def _by_fold(
             ]
         except ValueError as error:
             raise SiteProblem("cohort", str(error)) from error
-        return {p.key: tuple(folds[p.key] for folds in drawn) for p in patients}
-
-    tested_in = file.assign(_Content[tuple[int, ...]], draw)
-    repeat, number = divmod(fold, evaluation.folds)
-    tested = {key for key, folds in tested_in.items() if folds[repeat] == number}
-    others = [patient for patient in patients if patient.key not in tested]
-    no_test = evaluation.model_copy(update={"test": 0.0})
-    parts = assign_parts(others, no_test, seed + fold, {})
+        content.patients |= {p.key: tuple(folds[p.key] for folds in drawn) for p in patients}
+        repeat, number = divmod(fold, evaluation.folds)
+        tested = {p.key for p in patients if drawn[repeat][p.key] == number}
+        others = [patient for patient in patients if patient.key not in tested]
+        no_test = evaluation.model_copy(update={"test": 0.0})
+        parts = assign_parts(others, no_test, seed + fold, content.others.get(fold, {}))
+        content.others[fold] = dict(sorted((content.others.get(fold, {}) | parts).items()))
     return parts | dict.fromkeys(tested, "test")

@@ -35,7 +35,8 @@ class Inspection:
     site, experiment
         Names; the experiment is None if none was given.
     table
-        Encoding and separator of the cohort table, number of its images and patients.
+        Encoding and separator of the cohort table, number of its images and patients, and of
+        patients who withdrew and are not among them.
     outcomes, index_image
         Outcomes of the units, and the rule that chose the image of each patient.
     units
@@ -170,6 +171,7 @@ def inspect(
             "separator": table.separator,
             "images": len(table.rows),
             "patients": len({row.patient for row in table.rows}),
+            "withdrawn": table.withdrawn,
         },
         outcomes=list(table.outcomes),
         index_image=rule,

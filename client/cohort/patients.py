@@ -1,4 +1,5 @@
-"""Pseudonyms of patients: the same in every experiment of a site, another at each other site."""
+"""What stands for a patient's number: a pseudonym, the same in every experiment of a site, and the
+draw that places the patient in the division. Both are made with secrets of the site."""
 
 import hmac
 import secrets
@@ -12,14 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrad.client.problems import SiteProblem
+from fedrad.client.settings import Site
 from fedrad.system.files import locked, write_whole
 
 
 @dataclass(frozen=True)
 class Pseudonyms:
-    """Turns patient numbers into pseudonyms by a random salt."""
+    """Turns patient numbers into pseudonyms by a random salt. `stored`: whether the salt is one
+    that the site keeps."""
 
     salt: bytes
+    stored: bool = True
 
     @classmethod
     def load_or_create(cls, state: Path) -> Self:
@@ -28,25 +32,14 @@ class Pseudonyms:
         The salt is made at the first call; only its owner can read it. Raises SiteProblem("cohort")
         if the folder cannot be written or the salt is damaged.
         """
-        file = state / "salt"
-        try:
-            if not file.exists():
-                _create(file, secrets.token_bytes(32))
-            salt = file.read_bytes()
-        except OSError as error:
-            raise SiteProblem("cohort", f"{file}: cannot be kept ({error.strerror})") from error
-        if len(salt) != 32:
-            raise SiteProblem(
-                "cohort",
-                f"{file}: is damaged; restore it from a backup, for with another salt "
-                "every patient would count as new",
-            )
-        return cls(salt)
+        return cls(
+            _load_or_create(state / "salt", "with another salt every patient would count as new")
+        )
 
     @classmethod
     def temporary(cls) -> Self:
         """Pseudonyms with a salt that is not stored, to read a table without writing anything."""
-        return cls(secrets.token_bytes(32))
+        return cls(secrets.token_bytes(32), stored=False)
 
     def of(self, patient: str) -> str:
         """HMAC-SHA-256 of a patient number, hexadecimal."""
@@ -63,6 +56,46 @@ class Pseudonyms:
         return self.of("fingerprint of the salt")[:16]
 
 
+@dataclass(frozen=True)
+class PatientDraw:
+    """Turns patient numbers into the digests by which patients are placed in the division.
+
+    With a secret key of the site, nobody else can compute them: a coordinator who knows a patient's
+    number cannot choose a seed that places the patient. A site that has joined a coordinator always
+    has a key. A simulation has none, so that two runs of it are equal: the person who chooses the
+    seed has the table too.
+    """
+
+    key: bytes | None
+
+    @classmethod
+    def of_site(cls, site: Site) -> Self:
+        """The draw with the key in `split.key` of the state folder, where it is made at the first
+        call if the site has joined. Raises SiteProblem("cohort") as `Pseudonyms.load_or_create`."""
+        file = site.state / "split.key"
+        if not (site.joined or file.exists()):
+            return cls(None)
+        return cls(
+            _load_or_create(file, "with another key new patients would be divided otherwise")
+        )
+
+    @classmethod
+    def temporary(cls) -> Self:
+        """A draw for a table that is read without writing anything, and divided by nobody."""
+        return cls(secrets.token_bytes(32))
+
+    def of(self, patient: str) -> str:
+        """HMAC-SHA-256 of a patient number, hexadecimal; without a key its SHA-256."""
+        number = patient.encode()
+        digest = hmac.new(self.key, number, sha256) if self.key else sha256(number)
+        return digest.hexdigest()
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Identifies the key without revealing it; None without a key."""
+        return self.of("fingerprint of the key")[:16] if self.key else None
+
+
 def patient_numbers(pseudonyms: Iterable[str]) -> NDArray[np.int64]:
     """Number of each patient, (n,), from 0 in the order of first appearance.
 
@@ -73,9 +106,20 @@ def patient_numbers(pseudonyms: Iterable[str]) -> NDArray[np.int64]:
     return np.array([numbers.setdefault(p, len(numbers)) for p in pseudonyms], dtype=np.int64)
 
 
-def _create(file: Path, content: bytes) -> None:
-    """Write a file unless it exists, also if another process writes it at the same time."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with locked(file):
+def _load_or_create(file: Path, otherwise: str) -> bytes:
+    """A secret of 32 bytes in a private file, which is made if it does not exist, also if another
+    process makes it at the same time. `otherwise`: what would happen with another one."""
+    try:
         if not file.exists():
-            write_whole(file, content, private=True)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with locked(file):
+                if not file.exists():
+                    write_whole(file, secrets.token_bytes(32), private=True)
+        secret = file.read_bytes()
+    except OSError as error:
+        raise SiteProblem("cohort", f"{file}: cannot be kept ({error.strerror})") from error
+    if len(secret) != 32:
+        raise SiteProblem(
+            "cohort", f"{file}: is damaged; restore it from a backup, for {otherwise}"
+        )
+    return secret

@@ -28,15 +28,16 @@ class Spreadsheet:
     def find(self, name: str) -> int | None:
         """Position of a column, None if there is none.
 
-        A column with exactly this name comes first; else one whose name differs only in case or in
-        blanks, `-` and `_`. Raises SiteProblem if two columns match.
+        Names that differ only in case or in blanks, `-` and `_` are one name (`folded`). Raises
+        SiteProblem if two columns have it: an experiment could otherwise reach a second column
+        under a name that the site gave for the first.
         """
-        exact = [i for i, column in enumerate(self.header) if column == name]
-        similar = [i for i, column in enumerate(self.header) if folded(column) == folded(name)]
-        places = exact or similar
+        places = [i for i, column in enumerate(self.header) if folded(column) == folded(name)]
         if len(places) > 1:
             raise SiteProblem(
-                "cohort", f"{self.path}: {len(places)} columns are named {name!r}; keep one"
+                "cohort",
+                f"{self.path}: {len(places)} columns are named {name!r}; keep one (upper and lower "
+                "case, blanks, - and _ make no other name)",
             )
         return places[0] if places else None
 

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 from pathlib import Path, PureWindowsPath
 
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import ORDER_COLUMNS, Columns, Site
 
-from .patients import Pseudonyms
+from .patients import PatientDraw, Pseudonyms
 from .spreadsheet import Spreadsheet, day, number, read_spreadsheet
+from .withdrawn import Withdrawn
 
 NOT_OUTCOMES = {
     "sex",
@@ -51,8 +51,8 @@ class CohortRow:
     patient
         Pseudonym.
     draw
-        Digest of the patient number. It orders the patients for the division, so that the division
-        does not depend on the salt. It is never written to a file.
+        Digest of the patient number (`PatientDraw`). It orders the patients for the division, so
+        that the division does not depend on the salt. It is never written to a file.
     orders
         Value of each order column, NaN if empty.
     labels
@@ -77,7 +77,8 @@ class CohortTable:
     """A site's cohort table.
 
     `rows` are ordered by patient number, then by file, not as in the file. `repeated`: repeated
-    row -> the row that it repeats.
+    row -> the row that it repeats. `withdrawn`: number of patients who withdrew, whose rows are
+    not among them.
     """
 
     path: Path
@@ -86,11 +87,13 @@ class CohortTable:
     outcomes: tuple[str, ...]
     rows: list[CohortRow]
     repeated: dict[str, str] = field(default_factory=dict)
+    withdrawn: int = 0
 
 
 def read_table(site: Site, outcomes: Sequence[str] | None, pseudonyms: Pseudonyms) -> CohortTable:
     """Read and check the cohort table, and replace patient numbers by pseudonyms.
 
+    Rows of patients who withdrew are passed over: nothing of them but the patient number is read.
     Rows that name a file by its path get the file here, if it exists. Rows that name a SOP Instance
     UID get it from `find_by_uid`.
 
@@ -101,7 +104,8 @@ def read_table(site: Site, outcomes: Sequence[str] | None, pseudonyms: Pseudonym
     outcomes
         Columns of the outcomes. None for all columns of 0 and 1 that have no other known meaning.
     pseudonyms
-        Makes the pseudonyms of the patients.
+        Makes the pseudonyms of the patients. With temporary ones nothing is written, and the rows
+        cannot be divided.
 
     Raises
     ------
@@ -112,6 +116,8 @@ def read_table(site: Site, outcomes: Sequence[str] | None, pseudonyms: Pseudonym
     """
     sheet = read_spreadsheet(site.cohort)
     columns = site.settings.columns
+    withdrawn, passed_over = Withdrawn.read(site.state), set[str]()
+    draw = PatientDraw.of_site(site) if pseudonyms.stored else PatientDraw.temporary()
     if not sheet.rows:
         raise SiteProblem("cohort", f"{sheet.path}: the table has no rows")
     place = _places(sheet, columns)
@@ -125,6 +131,9 @@ def read_table(site: Site, outcomes: Sequence[str] | None, pseudonyms: Pseudonym
     for line, cells in zip(sheet.lines, sheet.rows, strict=True):
         what = f"{sheet.path}, line {line}"
         patient = cells[place["patient"]]
+        if patient in withdrawn:
+            passed_over.add(patient)
+            continue
         reference = cells[place["file"]] if "file" in place else ""
         uid = cells[place["instance_uid"]] if "instance_uid" in place else ""
         if not patient:
@@ -136,7 +145,7 @@ def read_table(site: Site, outcomes: Sequence[str] | None, pseudonyms: Pseudonym
             name=name or uid or f"line {line}, which names no file",
             file=file if file is not None and file.is_file() else None,
             patient=pseudonyms.of(patient),
-            draw=sha256(patient.encode()).hexdigest(),
+            draw=draw.of(patient),
             orders=tuple(_order(cells[at], sheet.header[at], what) for at in order_at),
             labels=tuple(_label(cells[at], sheet.header[at], what) for at in where),
             values={
@@ -156,7 +165,15 @@ def read_table(site: Site, outcomes: Sequence[str] | None, pseudonyms: Pseudonym
     ]
     if "instance_uid" not in place and not any(row.file for row in rows):
         raise SiteProblem("cohort", f"{sheet.path}: no row has a file that exists")
-    return CohortTable(sheet.path, sheet.encoding, sheet.separator, tuple(chosen), rows, repeated)
+    return CohortTable(
+        sheet.path,
+        sheet.encoding,
+        sheet.separator,
+        tuple(chosen),
+        rows,
+        repeated,
+        len(passed_over),
+    )
 
 
 def find_by_uid(table: CohortTable, site: Site, instance_uids: InstanceUids) -> CohortTable:
@@ -184,15 +201,7 @@ def find_by_uid(table: CohortTable, site: Site, instance_uids: InstanceUids) -> 
     """
     if all(row.file or not row.values.get("instance_uid") for row in table.rows):
         return table
-    state = site.state.resolve()
-    files = sorted(
-        path
-        for path in site.folder.resolve().rglob("*")
-        if path.is_file() and path != site.cohort.resolve() and not path.is_relative_to(state)
-    )
-    by_uid: dict[str, list[Path]] = {}
-    for file, uid in zip(files, instance_uids(files), strict=True):
-        by_uid.setdefault(uid, []).append(file)
+    by_uid = files_by_uid(site, instance_uids)
     rows = []
     for row in table.rows:
         uid = row.values.get("instance_uid", "")
@@ -208,6 +217,20 @@ def find_by_uid(table: CohortTable, site: Site, instance_uids: InstanceUids) -> 
     if not any(row.file for row in rows):
         raise SiteProblem("cohort", f"{table.path}: no file has a SOP Instance UID of the table")
     return replace(table, rows=rows)
+
+
+def files_by_uid(site: Site, instance_uids: InstanceUids) -> dict[str, list[Path]]:
+    """SOP Instance UID -> files of the site's folder; "" for files without one."""
+    state = site.state.resolve()
+    files = sorted(
+        path
+        for path in site.folder.resolve().rglob("*")
+        if path.is_file() and path != site.cohort.resolve() and not path.is_relative_to(state)
+    )
+    by_uid: dict[str, list[Path]] = {}
+    for file, uid in zip(files, instance_uids(files), strict=True):
+        by_uid.setdefault(uid, []).append(file)
+    return by_uid
 
 
 def _places(sheet: Spreadsheet, columns: Columns) -> dict[str, int]:

@@ -1,8 +1,8 @@
 """Chooses the units of a cohort: the images that represent each patient, without unusable ones."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Literal
@@ -14,6 +14,7 @@ from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site
 from fedrad.exchange.experiment import Experiment
 from fedrad.exchange.figures import SplitPart
+from fedrad.exchange.names import folded
 
 from .patients import Pseudonyms
 from .spreadsheet import day
@@ -106,11 +107,33 @@ def read_cohort(
     if instance_uids is not None:
         table = find_by_uid(table, site, instance_uids)
     rows = index_rows(table.rows, experiment.evaluation.index_image)
+    rows = with_spellings(rows, experiment.evaluation.subgroups)
     set_aside = {row.name: "no such file" for row in rows if row.file is None}
     units = [unit(row) for row in rows if row.file is not None]
     if not units:
         raise SiteProblem("cohort", f"{table.path}: no patient's index image is there")
     return Cohort(units, set_aside, dict(table.repeated))
+
+
+def with_spellings(rows: Sequence[CohortRow], columns: Iterable[str]) -> list[CohortRow]:
+    """Rows whose `values` have these columns under the spelling that is given, if the table has
+    them under another one (`folded`). Raises SiteProblem if the table has a column twice."""
+    given = [(column, folded(column)) for column in columns]
+    spelled = []
+    for row in rows:
+        values = dict(row.values)
+        for column, name in given:
+            same = [key for key in row.values if folded(key) == name]
+            if len(same) > 1:
+                raise SiteProblem(
+                    "cohort",
+                    f"the cohort table has the column {column!r} {len(same)} times: {same}; keep "
+                    "one",
+                )
+            if same:
+                values[column] = row.values[same[0]]
+        spelled.append(replace(row, values=values))
+    return spelled
 
 
 def unit(row: CohortRow) -> Unit:

@@ -1,16 +1,18 @@
 """`fedrad-site approve` on the terminal."""
 
+import json
 from datetime import datetime
 from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
 
-from fedrad.client.policy.approvals import ApprovalRequest, Approvals
+from fedrad.client.policy.approvals import ApprovalRequest, Approvals, Decision
+from fedrad.client.policy.history import earlier_experiments, in_sentences
 from fedrad.client.policy.plain_words import describe_experiment
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site
-from fedrad.exchange.experiment import parse_experiment
+from fedrad.exchange.experiment import Experiment
 
 Decided = Literal["approved", "revoked"]
 
@@ -21,16 +23,19 @@ def list_experiments(site: Site, console: Console) -> None:
     if not asked:
         console.print("No experiment was asked for yet.")
         return
-    table = Table("experiment", "settings", "asked for", "stands", "by", "since", box=None)
+    table = Table(box=None, pad_edge=False)
+    for heading in ("experiment", "settings", "asked for", "stands", "by", "since", "limits"):
+        table.add_column(heading, overflow="fold")
     for one in asked:
         last = one.decisions[-1] if one.decisions else None
         table.add_row(
             one.name,
             one.identity[:12],
-            _minute(one.asked),
+            _day(one.asked),
             one.standing,
             last.by if last else "",
-            _minute(last.time) if last else "",
+            _day(last.time) if last else "",
+            _limits(last) if last else "",
         )
     console.print(table)
     if any(not one.decisions for one in asked):
@@ -63,26 +68,71 @@ def find_experiment(site: Site, name: str, settings: str | None) -> ApprovalRequ
     if not named:
         raise SiteProblem("approval", f"{name!r}: this site was not asked for such an experiment")
     if len(named) > 1:
-        which = ", ".join(
-            f"{one.identity[:12]} ({one.standing}, asked for {_minute(one.asked)})" for one in named
+        which = "\n".join(
+            f"  --settings {one.identity} ({one.standing}, asked for {_minute(one.asked)})"
+            for one in named
         )
         raise SiteProblem(
-            "approval", f"{name!r}: asked for with several settings; say which: --settings {which}"
+            "approval", f"{name!r}: asked for with several settings; say which:\n{which}"
         )
     return named[0]
 
 
-def show_experiment(asked: ApprovalRequest, site: Site, console: Console) -> None:
-    """Show an experiment in plain words. Raises ExperimentError if this version cannot read it."""
-    experiment = parse_experiment(asked.text)
-    console.print(
-        f"[bold]{asked.name}[/], settings {asked.identity[:12]}, asked for {_minute(asked.asked)}"
-    )
-    for heading, sentences in describe_experiment(experiment, site.settings.policy):
+def show_experiment(
+    asked: ApprovalRequest, site: Site, console: Console, *, all_settings: bool = False
+) -> None:
+    """Show an experiment in plain words, and what was approved before.
+
+    Parameters
+    ----------
+    asked
+        The experiment.
+    site
+        This site.
+    console
+        Where to show it.
+    all_settings
+        Whether to show every setting too.
+
+    Raises
+    ------
+    SiteProblem
+        If this version of fedrad cannot read it, or its text is not the one that was asked for.
+    """
+    experiment = asked.experiment()
+    console.print(f"[bold]{asked.name}[/], asked for {_minute(asked.asked)}")
+    console.print(f"SHA-256 of all its settings: {asked.identity}", soft_wrap=True)
+    before = in_sentences(earlier_experiments(site.state, but=asked.identity))
+    sections = [
+        *describe_experiment(experiment, site.settings.policy),
+        ("Before, on these patients", before),
+    ]
+    for heading, sentences in sections:
         console.print(f"\n[bold]{heading}[/]")
         for sentence in sentences:
             console.print(f"  - {sentence}", markup=False, highlight=False, soft_wrap=True)
+    if all_settings:
+        _show_settings(experiment, console)
     console.print()
+
+
+def _show_settings(experiment: Experiment, console: Console) -> None:
+    """Every setting, as it is hashed. JSON has no control characters: it escapes them."""
+    console.print("\n[bold]All settings[/]")
+    text = json.dumps(json.loads(experiment.written_out), indent=1, sort_keys=True)
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _limits(decision: Decision) -> str:
+    """Last day and number of runs of an approval; "" without."""
+    limits = [f"until {decision.until}"] if decision.until else []
+    limits += [f"{decision.runs} runs"] if decision.runs else []
+    return ", ".join(limits)
+
+
+def _day(time: str) -> str:
+    """Local date of an ISO time."""
+    return f"{datetime.fromisoformat(time).astimezone():%Y-%m-%d}"
 
 
 def _minute(time: str) -> str:

@@ -15,7 +15,7 @@ import typer
 
 from fedrad.system.commands import CommandGroup, VersionOption, fail
 
-from . import cohort, images, node, officer
+from . import book, cohort, images, node, officer, officer_key, patients, policy
 from .options import SiteFolder
 
 app = typer.Typer(
@@ -51,11 +51,16 @@ for command in (
     node.stop,
     officer.approve,
     officer.ledger,
+    book.book,
+    patients.withdraw,
     images.predict,
     cohort.explain,
     images.progression,
 ):
     app.command()(command)
+
+app.add_typer(policy.app, name="policy")
+app.add_typer(officer_key.app, name="officer")
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import typer
 
 from fedrad.system.commands import fail
 
-from .options import SiteFolder, SiteName, StateFolder
+from .options import SiteFolder, SiteName, StateFolder, this_user
 
 
 def join(
@@ -60,17 +60,29 @@ def start(
 ) -> None:
     """Take part: connect to the coordinator, and stay until stopped.
 
-    SIGTERM and `fedrad-site stop` finish a round that has begun; Ctrl-C abandons it.
+    The first start accepts the policy of site.toml as it is; a later change of it needs
+    `fedrad-site policy accept`. SIGTERM and `fedrad-site stop` finish a round that has begun;
+    Ctrl-C abandons it.
     """
     from fedrad.client.node.service import start as run_node
-    from fedrad.client.policy.membership import read_membership
+    from fedrad.client.policy.integrity import prepare_start
+    from fedrad.client.policy.witness import HEADS
     from fedrad.client.settings import open_site
 
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"
     )
     site = open_site(folder, name=name, state=state)
-    run_node(site, read_membership(site.state))
+    log = logging.getLogger("fedrad.site")
+    membership, head = prepare_start(site, this_user())
+    log.info("head of the ledger, also in %s; give it to the coordinator: %s", HEADS, head)
+    if site.settings.policy.columns is None:
+        log.warning(
+            "policy.columns is not set in site.toml, so that every experiment is refused: "
+            "`fedrad-site check %s` proposes it",
+            folder,
+        )
+    run_node(site, membership)
 
 
 def stop(

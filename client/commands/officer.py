@@ -1,13 +1,27 @@
 """Commands of a hospital's data-protection officer: what has left, and what may run."""
 
+import sys
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fedrad.system.commands import fail
 
-from .options import SiteFolder, SiteName, StateFolder
+from .options import (
+    DecidedBy,
+    KeyFile,
+    SiteFolder,
+    SiteName,
+    StateFolder,
+    Yes,
+    read_key,
+    this_user,
+)
+
+if TYPE_CHECKING:
+    from fedrad.client.policy.ledger import LedgerContent
 
 
 def ledger(
@@ -20,6 +34,17 @@ def ledger(
         typer.Option(help="File to write as well: .csv for a table, .json for every detail."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print every detail as JSON.")] = False,
+    head: Annotated[
+        bool,
+        typer.Option("--head", help="Print the head alone, one line to be kept outside this site."),
+    ] = False,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of kept heads, one a line, or - for the standard input: says what was "
+            "removed from the ledger since."
+        ),
+    ] = None,
     name: SiteName = None,
     state: StateFolder = None,
 ) -> None:
@@ -33,10 +58,21 @@ def ledger(
         print_ledger,
         write_ledger,
     )
+    from fedrad.client.policy.traces import check_ledger_is_there
+    from fedrad.client.policy.witness import check_last_head, head_of
     from fedrad.client.settings import open_site
 
+    site = open_site(folder, name=name, state=state)
     try:
-        record = Ledger(open_site(folder, name=name, state=state).state / LEDGER).read()
+        record = Ledger(site.state / LEDGER).read()
+        if against is not None:
+            _compare(record, against, site.name)
+            return
+        check_ledger_is_there(site.state)
+        check_last_head(site.state)
+        if head:
+            print(head_of(site.name, record))
+            return
         record = filter_by_experiment(record, experiment)
         if export is not None:
             write_ledger(record, export)
@@ -50,6 +86,24 @@ def ledger(
         print(f"{export} written")
 
 
+def _compare(record: "LedgerContent", against: Path, site: str) -> None:
+    """Print what kept heads say of a ledger. Ends with status 2 if one contradicts it."""
+    from fedrad.client.policy.witness import compare_with_heads, read_heads
+
+    source = "standard input" if str(against) == "-" else str(against)
+    try:
+        text = sys.stdin.read() if str(against) == "-" else against.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        fail(f"{source}: is not text")
+    heads = read_heads(text, source)
+    if contradicted := compare_with_heads(record, heads, site):
+        fail("ALARM\n" + "\n".join(contradicted))
+    print(
+        f"The ledger has {len(record.entries)} lines and agrees with all heads of {site}: nothing "
+        "before the last of them was removed or rewritten."
+    )
+
+
 def approve(
     folder: SiteFolder = Path("."),
     experiment: Annotated[
@@ -61,24 +115,32 @@ def approve(
         typer.Option(help="Experiment file that was sent in advance, to be approved now."),
     ] = None,
     revoke: Annotated[bool, typer.Option("--revoke", help="Withdraw an approval.")] = False,
-    by: Annotated[
-        str | None, typer.Option(help="Name of the person who decides; default: this user.")
+    by: DecidedBy = None,
+    until: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="Last day of the approval, as 2027-06-30."),
     ] = None,
+    runs: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="How many runs may ask; one that the coordinator resumes is another one."
+        ),
+    ] = None,
+    key: KeyFile = None,
+    all_settings: Annotated[
+        bool, typer.Option("--all-settings", help="Show every setting too, as it is approved.")
+    ] = False,
     settings: Annotated[
         str | None,
         typer.Option(
             help="First characters of the settings' hash, where several experiments have the name."
         ),
     ] = None,
-    yes: Annotated[
-        bool, typer.Option("--yes", help="Decide without asking for confirmation.")
-    ] = False,
+    yes: Yes = False,
     name: SiteName = None,
     state: StateFolder = None,
 ) -> None:
     """Show in plain words what an experiment would do at this site, and approve it."""
-    import getpass
-
     from rich.console import Console
 
     from fedrad.client.policy.approvals import Approvals
@@ -98,15 +160,25 @@ def approve(
         else:
             approving.list_experiments(site, console)
             return
-        approving.show_experiment(asked, site, console)
+        approving.show_experiment(asked, site, console, all_settings=all_settings)
         decided: approving.Decided = "revoked" if revoke else "approved"
-        if asked.standing == decided:
+        if revoke and (until or runs):
+            fail("--until and --runs belong to an approval")
+        limited = until is not None or runs is not None
+        if asked.standing == decided and not limited and key is None:
             print(f"{asked.name} is {decided} already")
             return
         question = "Take the approval back?" if revoke else "Approve exactly this?"
         if not yes and not typer.confirm(question):
             fail("nothing was decided")
-        Approvals(site.state).decide(asked, decided, by or getpass.getuser())
+        Approvals(site.state).decide(
+            asked,
+            decided,
+            by or this_user(),
+            until=until.date() if until else None,
+            runs=runs,
+            key=read_key(key),
+        )
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}")
     print(f"{asked.name}: {decided}. The ledger has it; with other settings it would ask anew.")

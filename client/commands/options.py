@@ -1,9 +1,14 @@
 """Arguments that the commands of `fedrad-site` share."""
 
+import getpass
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from fedrad.client.policy.officer_key import OfficerKey
 
 SITE_FOLDER = "Folder of the site, with its cohort.csv and site.toml."
 SiteFolder = Annotated[Path, typer.Argument(help=SITE_FOLDER)]
@@ -14,3 +19,32 @@ StateFolder = Annotated[
     Path | None,
     typer.Option(help="Folder for what the site stores; default: as site.toml says."),
 ]
+DecidedBy = Annotated[
+    str | None, typer.Option(help="Name of the person who decides; default: this user.")
+]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--key",
+        help="File of the officer's key, with which the decision is signed. Needed where such a "
+        "key is set up (`fedrad-site officer init`).",
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Decide without asking for confirmation.")]
+
+
+def this_user() -> str:
+    """Name of the account that runs the command; its number where it has no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.geteuid()}"
+
+
+def read_key(file: Path | None) -> "OfficerKey | None":
+    """The officer's key of a file, whose passphrase is asked for; None without a file."""
+    from fedrad.client.policy.officer_key import OfficerKey
+
+    if file is None:
+        return None
+    return OfficerKey.read(file, typer.prompt("Passphrase of the officer's key", hide_input=True))

@@ -49,6 +49,16 @@ class Transaction:
         for key, value in self._transaction.cursor(self._handle.tables[table]):
             yield bytes(key), bytes(value)
 
+    def keys(self, table: TableName, start: bytes) -> list[bytes]:
+        """The keys of a table that begin with `start`."""
+        cursor, found = self._transaction.cursor(self._handle.tables[table]), []
+        if cursor.set_range(start):
+            for key in cursor.iternext(values=False):
+                if not bytes(key).startswith(start):
+                    break
+                found.append(bytes(key))
+        return found
+
     def bytes_used(self) -> int:
         """Size of all pages in use. The file may be larger, because it keeps its free pages."""
         tables = map(self._transaction.stat, self._handle.tables.values())

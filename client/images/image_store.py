@@ -129,6 +129,37 @@ class ImageStore:
                     progress(done, len(items))
         return [known.get(c, b"").decode() for c in contents]
 
+    def forget(self, files: Sequence[Path]) -> list[str]:
+        """Remove the pictures and readings of files, in all sizes and settings.
+
+        The digests of the files and their UIDs stay, so that such a file need not be opened again
+        to know which it is. The space is used again by later pictures; until then it may still hold
+        the removed ones.
+
+        Parameters
+        ----------
+        files
+            Paths of the files, as they are now: a changed file is another one.
+
+        Returns
+        -------
+        list[str]
+            SHA-256 of the files that can be read, hexadecimal, each once.
+
+        Raises
+        ------
+        SiteProblem
+            "storage", if the folder cannot be written.
+        """
+        with self._database.lmdb_errors_as_site_problems():
+            contents = sorted({content for content in self._content_digests(files) if content})
+            with self._database.transaction(write=True) as transaction:
+                for table in (*IMAGE_TABLES, "used"):
+                    for content in contents:
+                        for key in transaction.keys(table, content):
+                            transaction.delete(table, key)
+        return [content.hex() for content in contents]
+
     def _content_digests(
         self, files: Sequence[Path], comparing: FileProgress | None = None
     ) -> list[bytes]:

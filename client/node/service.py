@@ -16,13 +16,15 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from types import FrameType
 
-from fedrad.client.policy.membership import Membership
+from fedrad.client.policy.membership import RUNNING, Membership
+from fedrad.client.policy.witness import HEADS, write_head
 from fedrad.client.problems import SiteProblem
-from fedrad.client.settings import Site
+from fedrad.client.settings import JOINED, Site
 from fedrad.flower import log_lines
+from fedrad.system.errors import UserError
 from fedrad.system.files import PRIVATE_FOLDER, is_locked, locked, write_whole
 from fedrad.system.no_telemetry import NO_TELEMETRY
 from fedrad.system.ports import free_port
@@ -33,8 +35,8 @@ LOG_BYTES, LOG_FILES = 5 * 2**20, 5
 RESTART_SECONDS = (5.0, 60.0)
 """Shortest and longest pause before a node that ended is started again."""
 STEADY_SECONDS = 120.0
-RUNNING = "node.pid"
-"""File in the state folder with the id of the process, which locks the file while it runs."""
+HEAD_SECONDS = 24 * 3600.0
+"""How often the head of the ledger is written down while the node runs."""
 log = logging.getLogger("fedrad.site")
 
 NOT_LET_IN = (
@@ -73,20 +75,47 @@ def start(site: Site, membership: Membership) -> None:
         for fault in log_lines.missing_lines():
             log.warning("this log may lack events of the node: %s", fault)
         log.info("%s: connecting to %s", site.name, membership.address)
-        pause = RESTART_SECONDS[0]
-        while True:
-            began = time.monotonic()
-            node.run()
-            if stop.is_wanted():
-                break
-            if time.monotonic() - began > STEADY_SECONDS:
-                pause = RESTART_SECONDS[0]
-            log.info("the node ended; started again in %.0f s", pause)
-            stop.sleep(pause)
-            if stop.is_wanted():
-                break
-            pause = min(pause * 2, RESTART_SECONDS[1])
+        with _daily_heads(site):
+            _run_until_stopped(node, stop)
         log.info("%s: stopped", site.name)
+
+
+def _run_until_stopped(node: "_Node", stop: "_Stop") -> None:
+    """Run the node, and start it again whenever it ends."""
+    pause = RESTART_SECONDS[0]
+    while True:
+        began = time.monotonic()
+        node.run()
+        if stop.is_wanted():
+            return
+        if time.monotonic() - began > STEADY_SECONDS:
+            pause = RESTART_SECONDS[0]
+        log.info("the node ended; started again in %.0f s", pause)
+        stop.sleep(pause)
+        if stop.is_wanted():
+            return
+        pause = min(pause * 2, RESTART_SECONDS[1])
+
+
+@contextmanager
+def _daily_heads(site: Site) -> Iterator[None]:
+    """While the node runs, write the head of the ledger down once a day."""
+    ended = Event()
+
+    def write() -> None:
+        while not ended.wait(HEAD_SECONDS):
+            try:
+                head = write_head(site.name, site.state)
+            except (UserError, OSError) as error:
+                log.error("%s", error)
+            else:
+                log.info("head of the ledger, also in %s: %s", HEADS, head)
+
+    Thread(target=write, daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 def stop(site: Site, *, now: bool) -> None:
@@ -138,6 +167,7 @@ class _Node:
             "folder": str(self.site.folder.resolve()),
             "name": self.site.name,
             "state": str(self.site.state.resolve()),
+            JOINED: "yes",
         }
         self.process = subprocess.Popen(
             [

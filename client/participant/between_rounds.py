@@ -26,10 +26,10 @@ class RoundTensors:
 
         Raises SiteProblem for a damaged file, as training without it would give another result.
         """
-        earlier = [number for number in self._rounds() if number < round_]
-        if not earlier:
+        last = self.last_before(round_)
+        if last is None:
             return {}
-        file = self._file(max(earlier))
+        file = self._file(last)
         try:
             tensors: dict[str, Tensor] = load_file(file)
         except (SafetensorError, OSError) as error:
@@ -37,6 +37,10 @@ class RoundTensors:
                 "internal", f"{file} cannot be read ({error}): delete it to start from the base"
             ) from error
         return tensors
+
+    def last_before(self, round_: int) -> int | None:
+        """Number of the last round before `round_` that is stored; None if there is none."""
+        return max((number for number in self._rounds() if number < round_), default=None)
 
     def save(self, round_: int, tensors: dict[str, Tensor]) -> None:
         """Store the tensors of a round; nothing is written if there are none."""

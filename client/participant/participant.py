@@ -20,12 +20,14 @@ from fedrad.exchange.messages import (
     BaselineRequest,
     Monitoring,
     Readiness,
+    Request,
     RoundReply,
     RoundRequest,
+    ScoreRequest,
     ValidationReply,
     ValidationRequest,
 )
-from fedrad.exchange.update import Manifest, pack
+from fedrad.exchange.update import Manifest, pack, unflatten
 from fedrad.models.ensemble import interpolate
 from fedrad.models.network import ResNet, local_tensors, stage_tensors, weights_digest
 from fedrad.models.optimizer import TooLittleMemoryError
@@ -37,7 +39,7 @@ from fedrad.stats.exact import with_known_outcome
 
 from .between_rounds import RoundTensors
 from .site_data import SiteData
-from .weight_exchange import WeightExchange
+from .weight_exchange import ReceivedModel, WeightExchange
 
 
 class Participant:
@@ -62,6 +64,23 @@ class Participant:
     def local_file(self) -> Path:
         """File of the site's local-only model."""
         return self.data.folder / "local.safetensors"
+
+    def received_model(self, request: Request, packed: Packed | None) -> ReceivedModel | None:
+        """Check and decode the model of a request; None if the request has none.
+
+        No patient's data is read. Raises SiteProblem: "request" and "reference" as in
+        `WeightExchange.receive`, "implausible" as in `WeightExchange.check_step`.
+        """
+        manifest = getattr(request, "manifest", None)
+        if manifest is None:
+            return None
+        schedule, exchange = self.data.schedule, self.weight_exchange
+        number, stage = schedule.rounds, schedule.last_stage
+        if isinstance(request, RoundRequest):
+            number, stage = request.round, schedule.stage(request.round)
+        received = exchange.receive(manifest, packed, stage, number)
+        exchange.check_step(received, number, from_base=isinstance(request, ScoreRequest))
+        return received
 
     def ready(self) -> Readiness:
         """Check the cohort, the device and the base weights, and report counts and versions."""
@@ -89,6 +108,7 @@ class Participant:
                 for part, examples in data.parts.items()
             },
             set_aside=len(data.cohort.set_aside) + len(data.cohort.repeated),
+            left_out=None if data.disclosure.epsilon else len(data.left_out),
         )
 
     def round(
@@ -208,7 +228,7 @@ class Participant:
         """Train a network in place for one round of the schedule; rounds count from 0. The training
         patients are recorded first, so that no later experiment uses them as new test patients."""
         data = self.data
-        data.trained_patients.record(data.experiment.identity, data.keys("train"))
+        data.trained_patients.record(data.experiment, data.keys("train"))
         training = TrainingRound(
             round_,
             data.schedule,
@@ -290,7 +310,8 @@ class Participant:
             "request" or "reference", as in `WeightExchange.receive`.
         """
         network = copy.deepcopy(self.data.start.network)
-        tensors = self.weight_exchange.receive(manifest, packed, stage, round_)
+        received = self.weight_exchange.receive(manifest, packed, stage, round_)
+        tensors = unflatten(manifest, received.values)
         network.load_state_dict({k: torch.tensor(v) for k, v in tensors.items()}, strict=False)
         if self.data.experiment.recipe.batchnorm == "local":
             stored = self.between_rounds.before(round_)

@@ -1,4 +1,4 @@
-"""Evaluation of trained models at a site: it scores them, stores the scores, and releases once."""
+"""Evaluation of trained models at a site: it scores them, stores the scores, releases figures."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ from fedrad.models.weights import read_model
 from fedrad.stats.exact import Patients
 
 from .participant import Participant
-from .score_store import ReleaseStore, ScoreStore, question_digest
+from .score_store import ScoreStore
 
 
 class Scoring:
@@ -35,12 +35,11 @@ class Scoring:
         self.data = participant.data
         self.own: ModelName = local_of(self.data.site.name)
         experiment, evaluation = self.data.experiment, self.data.experiment.evaluation
-        family = self.data.folder.with_name(f"{experiment.name}-{experiment.family[:12]}")
+        family = self.data.folder.with_name(f"{experiment.name}-{experiment.family}")
         self._folder = family / "scores"
         self.score_store = (
             self._of_fold(evaluation.fold_number) if evaluation.folds else ScoreStore(self._folder)
         )
-        self.release_store = ReleaseStore(family / "released")
 
     def score(self, request: ScoreRequest, packed: Packed | None) -> ScoreReply:
         """Score a model on a part of the units and store the scores."""
@@ -56,17 +55,13 @@ class Scoring:
 
     def release(self, request: ReleaseRequest) -> Release:
         """Release figures of the models that were scored on a part, by the disclosure rule of the
-        site. The site releases once: the same request gets the same reply again. Raises
-        SiteProblem("released") if the earlier request was another one, or about other scores."""
+        site. That this is done once is for the question book."""
         data, part = self.data, request.part
         models = list(dict.fromkeys(self._named(model) for model in request.models))
         evaluation = data.experiment.evaluation
         trainings = evaluation.folds * evaluation.repeats
         folds = [self._fold("test", models, fold) for fold in range(trainings)]
         units = self._units(part, models)
-        digest = question_digest(request, [unit.logits for unit in (folds or [units])])
-        if earlier := self.release_store.earlier(part, digest):
-            return earlier
         missing = {model: self._why_missing(model) for model in models}
         asked = (data.experiment.outcomes, data.disclosure, self.own, evaluation.subgroups)
         if folds:
@@ -76,7 +71,7 @@ class Scoring:
             released = OneSplit(*asked, part, request.operating).release(
                 [units], [self._units("validation", models)], models, missing
             )
-        self.release_store.record(digest, released)
+        self.data.count_release(released)
         return released
 
     def _named(self, model: ModelName) -> ModelName:

@@ -24,7 +24,7 @@ from fedrad.client.log import site_log
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site
 from fedrad.exchange.experiment import Experiment
-from fedrad.exchange.figures import Missing, SplitPart
+from fedrad.exchange.figures import Missing, Release, SplitPart
 from fedrad.exchange.lineage import read_lineage
 from fedrad.models.activations import ActivationStore
 from fedrad.models.examples import Examples
@@ -32,8 +32,11 @@ from fedrad.models.progression.generators import OpenedGenerator
 from fedrad.models.weight_files import WeightsError
 from fedrad.models.weights import BaseWeights, StartingNetwork
 
+from .patient_uses import PatientUses
+from .score_store import forget_scores
 from .simulated_images import SimulatedImages, open_recipe_generator
 from .trained_patients import TrainedPatients, check_lineage
+from .withdrawal import withdrawn_now
 
 ALL_THREADS = torch.get_num_threads()
 """Number of threads that PyTorch uses by default: all cores, or OMP_NUM_THREADS."""
@@ -60,7 +63,7 @@ class SiteData:
         self._record_division = record_division
         self.log = site_log(site.name, site.state)
         self.schedule = experiment.schedule
-        self.folder = site.state / "experiments" / f"{experiment.name}-{experiment.identity[:12]}"
+        self.folder = site.state / "experiments" / f"{experiment.name}-{experiment.identity}"
 
     @cached_property
     def pseudonyms(self) -> Pseudonyms:
@@ -83,6 +86,12 @@ class SiteData:
         """Record of the patients that each experiment trained on at this site."""
         folder = self.site.state / "trained"
         return TrainedPatients(folder, pseudonyms=self.pseudonyms.fingerprint)
+
+    @cached_property
+    def patient_uses(self) -> PatientUses:
+        """Record of what each patient has been in, over all experiments."""
+        folder = self.site.state / "uses"
+        return PatientUses(folder, self.trained_patients, self.pseudonyms.fingerprint)
 
     @cached_property
     def device(self) -> torch.device:
@@ -120,6 +129,8 @@ class SiteData:
     @cached_property
     def _loaded(self) -> tuple[Cohort, StoredImages, NDArray[np.float32]]:
         settings = self.site.settings
+        if withdrawn := withdrawn_now(self.site):  # a visit may have scored them meanwhile
+            forget_scores(self.site.state / "experiments", withdrawn)
         store = ImageStore(
             self.site.state / "images", limit_gib=settings.images_gib, workers=settings.decoders
         )
@@ -158,9 +169,56 @@ class SiteData:
         return self.rows_of(self.experiment.evaluation.fold_number)
 
     def rows_of(self, fold: int) -> Division:
-        """Part of the split -> rows, in one fold of a cross-validation or in the single split."""
+        """Part of the split -> rows, in one fold of a cross-validation or in the single split,
+        without the patients who are left out."""
+        divided, out = self._divided(fold), self.left_out
+        if not out:
+            return divided
+        kept = np.array([unit.key not in out for unit in self.cohort.units], dtype=bool)
+        return {part: rows[kept[rows]] for part, rows in divided.items()}
+
+    def _divided(self, fold: int) -> Division:
         units = self.cohort.units
         return divide(self.site, self.experiment, units, fold, record=self._record_division)
+
+    @cached_property
+    def left_out(self) -> frozenset[str]:
+        """Patients who have reached a limit of `policy.budget` by other experiments. In a
+        cross-validation everyone trains and is tested."""
+        units, evaluation = self.cohort.units, self.experiment.evaluation
+        everyone = [unit.key for unit in units]
+        if evaluation.folds and not self.held_out:
+            of: dict[SplitPart, list[str]] = {"train": everyone, "test": everyone}
+        else:
+            parts = self._divided(evaluation.fold_number)
+            of = {part: [everyone[row] for row in rows] for part, rows in parts.items()}
+        trains = of.pop("train")
+        out = self.patient_uses.admit(
+            self.experiment,
+            self.site.settings.policy,
+            trains,
+            of,
+            record=self._record_division,
+        )
+        here = out.intersection(everyone)
+        if here:
+            self.log.warning(
+                "%d patients have reached a limit of policy.budget by other experiments and are "
+                "left out of this one",
+                len(here),
+            )
+        return here
+
+    def count_release(self, released: Release) -> None:
+        """Record, before a release is sent, whom it counts and with which ε."""
+        if self.experiment.evaluation.folds and not self.held_out:
+            keys = {unit.key for unit in self.cohort.units} - self.left_out
+        else:
+            keys = set(self.keys(released.part))
+        policy = self.site.settings.policy
+        monitored = released.part == "validation" and policy.monitoring == "noisy"
+        epsilon = (released.epsilon or 0.0) + (policy.epsilon if monitored else 0.0)
+        self.patient_uses.count_release(self.experiment, released.part, keys, epsilon)
 
     @cached_property
     def parts(self) -> dict[SplitPart, Examples]:

@@ -3,22 +3,35 @@ of an earlier experiment are not used as new test patients."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel
 
 from fedrad.client.problems import SiteProblem
-from fedrad.exchange.figures import SplitPart
+from fedrad.exchange.experiment import Experiment
 from fedrad.exchange.lineage import Lineage
 from fedrad.system.files import JsonFile, UnreadableFileError
 
+if TYPE_CHECKING:
+    from fedrad.exchange.figures import SplitPart  # imports NumPy, which takes a while
 
-class _Record(BaseModel):
-    format: Literal[1] = 1
+
+class TrainingRecord(BaseModel):
+    """The patients that one experiment trained on.
+
+    `pseudonyms`: fingerprint of the salt. `name`, `family`: name of the experiment, and the
+    identity that all its folds share; "" in a record of an earlier version (format 1). `since`:
+    when it first trained (UTC). `keys`: pseudonyms of the patients, sorted.
+    """
+
+    format: Literal[1, 2] = 2
     pseudonyms: str
+    name: str = ""
+    family: str = ""
+    since: str = ""
     keys: list[str] = []
-    """Pseudonyms of the patients, sorted."""
 
 
 class TrainedPatients:
@@ -26,23 +39,37 @@ class TrainedPatients:
     `trained/EXPERIMENT.json` of the state folder, by identity of the experiment. Never sent.
 
     `pseudonyms` is the fingerprint of the salt of the pseudonyms. A record with another salt would
-    match no patient, so it is refused like a missing one.
+    match no patient, so it is refused like a missing one. None to read records only.
     """
 
-    def __init__(self, folder: Path, pseudonyms: str) -> None:
+    def __init__(self, folder: Path, pseudonyms: str | None = None) -> None:
         self.folder = folder
         self.pseudonyms = pseudonyms
 
-    def record(self, experiment: str, keys: Iterable[str]) -> None:
+    def record(self, experiment: Experiment, keys: Iterable[str]) -> None:
         """Add patients to the record of an experiment, before it trains on them."""
         more = set(keys)
         if not more:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        file = self._file(experiment)
-        with _readable(), file.changed(lambda: _Record(pseudonyms=self.pseudonyms)) as record:
+        file = self._file(experiment.identity)
+        with _readable(), file.changed(lambda: self._new(experiment)) as record:
             self._check(file.path, record)
             record.keys = sorted(more.union(record.keys))
+
+    def all(self) -> dict[str, TrainingRecord]:
+        """Identity of each experiment that trained here -> its record.
+
+        Raises SiteProblem for a record that cannot be read.
+        """
+        records = {}
+        for path in sorted(self.folder.glob("*.json")) if self.folder.is_dir() else ():
+            with _readable():
+                record = self._file(path.stem).read()
+            if record is not None:
+                self._check(path, record)
+                records[path.stem] = record
+        return records
 
     def keys(self, experiment: str) -> frozenset[str] | None:
         """Patients that an experiment trained on at this site; None if there is no record.
@@ -57,16 +84,25 @@ class TrainedPatients:
         self._check(file.path, record)
         return frozenset(record.keys)
 
-    def _check(self, file: Path, record: _Record) -> None:
-        if record.pseudonyms != self.pseudonyms:
+    def _new(self, experiment: Experiment) -> TrainingRecord:
+        assert self.pseudonyms is not None
+        return TrainingRecord(
+            pseudonyms=self.pseudonyms,
+            name=experiment.name,
+            family=experiment.family,
+            since=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+
+    def _check(self, file: Path, record: TrainingRecord) -> None:
+        if self.pseudonyms not in (None, record.pseudonyms):
             raise SiteProblem(
                 "trained on test patients",
                 f"{file}: was made with other pseudonyms than this site makes now, so its patients "
                 "cannot be recognised; restore the state folder it belongs to",
             )
 
-    def _file(self, experiment: str) -> JsonFile[_Record]:
-        return JsonFile(self.folder / f"{experiment}.json", _Record)
+    def _file(self, experiment: str) -> JsonFile[TrainingRecord]:
+        return JsonFile(self.folder / f"{experiment}.json", TrainingRecord)
 
 
 @contextmanager
@@ -82,7 +118,7 @@ def check_lineage(
     lineage: Lineage,
     site: str,
     trained: TrainedPatients,
-    held_out: Mapping[SplitPart, Iterable[str]],
+    held_out: Mapping["SplitPart", Iterable[str]],
     *,
     what: str = "the base weights",
 ) -> None:

@@ -1,6 +1,8 @@
 """Decoding and encoding of the weights that a site receives and sends."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from fedrad.exchange.update import (
     pack,
     unflatten,
     unpack,
+    values_sha256,
 )
 from fedrad.models.network import stage_tensors
 from fedrad.models.settings import Stage
@@ -29,11 +32,34 @@ from .between_rounds import RoundTensors
 _RECEIVED, _LOST = "received/", "lost/"
 
 
+ROUNDING = 0.01
+"""Share by which a step of the global model may be longer than the clip, because it was rounded
+when it was encoded."""
+
+
+@dataclass(frozen=True)
+class ReceivedModel:
+    """The tensors that a coordinator sent, checked and decoded.
+
+    `values`: (size,), in the order of the manifest. `sha256`: of the values, however they were
+    encoded; it identifies the model.
+    """
+
+    manifest: Manifest
+    values: Flat
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the values."""
+        return values_sha256(self.values)
+
+
 class WeightExchange:
     """Decodes received tensors and encodes those that are sent.
 
     If the experiment sends differences, the reference at both ends is the model of the round
-    before (in the first round, the base weights). The encoding error of an update is added to the
+    before (in the first round, the base weights). The next model is also compared with it
+    (`check_step`). The encoding error of an update is added to the
     next update (error feedback). The site stores model and error of each round, so that a repeated
     round gives the same update.
 
@@ -58,12 +84,13 @@ class WeightExchange:
         self._tensors = {
             name: value.cpu().float().numpy() for name, value in base.network.state_dict().items()
         }
-        self._received: Flat = np.empty(0, np.float32)
+        self._received: ReceivedModel | None = None
 
     def receive(
         self, manifest: Manifest, packed: Packed | None, stage: Stage, round_: int
-    ) -> dict[str, NDArray[np.float32]]:
-        """Check and decode the tensors that the coordinator sent.
+    ) -> ReceivedModel:
+        """Check and decode the tensors that the coordinator sent. The same tensors are decoded
+        once.
 
         Parameters
         ----------
@@ -74,8 +101,8 @@ class WeightExchange:
 
         Returns
         -------
-        dict
-            Name of each tensor that the stage shares -> its values.
+        ReceivedModel
+            All tensors that the stage shares.
 
         Raises
         ------
@@ -85,6 +112,8 @@ class WeightExchange:
         """
         if packed is None:
             raise SiteProblem("request", "the request came without its tensors")
+        if self._received is not None and self._received.manifest == manifest:
+            return self._received
         names = stage_tensors(self.base.network, stage, self.experiment.recipe)
         expected = manifest.model_copy(
             update={
@@ -105,10 +134,49 @@ class WeightExchange:
                 )
         try:
             check_packed(manifest, packed, expected)
-            self._received = unpack(manifest, packed, reference)
+            self._received = ReceivedModel(manifest, unpack(manifest, packed, reference))
         except UpdateError as error:
             raise SiteProblem("request", f"global model: {error}") from error
-        return unflatten(manifest, self._received)
+        return self._received
+
+    def check_step(self, received: ReceivedModel, round_: int, *, from_base: bool) -> None:
+        """Check that a global model is no further from an earlier one than the rounds between them
+        can have moved it. The first round starts from the base weights themselves.
+
+        The global model moves by at most `federation.clip` in a round, because the coordinator
+        scales updates and their mean down to it. Running statistics are not learned, and not
+        checked.
+
+        Parameters
+        ----------
+        received
+            The global model.
+        round_
+            Number of the round that starts from it, from 0; the number of all rounds for the
+            final model.
+        from_base
+            Whether it is compared with the base weights, instead of the last global model that this
+            site received: after the last round it may have been mixed with the base.
+
+        Raises
+        ------
+        SiteProblem
+            "implausible": it is further away.
+        """
+        last = None if from_base else self.rounds.last_before(round_)
+        known = {} if last is None else self._before(_RECEIVED, round_)
+        start = flatten(self._tensors | known, received.manifest.names)
+        learned = received.manifest.learned()
+        step = np.linalg.norm((received.values - start)[learned].astype(np.float64))
+        clip, rounds = self.experiment.federation.clip, round_ - (last or 0)
+        allowed = clip * rounds * (1 + ROUNDING) + 1e-6 * np.linalg.norm(start[learned])
+        if step > allowed:
+            raise SiteProblem(
+                "implausible",
+                f"round {round_ + 1}: the global model is {step:.3g} from "
+                f"{'the base weights' if last is None else f'that of round {last + 1}'}; "
+                f"federation.clip = {clip:g} allows {clip * rounds:.3g} in {rounds} rounds",
+            )
 
     def send(
         self, state: Mapping[str, Tensor], stage: Stage, round_: int
@@ -141,7 +209,7 @@ class WeightExchange:
         if encoded:
             lost = self._before(_LOST, round_)
             trained = {n: value + lost[n] if n in lost else value for n, value in trained.items()}
-        reference = self._received if encoded else None
+        reference = self._base_of_update if encoded else None
         manifest, packed = pack(
             trained,
             names,
@@ -157,15 +225,21 @@ class WeightExchange:
             except UpdateError as error:
                 raise SiteProblem("diverged", f"round {round_ + 1}: {error}") from error
             self._keep(manifest, {name: trained[name] - arrived[name] for name in names})
+        else:
+            self._keep(manifest, {})
         return manifest, packed
 
     def skip(self, manifest: Manifest) -> None:
-        """Store the received model although no update is sent: it is the next round's reference."""
-        if self.experiment.federation.encoding != "float32":
-            self._keep(manifest, {})
+        """Store the received model although no update is sent: the next one is compared with it."""
+        self._keep(manifest, {})
+
+    @property
+    def _base_of_update(self) -> Flat:
+        assert self._received is not None
+        return self._received.values
 
     def _keep(self, manifest: Manifest, lost: Mapping[str, NDArray[np.float32]]) -> None:
-        received = unflatten(manifest, self._received)
+        received = unflatten(manifest, self._base_of_update)
         tensors = {_RECEIVED + name: torch.from_numpy(v) for name, v in received.items()}
         self.rounds.save(
             manifest.round,

@@ -12,8 +12,10 @@ from fedrad.client.settings import Policy, Site
 from fedrad.exchange.experiment import Experiment
 from fedrad.exchange.messages import ReadyRequest, ReleaseRequest, Request, RoundRequest
 
-from .approvals import Approvals
+from .approvals import Approvals, Decision
+from .columns import check_columns
 from .ledger import Ledger
+from .ledger_lines import LedgerError
 from .membership import read_membership
 
 LARGEST_TEXT = 64 * 1024
@@ -22,7 +24,7 @@ LARGEST_TEXT = 64 * 1024
 
 def check_request(
     site: Site, experiment: Experiment, text: str, request: Request, ledger: Ledger
-) -> None:
+) -> Decision | None:
     """Check a request of an experiment against the site's policy.
 
     Hours and limits are checked before a visit begins; a visit that has begun is finished.
@@ -40,28 +42,48 @@ def check_request(
     ledger
         The site's ledger, from which today's rounds and hours are counted.
 
+    Returns
+    -------
+    Decision or None
+        The decision that approves the experiment; None if the site asks for none.
+
     Raises
     ------
     SiteProblem
-        With the reason that is sent to the coordinator: "policy", "approval", "hours" or "limit".
+        With the reason that is sent to the coordinator: "policy" (also for a ledger that was
+        changed), "approval", "hours" or "limit".
     """
+    try:
+        return _check(site, experiment, text, request, ledger)
+    except LedgerError as error:
+        raise SiteProblem("policy", str(error)) from error
+
+
+def _check(
+    site: Site, experiment: Experiment, text: str, request: Request, ledger: Ledger
+) -> Decision | None:
     policy = site.settings.policy
     if not any(fnmatchcase(experiment.name, pattern) for pattern in policy.experiments):
         raise SiteProblem(
             "policy", f"{experiment.name!r}: policy.experiments admits {list(policy.experiments)}"
         )
+    check_columns(site, experiment)
+    decision = None
     if site.joined:
         check_coordinator(site)
-        if policy.approval and not Approvals(site.state).admits(experiment, text):
-            raise SiteProblem(
-                "approval",
-                f"{experiment.name!r} waits: `fedrad-site approve FOLDER {experiment.name}`",
-            )
+        if policy.approval:
+            decision = Approvals(site.state).admits(experiment, text)
+            if decision is None:
+                raise SiteProblem(
+                    "approval",
+                    f"{experiment.name!r} waits: `fedrad-site approve FOLDER {experiment.name}`",
+                )
     now = datetime.now().astimezone()
     if not policy.is_open(now.time()):
         raise SiteProblem("hours", f"policy.hours = {policy.hours!r}, and it is {now:%H:%M}")
     if not isinstance(request, ReadyRequest | ReleaseRequest):  # these compute next to nothing
         _check_limits(policy, request, ledger, now)
+    return decision
 
 
 def check_coordinator(site: Site) -> None:

@@ -1,128 +1,242 @@
 """Approvals: which experiments a person at the hospital has agreed to.
 
-An experiment is identified by all its settings: if one changes, it needs a new approval. The folds
-of a cross-validation are one experiment.
+An experiment is identified by the SHA-256 of all its settings: if one changes, it needs a new
+approval. The folds of a cross-validation are one experiment.
+
+`approvals/` has the texts of the experiments that were asked for. The decisions on them are in the
+ledger, and nowhere else: a file in this folder admits nothing.
 """
 
+import json
+import re
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, ValidationError
 
 from fedrad.client.problems import SiteProblem
-from fedrad.exchange.experiment import Experiment
-from fedrad.exchange.names import Name
+from fedrad.exchange.experiment import Experiment, ExperimentError, parse_experiment
+from fedrad.exchange.names import NAME_PATTERN, Name
+from fedrad.exchange.wire import Hash
 from fedrad.system.files import PRIVATE_FOLDER, JsonFile, UnreadableFileError
 
 from .ledger import LEDGER, Ledger
+from .ledger_lines import LedgerEntry
+from .officer_key import OfficerKey, check_key, is_signed, pinned_key
 
 MOST_WAITING = 100
 """Most experiments that can wait for a decision; more suggest abuse."""
+_FILE = re.compile(rf"{NAME_PATTERN}-[0-9a-f]{{64}}\.json")
 
 
 class Decision(BaseModel):
-    """A decision: who made it, and when (UTC)."""
+    """A decision on an experiment, as it is in the ledger."""
 
     decision: Literal["approved", "revoked"]
     by: str
+    """Who made it."""
     time: str
+    """When (UTC)."""
+    until: date | None = None
+    """Last day on which the experiment may run."""
+    runs: int | None = Field(default=None, ge=1)
+    """How many runs of the coordinator may ask; a run that is resumed is another one."""
+
+    @property
+    def expired(self) -> bool:
+        """Whether its last day is over, by this machine's clock."""
+        return self.until is not None and datetime.now().astimezone().date() > self.until
 
 
 class ApprovalRequest(BaseModel):
-    """An experiment that the site was asked to join, and the decisions on it.
+    """An experiment that the site was asked to join.
 
     `text`: the experiment's text as received. `asked`: time of the first request (UTC).
+    `decisions`: the decisions on it, oldest first; they come from the ledger and not from the file.
     """
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     name: Name
-    identity: str
+    identity: Hash
     text: str
     asked: str
-    decisions: list[Decision] = []
-
-    @property
-    def approved(self) -> bool:
-        """Whether the last decision approves it."""
-        return bool(self.decisions) and self.decisions[-1].decision == "approved"
+    decisions: list[Decision] = Field(default=[], exclude=True)
 
     @property
     def standing(self) -> str:
         """The last decision; "waiting" without one."""
-        return self.decisions[-1].decision if self.decisions else "waiting"
+        if not self.decisions:
+            return "waiting"
+        return "expired" if self.decisions[-1].expired else self.decisions[-1].decision
+
+    def experiment(self) -> Experiment:
+        """The experiment of the stored text. Raises SiteProblem if it is not the one that the
+        file is named after."""
+        try:
+            experiment = parse_experiment(self.text)
+        except ExperimentError as error:
+            raise SiteProblem(
+                "approval", f"{self.name}: this version of fedrad cannot read it: {error}"
+            ) from error
+        if (experiment.name, experiment.family) != (self.name, self.identity):
+            raise SiteProblem(
+                "approval",
+                f"approvals/{_name(self.name, self.identity)}: its settings have another hash than "
+                "its name: the file was changed, or another version of fedrad wrote it. Remove it; "
+                "the next request writes it anew",
+            )
+        return experiment
 
 
 class Approvals:
-    """`approvals/` in the site's state folder, one file per experiment. The ledger has each
-    decision too."""
+    """`approvals/` in the site's state folder, one file per experiment, and the decisions of the
+    ledger."""
 
     def __init__(self, state: Path) -> None:
+        self.state = state
         self.folder = state / "approvals"
         self._ledger = Ledger(state / LEDGER)
 
-    def admits(self, experiment: Experiment, text: str) -> bool:
-        """Whether an experiment is approved. A new one is stored and waits for a decision."""
+    def admits(self, experiment: Experiment, text: str) -> Decision | None:
+        """The decision that approves an experiment; None if there is none. A new experiment is
+        stored and waits for a decision.
+
+        Raises
+        ------
+        SiteProblem
+            "approval", if the approval has expired, is not signed with the officer's key that is
+            set up, or the stored text is another one.
+        LedgerError
+            If the ledger was changed.
+        """
         asked = _read(self.folder / _name(experiment.name, experiment.family))
+        entry = next(self._decisions_on(experiment.family), None)
         if asked is None:
-            if sum(not other.decisions for other in self.all()) >= MOST_WAITING:
+            if entry is None and sum(not other.decisions for other in self.all()) >= MOST_WAITING:
                 raise SiteProblem(
                     "approval", f"{self.folder}: {MOST_WAITING} experiments wait already"
                 )
             self.add(experiment, text)
-            return False
-        return asked.approved
+        else:
+            asked.experiment()
+        if entry is None:
+            return None
+        decision, key = _decision(entry), pinned_key(self.state)
+        if decision.decision != "approved":
+            return None
+        if key is not None and not is_signed(entry, key):
+            raise SiteProblem(
+                "approval",
+                f"{experiment.name!r}: its approval of {decision.time} is not signed with the "
+                f"officer's key: `fedrad-site approve FOLDER {experiment.name} --key FILE`",
+            )
+        if decision.expired:
+            raise SiteProblem(
+                "approval",
+                f"{experiment.name!r}: its approval expired after {decision.until}: "
+                f"`fedrad-site approve FOLDER {experiment.name}`",
+            )
+        return decision
 
     def add(self, experiment: Experiment, text: str) -> ApprovalRequest:
-        """Store an experiment that a coordinator asks for. Earlier decisions on it stay."""
+        """Store an experiment that a coordinator asks for, unless it is stored."""
         new = ApprovalRequest(
             name=experiment.name, identity=experiment.family, text=text, asked=_now()
         )
-        with self._changed(new) as asked:
-            return asked
+        self.folder.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
+        file = self.folder / _name(new.name, new.identity)
+        with _readable(), JsonFile(file, ApprovalRequest, private=True).changed(lambda: new) as one:
+            asked = one
+        return self._with_decisions(asked)
 
     def decide(
-        self, asked: ApprovalRequest, decision: Literal["approved", "revoked"], by: str
+        self,
+        asked: ApprovalRequest,
+        decision: Literal["approved", "revoked"],
+        by: str,
+        *,
+        until: date | None = None,
+        runs: int | None = None,
+        key: OfficerKey | None = None,
     ) -> ApprovalRequest:
-        """Record a decision, in the ledger first. Decisions that another process recorded in the
-        meantime stay."""
-        made = Decision(decision=decision, by=by, time=_now())
-        with self._changed(asked) as decided:
-            self._ledger.append(
-                {
-                    "experiment": asked.name,
-                    "message": {
-                        "kind": "decision",
-                        "identity": asked.identity,
-                        **made.model_dump(),
-                    },
-                    "message_bytes": 0,
-                    "tensor_bytes": 0,
-                }
-            )
-            decided.decisions.append(made)
-        return decided
+        """Record a decision in the ledger.
+
+        Parameters
+        ----------
+        asked
+            The experiment.
+        decision
+            What was decided.
+        by
+            Who decided.
+        until, runs
+            Last day and number of runs of an approval; None: no limit.
+        key
+            The officer's key, if one is set up at this site.
+
+        Raises
+        ------
+        SiteProblem
+            If the key is not the one that is set up, or the stored text is another one.
+        """
+        check_key(self.state, key)
+        experiment = asked.experiment()
+        made = Decision(decision=decision, by=by, time=_now(), until=until, runs=runs)
+        message: LedgerEntry = {"kind": "decision", "identity": asked.identity}
+        message |= made.model_dump(mode="json", exclude_none=True)
+        if decision == "approved":
+            message["settings"] = json.loads(experiment.written_out)
+        sign = None if key is None else key.sign
+        self._ledger.note(message, experiment=asked.name, sign=sign)
+        return self._with_decisions(asked)
 
     def all(self) -> list[ApprovalRequest]:
         """All experiments that were asked for, oldest first."""
-        files = self.folder.glob("*.json") if self.folder.is_dir() else []
-        every = [asked for file in files if (asked := _read(file)) is not None]
-        return sorted(every, key=lambda asked: (asked.asked, asked.name))
+        files = self.folder.iterdir() if self.folder.is_dir() else []
+        every = [_read(file) for file in files if _FILE.fullmatch(file.name)]
+        decided = defaultdict[str, list[Decision]](list)
+        for entry in reversed(list(self._ledger.newest("decision"))):
+            decided[str(entry["message"].get("identity"))].append(_decision(entry))
+        known = [
+            one.model_copy(update={"decisions": decided[one.identity]})
+            for one in every
+            if one is not None
+        ]
+        return sorted(known, key=lambda asked: (asked.asked, asked.name))
 
-    @contextmanager
-    def _changed(self, asked: ApprovalRequest) -> Iterator[ApprovalRequest]:
-        """The stored state of an experiment, to be changed; `asked` if there is no file yet."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
-        file = self.folder / _name(asked.name, asked.identity)
-        with _readable(), JsonFile(file, ApprovalRequest).changed(lambda: asked) as content:
-            yield content
+    def _with_decisions(self, asked: ApprovalRequest) -> ApprovalRequest:
+        made = [_decision(entry) for entry in self._decisions_on(asked.identity)]
+        return asked.model_copy(update={"decisions": made[::-1]})
+
+    def _decisions_on(self, identity: str) -> Iterator[LedgerEntry]:
+        """Decisions of the ledger on an experiment, newest first."""
+        entries = self._ledger.newest("decision", f'"{identity}"')
+        return (entry for entry in entries if entry["message"].get("identity") == identity)
+
+
+def _decision(entry: LedgerEntry) -> Decision:
+    try:
+        return Decision.model_validate(entry["message"])
+    except ValidationError as error:
+        raise SiteProblem(
+            "approval",
+            f"the ledger has a decision of {entry['time']} that this version of fedrad cannot "
+            "read: install the version that wrote it, or decide again",
+        ) from error
 
 
 def _read(file: Path) -> ApprovalRequest | None:
     with _readable():
-        return JsonFile(file, ApprovalRequest).read()
+        asked = JsonFile(file, ApprovalRequest).read()
+    if asked is None:
+        return None
+    if file.name != _name(asked.name, asked.identity):
+        raise SiteProblem("approval", f"{file}: is not what its name says; remove it")
+    return asked.model_copy(update={"decisions": []})
 
 
 @contextmanager
@@ -132,13 +246,12 @@ def _readable() -> Iterator[None]:
         yield
     except UnreadableFileError as error:
         raise SiteProblem(
-            "approval",
-            f"{error}; restore it, or remove it and approve the experiment again",
+            "approval", f"{error}; remove it, the next request of the coordinator writes it anew"
         ) from error
 
 
 def _name(name: str, identity: str) -> str:
-    return f"{name}-{identity[:12]}.json"
+    return f"{name}-{identity}.json"
 
 
 def _now() -> str:

@@ -1,33 +1,39 @@
-"""The ledger: the site's record of every message it sent. Append-only; each line holds the hash of
-the line before."""
+"""The ledger: the site's record of every message it sent, and of every decision about what may be
+sent. Append-only; each line holds the hash of the line before."""
 
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from fedrad.exchange.wire import Wire
-from fedrad.system.errors import UserError
+from fedrad.system.files import PRIVATE_FILE, PRIVATE_FOLDER
+
+from .ledger_lines import (
+    FORMAT,
+    START,
+    LedgerEntry,
+    LedgerError,
+    backwards,
+    end_of,
+    entry_hash,
+    parsed,
+    signed_bytes,
+)
+from .ledger_search import newest
 
 if TYPE_CHECKING:
     from fedrad.exchange.encoding import Packed  # numpy, which no look-up of the ledger needs
 
 LEDGER = "ledger.jsonl"
-START = "0" * 64
-_BLOCK = 64 * 1024
-
-LedgerEntry = dict[str, Any]
-
-
-class LedgerError(UserError, ValueError):
-    """A ledger that was changed or cannot be read. Nothing may leave the site before a person has
-    examined it. The text names the line."""
+ONLY_WITH_A_LEDGER = ("membership.json", "officer.pub", "heads.txt")
+"""Files of the state folder that a site has only after its ledger was begun."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,9 @@ class Ledger:
         *,
         asked: Wire | None = None,
         seconds: float = 0.0,
+        identity: str | None = None,
+        number: int | None = None,
+        received: str | None = None,
     ) -> None:
         """Append an outgoing message before it is sent: all of it except the tensors.
 
@@ -79,11 +88,17 @@ class Ledger:
             The request that it answers.
         seconds
             Time that the site computed for it.
+        identity
+            SHA-256 of the experiment's settings (`Experiment.family`).
+        number
+            Number of the question in the question book of the experiment.
+        received
+            SHA-256 of the model that came with the request.
 
         Raises
         ------
         LedgerError
-            If the last line was changed.
+            As `append`.
         """
         text = message.model_dump_json().encode()
         digest = sha256(text)
@@ -92,11 +107,14 @@ class Ledger:
         self.append(
             {
                 "experiment": experiment,
+                "identity": identity,
+                "number": number,
                 "asked": None
                 if asked is None
                 else asked.model_dump(
                     mode="json", exclude={"manifest", "operating"}, exclude_none=True
                 ),
+                "received": received,
                 "message": message.model_dump(mode="json", exclude_none=True),
                 "message_bytes": len(text),
                 "tensor_bytes": 0 if packed is None else packed.nbytes,
@@ -105,62 +123,128 @@ class Ledger:
             }
         )
 
-    def append(self, entry: LedgerEntry) -> None:
+    def note(
+        self,
+        message: LedgerEntry,
+        *,
+        experiment: str = "",
+        sign: Callable[[bytes], str] | None = None,
+        first: bool = False,
+    ) -> LedgerEntry:
+        """Append something that the site did and sent to nobody: a decision, for example.
+
+        `message` has a `kind` that `ledger_table.KINDS` explains. The rest is as in `append`.
+        """
+        entry = {
+            "experiment": experiment,
+            "message": message,
+            "message_bytes": 0,
+            "tensor_bytes": 0,
+        }
+        return self.append(entry, sign=sign, first=first)
+
+    def append(
+        self,
+        entry: LedgerEntry,
+        *,
+        sign: Callable[[bytes], str] | None = None,
+        first: bool = False,
+    ) -> LedgerEntry:
         """Append an entry, with the time and the hash of the entry before.
 
         An incomplete line that a crash left stays in the file, on a line of its own. The entry that
         follows has its hash.
+
+        Parameters
+        ----------
+        entry
+            The entry.
+        sign
+            Makes the signature of an officer. What it signs has the hash of the line before, so
+            that a signed line is valid at its own place only.
+        first
+            Whether the ledger may begin with this entry at a site that has joined a coordinator.
+            Otherwise a ledger that is missing there was removed.
+
+        Returns
+        -------
+        LedgerEntry
+            The whole entry.
+
+        Raises
+        ------
+        LedgerError
+            If the last line was changed, the ledger was removed, or it cannot be written.
         """
-        new = not self.path.exists()
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with self._locked() as file:
-            last, torn = _end_of(file)
-            start = b""
-            if torn:
-                start = b"\n"
-                if _parsed(torn):  # only the line's end was cut off
-                    last, torn = torn, b""
-            entry_before = None if last is None else _parsed(last)
-            if last is not None and entry_before is None:
-                raise LedgerError(f"{self.path}: its last line was changed")
-            previous = START if entry_before is None else str(entry_before["hash"])
-            now = datetime.now(UTC).isoformat(timespec="seconds")
-            whole: LedgerEntry = {"time": now, **entry}
-            if torn:
-                whole["cut_off"] = sha256(torn).hexdigest()
-            whole["previous"] = previous
-            whole["hash"] = _hash(whole)
-            line = start + json.dumps(whole).encode() + b"\n"
-            file.seek(0, os.SEEK_END)
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
-        if new:
-            folder = os.open(self.path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        try:
+            new = not self.path.exists()
+            if new and not first:
+                self._refuse_if_removed()
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
+            with self._locked() as file:
+                whole = self._append(file, entry, sign)
+            if new:
+                folder = os.open(self.path.parent, os.O_RDONLY)
+                try:
+                    os.fsync(folder)
+                finally:
+                    os.close(folder)
+        except OSError as error:
+            raise LedgerError(
+                f"{self.path}: cannot be written ({error.strerror}), and what is not recorded does "
+                "not leave this site. Make room on the disk, or give this user the right to write "
+                "there; the coordinator asks again"
+            ) from error
+        return whole
+
+    def _append(
+        self, file: BinaryIO, entry: LedgerEntry, sign: Callable[[bytes], str] | None
+    ) -> LedgerEntry:
+        last, torn = end_of(file)
+        start = b""
+        if torn:
+            start = b"\n"
+            if parsed(torn):  # only the line's end was cut off
+                last, torn = torn, b""
+        entry_before = None if last is None else parsed(last)
+        if last is not None and entry_before is None:
+            raise LedgerError(
+                f"{self.path}: its last line was changed. Keep the file as it is, and find out who "
+                "can write it; a copy from a backup shows what was changed"
+            )
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        whole: LedgerEntry = {"format": FORMAT, "time": now, **entry}
+        if torn:
+            whole["cut_off"] = sha256(torn).hexdigest()
+        previous = START if entry_before is None else str(entry_before["hash"])
+        if sign is not None:
+            whole["signature"] = sign(signed_bytes({**whole, "previous": previous}))
+        whole["previous"] = previous
+        whole["hash"] = entry_hash(whole)
+        file.seek(0, os.SEEK_END)
+        file.write(start + json.dumps(whole).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+        return whole
 
     def read(self) -> LedgerContent:
         """Read and verify the whole ledger. Raises LedgerError if the chain is broken."""
         if not self.path.is_file():
             return LedgerContent([])
         lines = self.path.read_bytes().split(b"\n")
-        whole = _parsed(lines[-1]) is not None  # then only the line's end was cut off
+        whole = parsed(lines[-1]) is not None  # then only the line's end was cut off
         cut_off = 0 if whole else len(lines.pop())
         entries: list[LedgerEntry] = []
         previous, torn = START, b""
         for number, line in enumerate(lines, start=1):
-            entry = _parsed(line)
+            entry = parsed(line)
             if entry is None:
                 if torn:
                     raise self._broken(number)
                 torn = line
                 continue
             torn_hash = sha256(torn).hexdigest() if torn else None
-            content = {key: value for key, value in entry.items() if key != "hash"}
-            chained = entry["previous"] == previous and _hash(content) == entry["hash"]
+            chained = entry["previous"] == previous and entry_hash(entry) == entry["hash"]
             if not chained or entry.get("cut_off") != torn_hash:
                 raise self._broken(number)
             entries.append(entry)
@@ -178,13 +262,33 @@ class Ledger:
         if not self.path.is_file():
             return
         with self.path.open("rb") as file:
-            for line in _backwards(file):
-                entry = _parsed(line)
+            for line in backwards(file):
+                entry = parsed(line)
                 if entry is None:
                     continue  # an incomplete line
                 if datetime.fromisoformat(entry["time"]) < moment:
                     return
                 yield entry
+
+    def newest(self, kind: str, text: str = "") -> Iterator[LedgerEntry]:
+        """As `ledger_search.newest`."""
+        return newest(self.path, kind, text)
+
+    def missing_because(self) -> str | None:
+        """Why a ledger that is not there must have been removed; None if it is there, or may never
+        have been begun."""
+        if self.path.exists():
+            return None
+        beside = (self.path.parent / name for name in ONLY_WITH_A_LEDGER)
+        return next((file.name for file in beside if file.exists()), None)
+
+    def _refuse_if_removed(self) -> None:
+        """Raise LedgerError if the state folder shows that there was a ledger."""
+        if (beside := self.missing_because()) is not None:
+            raise LedgerError(
+                f"{self.path}: is missing, though this site has had one ({beside} is beside it). "
+                "Nothing leaves without it: restore it from a backup, and find out who removed it"
+            )
 
     def _broken(self, number: int) -> LedgerError:
         return LedgerError(
@@ -194,47 +298,7 @@ class Ledger:
 
     @contextmanager
     def _locked(self) -> Iterator[BinaryIO]:
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, PRIVATE_FILE)
         with os.fdopen(descriptor, "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed
             yield file
-
-
-def _parsed(line: bytes) -> LedgerEntry | None:
-    """The entry of a line; None if the line is not a valid entry."""
-    try:
-        entry = json.loads(line)
-        if all(isinstance(entry[key], str) for key in ("time", "previous", "hash")):
-            return dict(entry)
-    except (ValueError, TypeError, KeyError):
-        pass
-    return None
-
-
-def _end_of(file: BinaryIO) -> tuple[bytes | None, bytes]:
-    """The last complete line, None if there is none; and the incomplete line after it."""
-    lines = _backwards(file, partial=True)
-    torn = next(lines, b"")
-    return next(lines, None), torn
-
-
-def _backwards(file: BinaryIO, *, partial: bool = False) -> Iterator[bytes]:
-    """The complete lines of a file, last line first; if `partial`, the incomplete line at the end
-    comes before them."""
-    position = file.seek(0, os.SEEK_END)
-    rest, first = b"", True
-    while position:
-        start = max(0, position - _BLOCK)
-        file.seek(start)
-        pieces = (file.read(position - start) + rest).split(b"\n")
-        position, rest = start, pieces[0]
-        for piece in reversed(pieces[1:]):
-            if not first or partial:
-                yield piece
-            first = False
-    if not first or partial:
-        yield rest
-
-
-def _hash(entry: LedgerEntry) -> str:
-    return sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()

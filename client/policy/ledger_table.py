@@ -12,7 +12,8 @@ from rich.console import Console
 from fedrad.client.problems import SiteProblem
 from fedrad.system.files import write_whole
 
-from .ledger import LedgerContent, LedgerEntry
+from .ledger import LedgerContent
+from .ledger_lines import LedgerEntry
 
 KINDS = {
     "readiness": "who this site is: versions, device, how many patients it has of each class and "
@@ -29,6 +30,10 @@ KINDS = {
     "refusal": "one word of a fixed list: why this site did not do what it was asked",
     "error": "a sentence of a fixed list: that the visit could not be run at all",
     "decision": "nothing left: a person approved an experiment, or took that back",
+    "policy": "nothing left: the settings that decide what leaves were accepted, as listed",
+    "officer key": "nothing left: from here on, decisions count only if this key has signed them",
+    "membership": "nothing left: this site joined a coordinator, or joined again",
+    "withdrawal": "nothing left: patients were withdrawn; they are in nothing that follows",
 }
 """Explanation of each kind of message."""
 
@@ -89,11 +94,25 @@ def summarise(entry: LedgerEntry) -> str:
     if message.get("patients"):
         summary.append(f"{message['patients']} patients, {message['images']} images")
     summary += [str(message[key]) for key in ("reason", "missing", "sentence") if key in message]
-    if message["kind"] == "decision":
-        summary.append(f"{message['decision']} by {message['by']}")
+    summary += [_decided(message)] if "by" in message else []
+    if message["kind"] == "membership":
+        summary.append(message["coordinator"])
+    if entry.get("number") is not None:
+        summary.append(f"question {entry['number']}")
+    if "signature" in entry:
+        summary.append("signed")
     if "cut_off" in entry:
         summary.append("(the line before was cut off by a crash)")
     return ", ".join(summary)
+
+
+def _decided(message: LedgerEntry) -> str:
+    """Who decided what."""
+    words = {"policy": "accepted", "officer key": "set up"}
+    what = message.get("decision") or words.get(message["kind"], message["kind"])
+    limits = [f"until {message['until']}"] if "until" in message else []
+    limits += [f"for {message['runs']} runs"] if "runs" in message else []
+    return " ".join([f"{what} by {message['by']}", *limits])
 
 
 def ledger_as_json(record: LedgerContent) -> str:
@@ -118,6 +137,9 @@ def ledger_as_csv(record: LedgerContent) -> str:
             "message_bytes",
             "tensor_bytes",
             "seconds",
+            "identity",
+            "number",
+            "received",
             "sha256",
             "hash",
         ]
@@ -134,6 +156,9 @@ def ledger_as_csv(record: LedgerContent) -> str:
                 entry.get("message_bytes", 0),
                 entry["tensor_bytes"],
                 entry.get("seconds", 0),
+                entry.get("identity") or entry["message"].get("identity", ""),
+                "" if entry.get("number") is None else entry["number"],
+                entry.get("received") or "",
                 entry.get("sha256", ""),
                 entry["hash"],
             ]

@@ -28,7 +28,19 @@ from fedrad.exchange.invitation import (
     JoinRequest,
 )
 from fedrad.exchange.names import Name
-from fedrad.system.files import JsonFile, UnreadableFileError, replacing
+from fedrad.system.files import (
+    PRIVATE_FOLDER,
+    JsonFile,
+    UnreadableFileError,
+    locked,
+    replacing,
+)
+
+from .ledger import LEDGER, Ledger
+from .traces import check_ledger_is_there
+
+RUNNING = "node.pid"
+"""File in the state folder with the id of the node's process, which locks it while it runs."""
 
 
 class _MembershipFile(BaseModel):
@@ -83,8 +95,9 @@ def join_federation(site: Site, invitation: Invitation, request_file: Path) -> J
     """Join a federation: make the node's key, store the membership, write the request.
 
     The same invitation, answered a second time, gets the same key. All files are written before the
-    first takes its place, so that a site whose second join fails still has its first membership;
-    without one, policy.coordinators and policy.approval would not be asked.
+    first takes its place, so that a site whose second join fails still has its first membership.
+    No node of the site may run meanwhile: it would work under two memberships. The ledger begins
+    here, or goes on.
 
     Parameters
     ----------
@@ -103,8 +116,8 @@ def join_federation(site: Site, invitation: Invitation, request_file: Path) -> J
     Raises
     ------
     SiteProblem
-        If the invitation has expired or names another site, membership.json is damaged, or a file
-        cannot be written.
+        If the invitation has expired or names another site, a node of this site runs,
+        membership.json is damaged, the ledger was removed, or a file cannot be written.
     """
     try:
         invitation.check_date()
@@ -116,29 +129,44 @@ def join_federation(site: Site, invitation: Invitation, request_file: Path) -> J
             f"the invitation is for {invitation.site!r}, and site.toml says name = {site.name!r}: "
             "they must be the same",
         )
-    state, key_file = site.state, site.state / "node.key"
-    before = _read_file(state)
-    same = before is not None and before.invitation == invitation.id and key_file.is_file()
-    membership = _MembershipFile(
-        site=invitation.site, address=invitation.address, invitation=invitation.id
-    )
     try:
-        key = _load_key(key_file) if same else ec.generate_private_key(ec.SECP384R1())
-        request = JoinRequest.answer(invitation, key)
-        state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with ExitStack() as files:  # they are replaced in reverse order: membership.json last
-            new = files.enter_context(replacing(_path(state)))
-            new.write_text(membership.model_dump_json(indent=1) + "\n", encoding="utf-8")
-            new = files.enter_context(replacing(state / "coordinator-ca.crt"))
-            new.write_text(invitation.ca_certificate, encoding="ascii")
-            if not same:
-                pem = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
-                files.enter_context(replacing(key_file, private=True)).write_bytes(pem)
-            request.write(files.enter_context(replacing(request_file)))
+        site.state.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
+        with locked(site.state / RUNNING, wait=False):
+            return _join(site, invitation, request_file)
+    except BlockingIOError:
+        raise SiteProblem(
+            "internal", f"{site.name}: its node runs; `fedrad-site stop` first, then join"
+        ) from None
     except OSError as error:
         raise SiteProblem(
             "internal", f"{error.filename}: cannot be written: {error.strerror}"
         ) from error
+
+
+def _join(site: Site, invitation: Invitation, request_file: Path) -> JoinRequest:
+    state, key_file = site.state, site.state / "node.key"
+    before = _read_file(state)
+    check_ledger_is_there(state)
+    same = before is not None and before.invitation == invitation.id and key_file.is_file()
+    membership = _MembershipFile(
+        site=invitation.site, address=invitation.address, invitation=invitation.id
+    )
+    key = _load_key(key_file) if same else ec.generate_private_key(ec.SECP384R1())
+    request = JoinRequest.answer(invitation, key)
+    state.chmod(PRIVATE_FOLDER)  # an earlier check may have made it readable by others
+    with ExitStack() as files:  # they are replaced in reverse order: membership.json last
+        new = files.enter_context(replacing(_path(state), private=True))
+        new.write_text(membership.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        new = files.enter_context(replacing(state / "coordinator-ca.crt"))
+        new.write_text(invitation.ca_certificate, encoding="ascii")
+        if not same:
+            pem = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+            files.enter_context(replacing(key_file, private=True)).write_bytes(pem)
+        request.write(files.enter_context(replacing(request_file)))
+        Ledger(state / LEDGER).note(
+            {"kind": "membership", "coordinator": invitation.address, "invitation": invitation.id},
+            first=True,
+        )
     return request
 
 

@@ -23,12 +23,13 @@ Section = tuple[str, list[str]]
 def describe_experiment(experiment: Experiment, policy: Policy) -> list[Section]:
     """Describe an experiment: headings with their sentences.
 
-    They say what is trained, on which patients, what leaves the hospital and when, and which parts
-    this site's policy declines.
+    They say what is trained, on which patients and how often, what leaves the hospital and when,
+    and which parts this site's policy declines.
     """
     return [
         ("What is trained", list(_training(experiment))),
         ("On which patients", list(_patients(experiment))),
+        ("How much in all", list(_in_all(experiment, policy))),
         ("What would leave this hospital", list(_messages_sent(experiment, policy))),
         (
             "What does not leave",
@@ -53,6 +54,8 @@ def declined_parts(experiment: Experiment, policy: Policy) -> Iterator[str]:
     task = experiment.task
     if task.weights_hold_images and not policy.share_generator:
         yield "weights of a generator: declined (share_generator); this site does not take part"
+    if policy.monitoring == "none":
+        yield "figures of each round on the validation patients: declined (monitoring)"
     if not task.tests_patients:
         if policy.epsilon:
             yield f"the {task.monitored.name} on the validation patients: declined (epsilon)"
@@ -128,6 +131,72 @@ def _patients(experiment: Experiment) -> Iterator[str]:
         "latest": "each patient's latest image",
     }
     yield f"{chosen[evaluation.index_image]}; a {experiment.unit} is what is counted"
+
+
+def _in_all(experiment: Experiment, policy: Policy) -> Iterator[str]:
+    evaluation, federation = experiment.evaluation, experiment.federation
+    rounds, passes = federation.rounds, federation.rounds * experiment.recipe.local_epochs
+    alone = evaluation.local_baseline and experiment.task.tests_patients
+    each = f"{passes} passes over each training patient"
+    if experiment.recipe.local_epochs > 1:
+        each += f" ({rounds} rounds of {experiment.recipe.local_epochs})"
+    trainings = evaluation.folds * evaluation.repeats or 1
+    if alone:
+        each += ", and as many for the local-only model"
+    if evaluation.folds:
+        trains = (evaluation.folds - 1) * evaluation.repeats
+        each += (
+            f", in each of {trainings} trainings; a patient trains in at most {trains} of them: "
+            f"{trains * passes * (1 + alone)} passes"
+        )
+    yield each
+    yield "what is asked of this site, each once: " + _questions(experiment, trainings)
+    groups = ", ".join(map(_safe, evaluation.subgroups)) or "none"
+    yield (
+        "columns of the cohort table that are used as outcomes: "
+        f"{', '.join(map(_safe, experiment.outcomes))}; for groups of patients: {groups}"
+    )
+    yield f"seed of the division and of all draws: {experiment.seed}"
+    yield (
+        f"an update is scaled down to a norm of {federation.clip:g}; one site weighs at most "
+        f"{federation.largest_share:.0%} of a mean"
+    )
+    if policy.epsilon:
+        yield f"privacy loss of one patient, at most: ε = {epsilon_in_all(experiment, policy):g}"
+    else:
+        yield "no privacy loss ε is stated: exact figures leave, and nothing bounds it (epsilon)"
+
+
+def _questions(experiment: Experiment, trainings: int) -> str:
+    evaluation = experiment.evaluation
+    parts = ["readiness", f"{experiment.federation.rounds} rounds"]
+    if experiment.task.tests_patients:
+        if evaluation.local_baseline:
+            parts.append("a local-only model")
+        if evaluation.ensemble:
+            parts.append("figures of mixtures with the base weights")
+        parts.append("scores of each model on validation and on test patients, which stay")
+    asked = ", ".join(parts)
+    if trainings > 1:
+        asked += f", in each of {trainings} trainings"
+    if experiment.task.tests_patients:
+        asked += (
+            "; one release over all trainings"
+            if evaluation.folds
+            else "; one release of figures on validation and one on test patients"
+        )
+    return asked
+
+
+def epsilon_in_all(experiment: Experiment, policy: Policy) -> float:
+    """Largest sum of ε that the experiment costs one patient, who is in one part of the split.
+
+    Each model has one histogram an outcome: the base model, the global one, that of the best round,
+    and the local-only one. Noisy figures of all rounds cost ε together.
+    """
+    models = 3 + experiment.evaluation.local_baseline if experiment.task.tests_patients else 0
+    histograms = models * len(experiment.outcomes) if policy.share_histograms else 0
+    return policy.epsilon * (histograms + (policy.monitoring == "noisy"))
 
 
 def _messages_sent(experiment: Experiment, policy: Policy) -> Iterator[str]:

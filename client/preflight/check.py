@@ -14,12 +14,15 @@ from rich.table import Table
 from fedrad.client.cohort.checks import SEVERITY_RANK, Check, CheckFinding, CheckResult, run_check
 from fedrad.client.cohort.inspection import Inspection, inspect
 from fedrad.client.cohort.page import render_page
+from fedrad.client.participant.withdrawal import withdrawn_now
+from fedrad.client.policy.columns import check_columns, columns_of
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site
 from fedrad.exchange.experiment import Experiment
 from fedrad.system.files import write_whole
 
 from .machine import check_machine
+from .patients import BudgetCheck, ColumnList, ColumnsCheck, WithdrawnCheck
 
 SEVERITY_MARKS = {
     "information": "[dim]i[/]",
@@ -91,7 +94,14 @@ def check_site(
         def progress(what: str, done: int, of: int) -> None:
             bar.update(task, description=what, completed=done, total=of)
 
+        withdrawn_now(site)
         inspection, evidence, pictures = inspect(site, experiment, progress)
+        asked = None if experiment is None else columns_of(experiment)
+        decided = [
+            run_check(ColumnsCheck(), ColumnList.of(site, evidence, asked)),
+            run_check(WithdrawnCheck(), evidence.table.withdrawn),
+        ]
+        inspection = replace(inspection, results=[*inspection.results, *decided])
         page = html or site.state / "check.html"
         page.parent.mkdir(parents=True, exist_ok=True)
         write_whole(page, render_page(inspection, evidence, pictures))
@@ -126,12 +136,19 @@ def _with_readiness(inspection: Inspection, site: Site, experiment: Experiment) 
 
     problem: SiteProblem | None = None
     readiness: dict[str, Any] | None = None
+    left_out = 0
     try:
+        check_columns(site, experiment)
         participant = Participant(SiteData(site, experiment, record_division=False))
         readiness = participant.ready().model_dump(mode="json", exclude={"kind"})
+        left_out = len(participant.data.left_out)
     except SiteProblem as error:
         problem = error
-    results = [*inspection.results, run_check(ParticipationCheck(), problem)]
+    results = [
+        *inspection.results,
+        run_check(BudgetCheck(), left_out),
+        run_check(ParticipationCheck(), problem),
+    ]
     return replace(inspection, readiness=readiness, results=results)
 
 

@@ -30,6 +30,10 @@ class SharedModels:
             np.save(stream, packed)
         note.write(manifest)
 
+    def has(self, site: str) -> bool:
+        """Whether the model of a site is here."""
+        return self._manifest_of(site).path.is_file()
+
     def load(self, site: str) -> tuple[Manifest, Packed] | None:
         """The model of a site; None where the site sent none. Raises UnreadableFileError."""
         manifest = self._manifest_of(site).read()

@@ -26,13 +26,14 @@ from fedrad.exchange.messages import (
     to_record,
 )
 from fedrad.exchange.reasons import Reason
-from fedrad.exchange.update import Manifest, UpdateError, check_packed
+from fedrad.exchange.update import Manifest, UpdateError, check_packed, unpack
+from fedrad.server.federation.declared import contradiction_of_monitoring
 from fedrad.server.federation.federation import Federation
 from fedrad.server.federation.mailbox import Answer
 from fedrad.server.federation.visit import SETTLED, Verdict, Visit
-from fedrad.server.results.contradictions import contradiction
 from fedrad.server.rounds.global_model import GlobalModel
 
+from .judgement import fault_of_release
 from .shared_models import SharedModels
 
 log = logging.getLogger("fedrad.server")
@@ -44,8 +45,13 @@ FINAL_REFUSALS: tuple[Reason, ...] = (
     "trained on test patients",
     "diverged",
     "policy",
+    "asked",
+    "implausible",
 )
 """Refusals that stay when the request is repeated: the same seed diverges again."""
+ABOUT_ONE_MODEL: tuple[Reason, ...] = ("asked", "implausible", "request")
+"""Refusals of one model to score, after which the site is asked for the next model as well: one
+site's local-only model is no reason to leave out those of the others."""
 POLICY_REFUSALS: tuple[Reason, ...] = ("policy", "approval", "hours", "limit")
 """Refusals that are decisions of the site."""
 
@@ -86,7 +92,8 @@ class SiteRequests:
         shared_models
             Store of the models that sites share. Other models stay at their site.
         """
-        content = to_record(BaselineRequest(travel=self.federation.experiment.evaluation.travel))
+        request = BaselineRequest(travel=self.federation.experiment.evaluation.travel)
+        content = to_record(request)
         expected, _ = self.model.packed(self.schedule.last_stage, self.schedule.rounds)
 
         def take(site: str, answer: Answer[BaselineReply]) -> Verdict:
@@ -108,9 +115,10 @@ class SiteRequests:
                 if reply.missing
                 else f"trained, {reply.seconds:.1f} s",
             )
-            if reply.manifest is not None and answer.packed is not None:
+            if request.travel and reply.manifest is not None and answer.packed is not None:
                 try:
                     check_packed(reply.manifest, answer.packed, expected)
+                    unpack(reply.manifest, answer.packed)  # its values are finite
                     shared_models.save(site, reply.manifest, answer.packed)
                 except UpdateError as error:
                     log.warning("  %s: its local-only model may not travel: %s", site, error)
@@ -131,9 +139,10 @@ class SiteRequests:
         figures = {}
 
         def take(site: str, answer: Answer[ValidationReply]) -> Verdict:
-            reply = answer.reply
-            if reply is None or len(reply.figures) != len(alphas):
-                why = answer.failure or "another number of figures than asked for"
+            reply, why = answer.reply, answer.failure
+            if reply is not None:
+                why = self._fault_of_mixtures(site, reply, len(alphas))
+            if reply is None or why:
                 self._record(site, ensemble=why)
                 log.warning("  %s: no figures for the ensemble: %s", site, why)
                 return _after_failure(answer, why)
@@ -146,6 +155,14 @@ class SiteRequests:
         Visit(self.federation, VALIDATION, lambda _: content, take, settled=set()).run()
         return figures
 
+    def _fault_of_mixtures(self, site: str, reply: ValidationReply, mixtures: int) -> str:
+        """Why figures of mixtures cannot be used; empty if they can."""
+        if len(reply.figures) != mixtures:
+            return "another number of figures than asked for"
+        readiness, experiment = self.federation.sites[site], self.federation.experiment
+        faults = (contradiction_of_monitoring(f, readiness, experiment) for f in reply.figures)
+        return next(filter(None, faults), "")
+
     def score(
         self,
         part: Literal["validation", "test"],
@@ -156,7 +173,8 @@ class SiteRequests:
         """Let sites score a model on a part of their patients. The scores stay at the sites.
 
         A site that failed for one model is not asked for the next, because each would cost a
-        deadline. It is asked again if it was disconnected and has come back.
+        deadline. It is asked again if it was disconnected and has come back, or if its refusal was
+        about the one model.
 
         Parameters
         ----------
@@ -177,7 +195,8 @@ class SiteRequests:
             self._failed.pop(site, None)
             if answer.reply is not None:
                 return SETTLED
-            self._failed[site] = answer.status
+            if answer.reason not in ABOUT_ONE_MODEL:
+                self._failed[site] = answer.status
             self._record(site, scores=f"{part}, {model}: {answer.failure}")
             log.warning("  %s: %s not scored (%s): %s", site, model, part, answer.failure)
             return _after_failure(answer, answer.failure)
@@ -221,13 +240,11 @@ class SiteRequests:
         """
 
         def take(site: str, answer: Answer[Release]) -> Verdict:
-            reply = answer.reply
-            why = answer.failure
+            reply, why = answer.reply, answer.failure
             if reply is not None:
-                contradictions = [text for s in reply.scores if (text := contradiction(s))]
-                why = "; ".join(contradictions)
-                if reply.part != part:
-                    why = "figures of another part"
+                readiness = self.federation.sites.get(site)
+                experiment = self.federation.experiment
+                why = fault_of_release(reply, site, readiness, part, models, experiment)
             if reply is None or why:
                 missing[site] = "timeout" if answer.status == "timeout" else "error"
                 if answer.reason in POLICY_REFUSALS:

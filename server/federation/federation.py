@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import logging
+import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,7 +20,9 @@ from fedrad.exchange.messages import (
     to_record,
 )
 from fedrad.exchange.reasons import Reason
+from fedrad.system.errors import UserError
 
+from .declared import contradiction_of_readiness
 from .failure import ExperimentFailed, Stopped
 from .mailbox import Answer, Mailbox
 from .members import Members, MembersError
@@ -177,12 +180,21 @@ class Federation:
         for returned in self.mailbox.receive():
             site = self._nodes.get(returned.node, "")
             if returned.visit == 0:
-                self._register(returned.read(READY))
+                self._judge_readiness(returned.read(READY))
             elif returned.visit == visit and site:
                 yield site, returned.read(asked)
             else:
                 log.warning("  %s: an answer to an earlier request is not used", site)
                 self.records.add(0, site, late="answer to an earlier request, not used")
+
+    def _judge_readiness(self, answer: Answer[Readiness]) -> None:
+        """Register a node. An unexpected error while its answer is judged is its own failure."""
+        try:
+            self._register(answer)
+        except (OSError, sqlite3.Error, UserError):
+            raise
+        except Exception as error:
+            self._register(answer.unusable(error))
 
     def _register(self, answer: Answer[Readiness]) -> None:
         admitted = self._admitted(answer.node)
@@ -198,6 +210,9 @@ class Federation:
                 unnamed,
                 f"calls itself {site!r}: it must be `name` in its site.toml as it was invited",
             )
+            return
+        if why := contradiction_of_readiness(answer.reply, self.experiment):
+            self._refuse(site, why)
             return
         if answer.reply.base_sha256 != self._base_sha256:
             self._refuse(site, "its base network differs from the coordinator's")

@@ -1,7 +1,13 @@
-"""Messages between coordinator and nodes: sends requests, receives answers one at a time."""
+"""Messages between coordinator and nodes: sends requests, receives answers one at a time.
 
+A node may answer anything. Whatever cannot be decoded is an answer "invalid" of that node, with a
+reason in our own words: neither its content nor the text of an exception is repeated.
+"""
+
+import logging
+import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, Literal
 
 from flwr.app import Message, RecordDict
@@ -19,6 +25,12 @@ from fedrad.exchange.messages import (
     reply_from_record,
 )
 from fedrad.exchange.reasons import REASONS, Reason
+
+log = logging.getLogger("fedrad.server")
+
+TRANSPORT = ("httpx", "httpcore", "grpc")
+"""Packages whose errors, like OSError, are of the connection to Flower's server and not of a
+message: they end the run, which can be resumed."""
 
 
 @dataclass(frozen=True)
@@ -44,29 +56,52 @@ class Answer(Generic[ReplyT_co]):
     failure: str = ""
     reason: Reason | None = None
 
+    def unusable(self, error: Exception) -> "Answer[ReplyT_co]":
+        """The same answer as a failure, after an unexpected error while it was judged. The log says
+        where the error was, because it may be a fault of ours."""
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        log.error(
+            "an answer of node %d cannot be used: %s in %s, line %d",
+            self.node,
+            type(error).__name__,
+            place.name,
+            place.lineno or 0,
+        )
+        why = f"its answer cannot be used ({type(error).__name__})"
+        return replace(self, status="invalid", reply=None, packed=None, failure=why, reason=None)
+
 
 @dataclass(frozen=True)
 class ReceivedMessage:
     """A received message, not yet decoded.
 
     `visit` is the number of the visit that asked; 0 for the request whether a node can take part.
+    Instead of the message there is the error with which Flower could not decode it.
     """
 
     node: int
     visit: int
-    message: Message
+    message: Message | Exception
 
     def read(self, asked: MessageType[Request, ReplyT]) -> Answer[ReplyT]:
-        """Decode the answer to a request of type `asked`."""
-        if self.message.has_error():
+        """Decode the answer to a request of type `asked`. Raises nothing, whatever was sent."""
+        if isinstance(self.message, Exception):
+            return Answer[ReplyT](self.node, "invalid").unusable(self.message)
+        try:
+            return self._read(self.message, asked)
+        except Exception as error:
+            return Answer[ReplyT](self.node, "invalid").unusable(error)
+
+    def _read(self, message: Message, asked: MessageType[Request, ReplyT]) -> Answer[ReplyT]:
+        if message.has_error():
             return Answer(
                 self.node,
                 "lost",
-                failure=f"no answer (Flower error {self.message.error.code}): the node "
+                failure=f"no answer (Flower error {message.error.code}): the node "
                 "was lost or its client process ended; see the site's log",
             )
         try:
-            reply, packed = reply_from_record(self.message.content, asked.reply)
+            reply, packed = reply_from_record(message.content, asked.reply)
         except MessageError as error:
             return Answer(self.node, "invalid", failure=f"answer not understood: {error}")
         if isinstance(reply, Refusal):
@@ -94,9 +129,18 @@ class Mailbox:
         self._unanswered[sent] = node, visit
 
     def receive(self) -> Iterator[ReceivedMessage]:
-        """Each answer that has arrived, one at a time, so that memory holds one array at most."""
+        """Each answer that has arrived, one at a time, so that memory holds one array at most. The
+        first answer to a request counts."""
         for message_id, (node, visit) in list(self._unanswered.items()):
-            for message in self._grid.pull_messages([message_id]):
+            message: Message | Exception | None
+            try:
+                message = next(iter(self._grid.pull_messages([message_id])), None)
+            except Exception as error:
+                package = type(error).__module__.partition(".")[0]
+                if isinstance(error, OSError) or package in TRANSPORT:
+                    raise
+                message = error
+            if message is not None:
                 del self._unanswered[message_id]
                 yield ReceivedMessage(node, visit, message)
 

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -12,8 +13,9 @@ from flwr.app import RecordDict
 
 from fedrad.exchange.messages import MessageType, ReplyT, Request
 from fedrad.exchange.reasons import Reason
+from fedrad.system.errors import UserError
 
-from .failure import ExperimentFailed
+from .failure import ExperimentFailed, Stopped
 from .federation import REFUSED_SECONDS, RETRY_SECONDS, Federation, poll_interval
 from .mailbox import Answer
 
@@ -33,7 +35,7 @@ class Verdict:
     Attributes
     ----------
     settled
-        The site is not asked again.
+        The site is not asked again, because its answer is accepted or would be the same.
     why
         Reason of a failure.
     ask_again_now
@@ -72,7 +74,7 @@ class Visit(Generic[ReplyT]):
     take
         Judges the answer of a site.
     settled
-        Sites that are not asked. Sites whose answer is accepted are added.
+        Sites that are not asked. Sites whose answer settles the request are added.
     lacking
         Says what is still missing, as text; empty if nothing is.
     deadlines
@@ -158,11 +160,23 @@ class Visit(Generic[ReplyT]):
             self._postpone(site, answer.failure, REFUSED_SECONDS)
             return
         self._refused_for_time.discard(site)
-        verdict = self.take(site, answer)
+        verdict = self._verdict(site, answer)
         if verdict.settled:
             self.settled.add(site)
+            if verdict.why:
+                self._failures[site] = verdict.why
         elif not verdict.ask_again_now:
             self.reject(site, verdict.why)
+
+    def _verdict(self, site: str, answer: Answer[ReplyT]) -> Verdict:
+        """What `take` says. An unexpected error while it judges is the failure of this site and of
+        no other; errors of the coordinator's disk end the run, which can be resumed."""
+        try:
+            return self.take(site, answer)
+        except (OSError, sqlite3.Error, UserError, Stopped):
+            raise
+        except Exception as error:
+            return self.take(site, answer.unusable(error))
 
     def _over(self) -> bool:
         now = time.monotonic()

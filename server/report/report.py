@@ -32,6 +32,7 @@ from .outcome_results import (
 )
 from .panels import panel
 from .round_history import participation, round_histories
+from .single_source import marks, sentences, single_sources
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -39,6 +40,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 def render(summary: Summary) -> str:
     """The report as HTML. Equal summaries give equal text."""
     results = outcome_results(summary)
+    sources = [single_sources(summary, f.outcome) for f in results]
     text = (
         environment()
         .get_template("report.html.j2")
@@ -47,6 +49,8 @@ def render(summary: Summary) -> str:
             experiment=summary.experiment,
             name=str(summary.experiment.get("name") or "Unnamed experiment"),
             results=results,
+            single_sources=[sentences(of) for of in sources],
+            marks=[marks(of) for of in sources],
             forests=[
                 charts.forest(f, f"forest-{i}") if f.has_figures else ""
                 for i, f in enumerate(results)
@@ -74,13 +78,17 @@ def render(summary: Summary) -> str:
 
 def render_markdown(summary: Summary) -> str:
     """The answer and the table of models and sites of each outcome, as Markdown."""
+    results = outcome_results(summary)
+    sources = [single_sources(summary, f.outcome) for f in results]
     text = (
         environment(escape=False)
         .get_template("report.md.j2")
         .render(
             summary=summary,
             name=str(summary.experiment.get("name") or "Unnamed experiment"),
-            results=outcome_results(summary),
+            results=results,
+            single_sources=[sentences(of) for of in sources],
+            marks=[marks(of) for of in sources],
             instead_of_figures=task_of(summary.experiment).instead_of_figures,
             interval_name=confidence(summary),
             families=FAMILIES,

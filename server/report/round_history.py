@@ -8,7 +8,7 @@ from fedrad.models.tasks import MonitoredFigure
 from fedrad.server.results.summary import Round, SiteRound, Summary
 
 from . import charts
-from .outcome_results import figure, is_known
+from .outcome_results import figure, is_known, join_names
 
 STATUS = {
     "ok": "trained",
@@ -19,6 +19,12 @@ STATUS = {
     "invalid": "update rejected",
 }
 """`SiteRound.status` -> its text in the report."""
+
+LIMITED = {
+    "declared": "weight limited to the count that it declared, or that others did",
+    "share": "weight limited to the largest share",
+}
+"""`SiteRound.limited_by` -> its text in the report."""
 
 SITES_PER_TABLE = 6
 """Columns of one table of rounds, as many as fit on a printed page."""
@@ -97,7 +103,8 @@ def _text(entry: SiteRound | None, outcome: str | None, monitored: MonitoredFigu
 
 
 def participation(round_: Round) -> list[str]:
-    """Numbers of sites that trained or only evaluated in a round; then each failure with reason."""
+    """Numbers of sites that trained or only evaluated in a round; then each failure with reason,
+    and whose weight or update was limited."""
     if not round_.sites:
         return ["no site answered"]
     statuses = [s.status for s in round_.sites.values()]
@@ -111,4 +118,13 @@ def participation(round_: Round) -> list[str]:
         for site, s in round_.sites.items()
         if s.status not in ("ok", "evaluated")
     ]
-    return [", ".join(counts) or "none trained", *failed]
+    limited = [
+        f"{site}: {LIMITED[s.limited_by]} (share {100 * (s.share or 0):.0f} %)"
+        for site, s in round_.sites.items()
+        if s.limited_by
+    ]
+    clipped = [site for site, s in round_.sites.items() if s.clipped and s.status == "ok"]
+    scaled = [f"scaled down: update of {join_names(clipped)}"] if clipped else []
+    if round_.clipped:
+        scaled.append("scaled down: step of the global model")
+    return [", ".join(counts) or "none trained", *failed, *limited, *scaled]

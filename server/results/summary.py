@@ -91,6 +91,15 @@ class SiteRound(SummaryPart):
     epsilon: float | None = None
     """Privacy cost of the site's monitoring in the whole experiment; None where its noise is not
     accounted."""
+    norm: float | None = None
+    """Norm of the update as the site sent it, without running statistics."""
+    clipped: bool = False
+    """Whether the update was scaled down to `federation.clip`, or a running statistic limited."""
+    share: float | None = None
+    """The site's share in the weighted mean; None where the strategy counts each site once."""
+    limited_by: Literal["declared", "share"] | None = None
+    """Why the share is smaller than the site's answer would give: the count that the site declared,
+    or `federation.largest_share`."""
 
     def monitored(self, figure: MonitoredFigure) -> dict[str, float | None]:
         """Outcome -> the figure that the experiment's task monitors over the rounds."""
@@ -106,6 +115,10 @@ class Round(SummaryPart):
     bytes_to_sites: int
     bytes_from_sites: int
     sites: dict[str, SiteRound]
+    norm: float | None = None
+    """Norm of the step of the global model, before it was scaled down."""
+    clipped: bool = False
+    """Whether this step was scaled down to `federation.clip`."""
 
 
 class SiteEntry(SummaryPart):

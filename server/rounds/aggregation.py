@@ -1,4 +1,4 @@
-"""Updates on disk: their values in blocks, their norms, and outliers among them."""
+"""Updates: their values in blocks, their norms, and outliers among them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 from fedrad.exchange.encoding import Flat
 from fedrad.exchange.update import Manifest
 
-from .spool import SpooledUpdate, ValuesOnDisk
+from .spool import ValuesOnDisk
 
+FEWEST = 3
+"""Updates that the rule for outliers needs."""
 VALUES_AT_ONCE = 4_000_000
 """Most values in memory at once, over all sites; 32 MB as float64."""
 _STATISTICS = ("running_mean", "running_var")
@@ -30,45 +32,36 @@ def blocks(arrays: Sequence[ValuesOnDisk]) -> Iterator[tuple[slice, Values]]:
     tuple[slice, Values]
         Position of the block among the values, and its values (sites, n) float64.
     """
-    for part in _parts(len(arrays[0]), len(arrays)):
+    for part in values_in_parts(len(arrays[0]), len(arrays)):
         yield part, np.stack([values[part] for values in arrays]).astype(np.float64)
 
 
-def norms(
-    updates: Mapping[str, SpooledUpdate], start: Flat, manifest: Manifest
-) -> dict[str, float]:
-    """Euclidean norm of each site's update, without running statistics.
+def step_norm(values: Flat | ValuesOnDisk, start: Flat, manifest: Manifest) -> float:
+    """Euclidean norm of a step, without running statistics.
 
     Parameters
     ----------
-    updates
-        Site -> its update on disk.
+    values
+        Values after the step, (size,), in memory or on disk.
     start
-        Values that the sites trained from, (size,).
+        Values before it, (size,).
     manifest
         Positions of the tensors among the values.
-
-    Returns
-    -------
-    dict[str, float]
-        Site -> norm of the difference from `start`.
     """
-    learned = learned_values(manifest)
-    result = {}
-    for site, update in updates.items():
-        values, total = update.values, 0.0
-        for part in _parts(manifest.size, 1):
-            step = (values[part].astype(np.float64) - start[part])[learned[part]]
-            total += float(step @ step)
-        result[site] = total**0.5
-    return result
+    learned, total = learned_values(manifest), 0.0
+    for part in values_in_parts(manifest.size):
+        step = (values[part].astype(np.float64) - start[part])[learned[part]]
+        total += float(step @ step)
+    return float(total**0.5)
 
 
 def outliers(lengths: Mapping[str, float], factor: float) -> dict[str, float]:
     """Sites whose norm is more than `factor` times the median of the norms.
 
-    For an even number of sites the lower median is used, so that an outlier among two sites is
-    detected. If the median is 0, no site is an outlier.
+    Of two sites none is an outlier: the rule cannot tell the one that goes too far from the one
+    that hardly moves, and a site could make the other the outlier by a tiny step. `federation.clip`
+    bounds both. For an even number of sites the lower median is used. If the median is 0, no site
+    is an outlier.
 
     Parameters
     ----------
@@ -82,7 +75,7 @@ def outliers(lengths: Mapping[str, float], factor: float) -> dict[str, float]:
     dict[str, float]
         Outlier -> ratio of its norm and the median.
     """
-    if not lengths:
+    if len(lengths) < FEWEST:
         return {}
     middle = sorted(lengths.values())[(len(lengths) - 1) // 2]
     if middle == 0:
@@ -98,7 +91,8 @@ def learned_values(manifest: Manifest) -> NDArray[np.bool_]:
     return learned
 
 
-def _parts(size: int, sites: int) -> Iterator[slice]:
+def values_in_parts(size: int, sites: int = 1) -> Iterator[slice]:
+    """Parts of `size` values, so that those of all sites in one part are bounded."""
     step = max(1, VALUES_AT_ONCE // sites)
     for start in range(0, size, step):
         yield slice(start, min(start + step, size))

@@ -8,7 +8,7 @@ import torch
 from pydantic import BaseModel
 from safetensors.torch import load_file, save_file
 
-from fedrad.exchange.figures import Missing, Release
+from fedrad.exchange.figures import Missing, ModelName, Release, SplitPart
 from fedrad.exchange.messages import Readiness
 from fedrad.server.results.choices import Choices
 from fedrad.server.results.summary import BestModel, Ensemble, Round
@@ -42,6 +42,9 @@ class Progress(BaseModel):
     """Site -> release on validation patients, from which thresholds and calibration are chosen."""
     choices: Choices | None = None
     """None before thresholds and calibrations are chosen."""
+    asked: dict[SplitPart, list[ModelName]] = {}
+    """Part -> models in the request for its figures. It is kept, because a site answers one such
+    request: after a crash it must be the same, whichever sites have come since."""
     tested: dict[str, Release] = {}
     """Site -> release on test patients."""
     missing: dict[str, Missing] = {}

@@ -2,6 +2,8 @@
 
 import logging
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -10,26 +12,34 @@ from flwr.app import RecordDict
 
 from fedrad.exchange.encoding import Packed
 from fedrad.exchange.messages import ROUND, RoundReply, RoundRequest, to_record
+from fedrad.exchange.reasons import Reason
 from fedrad.exchange.update import (
     Manifest,
     UpdateError,
-    check_packed,
     flatten,
     unflatten,
-    unpack,
     values_sha256,
 )
+from fedrad.server.federation.declared import contradiction_of_round, training_limit
 from fedrad.server.federation.federation import Federation
 from fedrad.server.federation.mailbox import Answer
 from fedrad.server.federation.visit import Verdict, Visit
 from fedrad.server.results.summary import Round, SiteRound
 
-from .aggregation import norms, outliers
+from .aggregation import outliers
 from .global_model import GlobalModel
-from .spool import Spool
-from .strategies import strategy_of
+from .limits import checked_update, clipped
+from .spool import Spool, SpooledUpdate
+from .strategies import Strategy, strategy_of
+from .weights import limited_weights
 
 log = logging.getLogger("fedrad.server")
+
+SAME_ANSWER: tuple[Reason, ...] = ("asked", "implausible")
+"""Refusals of this round's model: a site that is asked again gives them again."""
+ENCODING_MARGIN = 0.95
+"""Share of `federation.clip` that a step may have if the model is sent as encoded differences: they
+are rounded, so that the step that sites see is a little longer."""
 
 
 class OpenRound:
@@ -96,17 +106,7 @@ class OpenRound:
         started = time.perf_counter()
         self.federation.records.add(self.number + 1, "", {}, began=self.stage)
         self._visit.run()
-        strategy = strategy_of(self.settings)
-        combined = strategy.combine(self.spool.updates, self.expected)
-        state = {name: value.numpy() for name, value in self.model.network.state_dict().items()}
-        values, self.model.moments = strategy.move(
-            combined,
-            self.broadcast.start,
-            flatten(state, self.expected.names),
-            self.expected,
-            self.model.moments,
-        )
-        self.model.put(unflatten(self.expected, values))
+        norm, was_clipped = self._move()
         to_sites, from_sites = self._bytes
         result = Round(
             round=self.number + 1,
@@ -115,14 +115,72 @@ class OpenRound:
             bytes_to_sites=to_sites,
             bytes_from_sites=from_sites,
             sites=dict(sorted(self.sites.items())),
+            norm=norm,
+            clipped=was_clipped,
         )
         self.federation.records.add(
             self.number + 1,
             "",
-            {"seconds": result.seconds, "bytes_to_sites": to_sites, "bytes_from_sites": from_sites},
+            {
+                "seconds": result.seconds,
+                "bytes_to_sites": to_sites,
+                "bytes_from_sites": from_sites,
+                "norm": norm,
+            },
             stage=self.stage,
         )
         return result, self._holds
+
+    def _move(self) -> tuple[float, bool]:
+        """Move the global model by the updates of the round. Returns the norm of its step, and
+        whether it was scaled down to `federation.clip`, beyond which sites refuse a model."""
+        strategy, start = strategy_of(self.settings), self.broadcast.start
+        combined = strategy.combine(self._weighted(strategy), self.expected)
+        state = {name: value.numpy() for name, value in self.model.network.state_dict().items()}
+        values, self.model.moments = strategy.move(
+            combined,
+            start,
+            flatten(state, self.expected.names),
+            self.expected,
+            self.model.moments,
+        )
+        margin = 1.0 if self.broadcast.difference is None else ENCODING_MARGIN
+        values, norm, was_clipped = clipped(
+            values, start, self.expected, margin * self.settings.clip
+        )
+        if was_clipped:
+            log.warning(
+                "  the step of the global model (norm %.3g) is scaled down to federation.clip", norm
+            )
+        self.model.put(unflatten(self.expected, values))
+        return norm, was_clipped
+
+    def _weighted(self, strategy: Strategy) -> Mapping[str, SpooledUpdate]:
+        """The updates with the weights that count; shares and limits are recorded."""
+        updates = self.spool.updates
+        if not strategy.weighted:
+            return updates
+        weights = limited_weights(
+            {site: update.weight for site, update in updates.items()},
+            {site: self._declared(site) for site in updates},
+            self.settings.largest_share,
+        )
+        for site, w in weights.items():
+            recorded = {"share": w.share, "limited_by": w.limited_by}
+            self.sites[site] = self.sites[site].model_copy(update=recorded)
+            self.federation.records.add(self.number + 1, site, {"share": w.share})
+            if w.limited_by:
+                self.federation.records.add(self.number + 1, site, {}, weight_limited=w.limited_by)
+                log.warning("  %s: weight limited (%s), share %.2f", site, w.limited_by, w.share)
+        return {s: replace(update, weight=weights[s].weight) for s, update in updates.items()}
+
+    def _declared(self, site: str) -> int | None:
+        """The most that a site may weigh by what it declared at readiness."""
+        if self.settings.weighting == "equal":
+            return 1
+        readiness = self.federation.sites.get(site)  # a spooled site may be away after a crash
+        outcomes = self.federation.experiment.outcomes
+        return None if readiness is None else training_limit(readiness, outcomes)
 
     def received(self) -> dict[str, torch.Tensor]:
         """The whole model as sites have it at the start of the round, with the tensors that the
@@ -160,6 +218,10 @@ class OpenRound:
         reply = answer.reply
         if reply is None:
             result = SiteRound(status=answer.status, why=answer.failure)
+        elif why := contradiction_of_round(
+            reply, self.federation.sites[site], self.federation.experiment
+        ):
+            result = SiteRound(status="invalid", why=f"answer rejected: {why}")
         else:
             self._holds.add(site)
             self._bytes[1] += len(reply.model_dump_json())
@@ -177,7 +239,7 @@ class OpenRound:
                 result = self._spool(site, reply, reply.manifest, answer.packed, result)
         self.sites[site] = result
         self._record(site, result)
-        return Verdict(result.why is None, result.why or "")
+        return Verdict(result.why is None or answer.reason in SAME_ANSWER, result.why or "")
 
     def _spool(
         self,
@@ -187,24 +249,23 @@ class OpenRound:
         packed: Packed | None,
         result: SiteRound,
     ) -> SiteRound:
+        self._bytes[1] += 0 if packed is None else packed.nbytes
         try:
-            if packed is None:
-                raise UpdateError("the update came without its tensors")
-            self._bytes[1] += packed.nbytes
-            check_packed(manifest, packed, self.expected)
             if reply.images < 1 or reply.patients < 1:
                 raise UpdateError("trained on no image")
-            encoded = self.broadcast.difference is not None
-            values = unpack(manifest, packed, self.broadcast.start if encoded else None)
+            update = checked_update(
+                manifest, packed, self.expected, self.broadcast.start, self.settings.clip
+            )
         except UpdateError as error:
             return _rejected(result, str(error))
+        result = result.model_copy(update={"norm": update.norm, "clipped": update.limited})
         weights = {"patients": reply.patients, "images": reply.images, "equal": 1}
-        self.spool.add(site, values, float(weights[self.settings.weighting]), result)
+        self.spool.add(site, update.values, float(weights[self.settings.weighting]), result)
         return result
 
     def _lacking(self) -> str:
         """Reject outliers; say what is missing to close the round, empty if nothing is."""
-        lengths = norms(self.spool.updates, self.broadcast.start, self.expected)
+        lengths = {site: update.site.norm or 0.0 for site, update in self.spool.updates.items()}
         for site, times in outliers(lengths, self.settings.outlier_factor).items():
             self.spool.drop(site)
             why = f"its norm is {times:.3g} times the sites' median"
@@ -219,7 +280,12 @@ class OpenRound:
         )
 
     def _record(self, site: str, result: SiteRound) -> None:
-        values = {"seconds": result.seconds, "loss": result.loss, "units": result.units}
+        values = {
+            "seconds": result.seconds,
+            "loss": result.loss,
+            "units": result.units,
+            "norm": result.norm,
+        }
         aurocs = {f"validation_auroc/{k}": v for k, v in result.auroc.items()}
         losses = {f"validation_loss/{k}": v for k, v in result.validation_loss.items()}
         self.federation.records.add(
@@ -234,6 +300,8 @@ class OpenRound:
             for k, v in result.monitored(figure).items()
         )
         trained = f"loss {result.loss:.3f}, " if result.loss is not None else ""
+        if result.clipped:
+            log.warning("  %s: its update (norm %.3g) is scaled down", site, result.norm or 0)
         log.info(
             "  %s: %svalidation %s %s, %.1f s",
             site,

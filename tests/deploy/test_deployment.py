@@ -57,7 +57,9 @@ class Hosts:
         (root / "tap").mkdir()
         (root / "tap" / "sitecustomize.py").write_text(TAP)
         for number, name in enumerate(HOSPITALS):
-            write_site(self.home(name) / "CANARY-folder" / name, 40, seed=number)
+            site = write_site(self.home(name) / "CANARY-folder" / name, 40, seed=number)
+            with (site / "site.toml").open("a") as file:
+                file.write('columns = ["label"]\n')
         self.home("coordinator").mkdir()
 
     def home(self, host: str) -> Path:

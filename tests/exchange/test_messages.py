@@ -1,17 +1,20 @@
 """Messages have typed fields, no free text and no unknown fields."""
 
 import inspect
+import io
+import json
+import types
 import typing
+from typing import Annotated
 
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
-from pydantic import ValidationError
+from pydantic import BaseModel, Field, StringConstraints, ValidationError
 from pydantic.fields import FieldInfo
 
 from fedrad.exchange import messages, reasons
 from fedrad.exchange.messages import (
-    BaselineReply,
     MessageError,
     Readiness,
     Refusal,
@@ -24,43 +27,155 @@ from fedrad.exchange.messages import (
 )
 from fedrad.exchange.wire import Wire
 
-REPLIES = (Readiness, RoundReply, BaselineReply, ScoreReply, Release, Refusal)
 
-
-def text_fields(model: type[Wire], seen: set[type]) -> list[str]:
-    """Fields of a message, and of its parts, that could hold any text."""
+def unbounded(model: type[BaseModel], seen: set[type]) -> list[str]:
+    """Places of a message, and of its parts, that could hold any text, any number or any number of
+    entries."""
     if model in seen:
         return []
     seen.add(model)
-    fields = []
-    for name, field in model.model_fields.items():
-        fields += [f"{model.__name__}.{name}"] if free(field.annotation, field) else []
-        for part in parts_of(field.annotation):
-            fields += text_fields(part, seen)
-    return fields
+    return [
+        f"{model.__name__}.{name}: {fault}"
+        for name, field in model.model_fields.items()
+        for fault in faults(field.annotation, field.metadata, seen)
+    ]
 
 
-def free(annotation: object, field: FieldInfo | None = None) -> bool:
-    if annotation is str:
-        return not (field and field.metadata)
-    origin = typing.get_origin(annotation)
+def faults(annotation: object, limits: typing.Sequence[object], seen: set[type]) -> list[str]:
+    flat = [m for one in limits for m in (one.metadata if isinstance(one, FieldInfo) else [one])]
+    given = {name for limit in flat for name, value in vars_of(limit) if value is not None}
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
-        return False
-    if origin is typing.Literal:
-        return False
-    return any(free(a) for a in typing.get_args(annotation))
+        return faults(arguments[0], [*arguments[1:], *limits], seen)
+    if origin is typing.Literal or annotation in (type(None), bool):
+        return []
+    if origin in (typing.Union, types.UnionType):
+        return [fault for a in arguments for fault in faults(a, limits, seen)]
+    if annotation is str:
+        return [] if "pattern" in given else ["text"]
+    if annotation in (int, float):
+        ranged = given & {"ge", "gt"} and given & {"le", "lt"}
+        return [] if ranged else [f"{annotation.__name__} without a range"]
+    if origin in (list, dict):
+        length = [] if "max_length" in given else [f"{origin.__name__} of any length"]
+        return length + [fault for a in arguments for fault in faults(a, [], seen)]
+    assert inspect.isclass(annotation), annotation
+    assert issubclass(annotation, Wire), annotation
+    return unbounded(annotation, seen)
 
 
-def parts_of(annotation: object) -> list[type[Wire]]:
-    if inspect.isclass(annotation) and issubclass(annotation, Wire):
-        return [annotation]
-    return [p for a in typing.get_args(annotation) for p in parts_of(a)]
+def vars_of(limit: object) -> list[tuple[str, object]]:
+    names = ("pattern", "ge", "gt", "le", "lt", "max_length")
+    return [(name, getattr(limit, name, None)) for name in names]
 
 
-def test_no_reply_of_a_site_has_a_place_for_free_text():
-    fields = [f for reply in REPLIES for f in text_fields(reply, set())]
-    # The fields of a manifest are compared with those that the coordinator sent, and then dropped.
-    assert set(fields) <= {"Manifest.names", "Manifest.base_sha256", "Manifest.sha256"}
+@pytest.mark.parametrize(
+    "message",
+    [*typing.get_args(messages.Request), *typing.get_args(messages.Reply)],
+    ids=lambda message: message.__name__,
+)
+def test_every_text_has_a_pattern_every_number_a_range_and_every_list_a_length(message):
+    assert unbounded(message, set()) == []
+
+
+def test_what_has_no_bounds_would_be_found():
+    class Loose(Wire):
+        text: str | None
+        number: Annotated[int, Field(ge=0)]
+        more: list[Annotated[float, Field(ge=0, le=1)]]
+        inner: dict[Annotated[str, StringConstraints(pattern="^a$")], int] = Field(max_length=3)
+
+    assert unbounded(Loose, set()) == [
+        "Loose.text: text",
+        "Loose.number: int without a range",
+        "Loose.more: list of any length",
+        "Loose.inner: int without a range",
+    ]
+
+
+NAME = "\x1b]0;owned\x07\x1b[2J" + 2**21 * "A"
+"""Two megabytes that clear a terminal and rename its window."""
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"site": NAME},
+        {"fedrad": NAME},
+        {NAME: 1},
+        {"units": {"train": {NAME: {"positives": 1, "negatives": 1}}}},
+        {"units": {NAME: {}}},
+        {"kind": NAME},
+        {"units": {"train": {f"\x1b[31m{n}": 1 for n in range(10**4)}}},
+    ],
+)
+def test_an_error_repeats_nothing_that_was_received(odd):
+    right = Readiness(
+        site="a",
+        fedrad="1.0",
+        flwr="1.0",
+        torch="2.0",
+        device="cpu",
+        threads=1,
+        base_sha256="0" * 64,
+        trains=True,
+        units={},
+        set_aside=0,
+    ).model_dump()
+    record = RecordDict({"message": ConfigRecord({"json": json.dumps(right | odd)})})
+    with pytest.raises(MessageError) as error:
+        from_record(record, Readiness)
+    assert len(str(error.value)) < 600
+    assert str(error.value).isprintable()
+    assert "AAA" not in str(error.value)
+    assert "owned" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "absurd"),
+    [
+        ("patients", 10**400),
+        ("patients", -1),
+        ("images", 10**12),
+        ("steps", 10**400),
+        ("loss", 1e300),
+        ("loss", -0.5),
+        ("loss", float("nan")),
+        ("seconds", -1.0),
+        ("seconds", 1e300),
+        ("monitoring", {"label": {"auroc": 7.0}}),
+        ("monitoring", {"label": {"auroc": float("nan")}}),
+        ("monitoring", {f"label {n}": {} for n in range(1000)}),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused(field, absurd):
+    right = RoundReply(
+        manifest=None, patients=1, images=1, loss=0.5, steps=1, seconds=1, monitoring={}
+    ).model_dump()
+    record = RecordDict({"message": ConfigRecord({"json": json.dumps(right | {field: absurd})})})
+    with pytest.raises(MessageError, match=field if np.isscalar(absurd) else "received no valid"):
+        from_record(record, RoundReply)
+
+
+def test_a_message_of_any_length_is_not_read():
+    record = RecordDict({"message": ConfigRecord({"json": " " * (messages.LARGEST_MESSAGE + 1)})})
+    with pytest.raises(MessageError, match="more than 33,554,432 characters"):
+        from_record(record, Refusal)
+
+
+@pytest.mark.parametrize("array", [np.zeros((3, 2), np.uint8), np.zeros(3, [("evil", "u1")])])
+def test_an_array_that_is_not_a_row_of_bytes_is_refused(array):
+    record = to_record(Refusal(reason="cohort"))
+    honest = Array(np.zeros(3, np.uint8))
+    record["packed"] = ArrayRecord({"flat": Array("uint8", (3,), honest.stype, npy(array))})
+    with pytest.raises(MessageError, match=r"^packed array is not one of bytes$"):
+        from_record(record, Refusal)
+
+
+def npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
 
 
 def test_every_message_refuses_unknown_fields():

@@ -4,12 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from flwr.app import Error, Message
+from flwr.app import Error, Message, RecordDict
 from support.hospital import EXPERIMENT, ManualClock
 
 from fedrad.exchange.experiment import parse_experiment
 from fedrad.exchange.messages import (
     READY,
+    Counts,
     Monitoring,
     Readiness,
     RoundReply,
@@ -25,15 +26,26 @@ from fedrad.server.rounds.global_model import GlobalModel
 from fedrad.server.rounds.open_round import OpenRound
 
 TRAINS, LOST = "trains", Error(3, "node unavailable")
-TEXT = EXPERIMENT.replace("rounds = 2", "rounds = 9\ndeadline_minutes = 10\nquorum = 2")
+TEXT = EXPERIMENT.replace("rounds = 2", "rounds = 9\ndeadline_minutes = 10\nquorum = 2\nclip = 1e4")
+"""Scripted sites move every value by 1 and more, which is far for a network of 200,000 values."""
+
+
+def halves(units: int) -> Counts:
+    """Counts of so many units."""
+    return Counts(positives=units // 2, negatives=units - units // 2)
 
 
 class Hospital:
-    """A scripted site. Its update moves every value by `step`; `behaves` may answer otherwise."""
+    """A scripted site. Its update moves every value by `step`; `behaves` may answer otherwise. It
+    trains on `units`, and declares as many unless `declares` is another number or None (withheld).
+    """
 
-    def __init__(self, name: str, base, *, step=1.0, takes=5.0, behaves=None, units=10) -> None:
+    def __init__(
+        self, name: str, base, *, step=1.0, takes=5.0, behaves=None, units=10, declares=...
+    ) -> None:
         self.name, self.base, self.step, self.takes = name, base, step, takes
         self.behaves, self.units = behaves, units
+        self.declares = units if declares is ... else declares
         self.here = True
         self.asked: list[int] = []
 
@@ -47,7 +59,7 @@ class Hospital:
             threads=1,
             base_sha256=self.base.digest,
             trains=True,
-            units={},
+            units={} if self.declares is None else {"train": {"label": halves(self.declares)}},
             set_aside=0,
         )
 
@@ -118,7 +130,8 @@ class TimedGrid(InProcessGrid):
             if time > self.clock.now:
                 continue
             if message.metadata.message_type == READY.name:
-                content = to_record(hospital.ready())
+                ready = hospital.ready()
+                content = ready if isinstance(ready, RecordDict) else to_record(ready)
             else:
                 content = hospital.answer(*from_record(message.content, RoundRequest))
             if content is TRAINS:

@@ -163,24 +163,45 @@ def test_the_file_keeps_every_part_while_labels_patients_and_order_change(tmp_pa
 def test_a_file_of_an_earlier_version_is_used_and_would_be_drawn_the_same(
     tmp_path, experiment, name
 ):
-    """The files in `divisions/` were written by fedrad before it had `cohort/division.py`."""
+    """The files in `divisions/` were written by fedrad before it had `cohort/division.py`, when
+    their names had 12 characters."""
     text = (EARLIER / name).read_text()
     earlier = json.loads(text)
     for state in (tmp_path / "drawn", tmp_path / "assigned"):
         state.mkdir()
         (state / "salt").write_bytes(bytes(32))
     assigned_parts(tmp_path / "drawn", experiment, patients(30))
-    assert json.loads((tmp_path / "drawn" / "splits" / name).read_text()) == earlier
-    file = tmp_path / "assigned" / "splits" / name
-    file.parent.mkdir()
-    swapped = text.replace('"test"', '"train"')  # what no draw gives: the file decides
-    file.write_text(swapped)
-    assigned_parts(tmp_path / "assigned", experiment, patients(30))
-    assert file.read_text() == swapped, "nothing is new, so nothing is written"
-    assigned_parts(tmp_path / "assigned", experiment, patients(35))
+    (file,) = (tmp_path / "drawn" / "splits").glob("*.json")
+    assert earlier.items() <= (json.loads(file.read_text()) | {"others": None}).items()
+    old = tmp_path / "assigned" / "splits" / name
+    old.parent.mkdir()
+    swapped = text.replace(': "test"', ': "train"')  # what no draw gives: the file decides
+    old.write_text(swapped)
     stored = json.loads(swapped)["patients"]
+    assigned_parts(tmp_path / "assigned", experiment, patients(30), record=False)
+    assert old.read_text() == swapped
+    assigned_parts(tmp_path / "assigned", experiment, patients(30))
+    assert recorded(tmp_path / "assigned") == stored, "under the long name; the old file is gone"
+    new = old.with_name(file.name)
+    written = new.stat().st_mtime_ns
+    assigned_parts(tmp_path / "assigned", experiment, patients(30))
+    assert new.stat().st_mtime_ns == written, "nothing is new, so nothing is written"
+    assigned_parts(tmp_path / "assigned", experiment, patients(35))
     assert stored.items() <= recorded(tmp_path / "assigned").items()
     assert len(recorded(tmp_path / "assigned")) == 35
+
+
+def test_the_file_of_another_plan_with_the_same_first_characters_is_not_taken_over(tmp_path):
+    assigned_parts(tmp_path, ONE_SPLIT, patients(20))
+    (file,) = (tmp_path / "splits").glob("*.json")
+    content = json.loads(file.read_text())
+    content["patients"] = dict.fromkeys(content["patients"], "train")
+    content["plan"]["seed"] = 99
+    file.unlink()
+    old = file.with_name(f"{file.stem[:12]}.json")
+    old.write_text(json.dumps(content))
+    assert "test" in assigned_parts(tmp_path, ONE_SPLIT, patients(20)).values()
+    assert old.exists()
 
 
 def test_the_validation_patients_of_a_fold_are_those_of_earlier_versions(tmp_path):
@@ -196,6 +217,15 @@ def test_the_validation_patients_of_a_fold_are_those_of_earlier_versions(tmp_pat
         ["p2", "p7", "p10", "p18"],
         ["p2", "p4", "p15", "p29"],
     ]
+
+
+def test_who_trained_a_folds_model_never_validates_it_though_patients_come_and_go(tmp_path):
+    before = assigned_parts(tmp_path, FOLDS, patients(30), 1)
+    validates = [key for key, part in before.items() if part == "validation"]
+    left = [u for u in patients(40) if u.key not in validates[:2]]
+    after = assigned_parts(tmp_path, FOLDS, left, 1)
+    assert {key: before[key] for key in before.keys() & after.keys()}.items() <= after.items()
+    assert not set(validates[:2]) & after.keys()
 
 
 def test_a_site_that_is_held_out_tests_on_all_and_has_no_file(tmp_path):

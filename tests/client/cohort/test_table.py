@@ -71,6 +71,7 @@ def test_an_absolute_path_inside_the_folder_is_fine(site):
         (PLAIN.replace("images/0000.png", "..\\..\\x.png"), "line 2: .* lies outside"),
         (PLAIN.replace("images/0000.png", "C:\\x.png"), "line 2: .* Windows drive"),
         (PLAIN.replace("patient_id", "who"), "no column 'patient_id'; columns are"),
+        (PLAIN.replace("day", "LABEL"), "2 columns are named 'label'; keep one"),
         (PLAIN.replace("day", "label"), "2 columns are named 'label'; keep one"),
         (PLAIN + "images/0002.png,r,1,2,3\n", "line 4: 5 cells for 4 columns"),
         (PLAIN + "images/0000.png,q,1,1.5\n", "line 4: .* line 2, with another patient"),

@@ -111,7 +111,7 @@ def test_a_record_is_of_the_training_patients_pseudonyms_and_only_grows(hospital
     record = data.trained_patients
     assert record.keys(experiment.identity) == set(data.keys("train"))
     assert len(set(data.keys("train"))) == len(data.parts["train"])
-    record.record(experiment.identity, ["another"])
+    record.record(experiment, ["another"])
     assert record.keys(experiment.identity) == {*data.keys("train"), "another"}
     assert "CANARY" not in next(record.folder.iterdir()).read_text()
 

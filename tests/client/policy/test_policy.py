@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 from support.generators import GENERATOR
 from support.hospital import SHORT
+from support.joined import join
 from typer.testing import CliRunner
 
 from fedrad.client.commands.main import app
@@ -37,15 +38,12 @@ EXPERIMENT = parse_experiment(SHORT)
 def site_of(tmp_path: Path, policy: str, *, joined: bool = False) -> Site:
     """A site's folder with a policy, no image in it."""
     tmp_path.mkdir(exist_ok=True)
+    if joined and "columns" not in policy:
+        policy += '\ncolumns = ["label"]'
     (tmp_path / "site.toml").write_text(f'name = "a"\n[policy]\n{policy}\n')
     site = open_site(tmp_path, state=tmp_path / "state")
     site.state.mkdir(exist_ok=True)
-    if joined:
-        for name in ("coordinator-ca.crt", "node.key"):
-            (site.state / name).touch()
-        membership = {"site": "a", "address": "fedrad.example.org:8000", "invitation": "0" * 32}
-        (site.state / "membership.json").write_text(json.dumps(membership))
-    return site
+    return join(site) if joined else site
 
 
 def asked(site: Site, request=READY, text: str = SHORT) -> str:
@@ -142,7 +140,8 @@ def test_at_a_joined_site_an_experiment_waits_until_a_person_approves_it(tmp_pat
     assert asked(site) == ""
     approvals.decide(approved, "revoked", "Dr Data")
     assert asked(site) == "approval"
-    sayings = [e["message"] for e in Ledger(site.state / "ledger.jsonl").entries()]
+    entries = Ledger(site.state / "ledger.jsonl").entries()
+    sayings = [e["message"] for e in entries if e["message"]["kind"] == "decision"]
     assert [(m["decision"], m["by"]) for m in sayings] == [
         ("approved", "Dr Data"),
         ("revoked", "Dr Data"),
@@ -317,14 +316,16 @@ def test_the_ledger_is_shown_explained_and_exported(tmp_path):
     assert "round 3, 40 patients, 41 images" in (tmp_path / "out.csv").read_text()
     assert json.loads((tmp_path / "out.json").read_text())["head"] == ledger.read().head
     printed = json.loads(CliRunner().invoke(app, ["ledger", *where, "--json"]).output)
-    assert len(printed["entries"]) == 2
+    kinds = [entry["message"]["kind"] for entry in printed["entries"]]
+    assert kinds == ["membership", "policy", "decision", "round"]
     whole = ledger.path.read_bytes()
     ledger.path.write_bytes(whole + b'{"time": "2026')
     assert "was cut off" in CliRunner().invoke(app, ["ledger", *where]).output
     ledger.path.write_bytes(whole)
     lines = ledger.path.read_text().splitlines()
-    ledger.path.write_text(lines[0].replace("Dr Data", "Dr Else") + "\n" + lines[1] + "\n")
+    lines[2] = lines[2].replace("Dr Data", "Dr Else")
+    ledger.path.write_text("\n".join(lines) + "\n")
     changed = CliRunner().invoke(app, ["ledger", *where])
     assert changed.exit_code == 2
-    assert "line 1" in changed.output
+    assert "line 3" in changed.output
     assert datetime.fromisoformat(json.loads(lines[0])["time"]) <= datetime.now(UTC)

@@ -1,16 +1,17 @@
 """In a federation, each site declines what its policy excludes, and the rest continues."""
 
-import json
 import threading
 import time
 from pathlib import Path
 
 import pytest
 from support.hospital import EXPERIMENT, write_site
+from support.joined import join
 
 from fedrad.client.app import app as client_app
 from fedrad.client.policy.approvals import Approvals
 from fedrad.client.policy.ledger import Ledger
+from fedrad.client.settings import open_site
 from fedrad.deploy.local.simulation import prepare
 from fedrad.flower.grid import InProcessGrid
 from fedrad.server.experiment import run_experiment
@@ -31,11 +32,7 @@ class PolicyFederation:
         self.file = root / "experiment.toml"
         self.state = self.out / "sites" / "b"
         if joined:
-            self.state.mkdir(parents=True)
-            membership = {"site": "b", "address": "localhost:8000", "invitation": "0" * 32}
-            (self.state / "membership.json").write_text(json.dumps(membership))
-            for name in ("coordinator-ca.crt", "node.key"):
-                (self.state / name).touch()
+            join(open_site(self.sites["b"], name="b", state=self.state))
 
     def run(self, text: str = EXPERIMENT, wait_seconds: float = 0.0) -> Summary:
         self.file.write_text(text)

@@ -102,8 +102,9 @@ def assert_same(one: Path, other: Path) -> None:
     [
         pytest.param(TEXT, "train.round", 2, id="float32, first round"),
         pytest.param(TEXT, "train.baseline", 2, id="float32, local models"),
-        pytest.param(TEXT, "evaluate.validation", 1, id="float32, best round"),
         pytest.param(TEXT, "evaluate.score", 3, id="float32, validation scores"),
+        pytest.param(TEXT, "evaluate.score", 7, id="float32, validation scores of the best round"),
+        pytest.param(TEXT, "evaluate.release", 1, id="float32, best round"),
         pytest.param(TEXT, "evaluate.release", 2, id="float32, thresholds"),
         pytest.param(ENCODED, "train.round", 1, id="int8, before the first answer"),
         pytest.param(ENCODED, "train.round", 6, id="int8, last round"),

@@ -116,11 +116,35 @@ def test_an_update_a_million_times_too_large_is_rejected_and_asked_for_again_nex
     assert coordinator.moved(base) == pytest.approx(2, abs=1e-4)
 
 
-def test_an_outlier_of_two_sites_does_not_count_for_the_quorum(tmp_path, base, clock):
-    grid = TimedGrid(clock, Hospital("a", base), Hospital("wild", base, step=1e6))
-    coordinator = RunningFederation(tmp_path, base, grid, patience=100)
+def test_an_outlier_of_three_sites_does_not_count_for_the_quorum(tmp_path, base, clock):
+    grid = TimedGrid(
+        clock, Hospital("a", base), Hospital("b", base), Hospital("wild", base, step=1e6)
+    )
+    coordinator = RunningFederation(
+        tmp_path, base, grid, text=TEXT.replace("quorum = 2", "quorum = 3"), patience=100
+    )
     with pytest.raises(ExperimentFailed, match=r"wild: update rejected: its norm is 1e\+06 times"):
         coordinator.round()
+
+
+def test_of_two_sites_none_is_an_outlier_and_each_is_clipped(tmp_path, base, clock):
+    """A tiny step of a liar made the honest site the outlier, and the liar the only voice."""
+    grid = TimedGrid(clock, Hospital("honest", base), Hospital("liar", base, step=1e-6))
+    coordinator = RunningFederation(tmp_path, base, grid)
+    result = coordinator.round(0)
+    assert {s: r.status for s, r in result.sites.items()} == {"honest": "ok", "liar": "ok"}
+    assert coordinator.moved(base) == pytest.approx(0.5, abs=1e-4)
+
+
+def test_an_update_longer_than_the_clip_is_scaled_down_to_it_and_recorded(tmp_path, base, clock):
+    grid = TimedGrid(clock, Hospital("honest", base, step=0.0), Hospital("liar", base, step=1e6))
+    coordinator = RunningFederation(tmp_path, base, grid)
+    result = coordinator.round(0)
+    liar, honest = result.sites["liar"], result.sites["honest"]
+    assert (liar.status, liar.clipped, honest.clipped) == ("ok", True, False)
+    values = (liar.norm / 1e6) ** 2
+    assert coordinator.moved(base) == pytest.approx(1e4 / values**0.5 / 2, rel=1e-3)
+    assert result.norm == pytest.approx(5e3, rel=1e-3)
 
 
 def test_a_new_site_joins_during_the_training(tmp_path, base, clock):

@@ -1,0 +1,84 @@
+"""Finds the images of single patients by their numbers, also in a table that has other faults."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+
+from fedrad.client.problems import SiteProblem
+from fedrad.client.settings import Site
+
+from .spreadsheet import read_spreadsheet
+from .table import InstanceUids, files_by_uid
+
+
+@dataclass(frozen=True)
+class ListedPatient:
+    """A patient as the cohort table lists it: number of rows, and those of its files that exist."""
+
+    rows: int
+    files: list[Path]
+
+
+def listed_patients(
+    site: Site, numbers: Collection[str], instance_uids: InstanceUids
+) -> tuple[dict[str, ListedPatient], list[str]]:
+    """The patients of some numbers in the cohort table.
+
+    Parameters
+    ----------
+    site
+        The site with its table.
+    numbers
+        Patient numbers.
+    instance_uids
+        As for `find_by_uid`; called if rows of these patients name no file.
+
+    Returns
+    -------
+    tuple
+        Number -> patient, for those in the table; and all patient numbers of the table.
+
+    Raises
+    ------
+    SiteProblem
+        If the table cannot be read or has no column of patients.
+    """
+    sheet, columns = read_spreadsheet(site.cohort), site.settings.columns
+    patient = sheet.find(columns.patient)
+    if patient is None:
+        raise SiteProblem(
+            "cohort", f"{sheet.path}: no column {columns.patient!r}; columns are {sheet.header}"
+        )
+    file, uid = sheet.find(columns.file), sheet.find(columns.instance_uid)
+    rows: dict[str, list[list[str]]] = {}
+    for cells in sheet.rows:
+        rows.setdefault(cells[patient], []).append(cells)
+    chosen = {number: rows[number] for number in numbers if number in rows}
+    found = {
+        number: [f for cells in of if file is not None and (f := _existing(site, cells[file]))]
+        for number, of in chosen.items()
+    }
+    wanted = {
+        cells[uid]: number
+        for number, of in chosen.items()
+        for cells in of
+        if uid is not None and cells[uid] and not (file is not None and cells[file])
+    }
+    if wanted:
+        for one, files in files_by_uid(site, instance_uids).items():
+            if one in wanted:
+                found[wanted[one]] += files
+    patients = {number: ListedPatient(len(of), found[number]) for number, of in chosen.items()}
+    return patients, list(rows)
+
+
+def _existing(site: Site, reference: str) -> Path | None:
+    """The file of a reference, if it is within the site's folder and exists."""
+    root = site.folder.resolve()
+    if not reference or PureWindowsPath(reference).drive:
+        return None
+    for text in (reference, reference.replace("\\", "/")):
+        file = (root / text).resolve()
+        if file.is_relative_to(root) and file.is_file():
+            return file
+    return None

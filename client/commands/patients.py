@@ -1,0 +1,126 @@
+"""`fedrad-site withdraw`: a patient takes back the consent."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fedrad.system.commands import fail
+
+from .options import SiteFolder, SiteName, StateFolder
+
+if TYPE_CHECKING:
+    from fedrad.client.participant.withdrawal import KnownPatient, Removed
+    from fedrad.client.settings import Site
+
+
+def withdraw(
+    folder: SiteFolder,
+    patient: Annotated[
+        list[str] | None, typer.Argument(help="Patient numbers, as in the cohort table.")
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of patient numbers, one per line, or a CSV table with the column of "
+            "patients."
+        ),
+    ] = None,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Record numbers too that are neither in the table nor in a record."
+        ),
+    ] = False,
+    by: Annotated[
+        str | None, typer.Option(help="Name of the person who does it; default: this user.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
+    name: SiteName = None,
+    state: StateFolder = None,
+) -> None:
+    """Withdraw patients: they are read for no experiment any more, and what is kept of them goes.
+
+    Says which models were trained on them. It cannot be taken back.
+    """
+    from fedrad.client.settings import open_site
+
+    site = open_site(folder, name=name, state=state)
+    if bool(patient) == (file is not None):
+        fail("give patient numbers, or --file with a list of them")
+    import getpass
+
+    from fedrad.client.cohort.patient_list import read_patient_list
+    from fedrad.client.participant.withdrawal import look_up
+    from fedrad.client.participant.withdrawal import withdraw as withdraw_patients
+
+    given = read_patient_list(file, site) if file else patient or []
+    numbers = list(dict.fromkeys(number.strip() for number in given if number.strip()))
+    if not numbers:
+        fail("no patient number was given")
+    patients = look_up(site, numbers)
+    for one in patients:
+        _show(one)
+    unknown = [one for one in patients if not one.is_known]
+    if unknown and not force:
+        fail(
+            f"nothing was done: {len(unknown)} of {len(patients)} numbers are neither in the table "
+            "nor in a record. Correct them, or record them with --force: then such a patient stays "
+            "out who comes later"
+        )
+    if not yes and not typer.confirm(
+        f"Withdraw {len(patients)} patients from everything that follows? It cannot be taken back."
+    ):
+        fail("nothing was done")
+    try:
+        removed = withdraw_patients(site, patients, by or getpass.getuser())
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}; run it again to complete it")
+    _report(site, patients, removed)
+
+
+def _show(patient: "KnownPatient") -> None:
+    """What the site knows of a patient, and which models were trained on it."""
+    print(f"{patient.number}:")
+    if patient.listed:
+        print(f"  - {patient.listed.rows} rows in the cohort table")
+    else:
+        near = f"; is {', '.join(patient.similar)} meant?" if patient.similar else ""
+        print(f"  - not in the cohort table{near}")
+    if patient.withdrawn:
+        print("  - withdrawn before; what is left is removed")
+    for training in patient.trained:
+        since = f", since {training.since[:10]}" if training.since else ""
+        print(
+            f"  - trained a model: {training.name or 'experiment without a name'}{since}; identity "
+            f"{training.identity}"
+        )
+        if training.local_model:
+            print(f"    the local-only model is kept here: {training.local_model}")
+    for experiment, parts in patient.counted.items():
+        print(f"  - counted in released figures: {experiment} ({', '.join(parts)})")
+    if not patient.trained:
+        print("  - trained no model here")
+
+
+def _report(site: "Site", patients: Sequence["KnownPatient"], removed: "Removed") -> None:
+    print(
+        f"\nWithdrawn: {len(patients)} patients. They are read for no experiment any more, a "
+        "running one included; the ledger has it.\n"
+        f"Removed: decoded images of {removed.images} files, scores in {removed.scores} files, "
+        f"{removed.progressions} simulated progressions, {removed.explanations} explanations, the "
+        "stored activations and check.html."
+    )
+    if any(one.trained for one in patients):
+        print(
+            "Models that were trained on them, and models trained further from these, cannot "
+            "forget them. Each names the experiment by its identity (lineage in "
+            "model.safetensors): write to the coordinator."
+        )
+    print(
+        "Not removed: the files themselves and the table, which are yours; the ledger; backups; "
+        f"pages and pictures written elsewhere. Pictures of files that changed or that the table "
+        f"no longer names are found by nobody: delete {site.state / 'images'} to remove all; they "
+        "are decoded again. A visit that runs now may end without an answer; it is asked again."
+    )
