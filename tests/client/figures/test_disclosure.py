@@ -9,11 +9,9 @@ from hypothesis import strategies as st
 from random_federations import OPERATING, SiteScores, federation, figures, release
 
 from fedrad.client.figures.disclosure import Disclosure
-from fedrad.client.participant.score_store import ReleaseStore, ScoreStore, question_digest
+from fedrad.client.participant.score_store import ScoreStore
 from fedrad.client.problems import SiteProblem
-from fedrad.exchange.figures import Release
 from fedrad.exchange.histogram import CELLS, count_in_bins, grid_cells
-from fedrad.exchange.messages import ReleaseRequest
 from fedrad.stats.exact import Units
 
 RULE = Disclosure(minimum_units=10, minimum_bin=3)
@@ -106,28 +104,7 @@ def test_with_a_small_group_another_one_is_withheld_too():
     assert RULE.groups(Units(labels[:100]), groups[:100], 3) == {0, 1}
 
 
-# A site releases once
-
-
-def asked(*models: str) -> ReleaseRequest:
-    return ReleaseRequest(part="test", models=list(models))
-
-
-def test_a_site_releases_once_and_repeats_its_release(tmp_path: Path):
-    store, logits = ReleaseStore(tmp_path), {"global": np.arange(6.0).reshape(3, 2)}
-    digest = question_digest(asked("global"), [logits])
-    assert store.earlier("test", digest) is None
-    release_ = Release(part="test", scores=release("a", site(20, 20), RULE).scores)
-    store.record(digest, release_)
-    assert store.earlier("test", digest) == release_
-    assert store.earlier("validation", digest) is None
-    for other in (
-        question_digest(asked("global", "base"), [logits]),
-        question_digest(asked("global"), [{"global": logits["global"] + 1e-9}]),
-    ):
-        with pytest.raises(SiteProblem) as problem:
-            store.earlier("test", other)
-        assert problem.value.reason == "released"
+# Kept scores
 
 
 def test_stored_scores_belong_to_the_units_that_were_scored(tmp_path: Path):

@@ -1,12 +1,12 @@
 """A federation in which a site releases nothing exact: the coordinator does without."""
 
-import json
 from pathlib import Path
 
 import pytest
-from support.hospital import EXPERIMENT, run, with_, write_site
+from support.hospital import EXPERIMENT, run, write_site
 
 from fedrad.client.policy.ledger import Ledger
+from fedrad.server.results.summary import read_summary
 
 
 @pytest.fixture
@@ -24,40 +24,40 @@ def sent(state: Path, kind: str) -> list[dict]:
 
 
 def test_with_epsilon_no_count_of_a_class_no_loss_and_no_exact_figure_leaves(strict, tmp_path):
-    summary = run(with_(EXPERIMENT, ensemble="[0.5]"), strict, tmp_path / "x")
+    summary = run(EXPERIMENT, strict, tmp_path / "x")
     assert summary.status == "completed"
     state = tmp_path / "x" / "out" / "sites" / "b"
     [readiness] = sent(state, "readiness")
     for outcomes in readiness["units"].values():
-        assert outcomes == {"label": {"positives": None, "negatives": None}}
+        assert outcomes == {"label": {}}, "no count"
     for reply in sent(state, "round"):
-        assert reply["loss"] is None
+        assert "loss" not in reply
         assert reply["monitoring"]["label"].keys() == {"auroc", "epsilon"}
         assert reply["patients"] > 0, "the weight in the mean is the same for neighbours"
-    assert sent(state, "baseline")[0].get("loss") is None
+    assert "loss" not in sent(state, "baseline")[0]
     for release in sent(state, "release"):
         for scores in release["scores"]:
-            assert scores.keys() <= {
-                *("model", "outcome", "histogram", "epsilon", "positives", "negatives", "missing")
-            }
+            exact = {"auroc", "variance", "average_precision", "probabilities", "site_brier"}
+            assert not scores.keys() & exact
+            assert not scores.get("folds")
     [validation, _] = sent(state, "release")
     assert summary.epsilon == {"b": pytest.approx(2.0 + validation["epsilon"])}
     report = (tmp_path / "x" / "out" / "report.html").read_text()
     assert "withheld" in report
-    assert json.loads((tmp_path / "x" / "out" / "summary.json").read_text())["ensemble"]
 
 
-def test_without_any_exact_figure_the_final_model_is_kept(sites, tmp_path):
-    del sites["one"]
-    for folder in sites.values():
+def test_without_any_exact_figure_the_trained_model_is_kept(hospitals):
+    for folder in hospitals.sites.values():
         with (folder / "site.toml").open("a") as file:
             file.write("epsilon = 2.0\n")
-    summary = run(with_(EXPERIMENT, ensemble="[0.5]"), sites, tmp_path / "x")
+    grid = ("minimum_units = 3", "minimum_units = 3\nensemble = [0.5]")
+    summary = read_summary(hospitals.run(2, base=hospitals.run(1), grid=grid))
     assert summary.status == "completed"
     assert summary.best is None
     assert summary.ensemble is not None
-    assert summary.ensemble.alpha == 1.0
+    assert (summary.ensemble.alpha, summary.ensemble.candidates[0].auroc) == (1.0, None)
     assert all(e.auroc == {"label": None} for r in summary.rounds for e in r.sites.values())
+    assert all(e.loss is None for r in summary.rounds for e in r.sites.values())
 
 
 def test_the_same_model_has_the_same_noise_in_another_experiment(sites, tmp_path):
