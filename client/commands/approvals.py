@@ -6,6 +6,7 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Table
 
+from fedrad.client.participant.budget_words import budget_sentence
 from fedrad.client.policy.approvals import ApprovalRequest, Approvals
 from fedrad.client.policy.plain_words import describe_experiment
 from fedrad.client.problems import SiteProblem
@@ -78,7 +79,11 @@ def show_experiment(asked: ApprovalRequest, site: Site, console: Console) -> Non
     console.print(
         f"[bold]{asked.name}[/], settings {asked.identity[:12]}, asked for {_minute(asked.asked)}"
     )
-    for heading, sentences in describe_experiment(experiment, site.settings.policy):
+    sections = [
+        *describe_experiment(experiment, site.settings.policy),
+        ("What each patient has been in before", budget_sentence(site, experiment)),
+    ]
+    for heading, sentences in sections:
         console.print(f"\n[bold]{heading}[/]")
         for sentence in sentences:
             console.print(f"  - {sentence}", markup=False, highlight=False, soft_wrap=True)
