@@ -46,7 +46,7 @@ def main() -> None:
         sites = {name: small_site(root / name, seed) for seed, name in enumerate("ab")}
         for site in sites.values():
             with (site / "site.toml").open("a") as file:
-                file.write("approval = false\n")
+                file.write('approval = false\ncolumns = ["label"]\n')
         for label, encoding, preset in WAYS:
             text = RESNET50.format(rounds=rounds, encoding=encoding, preset=preset)
             for way in ("plain", "serve"):
