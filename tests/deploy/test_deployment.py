@@ -57,9 +57,8 @@ class Hosts:
         (root / "tap").mkdir()
         (root / "tap" / "sitecustomize.py").write_text(TAP)
         for number, name in enumerate(HOSPITALS):
-            site = write_site(self.home(name) / "CANARY-folder" / name, 40, seed=number)
-            with (site / "site.toml").open("a") as file:
-                file.write('columns = ["label"]\n')
+            folder = self.home(name) / "CANARY-folder" / name
+            write_site(folder, 40, seed=number, policy='columns = ["label"]\n')
         self.home("coordinator").mkdir()
 
     def home(self, host: str) -> Path:
