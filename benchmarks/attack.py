@@ -16,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 
 from fedrad.client.figures.disclosure import Disclosure
 from fedrad.exchange.histogram import GRID, Histogram, grid_cells
+from fedrad.stats.exact import Units
 
 Floats = NDArray[np.float64]
 
@@ -27,7 +28,7 @@ RULES = {
     "defaults (bins of 3)": Disclosure(minimum_units=10, minimum_bin=3),
     "bins of 1": Disclosure(minimum_units=10, minimum_bin=1),
     "bins of 10": Disclosure(minimum_units=10, minimum_bin=10),
-    "ε = 1": Disclosure(minimum_units=10, minimum_bin=3, epsilon=1.0),
+    "ε = 1": Disclosure(minimum_units=10, minimum_bin=3, epsilon=1.0, secret=bytes(32)),
 }
 COLUMNS = (
     "units with / without",
@@ -110,8 +111,12 @@ def attack_site(
         SiteScores(d.logits * SCALE, d.labels)
         for d in (normals(rng, positives, negatives, TRUTH) for _ in range(2))
     )
-    h = release("a", data, rule, None).scores[0].histogram
-    assert h is not None
+    if rule.epsilon:
+        h = rule.noisy_histogram(data.logits, Units(data.labels), str(rng.integers(2**62)), "y")
+    else:
+        released = release("a", data, rule, None).scores[0].histogram
+        assert released is not None
+        h = released
     walls = GRID[np.array(h.edges)].copy()
     walls[0], walls[-1] = -np.inf, np.inf
     values = {name: np.empty(len(data.logits)) for name in ("members", "half", "bin", "rank")}

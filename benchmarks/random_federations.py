@@ -79,23 +79,34 @@ def release(
     data: SiteScores,
     disclosure: Disclosure,
     operating: OperatingPoint | None = OPERATING,
+    *,
+    exact: bool = False,
 ) -> Release:
-    """What a site with these scores of a global model releases."""
-    units = ScoredUnits(data.labels[:, None], data.patients, {"global": data.logits[:, None]})
+    """What a site with these scores of a global model releases; `exact`: before it is rounded."""
+    units = ScoredUnits(
+        data.labels[:, None],
+        data.patients,
+        {"global": data.logits[:, None]},
+        digests={"global": "0"},
+    )
     nobody = ScoredUnits(np.zeros((0, 1), np.float32), None, {})
     given = {} if operating is None else {"global": {"y": operating}}
     own = local_of(site)
-    return OneSplit(["y"], disclosure, own, {}, "test", given).release(
-        [units], [nobody], ["global"], {}
-    )
+    split = OneSplit(["y"], disclosure, own, {}, "test", given)
+    figures = split.exact if exact else split.release
+    return figures([units], [nobody], ["global"], {})
 
 
 def tested(
-    data: dict[str, SiteScores], disclosure: Disclosure, operating: OperatingPoint | None
+    data: dict[str, SiteScores],
+    disclosure: Disclosure,
+    operating: OperatingPoint | None,
+    *,
+    exact: bool,
 ) -> ReleasedFigures:
     """What the coordinator has of the test patients of such a federation."""
     return ReleasedFigures(
-        releases={s: release(s, d, disclosure, operating) for s, d in data.items()},
+        releases={s: release(s, d, disclosure, operating, exact=exact) for s, d in data.items()},
         operating={} if operating is None else {"global": {"y": operating}},
     )
 
@@ -104,11 +115,13 @@ def figures(
     data: dict[str, SiteScores],
     disclosure: Disclosure,
     operating: OperatingPoint | None = OPERATING,
+    *,
+    exact: bool = False,
 ) -> tuple[dict[str, Cell], Overall]:
-    """Cells by site, and the figures over all sites."""
+    """Cells by site, and the figures over all sites; `exact`: from figures before rounding."""
     clustered = any(d.patients is not None for d in data.values())
     plan = experiment("image" if clustered else "patient")
-    found = tested(data, disclosure, operating)
+    found = tested(data, disclosure, operating, exact=exact)
     return (
         {c.site: c for c in cells(found, ["global"], plan)},
         overall(found, ["global"], plan)[0],
@@ -119,7 +132,7 @@ def errors(data: dict[str, SiteScores]) -> Iterator[tuple[str, float, float]]:
     """(figure, its error against the reference, its printed bound) for every figure of a random
     federation; a bound of 0 is that of an exact figure."""
     rule = Disclosure(minimum_units=1, minimum_bin=3)
-    of_sites, whole = figures(data, rule)
+    of_sites, whole = figures(data, rule, exact=True)
     for site, own in data.items():
         yield from _errors_of_cell(of_sites[site], own)
     yield from _errors_overall(whole, data)

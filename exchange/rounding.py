@@ -8,7 +8,7 @@ FINEST = 0.001
 
 def step_of(variance: float | None) -> float:
     """The step to which a figure with this variance is rounded: the largest power of ten that is at
-    most half of its standard error, but never below 0.001.
+    most half of its standard error, but never below 0.001 or above 0.1.
 
     Rounding to a step s adds an error of variance s²/12. With s ≤ SE/2 this is at most 2 % of the
     figure's own variance, so that no interval changes visibly.
@@ -16,7 +16,7 @@ def step_of(variance: float | None) -> float:
     half = sqrt(variance) / 2 if variance is not None else 0.0
     if half <= FINEST:
         return FINEST
-    return float(10.0 ** min(0, floor(log10(half) + 1e-9)))
+    return float(10.0 ** min(-1, floor(log10(half) + 1e-9)))
 
 
 def to_step(value: float, step: float) -> float:

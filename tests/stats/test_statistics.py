@@ -280,9 +280,9 @@ def test_a_difference_without_variance_has_no_p():
 def test_the_interval_of_an_auroc_from_noisy_histograms_covers_the_noise():
     rng = np.random.default_rng(12)
     own = normals(rng, 60, 80, 0.8)
-    rule = Disclosure(minimum_units=1, minimum_bin=3, epsilon=1.0)
     exact, hits = auroc_variance(own.logits, Units(own.labels)), 0
-    for _ in range(100):
+    for secret in range(100):
+        rule = Disclosure(1, 3, epsilon=1.0, secret=bytes([secret]) * 32)
         sent = release("a", own, rule).scores[0]
         assert (sent.auroc, sent.ranks, sent.probabilities) == (None, RankFigures(), None)
         estimated = from_noisy(sent)

@@ -132,7 +132,8 @@ def test_a_site_releases_once_and_repeats_its_release(tmp_path: Path):
 
 def test_stored_scores_belong_to_the_units_that_were_scored(tmp_path: Path):
     scored = ScoreStore(tmp_path)
-    scored.save("test", "local:a", ["p", "q"], np.zeros((2, 1)))
+    scored.save("test", "local:a", ["p", "q"], np.zeros((2, 1)), "digest")
+    assert scored.digest("test", "local:a") == "digest"
     assert scored.read("test", "local:a", ["p", "q"]) is not None
     assert scored.read("validation", "local:a", ["p", "q"]) is None
     with pytest.raises(SiteProblem, match="other test units"):
@@ -143,7 +144,7 @@ def test_stored_scores_belong_to_the_units_that_were_scored(tmp_path: Path):
 
 
 def test_with_noise_nothing_exact_is_released_and_its_cost_adds_up():
-    noisy = Disclosure(minimum_units=10, minimum_bin=3, epsilon=0.5)
+    noisy = Disclosure(minimum_units=10, minimum_bin=3, epsilon=0.5, secret=bytes(32))
     own = site(40, 60)
     sent = release("a", own, noisy)
     assert sent.epsilon == 0.5
@@ -156,21 +157,21 @@ def test_with_noise_nothing_exact_is_released_and_its_cost_adds_up():
     assert np.diff(h.edges).tolist() == [8] * 16, (
         "the edges of the bins disclose nothing about the scores"
     )
-    assert noisy.monitoring(own.logits, Units(own.labels)).missing == "declined"
+    assert noisy.monitoring(own.logits, Units(own.labels), "0", "y").missing == "declined"
     several = SiteScores(own.logits, own.labels, np.arange(100) // 2)
     assert release("a", several, noisy).scores[0].missing == "declined", "two units, twice the cost"
 
 
-def test_the_noise_is_discrete_laplace():
-    epsilon = 0.7
-    rule = Disclosure(minimum_units=1, minimum_bin=1, epsilon=epsilon)
-    empty = Units(np.zeros(0, np.float32))
-    draws = [rule.noisy_histogram(np.zeros(0), empty).positives for _ in range(600)]
-    drawn = np.array(draws).ravel()
-    q = np.exp(-epsilon)
-    for k in (-2, -1, 0, 1, 2, 3):
-        expected = (1 - q) / (1 + q) * q ** abs(k)
-        assert (drawn == k).mean() == pytest.approx(expected, abs=0.015)
+def test_with_noise_a_class_is_too_small_by_its_noisy_count():
+    """By the exact count, it would disclose whether the class has as many patients."""
+    answers = set()
+    for model in range(60):
+        rule = Disclosure(10, 3, epsilon=0.5, secret=bytes([model]) * 32)
+        sent = release("a", site(9, 60), rule).scores[0]
+        answers.add(sent.missing)
+        assert sent.epsilon == 0.5, "it costs, whatever the answer is"
+        assert (sent.histogram is None) == (sent.missing == "below minimum")
+    assert answers == {None, "below minimum"}
 
 
 def test_the_operating_point_of_these_tests_is_a_real_edge():

@@ -70,7 +70,7 @@ def test_the_global_model_is_compared_with_the_local_only_models(experiment_file
     cells = {(c.model, c.site): c for c in summary.cells}
     for name in "ab":
         both = cells[("global", name)].auroc - cells[(f"local:{name}", name)].auroc
-        assert at[(name, "local")].difference == pytest.approx(both)
+        assert at[(name, "local")].difference == pytest.approx(both, abs=0.015), "each is rounded"
         assert at[(name, "base")].missing == "not run"
     pairs = {n: cells[("global", n)].positives * cells[("global", n)].negatives for n in "ab"}
     mean = sum(pairs[n] * at[(n, "local")].difference for n in "ab") / sum(pairs.values())
@@ -130,7 +130,7 @@ def test_another_sites_model_gets_the_scores_that_its_own_site_would_compute(sit
     logits = scoring.score_store.read("test", "local:a", host.data.keys("test"))
     labels = host.data.parts["test"].labels[:, 0]
     cell = next(c for c in summary.cells if (c.model, c.site) == ("local:a", "b"))
-    assert cell.auroc == roc_auc_score(labels, logits[:, 0])
+    assert cell.auroc == pytest.approx(roc_auc_score(labels, logits[:, 0]), abs=0.005)
 
 
 def test_no_local_only_model_is_sent_without_a_request(sites, tmp_path):

@@ -100,8 +100,8 @@ def test_every_patient_is_tested_once_and_each_site_releases_once_over_all_folds
         assert sum(map(len, parts)) == 40 == len(set.union(*parts))
         assert len(parts[1]) == round(0.2 * (40 - len(parts[2]))) or len(parts[1]) > 0
     assert len(tested) == len(set(tested)) == 40
-    assert cell.auroc == pytest.approx(np.mean(aurocs))
-    assert cell.folds == pytest.approx(aurocs)
+    assert cell.auroc == pytest.approx(np.mean(aurocs), abs=0.005)
+    assert cell.folds == pytest.approx(aurocs, abs=0.05)
     assert (cell.positives, cell.negatives) == (20, 20)
     assert cell.ci[0] < cell.auroc < cell.ci[1]
     released = [
@@ -157,7 +157,7 @@ def test_the_variance_of_the_mean_of_folds_is_that_of_repeated_draws():
     rng = np.random.default_rng(4)
     drawn = []
     for _ in range(400):
-        release = CrossValidation(["y"], Disclosure(1, 1), "local:a").release(
+        release = CrossValidation(["y"], Disclosure(1, 1), "local:a").exact(
             folds_of(rng, 5, 12, 20), [], ["global"], {}
         )
         drawn.append((release.scores[0].auroc, release.scores[0].variance))
@@ -165,7 +165,7 @@ def test_the_variance_of_the_mean_of_folds_is_that_of_repeated_draws():
     assert values[:, 1].mean() == pytest.approx(values[:, 0].var(), rel=0.2)
     one = folds_of(rng, 1, 30, 40)
     [alone] = (
-        CrossValidation(["y"], Disclosure(1, 1), "local:a").release(one, [], ["global"], {}).scores
+        CrossValidation(["y"], Disclosure(1, 1), "local:a").exact(one, [], ["global"], {}).scores
     )
     units = Units(one[0].labels[:, 0])
     expected = variance(deviations(one[0].logits["global"][:, 0], units), units)

@@ -133,7 +133,7 @@ def test_with_repeats_each_patient_counts_once():
     tested, validated = folds(np.random.default_rng(5))
     rule = CrossValidation(["y"], Disclosure(10, 3), "local:a")
     first = [scored(p) for p in tested]
-    release = rule.release([*first, *first], [scored(p) for p in validated], ["global"], {})
+    release = rule.exact([*first, *first], [scored(p) for p in validated], ["global"], {})
     figures = release.scores[0].out_of_fold
     assert figures is not None
     assert figures == out_of_fold(tested, validated, Disclosure(10, 3))
@@ -186,7 +186,7 @@ def test_a_group_is_evaluated_within_each_fold_and_folds_are_weighted_by_pairs()
     tested, _ = folds(rng)
     groups = [{"sex": rng.integers(0, 2, 40)} for _ in tested]
     rule = CrossValidation(["y"], Disclosure(10, 3), "local:a", {"sex": ("F", "M")})
-    release = rule.release(
+    release = rule.exact(
         [scored(p, g) for p, g in zip(tested, groups, strict=True)], [], ["global"], {}
     )
     for figures in release.subgroups:

@@ -9,6 +9,7 @@ import torch
 from support.generators import GENERATOR, allow_generator, run_generator
 from support.hospital import write_cohort, write_site
 
+from fedrad.client.figures.monitoring import CAP
 from fedrad.client.participant.participant import Participant
 from fedrad.client.participant.scoring import Scoring
 from fedrad.client.participant.site_data import SiteData
@@ -45,8 +46,9 @@ def test_the_experiment_ends_with_a_generator_and_no_figures_on_patients(trained
     assert summary["models"] == summary["cells"] == summary["overall"] == []
     assert len(summary["rounds"]) == 2
     for site in "ab":
-        losses = [r["sites"][site]["validation_loss"]["label"] for r in summary["rounds"]]
+        losses = [r["sites"][site]["loss"] for r in summary["rounds"]]
         assert losses[1] < losses[0]
+        assert summary["rounds"][0]["sites"][site]["validation_loss"]["label"] is not None
         assert summary["rounds"][0]["sites"][site]["auroc"] == {"label": None}
     assert "loss" in (trained / "out" / "report.html").read_text()
 
@@ -134,7 +136,7 @@ def test_it_travels_in_fewer_bits_too(tmp_path, permitting, encoding):
     out = run_generator(tmp_path, permitting, text)
     load_generator(out / "model.safetensors")
     rounds = json.loads((out / "summary.json").read_text())["rounds"]
-    sent = [r["sites"]["a"]["validation_loss"]["label"] for r in rounds]
+    sent = [r["sites"]["a"]["loss"] for r in rounds]
     assert sent[1] < sent[0]
 
 
@@ -180,7 +182,9 @@ def test_validation_losses_are_those_of_the_received_generator(trained):
     )
     summary = json.loads((trained / "out" / "summary.json").read_text())
     sent = summary["rounds"][0]["sites"]["a"]["validation_loss"]["label"]
-    assert sent == pytest.approx(losses.mean())
+    assert max(losses) < CAP
+    error = CAP / (2 * np.sqrt(len(losses)))
+    assert sent == pytest.approx(losses.mean(), abs=3 * error), "but for noise and rounding"
 
 
 def test_a_generator_goes_on_from_an_earlier_one_of_the_same_split(tmp_path, trained):
