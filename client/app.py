@@ -221,8 +221,8 @@ def _admitted(
     exchange.received = model.sha256 if model else None
     book = QuestionBook(site, experiment, participant.data.folder / "answers", exchange.log)
     words = request.model_dump_json(exclude={"manifest"})
-    run, most_runs = context.run_id, decision.runs if decision else None
-    with book.visit(question, exchange.received, words, run=run, most_runs=most_runs) as visit:
+    run = context.run_id
+    with book.visit(question, exchange.received, words, run=run, approval=decision) as visit:
         exchange.number = visit.number
         if visit.earlier is not None:
             exchange.log.info("%s: %s, the stored answer", experiment.name, question)

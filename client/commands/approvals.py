@@ -7,6 +7,7 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Table
 
+from fedrad.client.participant.budget_words import budget_sentence
 from fedrad.client.policy.approvals import ApprovalRequest, Approvals, Decision
 from fedrad.client.policy.history import earlier_experiments, in_sentences
 from fedrad.client.policy.plain_words import describe_experiment
@@ -106,6 +107,7 @@ def show_experiment(
     sections = [
         *describe_experiment(experiment, site.settings.policy),
         ("Before, on these patients", before),
+        ("What each patient has been in before", budget_sentence(site, experiment)),
     ]
     for heading, sentences in sections:
         console.print(f"\n[bold]{heading}[/]")

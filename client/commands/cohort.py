@@ -86,7 +86,7 @@ def explain(
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     add_weight_folder(experiment.parent)
     written = write_explanations(
-        SiteData(site, settings),
+        SiteData(site, settings, record_division=False),
         model,
         outcome or settings.outcomes[0],
         count=count,

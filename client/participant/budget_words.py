@@ -10,7 +10,7 @@ from .patient_uses import PatientUses
 from .trained_patients import TrainedPatients
 
 
-def budget_sentences(site: Site, experiment: Experiment) -> list[str]:
+def budget_sentence(site: Site, experiment: Experiment) -> list[str]:
     """What the patients of a site have been in, and how an experiment adds to it, for the person
     who approves it. Only the records are read, neither the cohort table nor an image.
 

@@ -32,8 +32,8 @@ class Book(BaseModel):
     format: Literal[1] = 1
     name: Name
     identity: Hash
-    runs: list[int] = []
-    """Numbers of Flower's runs that asked."""
+    runs: dict[int, str] = Field(default_factory=dict)
+    """Number of each of Flower's runs that asked -> when it first did (UTC)."""
     trainings: dict[int, dict[str, Entry]] = Field(default_factory=dict)
     closed: str | None = None
     """Why nothing is answered any more."""

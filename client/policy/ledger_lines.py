@@ -31,15 +31,15 @@ class LedgerError(UserError, ValueError):
 
 
 def parsed(line: bytes) -> LedgerEntry | None:
-    """The entry of a line; None if the line is not a whole entry.
+    """The entry of a line; None if the line is not a whole entry, byte for byte as it is written:
+    other blanks or a key that stands twice would not change its hash.
 
     Raises LedgerError if a later version of fedrad wrote it.
     """
     try:
         entry = json.loads(line)
-        if all(isinstance(entry[key], str) for key in ("time", "previous", "hash")):
-            entry = dict(entry)
-        else:
+        texts = all(isinstance(entry[key], str) for key in ("time", "previous", "hash"))
+        if not texts or json.dumps(entry).encode() != line:
             return None
     except (ValueError, TypeError, KeyError):
         return None
@@ -47,7 +47,7 @@ def parsed(line: bytes) -> LedgerEntry | None:
         raise LedgerError(
             "the ledger has lines of another version of fedrad: install the version that wrote them"
         )
-    return entry
+    return dict(entry)
 
 
 def entry_hash(entry: LedgerEntry) -> str:

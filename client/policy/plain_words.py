@@ -10,6 +10,8 @@ from itertools import groupby
 from fedrad.client.settings import Policy
 from fedrad.exchange.experiment import Experiment, group_names
 
+from .questions import questions_of
+
 STAGE_DESCRIPTIONS = {
     "probe": "the last layer (the head)",
     "layer4": "the head and the last of four blocks",
@@ -169,7 +171,7 @@ def _in_all(experiment: Experiment, policy: Policy) -> Iterator[str]:
 
 def _questions(experiment: Experiment, trainings: int) -> str:
     evaluation = experiment.evaluation
-    parts = ["readiness", f"{experiment.federation.rounds} rounds"]
+    parts = ["readiness", f"{experiment.federation.rounds} rounds about one model each"]
     if experiment.task.tests_patients:
         if evaluation.local_baseline:
             parts.append("a local-only model")
@@ -185,7 +187,8 @@ def _questions(experiment: Experiment, trainings: int) -> str:
             if evaluation.folds
             else "; one release of figures on validation and one on test patients"
         )
-    return asked
+    number = len(questions_of(experiment, ""))
+    return f"{asked}: {number} questions a training; all others are refused"
 
 
 def epsilon_in_all(experiment: Experiment, policy: Policy) -> float:

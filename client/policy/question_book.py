@@ -29,6 +29,7 @@ from fedrad.system.files import (
     write_whole,
 )
 
+from .approvals import Decision
 from .book_file import Book, Entry, book_file, training_of
 from .ledger import LEDGER, Ledger
 from .questions import READINESS, questions_of
@@ -88,7 +89,7 @@ class QuestionBook:
         request: str,
         *,
         run: int,
-        most_runs: int | None = None,
+        approval: Decision | None = None,
     ) -> Iterator[Visit]:
         """Enter a question in the book, and store its answer when the block ends.
 
@@ -105,8 +106,9 @@ class QuestionBook:
             Text of the request, without the model.
         run
             Number of the run that asks.
-        most_runs
-            Number of runs that were approved; None for any.
+        approval
+            The decision that approves the experiment, which may limit its runs; None if the site
+            asks for none.
 
         Yields
         ------
@@ -127,7 +129,7 @@ class QuestionBook:
             with self._stored():
                 book = self._read()
             digest = sha256(request.encode()).hexdigest()
-            entry = self._entered(book, question, model, digest, run, most_runs)
+            entry = self._entered(book, question, model, digest, run, approval)
             with self._stored():
                 self._file.write(book)
                 visit = Visit(entry.number, self._earlier(question, entry))
@@ -150,7 +152,7 @@ class QuestionBook:
         model: str | None,
         request: str,
         run: int,
-        most_runs: int | None,
+        approval: Decision | None,
     ) -> Entry:
         """The entry of a question, which is added to the book if it is new and in order."""
         if book.closed:
@@ -160,13 +162,8 @@ class QuestionBook:
                 "experiment has ended here; another one needs another name and an approval",
             )
         if run not in book.runs:
-            if most_runs is not None and len(book.runs) >= most_runs:
-                raise SiteProblem(
-                    "approval",
-                    f"{self.experiment.name!r} was approved for {most_runs} runs, and this is "
-                    f"another one: `fedrad-site approve` approves more",
-                )
-            book.runs.append(run)
+            self._check_runs(book, approval)
+            book.runs[run] = _now()
         training = book.trainings.setdefault(training_of(self.experiment), {})
         entry = training.get(question)
         if entry is not None:
@@ -181,6 +178,19 @@ class QuestionBook:
         entry = Entry(number=number, asked=_now(), model=model, request=request)
         training[question] = entry
         return entry
+
+    def _check_runs(self, book: Book, approval: Decision | None) -> None:
+        """Refuse one run more than was approved. A later decision allows new runs."""
+        if approval is None or approval.runs is None:
+            return
+        since = sum(first >= approval.time for first in book.runs.values())
+        if since >= approval.runs:
+            raise SiteProblem(
+                "approval",
+                f"{self.experiment.name!r} was approved for {approval.runs} runs on "
+                f"{approval.time}, and this is another one: `fedrad-site approve FOLDER "
+                f"{self.experiment.name} --runs N` approves more",
+            )
 
     def _check_order(self, question: str, model: str | None, training: dict[str, Entry]) -> None:
         """Questions come in the order of the experiment. A site may have missed some. Scores may be

@@ -37,9 +37,16 @@ SHORT = EXPERIMENT.replace("rounds = 2", "rounds = 1").replace(
 
 
 def write_site(
-    folder: Path, patients: int = 40, *, seed: int = 0, prevalence: float = 0.5, threads: int = 1
+    folder: Path,
+    patients: int = 40,
+    *,
+    seed: int = 0,
+    prevalence: float = 0.5,
+    threads: int = 1,
+    policy: str = "",
 ) -> Path:
-    """A site of one PNG per patient, `cohort.csv` and a `site.toml` with one thread."""
+    """A site of one PNG per patient, `cohort.csv` and a `site.toml` with one thread. `policy`:
+    further lines of `[policy]`; a site that joins needs `columns`."""
     rng = np.random.default_rng(seed)
     (folder / "images").mkdir(parents=True)
     rows = []
@@ -53,7 +60,7 @@ def write_site(
         rows.append({"file": file, "patient_id": f"CANARY-{seed}-{number:04d}", "label": label})
     write_cohort(folder, rows)
     (folder / "site.toml").write_text(
-        f'name = "{folder.name}"\nthreads = {threads}\n[policy]\nminimum_units = 3\n'
+        f'name = "{folder.name}"\nthreads = {threads}\n[policy]\nminimum_units = 3\n{policy}'
     )
     return folder
 

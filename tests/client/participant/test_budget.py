@@ -12,7 +12,7 @@ from support.hospital import EXPERIMENT, SHORT, TwoHospitals, with_, write_cohor
 
 from fedrad.client.cohort import Pseudonyms
 from fedrad.client.participant.budget import planned_epsilon
-from fedrad.client.participant.budget_words import budget_sentences
+from fedrad.client.participant.budget_words import budget_sentence
 from fedrad.client.participant.participant import Participant
 from fedrad.client.participant.patient_uses import PatientUses
 from fedrad.client.participant.site_data import SiteData
@@ -262,14 +262,14 @@ def test_a_federation_goes_on_with_those_who_are_left_and_records_whom_it_counts
 def test_the_officer_reads_what_the_patients_have_been_in(tmp_path):
     folder = write_site(tmp_path / "a", 12, seed=1)
     site = budgeted(folder, "epsilon = 0.4\nbudget = { experiments = 3, epsilon = 8.0 }")
-    assert budget_sentences(site, FIRST) == [
+    assert budget_sentence(site, FIRST) == [
         "no patient here has trained or been counted in another experiment yet"
     ]
     uses, policy = uses_of(site.state), site.settings.policy
     for experiment in (FIRST, SECOND, named("fourth")):
         admitted(uses, experiment, policy)
         uses.count_release(experiment, "test", ["e", "f"], 1.2)
-    words = budget_sentences(site, THIRD)
+    words = budget_sentence(site, THIRD)
     assert words[0].startswith("in other experiments, one patient has trained in at most 3 of 3")
     assert "at most 4.8 of 8; this one adds at most 1.6" in words[1]
     assert "up to 3 of 6 patients of other experiments would be left out" in words[2]

@@ -56,6 +56,19 @@ def test_no_byte_of_a_ledger_can_be_changed_unnoticed(tmp_path_factory, data):
     assert len(content.entries) == 3
 
 
+@pytest.mark.parametrize(
+    ("written", "instead"),
+    [(b'": ', b'":\t'), (b'{"format"', b'{"experiment": "other", "format"')],
+)
+def test_a_line_that_says_the_same_in_other_bytes_was_changed(tmp_path, written, instead):
+    ledger = filled(tmp_path, 3)
+    lines = ledger.path.read_bytes().splitlines(keepends=True)
+    lines[1] = lines[1].replace(written, instead, 1)
+    ledger.path.write_bytes(b"".join(lines))
+    with pytest.raises(LedgerError, match=r"line [23]"):
+        ledger.read()
+
+
 @pytest.mark.parametrize("gone", [0, 1, 3])
 def test_a_line_cannot_be_taken_out_or_moved(tmp_path, gone):
     ledger = filled(tmp_path)

@@ -18,6 +18,7 @@ from support.hospital import EXPERIMENT, with_, with_sites, write_site
 from fedrad.client import app
 from fedrad.client.participant.participant import Participant
 from fedrad.client.policy import question_book
+from fedrad.client.policy.approvals import Decision
 from fedrad.client.policy.asked import question_of
 from fedrad.client.policy.question_book import QuestionBook
 from fedrad.client.policy.questions import questions_of
@@ -191,7 +192,25 @@ def test_runs_of_one_experiment_are_counted(coordinator):
     for run in (7, 7, 8):
         assert coordinator.reason(ready_request(), run=run) is None
     [book] = (coordinator.state / "books").glob("*.json")
-    assert json.loads(book.read_text())["runs"] == [7, 8]
+    assert json.loads(book.read_text())["runs"].keys() == {"7", "8"}
+
+
+def test_a_run_more_than_was_approved_waits_for_another_decision(coordinator):
+    site = Site(coordinator.state, SiteSettings(name="a"), coordinator.state)
+    folder = coordinator.state / "answers"
+    book = QuestionBook(site, coordinator.experiment, folder, logging.getLogger("test"))
+
+    def ask(run: int, time: str) -> None:
+        approval = Decision(decision="approved", by="Dr Data", time=time, runs=2)
+        with book.visit("readiness", None, "", run=run, approval=approval):
+            pass
+
+    for run in (1, 2, 1):
+        ask(run, "2026-01-01T00:00:00+00:00")
+    with pytest.raises(SiteProblem, match="approved for 2 runs") as problem:
+        ask(3, "2026-01-01T00:00:00+00:00")
+    assert problem.value.reason == "approval"
+    ask(3, "2999-01-01T00:00:00+00:00")
 
 
 # Bad input

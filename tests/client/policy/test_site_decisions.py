@@ -28,6 +28,7 @@ class PolicyFederation:
         self.out = root / "out"
         self.sites = {n: write_site(root / n, 40, seed=s) for s, n in enumerate("ab", start=1)}
         settings = self.sites["b"] / "site.toml"
+        policy += '\ncolumns = ["label"]' if joined else ""
         settings.write_text(settings.read_text() + policy + "\n")
         self.file = root / "experiment.toml"
         self.state = self.out / "sites" / "b"

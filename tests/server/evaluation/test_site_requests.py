@@ -1,7 +1,9 @@
 """Requests after the last round: which sites are asked again, and how often."""
 
+from hashlib import sha256
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from flwr.app import Message
 from support.federation import LOST, TEXT, Hospital, RunningFederation, TimedGrid
@@ -13,13 +15,17 @@ from fedrad.exchange.messages import (
     READY,
     RELEASE,
     SCORE,
+    BaselineReply,
     Refusal,
     ReleaseRequest,
     ScoreReply,
+    ScoreRequest,
     from_record,
     to_record,
 )
+from fedrad.exchange.update import pack
 from fedrad.models.weights import load_base
+from fedrad.server.evaluation.shared_models import SharedModels
 from fedrad.server.evaluation.site_requests import FINAL_REFUSALS, SiteRequests
 
 
@@ -131,3 +137,66 @@ def test_an_answer_of_another_kind_is_invalid_and_not_asked_for_again(tmp_path, 
     site, releases, missing, _ = ask(tmp_path, base, clock, ScoreReply())
     assert len(site.times) == 1
     assert (set(releases), missing) == ({"a"}, {"b": "error"})
+
+
+class Scorer(Site):
+    """A site that refuses to score the first model with a reason."""
+
+    def __init__(self, name: str, base, reason: str) -> None:
+        super().__init__(name, base)
+        self.reason, self.models = reason, []
+
+    def reply(self, clock, message: Message) -> object:
+        request, _ = from_record(message.content, ScoreRequest)
+        self.models.append(request.model)
+        first = request.model == "local:b"
+        return to_record(Refusal(reason=self.reason) if first else ScoreReply())
+
+
+@pytest.mark.parametrize(
+    ("reason", "asked"), [("asked", 2), ("implausible", 2), ("request", 2), ("policy", 1)]
+)
+def test_a_refusal_of_one_model_leaves_the_other_models(tmp_path, base, clock, reason, asked):
+    """One site's local-only model that makes no sense is no reason to leave out the others'."""
+    site = Scorer("a", base, reason)
+    coordinator = RunningFederation(tmp_path, base, City(clock, site, Scorer("b", base, reason)))
+    requests = SiteRequests(coordinator.federation, coordinator.model)
+    tensors = coordinator.model.packed("all", 0)
+    for model in ("local:b", "local:c"):
+        requests.score("test", model, tensors, ["a"])
+    assert site.models == ["local:b", "local:c"][:asked]
+
+
+class Trainer(Site):
+    """A site that sends its local-only model, whose values are not numbers if it is odd."""
+
+    odd = False
+
+    def reply(self, clock, message: Message) -> object:
+        network = {n: v.numpy().copy() for n, v in self.base.network.state_dict().items()}
+        names = [name for name in network if "num_batches" not in name]
+        manifest, packed = pack(network, names, round_=9, stage="all", base_sha256=self.base.digest)
+        if self.odd:
+            packed = np.full_like(packed, 255)
+            manifest = manifest.model_copy(update={"sha256": sha256(packed).hexdigest()})
+        return to_record(BaselineReply(manifest=manifest, loss=0.1), packed)
+
+
+@pytest.mark.parametrize(("travel", "stored"), [("true", {"a"}), ("false", set())])
+def test_a_local_only_model_is_kept_if_it_was_asked_for_and_is_finite(
+    tmp_path, base, clock, travel, stored
+):
+    text = TEXT.replace("[federation]", '[federation]\nsites = ["a", "b"]').replace(
+        "[evaluation]", f"[evaluation]\ntravel = {travel}"
+    )
+    odd = Trainer("b", base)
+    odd.odd = True
+    coordinator = RunningFederation(tmp_path, base, City(clock, Trainer("a", base), odd), text=text)
+    requests, models = (
+        SiteRequests(coordinator.federation, coordinator.model),
+        SharedModels(tmp_path / "travellers"),
+    )
+    trained = []
+    requests.baselines([], lambda site, _: trained.append(site), models)
+    assert sorted(trained) == ["a", "b"]
+    assert {site for site in "ab" if models.has(site)} == stored
