@@ -1,7 +1,6 @@
 """Comparisons of models, groups of patients, and choices without test patients."""
 
 import csv
-import json
 from pathlib import Path
 
 import numpy as np
@@ -273,13 +272,3 @@ def test_the_best_round_is_tested_too_where_it_is_not_the_last(sites, tmp_path):
         assert summary.best.auroc == pytest.approx(max(entered), abs=coarse)
         assert summary.best.round == max(i for i, v in enumerate(entered) if v == max(entered))
         assert {c.site for c in summary.cells if c.model == "best"} == set(sites)
-
-
-def test_a_second_release_request_about_the_same_patients_is_refused(sites, tmp_path):
-    run(EXPERIMENT, sites, tmp_path / "x")
-    state = tmp_path / "x" / "out" / "sites" / "a"
-    site = Participant(SiteData(open_site(sites["a"], state=state), parse_experiment(EXPERIMENT)))
-    released = json.loads((site.data.folder / "released" / "test.json").read_text().split("\n")[1])
-    assert {s["model"] for s in released["scores"]} >= {"global", "local:a"}
-    with pytest.raises(Exception, match="released for this experiment already"):
-        Scoring(site).release(ReleaseRequest(part="test", models=["global"]))
