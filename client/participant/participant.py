@@ -266,13 +266,18 @@ class Participant:
         )
 
     def _monitoring(self, network: nn.Module) -> dict[str, Monitoring]:
-        """Figures of a network on the validation patients that may leave; outcome -> figures."""
+        """Figures of a network on the validation patients that may leave; outcome -> figures.
+
+        Raises
+        SiteProblem("implausible") as `SiteData.check_scores`."""
         disclosure, validation = self.data.disclosure, self.data.parts["validation"]
         released = {"auroc": disclosure.monitoring, "loss": disclosure.denoising}
         values = self.task.evaluate(network, validation, device=self.data.device)
         weights, figures = weights_digest(network), {}
         for k, outcome in enumerate(self.data.experiment.outcomes):
             known, units = with_known_outcome(validation.labels[:, k], validation.patients)
+            if self.task.tests_patients:
+                self.data.check_scores(values[known, k], units, "validation", outcome)
             figures[outcome] = released[self.task.monitored.key](
                 values[known, k], units, weights, outcome
             )

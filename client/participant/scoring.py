@@ -19,7 +19,7 @@ from fedrad.exchange.update import Manifest
 from fedrad.models.network import ResNet, weights_digest
 from fedrad.models.training import score
 from fedrad.models.weights import read_model
-from fedrad.stats.exact import Patients
+from fedrad.stats.exact import Patients, with_known_outcome
 
 from .participant import Participant
 from .score_store import ScoreStore
@@ -49,6 +49,11 @@ class Scoring:
         if network is None:
             return ScoreReply(missing=self._why_missing(model))
         logits = score(network, data.parts[request.part].images, device=data.device)
+        if model not in ("base", self.own):  # those are not sent by a coordinator
+            labels, patients = data.parts[request.part].labels, data.parts[request.part].patients
+            for k, outcome in enumerate(data.experiment.outcomes):
+                known, units = with_known_outcome(labels[:, k], patients)
+                data.check_scores(logits[known, k], units, request.part, outcome)
         weights = weights_digest(network)
         self.score_store.save(request.part, model, data.keys(request.part), logits, weights)
         return ScoreReply()

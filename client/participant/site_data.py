@@ -19,6 +19,7 @@ from fedrad.client.cohort import (
 )
 from fedrad.client.cohort.division import is_held_out
 from fedrad.client.figures.disclosure import Disclosure
+from fedrad.client.figures.plausibility import why_implausible
 from fedrad.client.images import ImageStore, StoredImages
 from fedrad.client.log import site_log
 from fedrad.client.problems import SiteProblem
@@ -31,6 +32,7 @@ from fedrad.models.examples import Examples
 from fedrad.models.progression.generators import OpenedGenerator
 from fedrad.models.weight_files import WeightsError
 from fedrad.models.weights import BaseWeights, StartingNetwork
+from fedrad.stats.exact import Logits, Units
 
 from .patient_uses import PatientUses
 from .score_store import forget_scores
@@ -265,6 +267,31 @@ class SiteData:
             self.log,
         )
         return replace(examples, later=simulated.later_steps(examples))
+
+    def check_scores(self, logits: Logits, units: Units, part: SplitPart, outcome: str) -> None:
+        """Check that the scores of a received model can be those of a trained one.
+
+        Parameters
+        ----------
+        logits
+            (n,) raw logits.
+        units
+            The n units of a part with a known outcome.
+        part, outcome
+            For the message.
+
+        Raises
+        ------
+        SiteProblem
+            "implausible", as `why_implausible` says.
+        """
+        if why := why_implausible(logits, self.disclosure.minimum_units, units.patients):
+            raise SiteProblem(
+                "implausible",
+                f"the received model, {outcome}, {part} patients: {why}. Either its training has "
+                "collapsed, or it was made to find out about patients. Nothing more is answered "
+                "to this experiment",
+            )
 
     def keys(self, part: SplitPart) -> list[str]:
         """Pseudonym of the patient of each unit of a part. They are never sent."""

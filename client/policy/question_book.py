@@ -34,7 +34,7 @@ from .book_file import Book, Entry, book_file, training_of
 from .ledger import LEDGER, Ledger
 from .questions import READINESS, questions_of
 
-FIRST_COUNTS = ("units", "set_aside", "trains", "does_not_train_because")
+FIRST_COUNTS = ("units", "set_aside", "left_out", "trains", "does_not_train_because")
 """Fields of the readiness that stay as they were first answered: two counts, before and after one
 patient was added, would tell the class of that patient."""
 
