@@ -9,12 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fedrad.client.settings import Budget, Policy
-from fedrad.exchange.experiment import Experiment
-
-MODELS_RELEASED = 4
-"""Most models of which a histogram with noise is released: base, best, global, and the site's own
-local-only model. Those of other sites have none."""
+from fedrad.client.settings import Budget
 
 
 @dataclass(frozen=True)
@@ -58,14 +53,3 @@ class Spent:
         if budget.epsilon is not None and planned and total > budget.epsilon * (1 + 1e-12):
             return "epsilon"
         return None
-
-
-def planned_epsilon(experiment: Experiment, policy: Policy) -> dict[str, float]:
-    """Largest ε that an experiment can cost a patient: part -> ε of its histograms, and of the
-    monitoring of validation patients if it has noise."""
-    if not policy.epsilon:
-        return {}
-    histograms = MODELS_RELEASED * len(experiment.outcomes) * policy.epsilon
-    released = histograms if experiment.task.tests_patients else 0.0
-    monitoring = policy.epsilon if policy.monitoring == "noisy" else 0.0
-    return {"validation": released + monitoring, "test": released}

@@ -2,10 +2,10 @@
 
 from collections import Counter
 
+from fedrad.client.policy.planned_epsilon import planned_epsilon
 from fedrad.client.settings import Site
 from fedrad.exchange.experiment import Experiment
 
-from .budget import planned_epsilon
 from .patient_uses import PatientUses
 from .trained_patients import TrainedPatients
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel
 
+from fedrad.client.policy.planned_epsilon import planned_epsilon
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Policy
 from fedrad.exchange.experiment import Experiment
 from fedrad.system.files import PRIVATE_FOLDER, JsonFile, UnreadableFileError, locked
 
-from .budget import Spent, planned_epsilon
+from .budget import Spent
 from .earlier_releases import earlier_releases
 from .trained_patients import TrainedPatients
 

@@ -19,11 +19,11 @@ KINDS = {
     "readiness": "who this site is: versions, device, how many patients it has of each class and "
     "part of the split (none for small classes), how many files were set aside",
     "round": "one round: the trained weights, how many patients and images trained them, mean "
-    "loss, and AUROC and loss of the received model on the validation patients (of a generator: "
+    "loss, and the AUROC of the received model on the validation patients (of a generator: "
     "the loss alone)",
     "baseline": "that the local-only model was trained, or why not; the model itself only if "
     "weights are listed",
-    "validation": "AUROC and loss of mixtures of two models on the validation patients",
+    "validation": "AUROC of mixtures of two models on the validation patients",
     "scored": "that a model was scored, or why not; the scores stayed",
     "release": "the figures about validation or test patients: AUROC, calibration, histograms of "
     "at least the minimum number of patients per bin",

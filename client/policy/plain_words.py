@@ -10,6 +10,7 @@ from itertools import groupby
 from fedrad.client.settings import Policy
 from fedrad.exchange.experiment import Experiment, group_names
 
+from .planned_epsilon import planned_epsilon
 from .questions import questions_of
 
 STAGE_DESCRIPTIONS = {
@@ -164,7 +165,8 @@ def _in_all(experiment: Experiment, policy: Policy) -> Iterator[str]:
         f"{federation.largest_share:.0%} of a mean"
     )
     if policy.epsilon:
-        yield f"privacy loss of one patient, at most: ε = {epsilon_in_all(experiment, policy):g}"
+        most = max(planned_epsilon(experiment, policy).values())
+        yield f"privacy loss of one patient, at most: ε = {most:g}"
     else:
         yield "no privacy loss ε is stated: exact figures leave, and nothing bounds it (epsilon)"
 
@@ -191,17 +193,6 @@ def _questions(experiment: Experiment, trainings: int) -> str:
     return f"{asked}: {number} questions a training; all others are refused"
 
 
-def epsilon_in_all(experiment: Experiment, policy: Policy) -> float:
-    """Largest sum of ε that the experiment costs one patient, who is in one part of the split.
-
-    Each model has one histogram an outcome: the base model, the global one, that of the best round,
-    and the local-only one. Noisy figures of all rounds cost ε together.
-    """
-    models = 3 + experiment.evaluation.local_baseline if experiment.task.tests_patients else 0
-    histograms = models * len(experiment.outcomes) if policy.share_histograms else 0
-    return policy.epsilon * (histograms + (policy.monitoring == "noisy"))
-
-
 def _messages_sent(experiment: Experiment, policy: Policy) -> Iterator[str]:
     evaluation, schedule = experiment.evaluation, experiment.schedule
     minimum = max(evaluation.minimum_units, policy.minimum_units)
@@ -226,10 +217,15 @@ def _messages_sent(experiment: Experiment, policy: Policy) -> Iterator[str]:
     yield f"these weights are: {'; '.join(parts)}"
     if evaluation.local_baseline:
         yield "after the last round: that a local-only model was trained here, and its loss"
-    yield (
-        "after the last round: AUROC and loss on the validation patients of the final model"
-        + (", and of mixtures with the base weights" if evaluation.ensemble else "")
-    )
+    if evaluation.ensemble:
+        yield "after the last round: AUROCs of mixtures with the base, on the validation patients"
+    if policy.monitoring == "rounded" and not policy.epsilon:
+        yield (
+            "the AUROC of each round has noise of one standard error; a coordinator that spends "
+            "the rounds on models made to find out about patients, whose images it must have, could "
+            "still name the outcome of some patients of a site with fewer than about 300 "
+            'validation patients: monitoring = "none" prevents that (docs/privacy.md)'
+        )
     if evaluation.travel and policy.share_local_model:
         yield "after the last round: this site's local-only model, to be scored at other sites"
     figures = (

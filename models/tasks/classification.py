@@ -32,7 +32,7 @@ class Classification(Task):
     test_patients_are = "tested once, at the end"
     sent_each_round = (
         "the trained weights, how many patients and images trained them, their mean loss, seconds, "
-        "and AUROC and loss of the received model on the validation patients"
+        "and the AUROC of the received model on the validation patients"
     )
 
     def describe(self, model: ModelSettings) -> str:

@@ -11,18 +11,21 @@ from pydantic import ValidationError
 from support.hospital import EXPERIMENT, SHORT, TwoHospitals, with_, write_cohort, write_site
 
 from fedrad.client.cohort import Pseudonyms
-from fedrad.client.participant.budget import planned_epsilon
 from fedrad.client.participant.budget_words import budget_sentence
 from fedrad.client.participant.participant import Participant
 from fedrad.client.participant.patient_uses import PatientUses
 from fedrad.client.participant.site_data import SiteData
 from fedrad.client.participant.trained_patients import TrainedPatients
+from fedrad.client.policy.planned_epsilon import planned_epsilon
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Budget, Policy, Site, open_site
 from fedrad.exchange.experiment import Experiment, parse_experiment
 
+WITH_LOCAL = SHORT.replace("local_baseline = false", "local_baseline = true")
+"""Four models are released."""
 
-def named(name: str, text: str = SHORT) -> Experiment:
+
+def named(name: str, text: str = WITH_LOCAL) -> Experiment:
     return parse_experiment(text.replace('name = "test"', f'name = "{name}"'))
 
 

@@ -169,7 +169,10 @@ def test_the_screen_shows_all_that_is_approved(site):
     assert f"SHA-256 of all its settings: {family}" in screen
     assert "12 passes over each training patient (6 rounds of 2)" in screen
     assert "in each of 3 trainings; a patient trains in at most 2 of them: 48 passes" in screen
-    assert "each once: readiness, 6 rounds, a local-only model, scores of each model" in screen
+    assert (
+        "readiness, 6 rounds about one model each, a local-only model, scores of each model"
+        in screen
+    )
     assert "used as outcomes: label, death; for groups of patients: sex" in screen
     assert "seed of the division and of all draws: 3" in screen
     assert "norm of 100" in screen
