@@ -222,8 +222,8 @@ def _messages_sent(experiment: Experiment, policy: Policy) -> Iterator[str]:
     if policy.monitoring == "rounded" and not policy.epsilon:
         yield (
             "the AUROC of each round has noise of one standard error; a coordinator that spends "
-            "the rounds on models made to find out about patients, whose images it must have, could "
-            "still name the outcome of some patients of a site with fewer than about 300 "
+            "the rounds on models made to find out about patients, whose images it must have, "
+            "could still name the outcome of some patients of a site with fewer than about 300 "
             'validation patients: monitoring = "none" prevents that (docs/privacy.md)'
         )
     if evaluation.travel and policy.share_local_model:
