@@ -12,6 +12,7 @@ one is added; weights, which carry no noise; whether a site trains at all, which
 exact numbers; and whether an outcome is known of any patient.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Self
@@ -180,13 +181,21 @@ class Disclosure:
             raise ValueError("a figure with noise needs the site's secret")
         return self.secret
 
-    def histogram(self, logits: Logits, units: Units, at: list[int]) -> Histogram:
+    def histogram(
+        self, logits: Logits, units: Units, at: list[int], allowed: Callable[[int], bool]
+    ) -> Histogram:
         """Histogram of logits (n,) with enough patients in each bin. `at`: preferred edges, most
-        important first; each is used if its neighbouring bins allow it."""
+        important first; each is used if its neighbouring bins allow it. `allowed`: whether an edge
+        may be used at all (`Divided`)."""
         if self.epsilon:
             raise ValueError("with epsilon, only histograms with noise are released")
         return count_in_bins(
-            logits, units.labels, minimum_bin=self.minimum_bin, patients=units.patients, at=at
+            logits,
+            units.labels,
+            minimum_bin=self.minimum_bin,
+            patients=units.patients,
+            at=at,
+            allowed=allowed,
         )
 
     def noisy_histogram(self, logits: Logits, units: Units, model: str, outcome: str) -> Histogram:
