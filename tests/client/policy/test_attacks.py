@@ -55,6 +55,24 @@ def test_crafted_networks_in_rounds_are_no_mean_of_updates(coordinator):
         assert coordinator.reason(RoundRequest(round=1, manifest=manifest), packed) == "implausible"
 
 
+def test_running_statistics_of_the_first_round_are_those_of_the_base(coordinator):
+    """They scale and shift each channel, and so the scores, without any step that counts."""
+    network = copy.deepcopy(coordinator.start.network)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_var *= 0.01
+    manifest, packed = coordinator.crafted(network, 0)
+    assert coordinator.reason(RoundRequest(round=0, manifest=manifest), packed) == "implausible"
+    assert coordinator.reason(*coordinator.round(0)) is None
+
+
+def test_the_model_of_one_round_is_not_taken_for_that_of_another(coordinator):
+    request, packed = coordinator.round(0)
+    assert coordinator.reason(request, packed) is None
+    again = RoundRequest(round=1, manifest=request.manifest)
+    assert coordinator.reason(again, packed) == "request"
+
+
 def test_many_models_of_one_round_are_answered_for_one_of_them(coordinator):
     """Within the clip, where each model is plausible by itself."""
     coordinator.ask(*coordinator.round(0))
