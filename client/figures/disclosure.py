@@ -15,6 +15,7 @@ exact numbers; and whether an outcome is known of any patient.
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from math import ceil
 from typing import Self
 
 import numpy as np
@@ -80,8 +81,10 @@ class Disclosure:
         plan = experiment.evaluation
         # The mixtures of the one validation question; without an ensemble the final model at most.
         mixtures = len({*plan.ensemble, 1.0})
-        questions = experiment.federation.rounds + mixtures
+        each = experiment.federation.rounds + mixtures
         trainings = max(1, plan.folds * plan.repeats)
+        # A patient validates in some of the trainings: in this many, on average.
+        validates = trainings * (1 - 1 / plan.folds) * plan.validation if plan.folds else 1
         return cls(
             max(policy.minimum_units, plan.minimum_units),
             policy.minimum_bin,
@@ -90,8 +93,8 @@ class Disclosure:
             subgroups=policy.share_subgroups,
             secret=secret,
             monitored=policy.monitoring,
-            questions=questions,
-            figures=questions * len(experiment.outcomes) * trainings,
+            questions=each * max(1, ceil(validates)),
+            figures=each * len(experiment.outcomes) * trainings,
         )
 
     @property
