@@ -9,8 +9,11 @@ from rich.table import Table
 
 from fedrad.client.participant.budget_words import budget_sentence
 from fedrad.client.policy.approvals import ApprovalRequest, Approvals, Decision
+from fedrad.client.policy.book_file import all_books
 from fedrad.client.policy.history import earlier_experiments, in_sentences
+from fedrad.client.policy.membership import read_membership
 from fedrad.client.policy.plain_words import describe_experiment
+from fedrad.client.policy.traces import check_ledger_is_there
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site
 from fedrad.exchange.experiment import Experiment
@@ -20,10 +23,12 @@ Decided = Literal["approved", "revoked"]
 
 def list_experiments(site: Site, console: Console) -> None:
     """List the experiments that this site was asked to join, and what was decided on each."""
+    check_ledger_is_there(site.state)
     asked = Approvals(site.state).all()
     if not asked:
         console.print("No experiment was asked for yet.")
         return
+    begun = {book.identity: list(book.runs.values()) for book in all_books(site.state)}
     table = Table(box=None, pad_edge=False)
     for heading in ("experiment", "settings", "asked for", "stands", "by", "since", "limits"):
         table.add_column(heading, overflow="fold")
@@ -36,10 +41,10 @@ def list_experiments(site: Site, console: Console) -> None:
             one.standing,
             last.by if last else "",
             _day(last.time) if last else "",
-            _limits(last) if last else "",
+            _limits(last, begun.get(one.identity, [])) if last else "",
         )
     console.print(table)
-    if any(not one.decisions for one in asked):
+    if any(one.standing in ("waiting", "not signed", "expired") for one in asked):
         console.print(
             "`fedrad-site approve FOLDER NAME` shows what would be done, and approves it."
         )
@@ -103,6 +108,8 @@ def show_experiment(
     experiment = asked.experiment()
     console.print(f"[bold]{asked.name}[/], asked for {_minute(asked.asked)}")
     console.print(f"SHA-256 of all its settings: {asked.identity}", soft_wrap=True)
+    if site.joined:
+        console.print(f"this site's coordinator: {read_membership(site.state).address}")
     before = in_sentences(earlier_experiments(site.state, but=asked.identity))
     sections = [
         *describe_experiment(experiment, site.settings.policy),
@@ -125,10 +132,22 @@ def _show_settings(experiment: Experiment, console: Console) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _limits(decision: Decision) -> str:
-    """Last day and number of runs of an approval; "" without."""
+def limits_in_words(until: datetime | None, runs: int | None) -> str:
+    """Last day and number of runs of an approval that is to be given."""
+    days = f"until the end of {until:%Y-%m-%d}" if until else "without a last day"
+    number = "any number of runs" if runs is None else "1 run" if runs == 1 else f"{runs} runs"
+    return f"{number} of the coordinator, {days}"
+
+
+def _limits(decision: Decision, begun: list[str]) -> str:
+    """Last day of an approval, and how many of its runs are used; "" without such limits.
+
+    `begun`: when each run first asked; only those after the decision count.
+    """
     limits = [f"until {decision.until}"] if decision.until else []
-    limits += [f"{decision.runs} runs"] if decision.runs else []
+    if decision.runs:
+        used = sum(first >= decision.time for first in begun)
+        limits.append(f"{used} of {decision.runs} runs used")
     return ", ".join(limits)
 
 

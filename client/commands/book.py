@@ -23,7 +23,6 @@ def book(
     A question is answered once; the ledger has the answers that left.
     """
     from rich.console import Console
-    from rich.table import Table
 
     from fedrad.client.policy.book_file import all_books
     from fedrad.client.settings import open_site
@@ -40,21 +39,24 @@ def book(
     for one in books:
         asked = sum(map(len, one.trainings.values()))
         console.print(
-            f"{one.name}, settings {one.identity[:12]}: {asked} questions in {len(one.runs)} runs"
+            f"{one.name}, settings {one.identity[:12]}: questions asked {asked}, runs of the "
+            f"coordinator {len(one.runs)}",
+            soft_wrap=True,
         )
         if one.closed:
             console.print(f"  closed: {one.closed}", markup=False, soft_wrap=True)
         if experiment is None:
             continue
-        table = Table("training", "number", "question", "asked (UTC)", "model", "answer", box=None)
+        rows = [("training", "number", "asked (UTC)", "model", "answer", "question")]
         for training, questions in sorted(one.trainings.items()):
             for question, entry in questions.items():
-                table.add_row(
-                    str(training + 1),
-                    str(entry.number),
-                    question,
-                    entry.asked.removesuffix("+00:00").replace("T", " "),
-                    (entry.model or "")[:12],
-                    (entry.answer or "none yet")[:12],
+                asked_at = entry.asked.removesuffix("+00:00").replace("T", " ")
+                model, answer = (entry.model or "")[:12], (entry.answer or "none yet")[:12]
+                rows.append(
+                    (str(training + 1), str(entry.number), asked_at, model, answer, question)
                 )
-        console.print(table)
+        widths = [max(len(row[column]) for row in rows) for column in range(5)]
+        for *row, last in rows:
+            cells = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
+            console.print("  ".join([" ", *cells, last]), markup=False, soft_wrap=True)
+        console.print("  model and answer: first characters of their SHA-256", soft_wrap=True)

@@ -152,6 +152,10 @@ def approve(
     console = Console(highlight=False)
     site = open_site(folder, name=name, state=state)
     try:
+        if until is not None and until.date() < datetime.now().astimezone().date():
+            fail(f"--until {until:%Y-%m-%d}: that day is over")
+        if revoke and (until or runs):
+            fail("--until and --runs belong to an approval")
         if file is not None:
             given, text = read_experiment(file)
             asked = Approvals(site.state).add(given, text)
@@ -162,13 +166,13 @@ def approve(
             return
         approving.show_experiment(asked, site, console, all_settings=all_settings)
         decided: approving.Decided = "revoked" if revoke else "approved"
-        if revoke and (until or runs):
-            fail("--until and --runs belong to an approval")
         limited = until is not None or runs is not None
         if asked.standing == decided and not limited and key is None:
             print(f"{asked.name} is {decided} already")
             return
         question = "Take the approval back?" if revoke else "Approve exactly this?"
+        if not revoke:
+            print(f"This approval is for {approving.limits_in_words(until, runs)}.")
         if not yes and not typer.confirm(question):
             fail("nothing was decided")
         Approvals(site.state).decide(
@@ -181,4 +185,9 @@ def approve(
         )
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}")
-    print(f"{asked.name}: {decided}. The ledger has it; with other settings it would ask anew.")
+    print(f"{asked.name}: {decided}; the ledger has it. ", end="")
+    print(
+        "Its next question is refused."
+        if revoke
+        else "Any change of its settings needs another approval."
+    )

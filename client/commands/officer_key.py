@@ -7,7 +7,15 @@ import typer
 
 from fedrad.system.commands import CommandGroup, fail
 
-from .options import DecidedBy, SiteFolder, SiteName, StateFolder, read_key, this_user
+from .options import (
+    DecidedBy,
+    SiteFolder,
+    SiteName,
+    StateFolder,
+    ask_passphrase,
+    read_key,
+    this_user,
+)
 
 app = typer.Typer(
     cls=CommandGroup,
@@ -42,9 +50,7 @@ def init(
     if pinned_key(site.state) is not None and replaces is None:
         fail("an officer's key is set up already: --replaces FILE names it, and signs the new one")
     replaced = read_key(replaces)
-    passphrase = typer.prompt(
-        "Passphrase for the new key", hide_input=True, confirmation_prompt=True
-    )
+    passphrase = ask_passphrase("Passphrase for the new key, at least 12 characters", twice=True)
     try:
         made = OfficerKey.create(key, passphrase)
     except OSError as error:

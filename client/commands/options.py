@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedrad.system.commands import fail
+
 if TYPE_CHECKING:
     from fedrad.client.policy.officer_key import OfficerKey
 
@@ -47,4 +49,15 @@ def read_key(file: Path | None) -> "OfficerKey | None":
 
     if file is None:
         return None
-    return OfficerKey.read(file, typer.prompt("Passphrase of the officer's key", hide_input=True))
+    if not file.is_file():
+        fail(f"{file}: no such file; --key names the file of the officer's key")
+    return OfficerKey.read(file, ask_passphrase("Passphrase of the officer's key"))
+
+
+def ask_passphrase(question: str, *, twice: bool = False) -> str:
+    """Ask for a passphrase, which a terminal does not show; `twice`: for a new one."""
+    try:
+        answer: str = typer.prompt(question, hide_input=True, confirmation_prompt=twice)
+    except typer.Abort:
+        fail("no passphrase was given, so nothing was decided: run this command on a terminal")
+    return answer

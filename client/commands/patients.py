@@ -30,7 +30,8 @@ def withdraw(
     force: Annotated[
         bool,
         typer.Option(
-            "--force", help="Record numbers too that are neither in the table nor in a record."
+            "--force",
+            help="Record also numbers that are neither in the table nor in a record of this site.",
         ),
     ] = False,
     by: Annotated[
@@ -40,7 +41,7 @@ def withdraw(
     name: SiteName = None,
     state: StateFolder = None,
 ) -> None:
-    """Withdraw patients: they are read for no experiment any more, and what is kept of them goes.
+    """Withdraw patients: no experiment reads them any more, and what is kept of them is removed.
 
     Says which models were trained on them. It cannot be taken back.
     """
@@ -66,11 +67,12 @@ def withdraw(
     if unknown and not force:
         fail(
             f"nothing was done: {len(unknown)} of {len(patients)} numbers are neither in the table "
-            "nor in a record. Correct them, or record them with --force: then such a patient stays "
-            "out who comes later"
+            "nor in a record. Correct them; or record them with --force, so that these patients "
+            "stay out if they come into the table later"
         )
     if not yes and not typer.confirm(
-        f"Withdraw {len(patients)} patients from everything that follows? It cannot be taken back."
+        f"Withdraw {_patients(len(patients))} from everything that follows? It cannot be taken "
+        "back."
     ):
         fail("nothing was done")
     try:
@@ -106,8 +108,8 @@ def _show(patient: "KnownPatient") -> None:
 
 def _report(site: "Site", patients: Sequence["KnownPatient"], removed: "Removed") -> None:
     print(
-        f"\nWithdrawn: {len(patients)} patients. They are read for no experiment any more, a "
-        "running one included; the ledger has it.\n"
+        f"\nWithdrawn: {_patients(len(patients))}. No experiment reads them any more, also none "
+        "that runs now; the ledger has it.\n"
         f"Removed: decoded images of {removed.images} files, scores in {removed.scores} files, "
         f"{removed.progressions} simulated progressions, {removed.explanations} explanations, the "
         "stored activations and check.html."
@@ -120,7 +122,12 @@ def _report(site: "Site", patients: Sequence["KnownPatient"], removed: "Removed"
         )
     print(
         "Not removed: the files themselves and the table, which are yours; the ledger; backups; "
-        f"pages and pictures written elsewhere. Pictures of files that changed or that the table "
-        f"no longer names are found by nobody: delete {site.state / 'images'} to remove all; they "
-        "are decoded again. A visit that runs now may end without an answer; it is asked again."
+        "pages and pictures written elsewhere. Decoded images of files that have changed since, or "
+        "that the table no longer names, cannot be found: to remove them too, stop the node and "
+        f"delete {site.state / 'images'}; the other images are decoded again. A visit that runs "
+        "now may end without an answer; it is asked again."
     )
+
+
+def _patients(number: int) -> str:
+    return "1 patient" if number == 1 else f"{number} patients"

@@ -28,9 +28,11 @@ app = typer.Typer(
 def show(folder: SiteFolder = Path("."), name: SiteName = None, state: StateFolder = None) -> None:
     """Show the accepted policy, and how site.toml differs from it."""
     from fedrad.client.policy.pinned_policy import differences, in_lines, last_pin, settings_to_pin
+    from fedrad.client.policy.traces import check_ledger_is_there
     from fedrad.client.settings import open_site
 
     site = open_site(folder, name=name, state=state)
+    check_ledger_is_there(site.state)
     now = settings_to_pin(site.settings)
     pin = last_pin(site)
     print("\n".join(in_lines(pin["message"]["settings"] if pin else now)))

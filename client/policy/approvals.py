@@ -45,6 +45,9 @@ class Decision(BaseModel):
     """Last day on which the experiment may run."""
     runs: int | None = Field(default=None, ge=1)
     """How many runs of the coordinator may ask; a run that is resumed is another one."""
+    unsigned: bool = Field(default=False, exclude=True)
+    """Whether it lacks the signature of the officer's key that is set up, so that it admits
+    nothing."""
 
     @property
     def expired(self) -> bool:
@@ -68,10 +71,14 @@ class ApprovalRequest(BaseModel):
 
     @property
     def standing(self) -> str:
-        """The last decision; "waiting" without one."""
+        """The last decision; "waiting" without one; of an approval that admits nothing any more,
+        why."""
         if not self.decisions:
             return "waiting"
-        return "expired" if self.decisions[-1].expired else self.decisions[-1].decision
+        last = self.decisions[-1]
+        if last.decision == "approved" and last.unsigned:
+            return "not signed"
+        return "expired" if last.expired else last.decision
 
     def experiment(self) -> Experiment:
         """The experiment of the stored text. Raises SiteProblem if it is not the one that the
@@ -125,10 +132,10 @@ class Approvals:
             asked.experiment()
         if entry is None:
             return None
-        decision, key = _decision(entry), pinned_key(self.state)
+        decision = _decision(entry, pinned_key(self.state))
         if decision.decision != "approved":
             return None
-        if key is not None and not is_signed(entry, key):
+        if decision.unsigned:
             raise SiteProblem(
                 "approval",
                 f"{experiment.name!r}: its approval of {decision.time} is not signed with the "
@@ -198,9 +205,9 @@ class Approvals:
         """All experiments that were asked for, oldest first."""
         files = self.folder.iterdir() if self.folder.is_dir() else []
         every = [_read(file) for file in files if _FILE.fullmatch(file.name)]
-        decided = defaultdict[str, list[Decision]](list)
+        decided, key = defaultdict[str, list[Decision]](list), pinned_key(self.state)
         for entry in reversed(list(self._ledger.newest("decision"))):
-            decided[str(entry["message"].get("identity"))].append(_decision(entry))
+            decided[str(entry["message"].get("identity"))].append(_decision(entry, key))
         known = [
             one.model_copy(update={"decisions": decided[one.identity]})
             for one in every
@@ -209,7 +216,8 @@ class Approvals:
         return sorted(known, key=lambda asked: (asked.asked, asked.name))
 
     def _with_decisions(self, asked: ApprovalRequest) -> ApprovalRequest:
-        made = [_decision(entry) for entry in self._decisions_on(asked.identity)]
+        key = pinned_key(self.state)
+        made = [_decision(entry, key) for entry in self._decisions_on(asked.identity)]
         return asked.model_copy(update={"decisions": made[::-1]})
 
     def _decisions_on(self, identity: str) -> Iterator[LedgerEntry]:
@@ -218,9 +226,11 @@ class Approvals:
         return (entry for entry in entries if entry["message"].get("identity") == identity)
 
 
-def _decision(entry: LedgerEntry) -> Decision:
+def _decision(entry: LedgerEntry, key: str | None) -> Decision:
+    """A decision of the ledger; `key`: the officer's public key, if one is set up."""
+    unsigned = key is not None and not is_signed(entry, key)
     try:
-        return Decision.model_validate(entry["message"])
+        return Decision.model_validate(entry["message"] | {"unsigned": unsigned})
     except ValidationError as error:
         raise SiteProblem(
             "approval",

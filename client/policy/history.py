@@ -15,7 +15,8 @@ class EarlierExperiment:
     """An experiment that was approved at a site, or for which it trained.
 
     `approved`, `by`: date and person of the first approval; "" without one. `rounds`: rounds that
-    were approved, all trainings together. `answered`: rounds for which the site has trained.
+    were approved, all trainings together. `answered`: rounds for which the site has trained; one
+    whose stored answer was sent again counts once.
     """
 
     name: str
@@ -47,6 +48,7 @@ def earlier_experiments(state: Path, *, but: str) -> list[EarlierExperiment]:
         If the ledger was changed.
     """
     found: dict[str, EarlierExperiment] = {}
+    counted: set[tuple[str, int]] = set()
     for entry in Ledger(state / LEDGER).entries():
         message = entry["message"]
         identity = str(message.get("identity") or entry.get("identity") or entry["experiment"])
@@ -59,7 +61,11 @@ def earlier_experiments(state: Path, *, but: str) -> list[EarlierExperiment]:
                 one.rounds = _rounds(message.get("settings"))
         elif message["kind"] == "round" and _trained(entry):
             one = found.setdefault(identity, EarlierExperiment(entry["experiment"]))
-            one.answered += 1
+            number = entry.get("number")  # of the question; earlier versions wrote none
+            if number is None or (identity, number) not in counted:
+                one.answered += 1
+            if number is not None:
+                counted.add((identity, number))
     return list(found.values())
 
 

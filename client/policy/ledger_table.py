@@ -30,7 +30,8 @@ KINDS = {
     "refusal": "one word of a fixed list: why this site did not do what it was asked",
     "error": "a sentence of a fixed list: that the visit could not be run at all",
     "decision": "nothing left: a person approved an experiment, or took that back",
-    "policy": "nothing left: the settings that decide what leaves were accepted, as listed",
+    "policy": "nothing left: a person accepted the settings that decide what leaves; --export and "
+    "--json list them",
     "officer key": "nothing left: from here on, decisions count only if this key has signed them",
     "membership": "nothing left: this site joined a coordinator, or joined again",
     "withdrawal": "nothing left: patients were withdrawn; they are in nothing that follows",
@@ -75,7 +76,8 @@ def print_ledger(record: LedgerContent, console: Console) -> None:
     total = sum(map(_bytes, record.entries))
     console.print(
         f"{len(record.entries)} entries, {total:,} bytes; the chain is whole. Last hash: "
-        f"{record.head}. Noted elsewhere, it shows later that no line was removed."
+        f"{record.head}. If somebody outside this site keeps it (`fedrad-site ledger --head`), it "
+        "shows later that no line was removed."
     )
 
 
@@ -111,7 +113,8 @@ def _decided(message: LedgerEntry) -> str:
     words = {"policy": "accepted", "officer key": "set up"}
     what = message.get("decision") or words.get(message["kind"], message["kind"])
     limits = [f"until {message['until']}"] if "until" in message else []
-    limits += [f"for {message['runs']} runs"] if "runs" in message else []
+    if "runs" in message:
+        limits.append(f"for {message['runs']} run{'s' if message['runs'] != 1 else ''}")
     return " ".join([f"{what} by {message['by']}", *limits])
 
 

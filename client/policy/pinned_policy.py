@@ -4,6 +4,7 @@ They are written in full into the ledger when the node is first started, and whe
 accepts a change. A node whose site.toml says something else answers nothing.
 """
 
+import json
 from typing import Any
 
 from fedrad.client.problems import SiteProblem
@@ -86,7 +87,7 @@ def differences(before: Pinned, now: Pinned) -> list[str]:
     """What differs between two pinned settings, one setting a line, in the order of the file."""
     old, new = _flat(before), _flat(now)
     return [
-        f"{key}: {_words(old.get(key))} before, {_words(new.get(key))} now"
+        f"{key}: {_words(key, old.get(key))} before, {_words(key, new.get(key))} now"
         for key in [*new, *(key for key in old if key not in new)]
         if old.get(key) != new.get(key)
     ]
@@ -94,7 +95,7 @@ def differences(before: Pinned, now: Pinned) -> list[str]:
 
 def in_lines(settings: Pinned) -> list[str]:
     """Pinned settings, one a line."""
-    return [f"{key}: {_words(value)}" for key, value in _flat(settings).items()]
+    return [f"{key}: {_words(key, value)}" for key, value in _flat(settings).items()]
 
 
 def _flat(settings: Pinned, prefix: str = "") -> dict[str, Any]:
@@ -107,11 +108,13 @@ def _flat(settings: Pinned, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _words(value: object) -> str:
+def _words(key: str, value: object) -> str:
     if value is None:
         return "not set"
+    if key == "policy.coordinators" and not value:
+        return "any"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
+        return json.dumps(value, ensure_ascii=False)  # as in site.toml
     return str(value)

@@ -59,9 +59,11 @@ def declined_parts(experiment: Experiment, policy: Policy) -> Iterator[str]:
         yield "weights of a generator: declined (share_generator); this site does not take part"
     if policy.monitoring == "none":
         yield "figures of each round on the validation patients: declined (monitoring)"
+    elif policy.monitoring == "rounded" and policy.epsilon:
+        yield f"the {task.monitored.name} on the validation patients: declined (epsilon)"
+    if policy.epsilon or policy.monitoring == "none":
+        yield f"losses of training: declined ({'epsilon' if policy.epsilon else 'monitoring'})"
     if not task.tests_patients:
-        if policy.epsilon:
-            yield f"the {task.monitored.name} on the validation patients: declined (epsilon)"
         return
     if evaluation.travel and not policy.share_local_model:
         yield "your local-only model for scoring elsewhere: declined (share_local_model)"
@@ -92,6 +94,12 @@ def _training(experiment: Experiment) -> Iterator[str]:
     pinned = f", SHA-256 {model.sha256[:16]}…" if model.sha256 else ", not pinned by a hash"
     start = "random weights" if model.weights == "random" else _safe(model.weights) + pinned
     yield f"it starts from {start}; only code that this site installed runs"
+    yield (
+        f"with the sites {', '.join(experiment.federation.sites)}, and others that the coordinator "
+        "admits"
+        if experiment.federation.sites
+        else "with whichever sites the coordinator admits: the experiment names none"
+    )
     if simulated := experiment.recipe.progression.probability:
         yield (
             f"with a probability of {simulated:g} it sees, in place of an image with the outcome, "
@@ -168,7 +176,10 @@ def _in_all(experiment: Experiment, policy: Policy) -> Iterator[str]:
         most = max(planned_epsilon(experiment, policy).values())
         yield f"privacy loss of one patient, at most: ε = {most:g}"
     else:
-        yield "no privacy loss ε is stated: exact figures leave, and nothing bounds it (epsilon)"
+        yield (
+            "no privacy loss ε is stated: epsilon is 0, so figures leave rounded, but without "
+            "the noise that would bound it"
+        )
 
 
 def _questions(experiment: Experiment, trainings: int) -> str:
@@ -196,11 +207,16 @@ def _questions(experiment: Experiment, trainings: int) -> str:
 def _messages_sent(experiment: Experiment, policy: Policy) -> Iterator[str]:
     evaluation, schedule = experiment.evaluation, experiment.schedule
     minimum = max(evaluation.minimum_units, policy.minimum_units)
-    yield (
-        "before the first round: this site's name, versions, device, and how many patients it has "
-        f"of each class and part; nothing about a class of fewer than {minimum}"
+    yield "before the first round: this site's name, versions, device, " + (
+        "but not how many patients it has of each class and part (epsilon)"
+        if policy.epsilon
+        else "and how many patients it has of each class and part; nothing about a class of fewer "
+        f"than {minimum}"
     )
-    yield f"in each of the {schedule.rounds} rounds: {experiment.task.sent_each_round}"
+    declined = "; without what the policy does not give, see below"
+    yield f"in each of the {schedule.rounds} rounds: {experiment.task.sent_each_round}" + (
+        declined if policy.epsilon or policy.monitoring == "none" else ""
+    )
     if experiment.task.weights_hold_images:
         yield (
             "such weights can give training images back, above all those of few patients; how near "
@@ -216,8 +232,10 @@ def _messages_sent(experiment: Experiment, policy: Policy) -> Iterator[str]:
         start = end + 1
     yield f"these weights are: {'; '.join(parts)}"
     if evaluation.local_baseline:
-        yield "after the last round: that a local-only model was trained here, and its loss"
-    if evaluation.ensemble:
+        yield "after the last round: that a local-only model was trained here" + (
+            "" if policy.epsilon or policy.monitoring == "none" else ", and its loss"
+        )
+    if evaluation.ensemble and policy.monitoring != "none":
         yield "after the last round: AUROCs of mixtures with the base, on the validation patients"
     if policy.monitoring == "rounded" and not policy.epsilon:
         yield (

@@ -187,7 +187,7 @@ class QuestionBook:
         if since >= approval.runs:
             raise SiteProblem(
                 "approval",
-                f"{self.experiment.name!r} was approved for {approval.runs} runs on "
+                f"{self.experiment.name!r} was approved for {_runs(approval.runs)} on "
                 f"{approval.time}, and this is another one: `fedrad-site approve FOLDER "
                 f"{self.experiment.name} --runs N` approves more",
             )
@@ -317,6 +317,10 @@ class QuestionBook:
                 f"{error.filename or self.path}: cannot be written ({error.strerror}), so nothing "
                 "was sent; make room, and the question is asked again",
             ) from error
+
+
+def _runs(number: int) -> str:
+    return "1 run" if number == 1 else f"{number} runs"
 
 
 def _digest(text: bytes, packed: Packed | None) -> str:

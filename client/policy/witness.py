@@ -140,24 +140,22 @@ def compare_with_heads(record: LedgerContent, heads: list[Head], site: str) -> l
     own = sorted((head for head in heads if head.site == site), key=lambda h: (h.lines, h.time))
     if not own:
         raise SiteProblem("internal", f"none of these heads is of {site}")
-    sentences, sound, since = [], 0, "the beginning"
+    sentences, sound, since = [], 0, ""
     present = len(record.entries)
     for head in own:
         there = record.entries[head.lines - 1]["hash"] if 0 < head.lines <= present else None
         if there == head.hash or head.lines == 0:
             sound, since = head.lines, f"the head of {head.time}"
             continue
-        lines = f"lines {sound + 1} to {head.lines}, written after {since}"
+        lines = f"lines {sound + 1} to {head.lines}"
+        lines += f", written after {since}" if sound else ""
         if head.lines > present:
             what = (
                 "the ledger is missing or empty"
                 if not present
                 else f"it has {present} lines now, so the last {head.lines - present} were removed"
             )
-            sentences.append(
-                f"{head.time}: the ledger had {head.lines} lines; {what} ({lines}, are not all "
-                "there)"
-            )
+            sentences.append(f"{head.time}: the ledger had {head.lines} lines; {what}, of {lines}")
         else:
             sentences.append(
                 f"{head.time}: line {head.lines} is another one now: of {lines}, some were removed "

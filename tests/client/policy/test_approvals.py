@@ -189,6 +189,23 @@ def test_the_screen_adds_epsilon_up(tmp_path):
     assert "privacy loss of one patient, at most: ε = 1.5" in shown(site)  # three models
 
 
+def test_the_screen_promises_to_send_nothing_that_the_policy_withholds(tmp_path):
+    (tmp_path / "site.toml").write_text('name = "a"\n[policy]\nmonitoring = "none"\n')
+    site = join(open_site(tmp_path, state=tmp_path / "state"))
+    refused(site)
+    screen = shown(site)
+    assert "validation patients; without what the policy does not give" in screen
+    assert "losses of training: declined (monitoring)" in screen
+
+
+def test_the_screen_names_the_coordinator_and_the_other_sites(site):
+    text = SHORT.replace("[federation]", '[federation]\nsites = ["a", "north"]')
+    refused(site, text)
+    screen = shown(site)
+    assert "with the sites a, north" in screen
+    assert "this site's coordinator: " in screen
+
+
 def test_the_screen_says_what_was_approved_before_on_these_patients(site):
     first = SHORT.replace('name = "test"', 'name = "bpd-1"')
     first = first.replace("rounds = 1", "rounds = 30")
@@ -197,7 +214,7 @@ def test_the_screen_says_what_was_approved_before_on_these_patients(site):
     done = RoundReply(
         manifest=None, patients=40, images=41, loss=0.5, steps=0, seconds=1, monitoring={}
     )
-    for number in range(2):
+    for number in (1, 2, 2):  # the last one is the stored answer, sent again
         ledger.record("bpd-1", done, identity=parse_experiment(first).family, number=number)
     refused(site)
     screen = shown(site)
@@ -217,9 +234,12 @@ def test_an_approval_with_limits_replaces_one_without(site):
     assert (str(decision.until), decision.runs) == ("2099-06-30", 3)
     table = CliRunner().invoke(app, ["approve", str(site.folder), "--state", str(site.state)])
     assert "2099-06-30" in table.output
+    assert "0 of 3 runs used" in " ".join(table.output.split())
     assert (
         "until 2099-06-30 for 3 runs"
         in CliRunner().invoke(app, ["ledger", str(site.folder), "--state", str(site.state)]).output
     )
     revoke = CliRunner().invoke(app, [*given, "--revoke", "--runs", "3"])
     assert "belong to an approval" in revoke.output
+    over = CliRunner().invoke(app, [*given, "--until", "2020-01-31"])
+    assert (over.exit_code, "that day is over" in over.output) == (2, True)

@@ -98,7 +98,7 @@ FAULTS: dict[str, tuple[Callable[[Site], object], str]] = {
     "limit changed": (write(SETTINGS + "minimum_units = 1\n"), "minimum_units: 10 before, 1 now"),
     "list opened": (
         write(SETTINGS.replace('"label"', '"label", "hiv"')),
-        "policy.columns: label before, label, hiv now",
+        'policy.columns: ["label"] before, ["label", "hiv"] now',
     ),
     "other table": (
         write(SETTINGS.replace("[policy]", 'cohort = "all.csv"\n[policy]')),

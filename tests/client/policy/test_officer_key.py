@@ -93,6 +93,12 @@ def test_an_approval_of_before_the_key_admits_nothing(site, tmp_path):
     assert not admitted(site)
 
 
+def test_an_approval_that_the_key_did_not_sign_is_listed_as_not_signed(site, tmp_path):
+    decide(site, "approved")
+    pin_key(site.state, OfficerKey.create(tmp_path / "officer.key", PASSPHRASE), "Dr Data")
+    assert "not signed" in command(site, "approve")[1]
+
+
 def test_a_decision_written_into_the_ledger_without_the_key_admits_nothing(site, key, tmp_path):
     other = OfficerKey.create(tmp_path / "other.key", PASSPHRASE)
     with pytest.raises(SiteProblem, match="not the officer's key"):
@@ -237,3 +243,9 @@ def test_a_key_without_a_terminal_for_its_passphrase_decides_nothing(site, key, 
     )
     assert status != 0
     assert not admitted(site)
+
+
+def test_a_key_file_that_is_not_there_is_named_before_the_passphrase_is_asked_for(site, key):
+    status, output = command(site, "policy", "accept", "--yes", "--key", "elsewhere.key")
+    assert (status, "elsewhere.key: no such file" in output) == (2, True)
+    assert "Passphrase" not in output
