@@ -20,7 +20,7 @@ from pydantic_core import core_schema
 
 from fedrad.models.progression.settings import GeneratorSettings
 from fedrad.models.schedule import Schedule
-from fedrad.models.settings import Fraction, ModelSettings, RecipeSettings, Settings
+from fedrad.models.settings import Fraction, ModelSettings, RecipeSettings, Settings, Text
 from fedrad.models.tasks import CLASSIFICATION, TASKS, Task, TaskName
 from fedrad.system.errors import UserError
 
@@ -32,11 +32,11 @@ from .strategies import (
     check_strategy,
     unread_settings,
 )
-from .validation_errors import explain_validation_error
+from .validation_errors import explain_validation_error, shown
 
 Groups = Annotated[
     tuple[Annotated[float, Field(strict=True)], ...]
-    | tuple[Annotated[str, Field(strict=True)], ...],
+    | tuple[Annotated[Text, Field(strict=True)], ...],
     Field(min_length=1, max_length=20),
 ]
 """Groups of a column: its values (`["F", "M"]`), or the limits between ranges of numbers."""
@@ -303,9 +303,11 @@ def read_experiment(path: Path) -> tuple[Experiment, str]:
 def parse_experiment(text: str, source: str = "experiment.toml") -> Experiment:
     """Parse the text of an experiment file. Raises ExperimentError, which names every fault."""
     try:
-        experiment = Experiment.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise ExperimentError(f"{source}: not valid TOML: {error}") from error
+        content = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # also of a huge number, or too deep a list
+        raise ExperimentError(f"{source}: not valid TOML: {shown(str(error))}") from error
+    try:
+        experiment = Experiment.model_validate(content)
     except ValidationError as error:
         raise ExperimentError(explain_validation_error(error, source, Experiment)) from error
     _refuse_unread_settings(experiment.federation, source)

@@ -6,6 +6,11 @@ from pydantic import ValidationError
 
 from fedrad.models.settings import Settings
 
+LONGEST = 1000
+"""Most characters of a line."""
+MOST_LINES = 50
+"""Most faults that are named."""
+
 
 def explain_validation_error(error: ValidationError, source: str, model: type[Settings]) -> str:
     """Turn a validation error into lines that name key, value and what is allowed.
@@ -20,7 +25,8 @@ def explain_validation_error(error: ValidationError, source: str, model: type[Se
         Class of the settings that were validated.
     """
     lines = []
-    for fault in error.errors():
+    faults = error.errors(include_url=False)
+    for fault in faults[:MOST_LINES]:
         key = ".".join(str(part) for part in fault["loc"]) or "(file)"
         if fault["type"] == "extra_forbidden":
             allowed = _keys_beside(model, fault["loc"])
@@ -31,7 +37,16 @@ def explain_validation_error(error: ValidationError, source: str, model: type[Se
             message = fault["msg"].removeprefix("Value error, ")
             given = "" if isinstance(fault["input"], dict) else f" = {fault['input']!r}"
             lines.append(f"{key}{given}: {message}")
-    return "\n".join(f"{source}: {line}" for line in lines)
+    if len(faults) > MOST_LINES:
+        lines.append(f"and {len(faults) - MOST_LINES} more")
+    return "\n".join(f"{source}: {shown(line)}" for line in lines)
+
+
+def shown(text: str) -> str:
+    """A text that may have been sent by the other side, as one line of a log: without characters
+    that cannot be printed, and not longer than `LONGEST`."""
+    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]}…"
 
 
 def _keys_beside(model: type[Settings], location: tuple[int | str, ...]) -> list[str]:

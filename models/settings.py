@@ -5,7 +5,15 @@ The defaults are those of the best model in Goedicke-Fritz et al. 2025 (arXiv 25
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
@@ -17,6 +25,16 @@ Stage = Literal["probe", "layer4", "layer3", "layer2", "all"]
 BLOCKS: tuple[Block, ...] = ("stem", "layer1", "layer2", "layer3", "layer4", "head")
 STAGES: tuple[Stage, ...] = ("probe", "layer4", "layer3", "layer2", "all")
 """From fewest to most trainable blocks; each stage trains those of the stages before it too."""
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("has characters that cannot be printed")
+    return text
+
+
+Text = Annotated[str, StringConstraints(max_length=200), AfterValidator(_printable)]
+"""A text that is shown to people: no line break, no code for a terminal, no change of direction."""
 
 
 class Settings(BaseModel):
@@ -54,11 +72,11 @@ class ModelSettings(InputSettings):
     backbone: Backbone = "resnet50"
     width: float = Field(default=1.0, gt=0.0, le=1.0)
     """Number of channels relative to the usual one; below 1 for narrow networks."""
-    weights: str = "resnet50-res512-all"
+    weights: Text = "resnet50-res512-all"
     """`resnet50-res512-all` (torchxrayvision), `imagenet`, a `.safetensors` file, or `random`."""
     sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     """SHA-256 of the weights file, written by `fedrad weights pin`."""
-    base_outputs: dict[str, str] = {}
+    base_outputs: dict[Text, Text] = {}
     """Outcome of the experiment -> output of the base weights that means the same
     (`label = "Pneumonia"`). The base model is evaluated on these outcomes too."""
 
@@ -185,7 +203,7 @@ class ProgressionAugmentation(ProgressionSettings):
     probability: Fraction = 0.0
     """Probability that one of its simulated later steps is drawn instead of an image with an
     outcome. With 0 no generator is needed."""
-    generator: str = ""
+    generator: Text = ""
     """The generator's `.safetensors` file, searched in the same folders as base weights."""
     sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     soft: Fraction = 0.0

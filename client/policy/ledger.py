@@ -4,6 +4,7 @@ sent. Append-only; each line holds the hash of the line before."""
 import fcntl
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from fedrad.exchange.encoding import Packed  # numpy, which no look-up of the ledger needs
 
 LEDGER = "ledger.jsonl"
+_DIGITS = re.compile(rb"\d+")
 ONLY_WITH_A_LEDGER = ("membership.json", "officer.pub", "heads.txt")
 """Files of the state folder that a site has only after its ledger was begun."""
 
@@ -269,6 +271,16 @@ class Ledger:
                 if datetime.fromisoformat(entry["time"]) < moment:
                     return
                 yield entry
+
+    def largest_number(self, identity: str) -> int:
+        """Largest number of a question of an experiment that was answered; 0 if none was. Lines are
+        only searched for it; that they are whole is checked elsewhere."""
+        if not self.path.is_file():
+            return 0
+        wanted = f'"identity": "{identity}", "number": '.encode()
+        with self.path.open("rb") as file:
+            rests = (line.partition(wanted)[2] for line in file)
+            return max((int(found[0]) for r in rests if (found := _DIGITS.match(r))), default=0)
 
     def newest(self, kind: str, text: str = "") -> Iterator[LedgerEntry]:
         """As `ledger_search.newest`."""

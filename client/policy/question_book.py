@@ -289,6 +289,13 @@ class QuestionBook:
             return Book(name=self.experiment.name, identity=self.experiment.family)
         if book.identity != self.experiment.family:
             raise UnreadableFileError(f"{self.path}: is the book of another experiment")
+        entered = sum(map(len, book.trainings.values()))
+        answered = Ledger(self.site.state / LEDGER).largest_number(self.experiment.family)
+        if answered > entered:
+            raise UnreadableFileError(
+                f"{self.path}: has {entered} questions, and the ledger has answered number "
+                f"{answered}: it is an older copy"
+            )
         return book
 
     def _check_new(self) -> None:

@@ -286,6 +286,43 @@ def all_settings(model: type[Settings]) -> set[type[Settings]]:
     return {model}.union(*(all_settings(m) for m in nested))
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        '"\\u001b[2J\\nERROR forged" = 1',
+        'outcomes = ["\\u001b[2J\\nERROR forged"]',
+        'preset = "\\u001b[2J\\nERROR forged"',
+        "\n".join(f"k{number} = 1" for number in range(9000)),
+        'long = "' + "x" * 60_000 + '"',
+        "deep = " + "[" * 5000 + "]" * 5000,
+        "huge = " + "9" * 5000,
+    ],
+)
+def test_what_a_hostile_text_holds_gets_into_no_log(line: str) -> None:
+    """A site writes the error to its log: a code for the terminal or a line break would forge it.
+    fedrad 0.1.0 wrote unknown keys as they came."""
+    with pytest.raises(ExperimentError) as error:
+        parse_experiment(f'name = "t"\n{line}\n')
+    lines = str(error.value).splitlines()
+    assert all(line.startswith("experiment.toml: ") for line in lines)
+    assert all(line.isprintable() for line in lines)
+    assert len(str(error.value)) < 60_000
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'evaluation.subgroups = { sex = ["F\\u202e", "M"] }',
+        'evaluation.subgroups = { sex = ["' + "F" * 201 + '", "M"] }',
+        'model.weights = "a\\u001b[2J.safetensors"',
+        'model.base_outputs = { y = "a\\nb" }',
+    ],
+)
+def test_texts_that_people_are_shown_are_short_and_printable(line: str) -> None:
+    with pytest.raises(ExperimentError):
+        parse_experiment(f'name = "t"\noutcomes = ["y"]\n{line}\n')
+
+
 def test_no_part_of_an_experiment_takes_what_it_does_not_know() -> None:
     parts = all_settings(Experiment)
     assert len(parts) == 12

@@ -19,7 +19,7 @@ from fedrad.client.policy.ledger import Ledger
 from fedrad.client.policy.plain_words import describe_experiment
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Policy, Site, open_site
-from fedrad.exchange.experiment import parse_experiment
+from fedrad.exchange.experiment import ExperimentError, parse_experiment
 from fedrad.exchange.messages import (
     BaselineRequest,
     ReadyRequest,
@@ -246,10 +246,14 @@ def test_simulated_images_in_training_are_described():
     assert "g.safetensors makes of it here; these pictures stay" in words(text)
 
 
-def test_control_characters_are_not_shown():
-    text = SHORT.replace('"random"', '"\\u001b[2Jx.safetensors"')
-    text += 'subgroups = { sex = ["F\\u001b[2J", "M"] }\n'
-    assert "\x1b" not in words(text)
+def test_control_characters_do_not_come_as_far_as_the_screen():
+    for text in (
+        SHORT.replace('"random"', '"\\u001b[2Jx.safetensors"'),
+        SHORT + 'subgroups = { sex = ["F\\u001b[2J", "M"] }\n',
+    ):
+        with pytest.raises(ExperimentError) as error:
+            parse_experiment(text)
+        assert "\x1b" not in str(error.value)
 
 
 # The command

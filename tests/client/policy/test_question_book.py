@@ -236,6 +236,17 @@ def test_a_book_that_was_deleted_is_not_begun_anew(coordinator):
     )
 
 
+def test_an_older_copy_of_the_book_is_not_gone_on_with(coordinator):
+    """Restored from a backup, it would answer the questions since then once more."""
+    assert coordinator.reason(*coordinator.round(0)) is None
+    [book] = (coordinator.state / "books").glob("*.json")
+    older = book.read_text()
+    assert coordinator.reason(*coordinator.round(1)) is None
+    book.write_text(older)
+    assert coordinator.reason(*coordinator.round(1, change=2e-4)) == "internal"
+    assert "it is an older copy" in (coordinator.state / "site.log").read_text()
+
+
 def test_a_stored_answer_that_was_changed_does_not_leave(coordinator):
     coordinator.ask(*coordinator.round(0))
     [answer] = coordinator.state.glob("experiments/*/answers/round-1.json")
