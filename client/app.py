@@ -48,7 +48,8 @@ from .node.gpu_lock import gpu_lock
 from .participant.participant import Participant
 from .participant.scoring import Scoring
 from .participant.site_data import SiteData
-from .policy.admission import LARGEST_TEXT, check_request
+from .participant.withdrawal import withdrawn_now
+from .policy.admission import LARGEST_TEXT, check_request, check_still_approved
 from .policy.asked import question_of
 from .policy.integrity import check_site
 from .policy.ledger import LEDGER, Ledger
@@ -235,9 +236,23 @@ def _admitted(
             exchange.seconds = time.perf_counter() - started
             if isinstance(reply, Readiness):
                 reply = book.first_counts(reply)
+            if decision is not None:
+                check_still_approved(site, experiment, text)
+            _check_withdrawals(participant.data)
             visit.answer = reply, packed
     assert isinstance(reply, asked.reply)
     return reply, packed
+
+
+def _check_withdrawals(data: SiteData) -> None:
+    """Refuse an answer in which there is a patient who withdrew while it was computed; if it is
+    asked for again, it is computed without."""
+    withdrawn = withdrawn_now(data.site)
+    if any(unit.key in withdrawn for unit in data.cohort.units):
+        _participant.cache_clear()
+        raise SiteProblem(
+            "cohort", "a patient withdrew while the answer was computed, so it does not leave"
+        )
 
 
 def _check_version(request: ReadyRequest) -> None:

@@ -6,7 +6,7 @@ finely than a grid cell, and none is alone in its bin. Sites release different b
 grid, and figures over two such histograms have a known error bound (`fedrad.stats`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Annotated
 
@@ -90,6 +90,7 @@ def count_in_bins(
     minimum_bin: int,
     patients: NDArray[np.int64] | None = None,
     at: Sequence[int] = (),
+    allowed: Callable[[int], bool] = lambda edge: True,
 ) -> Histogram:
     """Histogram of a site's scores whose bins each hold enough patients.
 
@@ -106,6 +107,8 @@ def count_in_bins(
     at
         Preferred edges, most important first. An edge is used if the parts on both of its sides,
         up to the next preferred edge in use, hold `minimum_bin` patients or none.
+    allowed
+        Whether an edge may be used at all.
     """
     labels, cells = np.asarray(labels, float), grid_cells(logits)
     patient_of = np.arange(len(cells)) if patients is None else patients
@@ -117,11 +120,11 @@ def count_in_bins(
     fixed = [0, CELLS]
     for preferred in at:
         tried = sorted({*fixed, preferred})
-        if all(enough(low, high) for low, high in pairwise(tried)):
+        if all(enough(low, high) for low, high in pairwise(tried)) and allowed(preferred):
             fixed = tried
     edges = [0]
     for low, high in pairwise(fixed):
-        inside = _edges_between(cells, patient_of, low, high, minimum_bin)
+        inside = _edges_between(cells, patient_of, low, high, minimum_bin, allowed)
         edges += [*inside, high]
     positives = np.bincount(cells[labels == 1], minlength=CELLS)
     negatives = np.bincount(cells[labels == 0], minlength=CELLS)
@@ -133,15 +136,20 @@ def count_in_bins(
 
 
 def _edges_between(
-    cells: NDArray[np.int64], patient_of: NDArray[np.int64], low: int, high: int, minimum_bin: int
+    cells: NDArray[np.int64],
+    patient_of: NDArray[np.int64],
+    low: int,
+    high: int,
+    minimum_bin: int,
+    allowed: Callable[[int], bool],
 ) -> list[int]:
-    """Edges strictly between `low` and `high`. Patients left over before `high` join the last
-    bin."""
+    """Allowed edges strictly between `low` and `high`. Patients left over before `high` join the
+    last bin."""
     edges: list[int] = []
     in_bin: set[int] = set()
     for cell in range(low, high):
         in_bin.update(patient_of[cells == cell].tolist())
-        if len(in_bin) >= minimum_bin:
+        if len(in_bin) >= minimum_bin and (cell + 1 == high or allowed(cell + 1)):
             edges.append(cell + 1)
             in_bin = set()
     return edges[:-1]

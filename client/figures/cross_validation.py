@@ -50,7 +50,7 @@ class CrossValidation(SiteEvaluation):
         if validation and not visiting and self.disclosure.histograms:
             first = folds_with_scores(tested[: len(validation)], [model], outcome)
             whole = out_of_fold(
-                first, folds_with_scores(validation, [model], outcome), self.disclosure
+                first, folds_with_scores(validation, [model], outcome), self.divided[outcome]
             )
         both = [fold for fold in folds if fold.units.both]
         shown = self._shown_folds(both)

@@ -12,8 +12,10 @@ one is added; weights, which carry no noise; whether a site trains at all, which
 exact numbers; and whether an outcome is known of any patient.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from math import ceil
 from typing import Self
 
 import numpy as np
@@ -79,8 +81,10 @@ class Disclosure:
         plan = experiment.evaluation
         # The mixtures of the one validation question; without an ensemble the final model at most.
         mixtures = len({*plan.ensemble, 1.0})
-        questions = experiment.federation.rounds + mixtures
+        each = experiment.federation.rounds + mixtures
         trainings = max(1, plan.folds * plan.repeats)
+        # A patient validates in some of the trainings: in this many, on average.
+        validates = trainings * (1 - 1 / plan.folds) * plan.validation if plan.folds else 1
         return cls(
             max(policy.minimum_units, plan.minimum_units),
             policy.minimum_bin,
@@ -89,8 +93,8 @@ class Disclosure:
             subgroups=policy.share_subgroups,
             secret=secret,
             monitored=policy.monitoring,
-            questions=questions,
-            figures=questions * len(experiment.outcomes) * trainings,
+            questions=each * max(1, ceil(validates)),
+            figures=each * len(experiment.outcomes) * trainings,
         )
 
     @property
@@ -180,13 +184,21 @@ class Disclosure:
             raise ValueError("a figure with noise needs the site's secret")
         return self.secret
 
-    def histogram(self, logits: Logits, units: Units, at: list[int]) -> Histogram:
+    def histogram(
+        self, logits: Logits, units: Units, at: list[int], allowed: Callable[[int], bool]
+    ) -> Histogram:
         """Histogram of logits (n,) with enough patients in each bin. `at`: preferred edges, most
-        important first; each is used if its neighbouring bins allow it."""
+        important first; each is used if its neighbouring bins allow it. `allowed`: whether an edge
+        may be used at all (`Divided`)."""
         if self.epsilon:
             raise ValueError("with epsilon, only histograms with noise are released")
         return count_in_bins(
-            logits, units.labels, minimum_bin=self.minimum_bin, patients=units.patients, at=at
+            logits,
+            units.labels,
+            minimum_bin=self.minimum_bin,
+            patients=units.patients,
+            at=at,
+            allowed=allowed,
         )
 
     def noisy_histogram(self, logits: Logits, units: Units, model: str, outcome: str) -> Histogram:

@@ -26,6 +26,7 @@ from fedrad.exchange.model_names import home_of
 from fedrad.stats.exact import Units
 
 from .disclosure import Disclosure
+from .divided import Divided
 from .rounding import rounded
 from .scored_units import Fold, ScoredUnits, folds_with_scores, pool_units
 
@@ -68,6 +69,7 @@ class SiteEvaluation(ABC):
         self.disclosure = disclosure
         self.own = own
         self.subgroups = subgroups or {}
+        self.divided = [Divided(disclosure) for _ in outcomes]
 
     @abstractmethod
     def scores(
@@ -135,15 +137,19 @@ class SiteEvaluation(ABC):
         why_missing
             Model -> why it has no scores, if it has none.
         """
-        scores = []
-        for model in models:
+        of_model: dict[ModelName, list[Scores]] = {}
+        # The first model has the finest histogram (`Divided`).
+        for model in sorted(models, key=lambda model: model != "global"):
+            of_model[model] = []
             for k, outcome in enumerate(self.outcomes):
                 folds = folds_with_scores(tested, [model], k)
-                if folds:
-                    scores.append(self.scores(model, k, folds, tested, validation))
-                else:
-                    missing = why_missing.get(model, "not run")
-                    scores.append(Scores(model=model, outcome=outcome, missing=missing))
+                missing = why_missing.get(model, "not run")
+                of_model[model].append(
+                    self.scores(model, k, folds, tested, validation)
+                    if folds
+                    else Scores(model=model, outcome=outcome, missing=missing)
+                )
+        scores = [one for model in models for one in of_model[model]]
         noisy = [s.epsilon for s in scores if s.epsilon]
         return Release(
             part=self.part,

@@ -45,9 +45,10 @@ class MonitoringRule:
     secret
         The site's secret, from which the noise is drawn.
     questions
-        How many models are asked about for one outcome in one training.
+        How many models are asked about for one outcome of one patient, in all trainings of a
+        cross-validation in which the patient validates.
     figures
-        Figures of the whole experiment: questions × outcomes × trainings of a cross-validation.
+        Figures of the whole experiment: models × outcomes × trainings of a cross-validation.
     epsilon
         Privacy cost of all these figures together, with "noisy".
     """

@@ -89,7 +89,7 @@ class OneSplit(SiteEvaluation):
         positives, negatives = self.counts(units)
         auroc = self.auroc(folds)
         open_ = not visiting and rule.histograms
-        histogram = rule.histogram(raw, units, edges) if open_ else None
+        histogram = self.divided[outcome].histogram(raw, units, edges) if open_ else None
         site = chosen if open_ else None
         return Scores(
             model=model,

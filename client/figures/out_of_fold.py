@@ -10,12 +10,14 @@ from fedrad.exchange.histogram import grid_cells
 from fedrad.stats import site_figures, thresholds
 from fedrad.stats.decisions import count_decisions
 
-from .disclosure import Disclosure
+from .divided import Divided
 from .scored_units import Fold, pool_units
 
 
 def out_of_fold(
-    tested: Sequence[Fold], validated: Sequence[Fold], disclosure: Disclosure
+    tested: Sequence[Fold],
+    validated: Sequence[Fold],
+    divided: Divided,
 ) -> OutOfFold | None:
     """Figures of one model over all folds of one division, in which each unit is tested once.
 
@@ -28,8 +30,8 @@ def out_of_fold(
     ----------
     tested, validated
         Test and validation units of each fold, with the model's raw logits.
-    disclosure
-        The disclosure rule of the site.
+    divided
+        How the counts of other models divide the units, with the disclosure rule of the site.
 
     Returns
     -------
@@ -43,8 +45,12 @@ def out_of_fold(
     logits = np.concatenate([c.calibration.logits(raw) for c, raw in pairs])
     called = np.concatenate([grid_cells(raw) >= c.threshold for c, raw in pairs])
     pooled = pool_units(tested)
-    histogram = disclosure.histogram(logits, pooled, [])
+    disclosure = divided.disclosure
     sides = [pooled.count_patients(side) for side in (called, ~called)]
+    enough = all(not side or side >= disclosure.minimum_units for side in sides)
+    if decides := enough and divided.allows(called, pooled):
+        divided.add(called)
+    histogram = divided.histogram(logits, pooled)
     return OutOfFold(
         ranks=site_figures.rank_figures(logits, pooled),
         histogram=histogram,
@@ -53,7 +59,5 @@ def out_of_fold(
             exact=site_figures.probability_figures(logits, pooled),
             curve=disclosure.curve(histogram, logits, np.asarray(expit(logits)), pooled),
         ),
-        decided=count_decisions(called, pooled.positive)
-        if all(not side or side >= disclosure.minimum_units for side in sides)
-        else None,
+        decided=count_decisions(called, pooled.positive) if decides else None,
     )

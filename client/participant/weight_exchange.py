@@ -112,7 +112,9 @@ class WeightExchange:
         """
         if packed is None:
             raise SiteProblem("request", "the request came without its tensors")
-        if self._received is not None and self._received.manifest == manifest:
+        same = self._received is not None and self._received.manifest == manifest
+        if same and (manifest.round, manifest.stage) == (round_, stage):
+            assert self._received is not None
             return self._received
         names = stage_tensors(self.base.network, stage, self.experiment.recipe)
         expected = manifest.model_copy(
@@ -144,8 +146,8 @@ class WeightExchange:
         can have moved it. The first round starts from the base weights themselves.
 
         The global model moves by at most `federation.clip` in a round, because the coordinator
-        scales updates and their mean down to it. Running statistics are not learned, and not
-        checked.
+        scales updates and their mean down to it. Running statistics are not learned, and only
+        those of the first round are checked.
 
         Parameters
         ----------
@@ -166,10 +168,10 @@ class WeightExchange:
         last = None if from_base else self.rounds.last_before(round_)
         known = {} if last is None else self._before(_RECEIVED, round_)
         start = flatten(self._tensors | known, received.manifest.names)
-        learned = received.manifest.learned()
-        step = np.linalg.norm((received.values - start)[learned].astype(np.float64))
         clip, rounds = self.experiment.federation.clip, round_ - (last or 0)
-        allowed = clip * rounds * (1 + ROUNDING) + 1e-6 * np.linalg.norm(start[learned])
+        compared = received.manifest.learned() if rounds else np.ones(len(start), bool)
+        step = np.linalg.norm((received.values - start)[compared].astype(np.float64))
+        allowed = clip * rounds * (1 + ROUNDING) + 1e-6 * np.linalg.norm(start[compared])
         if step > allowed:
             raise SiteProblem(
                 "implausible",

@@ -143,6 +143,8 @@ def withdraw(site: Site, patients: Sequence[KnownPatient], by: str) -> Removed:
     keys = {patient.key for patient in patients}
     scores = forget_scores(site.state / "experiments", keys)
     explanations = _forget_explanations(site.state / "experiments", files)
+    for patient in patients:
+        _forget_updates(site.state / "experiments", patient.trained)
     (site.state / "check.html").unlink(missing_ok=True)  # it shows images of all patients
     shutil.rmtree(site.state / "activations", ignore_errors=True)  # named by no patient
     if not files or not (site.state / "images").is_dir():
@@ -196,6 +198,15 @@ def _training(site: Site, identity: str, name: str, since: str) -> Training:
 
 def _bare(number: str) -> str:
     return number.casefold().lstrip("0")
+
+
+def _forget_updates(experiments: Path, trained: Iterable[Training]) -> None:
+    """Remove the stored answers that were trained on a patient. One that did not arrive would be
+    sent again; now it is refused, because the question book has it as answered."""
+    for training in trained:
+        for answers in experiments.glob(f"*-{training.identity}/answers"):
+            for file in (*answers.glob("round-*"), *answers.glob("baseline*")):
+                file.unlink(missing_ok=True)
 
 
 def _forget_progressions(folder: Path, contents: Iterable[str]) -> int:

@@ -86,6 +86,19 @@ def _check(
     return decision
 
 
+def check_still_approved(site: Site, experiment: Experiment, text: str) -> None:
+    """Check, before an answer leaves, that its experiment was not revoked while it was computed.
+    Parameters as in `check_request`. Raises SiteProblem("approval" or "policy")."""
+    try:
+        approved = Approvals(site.state).admits(experiment, text)
+    except LedgerError as error:
+        raise SiteProblem("policy", str(error)) from error
+    if approved is None:
+        raise SiteProblem(
+            "approval", f"{experiment.name!r}: was revoked while the answer was computed"
+        )
+
+
 def check_coordinator(site: Site) -> None:
     """Raise SiteProblem("policy") if the policy does not admit the coordinator of a site."""
     address, admitted = read_membership(site.state).address, site.settings.policy.coordinators

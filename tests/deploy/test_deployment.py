@@ -270,7 +270,8 @@ def test_nothing_at_the_coordinator_names_a_patient_a_file_or_a_folder(hosts: Ho
 
 def test_private_keys_are_for_their_owner_alone_and_never_travelled(hosts: Hosts) -> None:
     keys = [file for file in hosts.root.rglob("*.key") if file.is_file()]
-    assert {"node.key", "ca.key", "server.key", "control.key"} == {file.name for file in keys}
+    names = {"node.key", "split.key", "ca.key", "server.key", "control.key"}
+    assert names == {file.name for file in keys}
     for file in keys:
         assert file.stat().st_mode & 0o077 == 0, file
     for hospital in HOSPITALS:
@@ -456,7 +457,7 @@ def test_a_revoked_hospital_is_turned_away_and_the_others_stay(hosts: Hosts) -> 
 
 def test_an_expired_or_exchanged_invitation_is_refused(hosts: Hosts) -> None:
     here = hosts.home("coordinator")
-    hosts.do("coordinator", "fedrad", "invite", "hospital-d", "--days", "0")
+    hosts.do("coordinator", "fedrad", "invite", "hospital-d", "--days", "0.000001")
     letter = here / "hospital-d.invitation"
     (hosts.home("hospital-c") / "site-d").mkdir()
     late = hosts.home("hospital-c") / "late.invitation"

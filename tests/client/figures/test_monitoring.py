@@ -76,6 +76,18 @@ def test_more_rounds_have_more_noise_so_that_they_give_away_no_more():
     assert spread[2] == pytest.approx(4 * spread[1], rel=0.3)
 
 
+def test_the_trainings_of_a_cross_validation_in_which_a_patient_validates_count_as_rounds():
+    """20 folds, repeated 20 times: everyone validates in some 57 trainings of 30 rounds each."""
+
+    def questions(**evaluation) -> int:
+        settings = {"name": "t", "outcomes": ["y"], "evaluation": evaluation}
+        return Disclosure.of(Policy(), Experiment.model_validate(settings), SECRET).questions
+
+    assert questions() == questions(folds=5) == 31
+    assert questions(folds=5, repeats=5) == 3 * 31
+    assert questions(folds=20, repeats=20) == 57 * 31
+
+
 # Attacks
 
 

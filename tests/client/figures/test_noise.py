@@ -89,7 +89,7 @@ def test_with_epsilon_no_histogram_without_noise_and_no_count_of_a_class_leaves(
     strict = rule(epsilon=1.0)
     assert isinstance(noisy(), Histogram)
     with pytest.raises(ValueError, match="only histograms with noise"):
-        strict.histogram(LOGITS, Units(LABELS), [])
+        strict.histogram(LOGITS, Units(LABELS), [], lambda edge: True)
     counts = strict.counts(Units(LABELS))
     assert (counts.positives, counts.negatives) == (None, None)
     assert strict.training_loss(0.5) is None

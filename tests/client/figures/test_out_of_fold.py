@@ -10,6 +10,7 @@ from support.hospital import EXPERIMENT, with_, write_cohort, write_site
 
 from fedrad.client.figures.cross_validation import CrossValidation
 from fedrad.client.figures.disclosure import Disclosure
+from fedrad.client.figures.divided import Divided
 from fedrad.client.figures.out_of_fold import out_of_fold
 from fedrad.client.figures.scored_units import Fold, ScoredUnits
 from fedrad.client.policy.ledger import Ledger
@@ -41,7 +42,7 @@ def folds(rng, scales=((1.0, 0.0), (3.0, -2.0), (0.5, 4.0))):
 
 def test_the_figures_are_those_of_the_mapped_scores_of_all_folds():
     tested, validated = folds(np.random.default_rng(1))
-    figures = out_of_fold(tested, validated, OPEN)
+    figures = out_of_fold(tested, validated, Divided(OPEN))
     assert figures is not None
     mapped, called, labels = [], [], []
     for fold, seen in zip(tested, validated, strict=True):
@@ -69,7 +70,7 @@ def test_the_figures_are_those_of_the_mapped_scores_of_all_folds():
 def test_the_scale_of_a_folds_model_does_not_matter():
     scales = (1.0, 0.0), (3.0, -2.0), (0.5, 4.0)
     tested, validated = folds(np.random.default_rng(2), scales)
-    one = out_of_fold(tested, validated, OPEN)
+    one = out_of_fold(tested, validated, Divided(OPEN))
     plain = [
         [
             Fold(fold.units, [(fold.logits[0] - m) / s], {})
@@ -77,7 +78,7 @@ def test_the_scale_of_a_folds_model_does_not_matter():
         ]
         for part_ in (tested, validated)
     ]
-    two = out_of_fold(*plain, OPEN)
+    two = out_of_fold(*plain, Divided(OPEN))
     assert one is not None
     assert two is not None
     assert one.ranks.average_precision == pytest.approx(two.ranks.average_precision)
@@ -97,7 +98,10 @@ def test_no_choice_in_a_fold_depends_on_its_test_patients():
     turned = [
         Fold(Units(1 - fold.units.labels, fold.units.patients), fold.logits, {}) for fold in tested
     ]
-    one, other = out_of_fold(tested, validated, OPEN), out_of_fold(turned, validated, OPEN)
+    one, other = (
+        out_of_fold(tested, validated, Divided(OPEN)),
+        out_of_fold(turned, validated, Divided(OPEN)),
+    )
     assert one is not None
     assert other is not None
     assert one.histogram.edges == other.histogram.edges
@@ -110,11 +114,13 @@ def test_figures_without_a_choice_or_with_too_few_patients_are_withheld():
     tested, validated = folds(np.random.default_rng(4))
     ill = validated[0].units.positive
     one_class = Fold(validated[0].units.select(ill), [validated[0].logits[0][ill]], {})
-    assert out_of_fold(tested, [one_class, *validated[1:]], OPEN) is None
-    assert out_of_fold(tested, validated[1:], OPEN) is None, "a fold has no validation scores"
+    assert out_of_fold(tested, [one_class, *validated[1:]], Divided(OPEN)) is None
+    assert out_of_fold(tested, validated[1:], Divided(OPEN)) is None, (
+        "a fold has no validation scores"
+    )
     far = [Fold(fold.units, [fold.logits[0] + 50], {}) for fold in tested]  # all called positive,
     far[0].logits[0][:4] -= 100  # but a few
-    figures = out_of_fold(far, validated, Disclosure(minimum_units=10, minimum_bin=3))
+    figures = out_of_fold(far, validated, Divided(Disclosure(minimum_units=10, minimum_bin=3)))
     assert figures is not None
     assert figures.decided is None
     assert figures.probabilities.exact.brier > 0.3
@@ -136,7 +142,7 @@ def test_with_repeats_each_patient_counts_once():
     release = rule.exact([*first, *first], [scored(p) for p in validated], ["global"], {})
     figures = release.scores[0].out_of_fold
     assert figures is not None
-    assert figures == out_of_fold(tested, validated, Disclosure(10, 3))
+    assert figures == out_of_fold(tested, validated, Divided(Disclosure(10, 3)))
 
 
 def test_of_another_sites_model_only_the_auroc_is_released():
@@ -153,7 +159,7 @@ def test_of_another_sites_model_only_the_auroc_is_released():
 
 def test_contradictions_in_what_a_site_sends_of_all_folds_are_seen():
     tested, validated = folds(np.random.default_rng(6))
-    sound = out_of_fold(tested, validated, OPEN)
+    sound = out_of_fold(tested, validated, Divided(OPEN))
     assert sound is not None
 
     def why(positives=45, **changes):

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from support.coordinator import Coordinator
 from support.hospital import SHORT, TwoHospitals, with_, write_cohort, write_site
 from typer.testing import CliRunner
 
@@ -132,6 +133,33 @@ def test_a_visit_that_scored_the_patient_meanwhile_leaves_no_score(site):
     data = SiteData(site, ONE_SPLIT)
     assert store.read("test", "local:a", data.keys("test")) is not None
     assert key not in np.load(file)["keys"]
+
+
+def test_a_stored_update_that_was_trained_on_the_patient_is_not_sent_again(site):
+    """Perhaps it never arrived: the coordinator asks again after a crash."""
+    coordinator = Coordinator(site.folder, site.state, SHORT)
+    assert coordinator.reason(*coordinator.round(0)) is None
+    number, _ = in_part(SiteData(site, ONE_SPLIT), "train")
+    withdraw(site, number)
+    assert coordinator.reason(*coordinator.round(0)) == "asked"
+    assert coordinator.packed is None
+
+
+def test_an_update_does_not_leave_if_a_patient_withdrew_while_it_was_trained(site, monkeypatch):
+    number, _ = in_part(SiteData(site, ONE_SPLIT), "train")
+    train = Participant._train
+
+    def meanwhile(self, *arguments):
+        figures = train(self, *arguments)
+        withdraw(site, number)
+        return figures
+
+    coordinator = Coordinator(site.folder, site.state, SHORT)
+    monkeypatch.setattr(Participant, "_train", meanwhile)
+    assert coordinator.reason(*coordinator.round(0)) == "cohort"
+    monkeypatch.undo()
+    reply = coordinator.ask(*coordinator.round(0))
+    assert reply.patients == len(SiteData(site, ONE_SPLIT).keys("train")), "without the patient"
 
 
 def test_decoded_images_progressions_explanations_and_the_page_go(site):

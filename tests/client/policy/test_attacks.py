@@ -10,7 +10,11 @@ import pytest
 import torch
 from support.coordinator import Coordinator
 from support.hospital import EXPERIMENT, write_site
+from support.joined import join
 
+from fedrad.client.participant.participant import Participant
+from fedrad.client.policy.approvals import Approvals
+from fedrad.client.settings import open_site
 from fedrad.exchange.experiment import ExperimentError, parse_experiment
 from fedrad.exchange.messages import RoundRequest, ScoreRequest, ValidationRequest
 
@@ -55,6 +59,24 @@ def test_crafted_networks_in_rounds_are_no_mean_of_updates(coordinator):
         assert coordinator.reason(RoundRequest(round=1, manifest=manifest), packed) == "implausible"
 
 
+def test_running_statistics_of_the_first_round_are_those_of_the_base(coordinator):
+    """They scale and shift each channel, and so the scores, without any step that counts."""
+    network = copy.deepcopy(coordinator.start.network)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_var *= 0.01
+    manifest, packed = coordinator.crafted(network, 0)
+    assert coordinator.reason(RoundRequest(round=0, manifest=manifest), packed) == "implausible"
+    assert coordinator.reason(*coordinator.round(0)) is None
+
+
+def test_the_model_of_one_round_is_not_taken_for_that_of_another(coordinator):
+    request, packed = coordinator.round(0)
+    assert coordinator.reason(request, packed) is None
+    again = RoundRequest(round=1, manifest=request.manifest)
+    assert coordinator.reason(again, packed) == "request"
+
+
 def test_many_models_of_one_round_are_answered_for_one_of_them(coordinator):
     """Within the clip, where each model is plausible by itself."""
     coordinator.ask(*coordinator.round(0))
@@ -85,3 +107,22 @@ def test_every_setting_is_approved_and_not_only_those_that_differ_from_the_defau
     assert '"patience_hours": 72.0' in before.written_out, "a default of this version"
     other = before.federation.model_copy(update={"patience_hours": 500.0})
     assert before.model_copy(update={"federation": other}).family != before.family
+
+
+def test_an_update_does_not_leave_if_the_approval_is_revoked_while_it_is_trained(
+    tmp_path, monkeypatch
+):
+    folder, state = write_site(tmp_path / "a", 40, seed=1), tmp_path / "state"
+    join(open_site(folder, state=state))
+    coordinator, approvals = Coordinator(folder, state, EXPERIMENT), Approvals(state)
+    assert coordinator.reason(*coordinator.round(0)) == "approval"
+    approvals.decide(approvals.all()[0], "approved", "Dr Data")
+    train = Participant._train
+
+    def meanwhile(self, *arguments):
+        approvals.decide(approvals.all()[0], "revoked", "Dr Data")
+        return train(self, *arguments)
+
+    monkeypatch.setattr(Participant, "_train", meanwhile)
+    assert coordinator.reason(*coordinator.round(0)) == "approval"
+    assert coordinator.packed is None
