@@ -273,6 +273,7 @@ def _entry(readiness: Readiness) -> SiteEntry:
                 "fedrad",
                 "torch",
                 "set_aside",
+                "left_out",
             }
         ),
         units={

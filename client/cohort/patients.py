@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site
-from fedrad.system.files import locked, write_whole
+from fedrad.system.files import PRIVATE_FOLDER, locked, write_whole
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def _load_or_create(file: Path, otherwise: str) -> bytes:
     process makes it at the same time. `otherwise`: what would happen with another one."""
     try:
         if not file.exists():
-            file.parent.mkdir(parents=True, exist_ok=True)
+            file.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
             with locked(file):
                 if not file.exists():
                     write_whole(file, secrets.token_bytes(32), private=True)

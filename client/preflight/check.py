@@ -104,7 +104,7 @@ def check_site(
         inspection = replace(inspection, results=[*inspection.results, *decided])
         page = html or site.state / "check.html"
         page.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(page, render_page(inspection, evidence, pictures))
+        write_whole(page, render_page(inspection, evidence, pictures), private=True)
     least = evidence.minimum
     if experiment is not None:
         inspection = _with_readiness(inspection, site, experiment)

@@ -259,4 +259,6 @@ def _describe(readiness: Readiness) -> str:
         "trains" if readiness.trains else (f"only evaluates: {readiness.does_not_train_because}")
     )
     aside = f", {readiness.set_aside} files set aside" if readiness.set_aside else ""
-    return f"{trains}, {readiness.device}, {readiness.threads} threads{aside}"
+    left = readiness.left_out
+    out = f", {left} patients left out by the site's budget" if left else ""
+    return f"{trains}, {readiness.device}, {readiness.threads} threads{aside}{out}"

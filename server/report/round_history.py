@@ -92,7 +92,7 @@ def _value(
 def _text(entry: SiteRound | None, outcome: str | None, monitored: MonitoredFigure) -> str:
     value = _value(entry, outcome, monitored)
     if value is not None and is_known(value):
-        return figure(value)
+        return figure(value).removesuffix("0")  # sites round: two decimals, unless they give three
     if entry is None:
         return "not asked"
     if entry.status in ("ok", "evaluated"):

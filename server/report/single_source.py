@@ -22,11 +22,13 @@ class SingleSource:
     Attributes
     ----------
     figure
-        The figure, as a sentence names it.
+        The figure, as a sentence names it, without the model.
     site
         The site.
     share
         Its share of the figure's weight, in (0, 1].
+    model
+        The model that it is a figure of, as a sentence names it; empty for other figures.
     row, family
         Its place in the table of models and sites: "within", "macro", "pooled", and the model.
         Empty for figures that are not in this table.
@@ -37,6 +39,12 @@ class SingleSource:
     share: float = 1.0
     row: str = ""
     family: str = ""
+    model: str = ""
+
+    @property
+    def name(self) -> str:
+        """The figure, with its model."""
+        return f"{self.figure} of {self.model}" if self.model else self.figure
 
 
 def single_sources(summary: Summary, outcome: str) -> list[SingleSource]:
@@ -55,16 +63,32 @@ def single_sources(summary: Summary, outcome: str) -> list[SingleSource]:
 
 def sentences(sources: Iterable[SingleSource]) -> list[str]:
     """One sentence for each site that alone vouches for figures, and for each that nearly does."""
-    alone, nearly = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
+    alone, nearly = defaultdict[str, list[SingleSource]](list), defaultdict[str, list[str]](list)
     for source in sources:
         if source.share == 1:
-            alone[source.site].append(source.figure)
+            alone[source.site].append(source)
         else:
-            nearly[source.site].append(f"{source.figure} ({100 * source.share:.0f} %)")
+            nearly[source.site].append(f"{source.name} ({100 * source.share:.0f} %)")
     return [
-        *(f"Only {site} vouches for {join_names(of)}." for site, of in sorted(alone.items())),
+        *(f"Only {site} vouches for {_together(of)}." for site, of in sorted(alone.items())),
         *(f"Nearly on {site} alone rest {join_names(of)}." for site, of in sorted(nearly.items())),
     ]
+
+
+def _together(sources: Iterable[SingleSource]) -> str:
+    """Figures in words. Those of the same models are named together."""
+    models, figures = (
+        defaultdict[str, list[str]](list),
+        defaultdict[tuple[str, ...], list[str]](list),
+    )
+    for source in sources:
+        models[source.figure] += [source.model] if source.model else []
+    for figure, of in models.items():
+        figures[tuple(of)].append(figure)
+    return "; ".join(
+        join_names(some) + (f" of {join_names(list(of))}" if of else "")
+        for of, some in figures.items()
+    )
 
 
 def marks(sources: Iterable[SingleSource]) -> dict[tuple[str, str], str]:
@@ -79,9 +103,7 @@ def _over_sites(
     for o in figures:
         if o.outcome != outcome:
             continue
-        model = (
-            f"of the {NAMES.get(o.model, o.model)} model{'s' if o.model == LOCAL else ''}{where}"
-        )
+        model = f"the {NAMES.get(o.model, o.model)} model{'s' if o.model == LOCAL else ''}{where}"
         of_model = [c for c in cells if family_of(c.model) == o.model]
         ranked = [c for c in of_model if is_known(c.auroc)]
         pairs = {c.site: float((c.positives or 0) * (c.negatives or 0)) for c in ranked}
@@ -103,7 +125,7 @@ def _over_sites(
         ):
             if is_known(value) and (found := _heaviest(weights)):
                 row_of = row if in_table else ""
-                sources.append(SingleSource(f"{figure} {model}", *found, row_of, in_table))
+                sources.append(SingleSource(figure, *found, row_of, in_table, model))
     return sources
 
 

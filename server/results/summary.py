@@ -123,7 +123,8 @@ class Round(SummaryPart):
 
 class SiteEntry(SummaryPart):
     """A site as it reported itself at the start. `units`: part -> outcome -> [positives,
-    negatives], None if withheld."""
+    negatives], None if withheld. `left_out`: patients whom the site's budget leaves out; None if
+    withheld."""
 
     trains: bool
     does_not_train_because: str | None = None
@@ -132,6 +133,7 @@ class SiteEntry(SummaryPart):
     fedrad: str
     torch: str
     set_aside: int
+    left_out: int | None = 0
     units: dict[str, dict[str, tuple[int | None, int | None]]]
 
 

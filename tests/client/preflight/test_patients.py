@@ -56,6 +56,12 @@ def test_it_proposes_outcomes_and_groups_and_warns_only_a_site_that_has_joined(s
     assert not check(site)[0]["columns for experiments"]["findings"]
 
 
+def test_nobody_else_on_the_machine_can_look_at_the_pictures_of_a_check_before_join(site):
+    check(site)
+    assert site.state.stat().st_mode & 0o777 == 0o700
+    assert (site.state / "check.html").stat().st_mode & 0o777 == 0o600
+
+
 def test_a_column_that_is_not_on_the_list_is_a_reason_not_to_take_part(site):
     settings = site.folder / "site.toml"
     settings.write_text(settings.read_text() + 'columns = ["sex"]\n')

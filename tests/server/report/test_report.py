@@ -101,6 +101,17 @@ def test_withheld_counts_and_figures_say_so() -> None:
     assert "small withheld all figures, having too few patients of a class" in text
 
 
+def test_patients_whom_a_budget_leaves_out_are_counted_in_the_report() -> None:
+    plain = make_summary(sites=("a", "b"))
+    entries = {
+        "a": plain.site_entries["a"].model_copy(update={"left_out": 43}),
+        "b": plain.site_entries["b"].model_copy(update={"left_out": None}),
+    }
+    text = words(render(plain.model_copy(update={"site_entries": entries})))
+    assert "cpu 8 0.1.0 2.9.0 0 43" in text
+    assert "cuda 8 0.1.0 2.9.0 1 withheld" in text
+
+
 def test_a_missing_base_output_is_the_reason() -> None:
     plain = make_summary()
     experiment = Experiment(name="x", outcomes=["bpd"]).model_dump(mode="json")

@@ -13,7 +13,7 @@ ALONE = make_summary(sites=("aachen", "bonn"))
 
 
 def figures(summary: Summary) -> set[str]:
-    return {s.figure for s in single_sources(summary, "bpd") if s.share == 1}
+    return {s.name for s in single_sources(summary, "bpd") if s.share == 1}
 
 
 def test_figures_of_several_sites_are_not_marked() -> None:
@@ -32,6 +32,14 @@ def test_the_within_site_and_macro_figures_of_one_site_are_named_and_marked() ->
     assert "One site’s word (†):</strong> Only aachen vouches for the within-site AUROC" in html
     assert html.count("</span>†") == 6
     assert "[0.761–0.861]†" in render_markdown(ALONE)
+
+
+def test_figures_of_the_same_models_are_named_together() -> None:
+    (sentence,) = sentences(single_sources(ALONE, "bpd"))
+    assert sentence == (
+        "Only aachen vouches for the within-site AUROC and the macro AUROC of the base model, the "
+        "local-only models and the global model."
+    )
 
 
 def test_a_pooled_figure_of_one_histogram_and_a_threshold_of_one_site_are_named() -> None:
