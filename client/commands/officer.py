@@ -144,6 +144,7 @@ def approve(
     from rich.console import Console
 
     from fedrad.client.policy.approvals import Approvals
+    from fedrad.client.policy.witness import write_head_of
     from fedrad.client.settings import open_site
     from fedrad.exchange.experiment import read_experiment
 
@@ -183,6 +184,7 @@ def approve(
             runs=runs,
             key=read_key(key),
         )
+        write_head_of(site)
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}")
     print(f"{asked.name}: {decided}; the ledger has it. ", end="")

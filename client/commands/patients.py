@@ -55,6 +55,7 @@ def withdraw(
     from fedrad.client.cohort.patient_list import read_patient_list
     from fedrad.client.participant.withdrawal import look_up
     from fedrad.client.participant.withdrawal import withdraw as withdraw_patients
+    from fedrad.client.policy.witness import write_head_of
 
     given = read_patient_list(file, site) if file else patient or []
     numbers = list(dict.fromkeys(number.strip() for number in given if number.strip()))
@@ -79,6 +80,7 @@ def withdraw(
         removed = withdraw_patients(site, patients, by or getpass.getuser())
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}; run it again to complete it")
+    write_head_of(site)
     _report(site, patients, removed)
 
 

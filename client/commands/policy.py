@@ -67,6 +67,7 @@ def accept(
         settings_to_pin,
     )
     from fedrad.client.policy.traces import check_ledger_is_there
+    from fedrad.client.policy.witness import write_head_of
     from fedrad.client.problems import SiteProblem
     from fedrad.client.settings import check_settings_file, open_site
 
@@ -86,6 +87,7 @@ def accept(
     if not yes and not typer.confirm("Accept exactly this?"):
         fail("nothing was accepted")
     pin_policy(site, by or this_user(), key=read_key(key))
+    write_head_of(site)
     print("accepted; the ledger has it. A node that runs answers with this policy now")
 
 

@@ -167,10 +167,13 @@ def _in_all(experiment: Experiment, policy: Policy) -> Iterator[str]:
         "columns of the cohort table that are used as outcomes: "
         f"{', '.join(map(_safe, experiment.outcomes))}; for groups of patients: {groups}"
     )
-    yield f"seed of the division and of all draws: {experiment.seed}"
     yield (
-        f"an update is scaled down to a norm of {federation.clip:g}; one site weighs at most "
-        f"{federation.largest_share:.0%} of a mean"
+        f"seed of the division and of all draws: {experiment.seed}. Experiments with another seed, "
+        "outcomes or shares divide the patients anew: one who was tested before may train"
+    )
+    yield (
+        "against hospitals that send wrong weights: what a round may change has a norm of at most "
+        f"{federation.clip:g}, and one hospital counts at most {federation.largest_share:.0%}"
     )
     if policy.epsilon:
         most = max(planned_epsilon(experiment, policy).values())

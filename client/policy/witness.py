@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fedrad.client.problems import SiteProblem
+from fedrad.client.settings import Site
 from fedrad.exchange.names import NAME_PATTERN
 from fedrad.system.files import PRIVATE_FOLDER, locked, write_whole
 
@@ -80,6 +81,13 @@ def write_head(site: str, state: Path) -> Head:
     except (OSError, UnicodeDecodeError) as error:
         raise SiteProblem("internal", f"{file}: cannot be written: {error}") from error
     return head
+
+
+def write_head_of(site: Site) -> None:
+    """Add the head of a site's ledger after a decision of a person, which is then part of what a
+    kept head shows. A site that has not joined has nobody to hand it to."""
+    if site.joined:
+        write_head(site.name, site.state)
 
 
 def check_last_head(state: Path) -> None:

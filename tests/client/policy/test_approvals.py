@@ -175,7 +175,7 @@ def test_the_screen_shows_all_that_is_approved(site):
     )
     assert "used as outcomes: label, death; for groups of patients: sex" in screen
     assert "seed of the division and of all draws: 3" in screen
-    assert "norm of 100" in screen
+    assert "a norm of at most 100" in screen
     assert "no privacy loss ε is stated" in screen
     assert "this is the first experiment on these patients" in screen
     assert "outlier_factor" not in screen

@@ -12,7 +12,7 @@ from fedrad.client.commands.main import app
 from fedrad.client.node import service
 from fedrad.client.policy.integrity import prepare_start
 from fedrad.client.policy.ledger import Ledger
-from fedrad.client.policy.witness import compare_with_heads, head_of, read_heads
+from fedrad.client.policy.witness import compare_with_heads, head_of, read_heads, write_head_of
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site, open_site
 from fedrad.exchange.messages import Refusal
@@ -150,3 +150,17 @@ def test_a_head_is_of_the_whole_ledger(site):
     assert (head.lines, head.hash) == (5, record.entries[-1]["hash"])
     (again,) = read_heads(str(head), "x")
     assert again == head
+
+
+def test_a_decision_of_a_person_leaves_a_head(site):
+    """What was decided last could otherwise be cut off unseen until the next day."""
+
+    def heads():
+        return read_heads((site.state / "heads.txt").read_text(), "heads")
+
+    write_head_of(site)
+    before = heads()
+    ledger_of(site).note({"kind": "withdrawal", "patients": []})
+    write_head_of(site)
+    assert len(heads()) == len(before) + 1
+    assert heads()[-1].lines == before[-1].lines + 1
