@@ -11,7 +11,7 @@ from fedrad.client.settings import Policy
 from fedrad.exchange.experiment import Experiment, group_names
 
 from .planned_epsilon import planned_epsilon
-from .questions import questions_of
+from .questions import questions_of, visiting_models
 
 STAGE_DESCRIPTIONS = {
     "probe": "the last layer (the head)",
@@ -249,6 +249,13 @@ def _messages_sent(experiment: Experiment, policy: Policy) -> Iterator[str]:
         )
     if evaluation.travel and policy.share_local_model:
         yield "after the last round: this site's local-only model, to be scored at other sites"
+    if evaluation.travel and policy.test_other_models:
+        number = len(visiting_models(experiment, ""))
+        yield (
+            f"an AUROC on the test patients, without noise, of each local-only model of up to {number} "
+            "sites (federation.sites); a coordinator that makes such models up, and has the "
+            "patients' images, could compute outcomes from them: see that these sites exist"
+        )
     figures = (
         "AUROC with its variance, average precision, calibration, and differences between models"
     )
