@@ -252,8 +252,8 @@ def _messages_sent(experiment: Experiment, policy: Policy) -> Iterator[str]:
     if evaluation.travel and policy.test_other_models:
         number = len(visiting_models(experiment, ""))
         yield (
-            f"an AUROC on the test patients, without noise, of each local-only model of up to {number} "
-            "sites (federation.sites); a coordinator that makes such models up, and has the "
+            "an AUROC on the test patients, without noise, of each local-only model of up to "
+            f"{number} sites (federation.sites); a coordinator that makes such models up, and has the "
             "patients' images, could compute outcomes from them: see that these sites exist"
         )
     figures = (
