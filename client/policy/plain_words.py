@@ -253,8 +253,8 @@ def _messages_sent(experiment: Experiment, policy: Policy) -> Iterator[str]:
         number = len(visiting_models(experiment, ""))
         yield (
             "an AUROC on the test patients, without noise, of each local-only model of up to "
-            f"{number} sites (federation.sites); a coordinator that makes such models up, and has the "
-            "patients' images, could compute outcomes from them: see that these sites exist"
+            f"{number} sites (federation.sites); a coordinator that makes such models up, and has "
+            "the patients' images, could compute outcomes from them: see that these sites exist"
         )
     figures = (
         "AUROC with its variance, average precision, calibration, and differences between models"
