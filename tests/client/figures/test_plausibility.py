@@ -14,15 +14,17 @@ def others(n: int = 99, spread: float = 1e-3) -> np.ndarray:
     return np.random.default_rng(0).normal(0, spread, n)
 
 
+HALVES = np.repeat([0.0, 1.0], 50)
+
+
 @pytest.mark.parametrize(
     ("logits", "why"),
     [
         (np.zeros(50), "1 different score"),
         (np.append(np.zeros(99), 1.0), "2 different scores"),
-        (np.append(others(), 5.0), "1 of 100 patients"),
-        (np.append(others(), -5.0), "1 of 100 patients"),
-        (np.append(others(95), [5.0, 6.0, -5.0, 7.0, 8.0]), "5 of 100 patients"),
-        (np.append(np.zeros(91), np.arange(1.0, 10.0)), "9 of 100 patients"),
+        (np.append(np.zeros(91), np.arange(1.0, 10.0)), "all but 8 of 100"),
+        (np.append(HALVES, 5.0), "all but 1 of 101"),
+        (np.append(HALVES, np.arange(2.0, 11.0)), "all but 9 of 109"),
         (np.append(others(), np.inf), "not finite"),
     ],
 )
@@ -33,7 +35,14 @@ def test_a_model_that_tells_few_patients_from_all_others_is_no_trained_model(log
 
 
 def test_as_many_patients_apart_as_the_rule_asks_are_a_class_and_not_a_question():
-    assert why_implausible(np.append(others(90), np.arange(5.0, 15.0)), MINIMUM) is None
+    assert why_implausible(np.append(HALVES, np.arange(5.0, 15.0)), MINIMUM) is None
+
+
+@pytest.mark.parametrize("crowd", [np.zeros(60), HALVES, others()])
+def test_a_refusal_does_not_tell_whether_one_person_is_here(crowd):
+    """The sender's model gives one person, whose image it has, another score than everybody."""
+    here, absent = (why_implausible(scores, MINIMUM) for scores in (np.append(crowd, 9.0), crowd))
+    assert (here is None) == (absent is None)
 
 
 @given(st.integers(6, 300), st.integers(0, 2**31), st.sampled_from([0.01, 1.0, 30.0]))
@@ -46,8 +55,8 @@ def test_scores_of_trained_models_are_plausible(n, seed, spread):
 
 def test_several_images_of_one_patient_count_as_one():
     patients = np.append(np.arange(30), np.full(12, 30))
-    logits = np.append(others(30), np.linspace(4, 5, 12))
-    assert "1 of 31" in (why_implausible(logits, MINIMUM, patients) or "")
+    logits = np.append(np.zeros(30), np.linspace(4, 5, 12))
+    assert "31 patients have 2 different" in (why_implausible(logits, MINIMUM, patients) or "")
     assert why_implausible(logits, MINIMUM) is None
 
 
