@@ -31,7 +31,8 @@ def withdraw(
         bool,
         typer.Option(
             "--force",
-            help="Record also numbers that are neither in the table nor in a record of this site.",
+            help="Also if a number is neither in the table nor in a record of this site, or if the "
+            "table has another spelling of it.",
         ),
     ] = False,
     by: Annotated[
@@ -71,6 +72,12 @@ def withdraw(
             "nor in a record. Correct them; or record them with --force, so that these patients "
             "stay out if they come into the table later"
         )
+    other = sorted({n for one in patients for n in one.similar if n not in numbers})
+    if other and not force:
+        fail(
+            f"nothing was done: {', '.join(map(_visible, other))} may be the same patient in another spelling. "
+            "Give these numbers too; or --force, if they are other patients"
+        )
     if not yes and not typer.confirm(
         f"Withdraw {_patients(len(patients))} from everything that follows? It cannot be taken "
         "back."
@@ -82,6 +89,11 @@ def withdraw(
         fail(f"{error.filename}: {error.strerror}; run it again to complete it")
     write_head_of(site)
     _report(site, patients, removed)
+
+
+def _visible(number: str) -> str:
+    """A patient number, with escapes for what cannot be seen."""
+    return number if number.isascii() else ascii(number)
 
 
 def _show(patient: "KnownPatient") -> None:

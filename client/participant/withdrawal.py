@@ -2,7 +2,9 @@
 
 import csv
 import json
+import re
 import shutil
+import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -49,7 +51,8 @@ class KnownPatient:
     withdrawn
         Whether the patient was withdrawn before.
     similar
-        Numbers of the table that differ in leading zeros or case only.
+        Numbers of the table that are nearly the same (case, blanks, leading zeros): perhaps this
+        patient, in another spelling.
     """
 
     number: str
@@ -197,7 +200,11 @@ def _training(site: Site, identity: str, name: str, since: str) -> Training:
 
 
 def _bare(number: str) -> str:
-    return number.casefold().lstrip("0")
+    """A patient number without what spreadsheets add or lose: case, blanks, invisible characters
+    and apostrophes, leading zeros, and the `.0` of a number."""
+    letters = unicodedata.normalize("NFKC", number).casefold()
+    kept = "".join(c for c in letters if unicodedata.category(c)[0] not in "ZC" and c not in "'’")
+    return re.sub(r"^0+(?=.)|\.0+$", "", kept)
 
 
 def _forget_updates(experiments: Path, trained: Iterable[Training]) -> None:

@@ -270,6 +270,33 @@ def test_a_mistyped_number_withdraws_nobody_and_is_named(site):
     assert not (site.state / "ledger.jsonl").exists()
 
 
+@pytest.mark.parametrize(
+    ("number", "spelled"),
+    [
+        ("100", "00100"),
+        ("100", "100.0"),
+        ("100", "'100"),
+        ("P000", "p000"),
+        ("P000", "P\u00a0000"),
+        ("P000", "P000\u200b"),
+    ],
+)
+def test_a_number_that_the_table_spells_in_two_ways_is_withdrawn_in_both(site, number, spelled):
+    """A spreadsheet drops leading zeros; the second spelling would go on training, in silence."""
+    table = site.folder / "cohort.csv"
+    lines = table.read_text(encoding="utf-8").splitlines()
+    for row, name in ((1, number), (2, spelled)):
+        cells = lines[row].split(",")
+        lines[row] = ",".join([cells[0], name, *cells[2:]])
+    table.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    output = withdraw(site, number, status=2)
+    shown = spelled if spelled.isascii() else ascii(spelled)
+    assert f"{shown} may be the same patient in another spelling" in output
+    assert not (site.state / "withdrawn.json").exists()
+    withdraw(site, number, spelled)
+    withdraw(site, number, "--force")
+
+
 def test_a_number_that_is_expected_later_can_be_recorded_by_force(site):
     withdraw(site, "coming", "--force")
     rows = list(csv.DictReader(site.cohort.open()))
