@@ -74,9 +74,10 @@ def withdraw(
         )
     other = sorted({n for one in patients for n in one.similar if n not in numbers})
     if other and not force:
+        spelled = ", ".join(map(_visible, other))
         fail(
-            f"nothing was done: {', '.join(map(_visible, other))} may be the same patient in another "
-            "spelling. Give these numbers too; or --force, if they are other patients"
+            f"nothing was done: {spelled} may be the same patient in another spelling. Give these "
+            "numbers too; or --force, if they are other patients"
         )
     if not yes and not typer.confirm(
         f"Withdraw {_patients(len(patients))} from everything that follows? It cannot be taken "
