@@ -51,14 +51,13 @@ def ledger(
     """Show every message that has left this site, and verify that the record is unchanged."""
     from rich.console import Console
 
-    from fedrad.client.policy.ledger import LEDGER, Ledger
+    from fedrad.client.policy.ledger import LEDGER, Ledger, check_ledger_is_there
     from fedrad.client.policy.ledger_table import (
         filter_by_experiment,
         ledger_as_json,
         print_ledger,
         write_ledger,
     )
-    from fedrad.client.policy.traces import check_ledger_is_there
     from fedrad.client.policy.witness import check_last_head, head_of
     from fedrad.client.settings import open_site
 

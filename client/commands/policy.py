@@ -27,8 +27,8 @@ app = typer.Typer(
 @app.command()
 def show(folder: SiteFolder = Path("."), name: SiteName = None, state: StateFolder = None) -> None:
     """Show the accepted policy, and how site.toml differs from it."""
+    from fedrad.client.policy.ledger import check_ledger_is_there
     from fedrad.client.policy.pinned_policy import differences, in_lines, last_pin, settings_to_pin
-    from fedrad.client.policy.traces import check_ledger_is_there
     from fedrad.client.settings import open_site
 
     site = open_site(folder, name=name, state=state)
@@ -59,6 +59,7 @@ def accept(
     state: StateFolder = None,
 ) -> None:
     """Show what changed in site.toml since the policy was accepted, and accept it."""
+    from fedrad.client.policy.ledger import check_ledger_is_there
     from fedrad.client.policy.pinned_policy import (
         check_pin,
         differences,
@@ -66,7 +67,6 @@ def accept(
         pin_policy,
         settings_to_pin,
     )
-    from fedrad.client.policy.traces import check_ledger_is_there
     from fedrad.client.policy.witness import write_head_of
     from fedrad.client.problems import SiteProblem
     from fedrad.client.settings import check_settings_file, open_site

@@ -10,12 +10,11 @@ from pathlib import Path
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site, check_settings_file
 
-from .ledger import LEDGER
+from .ledger import LEDGER, check_ledger_is_there
 from .ledger_lines import LedgerError
 from .membership import Membership, read_membership
 from .officer_key import pinned_key
 from .pinned_policy import check_pin, last_pin, pin_policy
-from .traces import check_ledger_is_there
 from .witness import Head, check_last_head, write_head
 
 PRIVATE_FILES = ("node.key", "salt", "split.key", LEDGER)

@@ -32,6 +32,7 @@ from fedrad.system.files import (
 from .approvals import Decision
 from .book_file import Book, Entry, book_file, training_of
 from .ledger import LEDGER, Ledger
+from .ledger_search import largest_number
 from .questions import READINESS, questions_of
 
 FIRST_COUNTS = ("units", "set_aside", "left_out", "trains", "does_not_train_because")
@@ -290,7 +291,7 @@ class QuestionBook:
         if book.identity != self.experiment.family:
             raise UnreadableFileError(f"{self.path}: is the book of another experiment")
         entered = sum(map(len, book.trainings.values()))
-        answered = Ledger(self.site.state / LEDGER).largest_number(self.experiment.family)
+        answered = largest_number(self.site.state / LEDGER, self.experiment.family)
         if answered > entered:
             raise UnreadableFileError(
                 f"{self.path}: has {entered} questions, and the ledger has answered number "
