@@ -157,8 +157,7 @@ def approve(
         if revoke and (until or runs):
             fail("--until and --runs belong to an approval")
         if file is not None:
-            given, text = read_experiment(file)
-            asked = Approvals(site.state).add(given, text)
+            asked = Approvals(site.state).given(*read_experiment(file))
         elif experiment is not None:
             asked = approving.find_experiment(site, experiment, settings)
         else:
