@@ -142,7 +142,7 @@ def approve(
     """Show in plain words what an experiment would do at this site, and approve it."""
     from rich.console import Console
 
-    from fedrad.client.policy.approvals import Approvals
+    from fedrad.client.policy.approvals import Approvals, Decided
     from fedrad.client.policy.witness import write_head_of
     from fedrad.client.settings import open_site
     from fedrad.exchange.experiment import read_experiment
@@ -164,7 +164,7 @@ def approve(
             approving.list_experiments(site, console)
             return
         approving.show_experiment(asked, site, console, all_settings=all_settings)
-        decided: approving.Decided = "revoked" if revoke else "approved"
+        decided: Decided = "revoked" if revoke else "approved"
         limited = until is not None or runs is not None
         if asked.standing == decided and not limited and key is None:
             print(f"{asked.name} is {decided} already")

@@ -33,10 +33,13 @@ MOST_WAITING = 100
 _FILE = re.compile(rf"{NAME_PATTERN}-[0-9a-f]{{64}}\.json")
 
 
+Decided = Literal["approved", "revoked"]
+
+
 class Decision(BaseModel):
     """A decision on an experiment, as it is in the ledger."""
 
-    decision: Literal["approved", "revoked"]
+    decision: Decided
     by: str
     """Who made it."""
     time: str
@@ -166,7 +169,7 @@ class Approvals:
     def decide(
         self,
         asked: ApprovalRequest,
-        decision: Literal["approved", "revoked"],
+        decision: Decided,
         by: str,
         *,
         until: date | None = None,

@@ -176,8 +176,7 @@ class QuestionBook:
         """Refuse one run more than was approved. A later decision allows new runs."""
         if approval is None or approval.runs is None:
             return
-        since = sum(first >= approval.time for first in book.runs.values())
-        if since >= approval.runs:
+        if book.runs_since(approval.time) >= approval.runs:
             raise SiteProblem(
                 "approval",
                 f"{self.experiment.name!r} was approved for {_runs(approval.runs)} on "
