@@ -9,7 +9,7 @@ from rich.table import Table
 from fedrad.client.participant.budget_words import budget_sentence
 from fedrad.client.policy.approvals import ApprovalRequest, Approvals, Decision
 from fedrad.client.policy.book_file import Book, all_books
-from fedrad.client.policy.history import earlier_experiments, in_sentences
+from fedrad.client.policy.earlier_experiments import earlier_experiments, in_sentences
 from fedrad.client.policy.ledger import check_ledger_is_there
 from fedrad.client.policy.membership import read_membership
 from fedrad.client.policy.plain_words import describe_experiment

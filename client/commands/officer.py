@@ -52,13 +52,13 @@ def ledger(
     from rich.console import Console
 
     from fedrad.client.policy.ledger import LEDGER, Ledger, check_ledger_is_there
+    from fedrad.client.policy.ledger_heads import check_last_head, head_of
     from fedrad.client.policy.ledger_table import (
         filter_by_experiment,
         ledger_as_json,
         print_ledger,
         write_ledger,
     )
-    from fedrad.client.policy.witness import check_last_head, head_of
     from fedrad.client.settings import open_site
 
     site = open_site(folder, name=name, state=state)
@@ -87,7 +87,7 @@ def ledger(
 
 def _compare(record: "LedgerContent", against: Path, site: str) -> None:
     """Print what kept heads say of a ledger. Ends with status 2 if one contradicts it."""
-    from fedrad.client.policy.witness import compare_with_heads, read_heads
+    from fedrad.client.policy.ledger_heads import compare_with_heads, read_heads
 
     source = "standard input" if str(against) == "-" else str(against)
     try:
@@ -143,7 +143,7 @@ def approve(
     from rich.console import Console
 
     from fedrad.client.policy.approvals import Approvals, Decided
-    from fedrad.client.policy.witness import write_head_of
+    from fedrad.client.policy.ledger_heads import write_head_of
     from fedrad.client.settings import open_site
     from fedrad.exchange.experiment import read_experiment
 

@@ -52,7 +52,7 @@ def withdraw(
     from fedrad.client.cohort.patient_list import read_patient_list
     from fedrad.client.participant.withdrawal import look_up
     from fedrad.client.participant.withdrawal import withdraw as withdraw_patients
-    from fedrad.client.policy.witness import write_head_of
+    from fedrad.client.policy.ledger_heads import write_head_of
 
     given = read_patient_list(file, site) if file else patient or []
     numbers = list(dict.fromkeys(number.strip() for number in given if number.strip()))

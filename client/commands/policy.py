@@ -60,6 +60,7 @@ def accept(
 ) -> None:
     """Show what changed in site.toml since the policy was accepted, and accept it."""
     from fedrad.client.policy.ledger import check_ledger_is_there
+    from fedrad.client.policy.ledger_heads import write_head_of
     from fedrad.client.policy.pinned_policy import (
         check_pin,
         differences,
@@ -68,7 +69,6 @@ def accept(
         pin_policy,
         settings_to_pin,
     )
-    from fedrad.client.policy.witness import write_head_of
     from fedrad.client.problems import SiteProblem
     from fedrad.client.settings import check_settings_file, open_site
 

@@ -11,11 +11,11 @@ from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site, check_settings_file
 
 from .ledger import LEDGER, check_ledger_is_there
+from .ledger_heads import Head, check_last_head, write_head
 from .ledger_lines import LedgerError
 from .membership import Membership, read_membership
 from .officer_key import pinned_key
 from .pinned_policy import check_pin, pin_policy, valid_pin
-from .witness import Head, check_last_head, write_head
 
 PRIVATE_FILES = ("node.key", "salt", "split.key", LEDGER)
 """Files of the state folder that nobody else may read or write."""

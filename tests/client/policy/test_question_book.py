@@ -19,7 +19,7 @@ from fedrad.client import app
 from fedrad.client.participant.participant import Participant
 from fedrad.client.policy import stored_answers
 from fedrad.client.policy.approvals import Decision
-from fedrad.client.policy.asked import question_of
+from fedrad.client.policy.asked_question import question_of
 from fedrad.client.policy.question_book import QuestionBook
 from fedrad.client.policy.questions import questions_of
 from fedrad.client.problems import SiteProblem
