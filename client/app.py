@@ -50,7 +50,7 @@ from .participant.scoring import Scoring
 from .participant.site_data import SiteData
 from .participant.withdrawal import withdrawn_now
 from .policy.admission import LARGEST_TEXT, check_request, check_still_approved
-from .policy.asked import question_of
+from .policy.asked_question import question_of
 from .policy.integrity import check_site
 from .policy.ledger import LEDGER, Ledger
 from .policy.question_book import QuestionBook

@@ -108,15 +108,6 @@ class Policy(Settings):
             )
         return self
 
-    def is_open(self, now: time) -> bool:
-        """Whether a time of day lies within `hours`, which may span midnight."""
-        if self.hours is None:
-            return True
-        start, end = (time.fromisoformat(clock) for clock in self.hours.split("-"))
-        if start <= end:
-            return start <= now < end
-        return now >= start or now < end
-
     @model_validator(mode="after")
     def _budget_of_epsilon_has_noise(self) -> "Policy":
         if self.budget.epsilon is not None and not self.epsilon:
@@ -125,6 +116,15 @@ class Policy(Settings):
                 "exactly: set epsilon too, or limit budget.releases"
             )
         return self
+
+    def is_open(self, now: time) -> bool:
+        """Whether a time of day lies within `hours`, which may span midnight."""
+        if self.hours is None:
+            return True
+        start, end = (time.fromisoformat(clock) for clock in self.hours.split("-"))
+        if start <= end:
+            return start <= now < end
+        return now >= start or now < end
 
 
 class SiteSettings(Settings):

@@ -2,23 +2,20 @@
 
 import json
 from datetime import datetime
-from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
 
 from fedrad.client.participant.budget_words import budget_sentence
 from fedrad.client.policy.approvals import ApprovalRequest, Approvals, Decision
-from fedrad.client.policy.book_file import all_books
-from fedrad.client.policy.history import earlier_experiments, in_sentences
+from fedrad.client.policy.book_file import Book, all_books
+from fedrad.client.policy.earlier_experiments import earlier_experiments, in_sentences
+from fedrad.client.policy.ledger import check_ledger_is_there
 from fedrad.client.policy.membership import read_membership
 from fedrad.client.policy.plain_words import describe_experiment
-from fedrad.client.policy.traces import check_ledger_is_there
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site
 from fedrad.exchange.experiment import Experiment
-
-Decided = Literal["approved", "revoked"]
 
 
 def list_experiments(site: Site, console: Console) -> None:
@@ -28,7 +25,7 @@ def list_experiments(site: Site, console: Console) -> None:
     if not asked:
         console.print("No experiment was asked for yet.")
         return
-    begun = {book.identity: list(book.runs.values()) for book in all_books(site.state)}
+    books = {book.identity: book for book in all_books(site.state)}
     table = Table(box=None, pad_edge=False)
     for heading in ("experiment", "settings", "asked for", "stands", "by", "since", "limits"):
         table.add_column(heading, overflow="fold")
@@ -41,7 +38,7 @@ def list_experiments(site: Site, console: Console) -> None:
             one.standing,
             last.by if last else "",
             _day(last.time) if last else "",
-            _limits(last, begun.get(one.identity, [])) if last else "",
+            _limits(last, books.get(one.identity)) if last else "",
         )
     console.print(table)
     if any(one.standing in ("waiting", "not signed", "expired") for one in asked):
@@ -139,14 +136,11 @@ def limits_in_words(until: datetime | None, runs: int | None) -> str:
     return f"{number} of the coordinator, {days}"
 
 
-def _limits(decision: Decision, begun: list[str]) -> str:
-    """Last day of an approval, and how many of its runs are used; "" without such limits.
-
-    `begun`: when each run first asked; only those after the decision count.
-    """
+def _limits(decision: Decision, book: Book | None) -> str:
+    """Last day of an approval, and how many of its runs are used; "" without such limits."""
     limits = [f"until {decision.until}"] if decision.until else []
     if decision.runs:
-        used = sum(first >= decision.time for first in begun)
+        used = book.runs_since(decision.time) if book else 0
         limits.append(f"{used} of {decision.runs} runs used")
     return ", ".join(limits)
 

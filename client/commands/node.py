@@ -66,7 +66,7 @@ def start(
     """
     from fedrad.client.node.service import start as run_node
     from fedrad.client.policy.integrity import prepare_start
-    from fedrad.client.policy.witness import HEADS
+    from fedrad.client.policy.ledger_heads import HEADS
     from fedrad.client.settings import open_site
 
     logging.basicConfig(

@@ -51,15 +51,14 @@ def ledger(
     """Show every message that has left this site, and verify that the record is unchanged."""
     from rich.console import Console
 
-    from fedrad.client.policy.ledger import LEDGER, Ledger
+    from fedrad.client.policy.ledger import LEDGER, Ledger, check_ledger_is_there
+    from fedrad.client.policy.ledger_heads import check_last_head, head_of
     from fedrad.client.policy.ledger_table import (
         filter_by_experiment,
         ledger_as_json,
         print_ledger,
         write_ledger,
     )
-    from fedrad.client.policy.traces import check_ledger_is_there
-    from fedrad.client.policy.witness import check_last_head, head_of
     from fedrad.client.settings import open_site
 
     site = open_site(folder, name=name, state=state)
@@ -88,7 +87,7 @@ def ledger(
 
 def _compare(record: "LedgerContent", against: Path, site: str) -> None:
     """Print what kept heads say of a ledger. Ends with status 2 if one contradicts it."""
-    from fedrad.client.policy.witness import compare_with_heads, read_heads
+    from fedrad.client.policy.ledger_heads import compare_with_heads, read_heads
 
     source = "standard input" if str(against) == "-" else str(against)
     try:
@@ -143,8 +142,8 @@ def approve(
     """Show in plain words what an experiment would do at this site, and approve it."""
     from rich.console import Console
 
-    from fedrad.client.policy.approvals import Approvals
-    from fedrad.client.policy.witness import write_head_of
+    from fedrad.client.policy.approvals import Approvals, Decided
+    from fedrad.client.policy.ledger_heads import write_head_of
     from fedrad.client.settings import open_site
     from fedrad.exchange.experiment import read_experiment
 
@@ -158,15 +157,14 @@ def approve(
         if revoke and (until or runs):
             fail("--until and --runs belong to an approval")
         if file is not None:
-            given, text = read_experiment(file)
-            asked = Approvals(site.state).add(given, text)
+            asked = Approvals(site.state).given(*read_experiment(file))
         elif experiment is not None:
             asked = approving.find_experiment(site, experiment, settings)
         else:
             approving.list_experiments(site, console)
             return
         approving.show_experiment(asked, site, console, all_settings=all_settings)
-        decided: approving.Decided = "revoked" if revoke else "approved"
+        decided: Decided = "revoked" if revoke else "approved"
         limited = until is not None or runs is not None
         if asked.standing == decided and not limited and key is None:
             print(f"{asked.name} is {decided} already")

@@ -39,8 +39,8 @@ def init(
     state: StateFolder = None,
 ) -> None:
     """Make an officer's key. From then on, decisions count only if they are signed with it."""
+    from fedrad.client.policy.ledger import check_ledger_is_there
     from fedrad.client.policy.officer_key import OfficerKey, pin_key, pinned_key
-    from fedrad.client.policy.traces import check_ledger_is_there
     from fedrad.client.settings import open_site
 
     if key.exists():

@@ -8,7 +8,7 @@ import typer
 
 from fedrad.system.commands import fail
 
-from .options import SiteFolder, SiteName, StateFolder
+from .options import DecidedBy, SiteFolder, SiteName, StateFolder, Yes, this_user
 
 if TYPE_CHECKING:
     from fedrad.client.participant.withdrawal import KnownPatient, Removed
@@ -35,10 +35,8 @@ def withdraw(
             "table has another spelling of it.",
         ),
     ] = False,
-    by: Annotated[
-        str | None, typer.Option(help="Name of the person who does it; default: this user.")
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
+    by: DecidedBy = None,
+    yes: Yes = False,
     name: SiteName = None,
     state: StateFolder = None,
 ) -> None:
@@ -51,12 +49,11 @@ def withdraw(
     site = open_site(folder, name=name, state=state)
     if bool(patient) == (file is not None):
         fail("give patient numbers, or --file with a list of them")
-    import getpass
 
     from fedrad.client.cohort.patient_list import read_patient_list
     from fedrad.client.participant.withdrawal import look_up
     from fedrad.client.participant.withdrawal import withdraw as withdraw_patients
-    from fedrad.client.policy.witness import write_head_of
+    from fedrad.client.policy.ledger_heads import write_head_of
 
     given = read_patient_list(file, site) if file else patient or []
     numbers = list(dict.fromkeys(number.strip() for number in given if number.strip()))
@@ -85,7 +82,7 @@ def withdraw(
     ):
         fail("nothing was done")
     try:
-        removed = withdraw_patients(site, patients, by or getpass.getuser())
+        removed = withdraw_patients(site, patients, by or this_user())
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}; run it again to complete it")
     write_head_of(site)

@@ -27,14 +27,14 @@ app = typer.Typer(
 @app.command()
 def show(folder: SiteFolder = Path("."), name: SiteName = None, state: StateFolder = None) -> None:
     """Show the accepted policy, and how site.toml differs from it."""
-    from fedrad.client.policy.pinned_policy import differences, in_lines, last_pin, settings_to_pin
-    from fedrad.client.policy.traces import check_ledger_is_there
+    from fedrad.client.policy.ledger import check_ledger_is_there
+    from fedrad.client.policy.pinned_policy import differences, in_lines, settings_to_pin, valid_pin
     from fedrad.client.settings import open_site
 
     site = open_site(folder, name=name, state=state)
     check_ledger_is_there(site.state)
     now = settings_to_pin(site.settings)
-    pin = last_pin(site)
+    pin = valid_pin(site)
     print("\n".join(in_lines(pin["message"]["settings"] if pin else now)))
     if pin is None:
         print("\nsite.toml says this. Nobody has accepted it yet; the first start of the node does")
@@ -59,15 +59,16 @@ def accept(
     state: StateFolder = None,
 ) -> None:
     """Show what changed in site.toml since the policy was accepted, and accept it."""
+    from fedrad.client.policy.ledger import check_ledger_is_there
+    from fedrad.client.policy.ledger_heads import write_head_of
     from fedrad.client.policy.pinned_policy import (
         check_pin,
         differences,
         in_lines,
+        last_pin,
         pin_policy,
         settings_to_pin,
     )
-    from fedrad.client.policy.traces import check_ledger_is_there
-    from fedrad.client.policy.witness import write_head_of
     from fedrad.client.problems import SiteProblem
     from fedrad.client.settings import check_settings_file, open_site
 
@@ -81,20 +82,11 @@ def accept(
     except SiteProblem:
         pass  # there is something to accept
     now = settings_to_pin(site.settings)
-    before = _last_settings(site.state)
-    lines = in_lines(now) if before is None else differences(before, now)
+    pin = last_pin(site)
+    lines = differences(pin["message"]["settings"], now) if pin else in_lines(now)
     print("\n".join(lines or ["the settings are the same; they are signed anew"]))
     if not yes and not typer.confirm("Accept exactly this?"):
         fail("nothing was accepted")
     pin_policy(site, by or this_user(), key=read_key(key))
     write_head_of(site)
     print("accepted; the ledger has it. A node that runs answers with this policy now")
-
-
-def _last_settings(state: Path) -> dict[str, object] | None:
-    """The settings that were accepted last, whether or not that was signed."""
-    from fedrad.client.policy.ledger import LEDGER, Ledger
-    from fedrad.client.policy.pinned_policy import KIND
-
-    entry = next(Ledger(state / LEDGER).newest(KIND), None)
-    return None if entry is None else entry["message"]["settings"]

@@ -19,8 +19,8 @@ from pathlib import Path
 from threading import Event, Thread
 from types import FrameType
 
+from fedrad.client.policy.ledger_heads import HEADS, write_head
 from fedrad.client.policy.membership import RUNNING, Membership
-from fedrad.client.policy.witness import HEADS, write_head
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import JOINED, Site
 from fedrad.flower import log_lines

@@ -14,6 +14,7 @@ from fedrad.client.cohort import Pseudonyms, Withdrawn, record_withdrawn
 from fedrad.client.cohort.patient_files import ListedPatient, listed_patients
 from fedrad.client.images import ImageStore
 from fedrad.client.policy.ledger import LEDGER, Ledger
+from fedrad.client.policy.stored_answers import StoredAnswers
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site
 from fedrad.system.files import replacing
@@ -211,9 +212,8 @@ def _forget_updates(experiments: Path, trained: Iterable[Training]) -> None:
     """Remove the stored answers that were trained on a patient. One that did not arrive would be
     sent again; now it is refused, because the question book has it as answered."""
     for training in trained:
-        for answers in experiments.glob(f"*-{training.identity}/answers"):
-            for file in (*answers.glob("round-*"), *answers.glob("baseline*")):
-                file.unlink(missing_ok=True)
+        for folder in experiments.glob(f"*-{training.identity}/answers"):
+            StoredAnswers(folder).forget_trained()
 
 
 def _forget_progressions(folder: Path, contents: Iterable[str]) -> int:

@@ -33,10 +33,13 @@ MOST_WAITING = 100
 _FILE = re.compile(rf"{NAME_PATTERN}-[0-9a-f]{{64}}\.json")
 
 
+Decided = Literal["approved", "revoked"]
+
+
 class Decision(BaseModel):
     """A decision on an experiment, as it is in the ledger."""
 
-    decision: Literal["approved", "revoked"]
+    decision: Decided
     by: str
     """Who made it."""
     time: str
@@ -149,11 +152,14 @@ class Approvals:
             )
         return decision
 
+    def given(self, experiment: Experiment, text: str) -> ApprovalRequest:
+        """An experiment that was sent in advance, to be decided on. It is not stored before."""
+        stored = _read(self.folder / _name(experiment.name, experiment.family))
+        return self._with_decisions(stored or _new(experiment, text))
+
     def add(self, experiment: Experiment, text: str) -> ApprovalRequest:
         """Store an experiment that a coordinator asks for, unless it is stored."""
-        new = ApprovalRequest(
-            name=experiment.name, identity=experiment.family, text=text, asked=_now()
-        )
+        new = _new(experiment, text)
         self.folder.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
         file = self.folder / _name(new.name, new.identity)
         with _readable(), JsonFile(file, ApprovalRequest, private=True).changed(lambda: new) as one:
@@ -163,14 +169,14 @@ class Approvals:
     def decide(
         self,
         asked: ApprovalRequest,
-        decision: Literal["approved", "revoked"],
+        decision: Decided,
         by: str,
         *,
         until: date | None = None,
         runs: int | None = None,
         key: OfficerKey | None = None,
     ) -> ApprovalRequest:
-        """Record a decision in the ledger.
+        """Record a decision in the ledger, and store the experiment unless it is stored.
 
         Parameters
         ----------
@@ -199,7 +205,7 @@ class Approvals:
             message["settings"] = json.loads(experiment.written_out)
         sign = None if key is None else key.sign
         self._ledger.note(message, experiment=asked.name, sign=sign)
-        return self._with_decisions(asked)
+        return self.add(experiment, asked.text)
 
     def all(self) -> list[ApprovalRequest]:
         """All experiments that were asked for, oldest first."""
@@ -237,6 +243,12 @@ def _decision(entry: LedgerEntry, key: str | None) -> Decision:
             f"the ledger has a decision of {entry['time']} that this version of fedrad cannot "
             "read: install the version that wrote it, or decide again",
         ) from error
+
+
+def _new(experiment: Experiment, text: str) -> ApprovalRequest:
+    return ApprovalRequest(
+        name=experiment.name, identity=experiment.family, text=text, asked=_now()
+    )
 
 
 def _read(file: Path) -> ApprovalRequest | None:

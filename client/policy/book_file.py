@@ -38,6 +38,10 @@ class Book(BaseModel):
     closed: str | None = None
     """Why nothing is answered any more."""
 
+    def runs_since(self, time: str) -> int:
+        """Number of runs that first asked at a time (UTC) or later."""
+        return sum(first >= time for first in self.runs.values())
+
 
 def book_file(state: Path, experiment: Experiment) -> JsonFile[Book]:
     """`books/NAME-IDENTITY.json` in a state folder. All folds of a cross-validation have one."""

@@ -10,13 +10,12 @@ from pathlib import Path
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site, check_settings_file
 
-from .ledger import LEDGER
+from .ledger import LEDGER, check_ledger_is_there
+from .ledger_heads import Head, check_last_head, write_head
 from .ledger_lines import LedgerError
 from .membership import Membership, read_membership
 from .officer_key import pinned_key
-from .pinned_policy import check_pin, last_pin, pin_policy
-from .traces import check_ledger_is_there
-from .witness import Head, check_last_head, write_head
+from .pinned_policy import check_pin, pin_policy, valid_pin
 
 PRIVATE_FILES = ("node.key", "salt", "split.key", LEDGER)
 """Files of the state folder that nobody else may read or write."""
@@ -74,7 +73,7 @@ def prepare_start(site: Site, by: str) -> tuple[Membership, Head]:
     """
     membership = read_membership(site.state)
     check_ledger_is_there(site.state)
-    if last_pin(site) is None:
+    if valid_pin(site) is None:
         if pinned_key(site.state) is not None:
             raise SiteProblem(
                 "policy",

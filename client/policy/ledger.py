@@ -4,8 +4,7 @@ sent. Append-only; each line holds the hash of the line before."""
 import fcntl
 import json
 import os
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from fedrad.client.problems import SiteProblem
 from fedrad.exchange.wire import Wire
 from fedrad.system.files import PRIVATE_FILE, PRIVATE_FOLDER
 
@@ -21,21 +21,22 @@ from .ledger_lines import (
     START,
     LedgerEntry,
     LedgerError,
-    backwards,
     end_of,
     entry_hash,
     parsed,
     signed_bytes,
 )
-from .ledger_search import newest
+from .ledger_search import newest, since
 
 if TYPE_CHECKING:
     from fedrad.exchange.encoding import Packed  # numpy, which no look-up of the ledger needs
 
 LEDGER = "ledger.jsonl"
-_DIGITS = re.compile(rb"\d+")
-ONLY_WITH_A_LEDGER = ("membership.json", "officer.pub", "heads.txt")
-"""Files of the state folder that a site has only after its ledger was begun."""
+_ONLY_WITH_A_LEDGER = ("membership.json", "officer.pub", "heads.txt")
+"""Files of the state folder that are written after the ledger was begun."""
+_AFTER_A_VISIT = ("heads.txt", "officer.pub", "approvals", "books", "experiments")
+"""Files and folders that a site has only after a visit or a decision, of which the ledger tells. A
+site that joined with an earlier version of fedrad, and was never asked for anything, has none."""
 
 
 @dataclass(frozen=True)
@@ -180,8 +181,8 @@ class Ledger:
         """
         try:
             new = not self.path.exists()
-            if new and not first:
-                self._refuse_if_removed()
+            if new and not first and (removed := self.removed(_ONLY_WITH_A_LEDGER)):
+                raise LedgerError(removed)
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
             with self._locked() as file:
                 whole = self._append(file, entry, sign)
@@ -260,47 +261,23 @@ class Ledger:
         return self.read().entries
 
     def since(self, moment: datetime) -> Iterator[LedgerEntry]:
-        """Entries since a moment, newest first. Older lines are not read."""
-        if not self.path.is_file():
-            return
-        with self.path.open("rb") as file:
-            for line in backwards(file):
-                entry = parsed(line)
-                if entry is None:
-                    continue  # an incomplete line
-                if datetime.fromisoformat(entry["time"]) < moment:
-                    return
-                yield entry
-
-    def largest_number(self, identity: str) -> int:
-        """Largest number of a question of an experiment that was answered; 0 if none was. Lines are
-        only searched for it; that they are whole is checked elsewhere."""
-        if not self.path.is_file():
-            return 0
-        wanted = f'"identity": "{identity}", "number": '.encode()
-        with self.path.open("rb") as file:
-            rests = (line.partition(wanted)[2] for line in file)
-            return max((int(found[0]) for r in rests if (found := _DIGITS.match(r))), default=0)
+        """As `ledger_search.since`."""
+        return since(self.path, moment)
 
     def newest(self, kind: str, text: str = "") -> Iterator[LedgerEntry]:
         """As `ledger_search.newest`."""
         return newest(self.path, kind, text)
 
-    def missing_because(self) -> str | None:
-        """Why a ledger that is not there must have been removed; None if it is there, or may never
-        have been begun."""
+    def removed(self, beside: Sequence[str]) -> str | None:
+        """That the ledger was removed, and what to do: if it is not there, and one of the files
+        `beside` it is, which a site has only with a ledger. Otherwise None."""
         if self.path.exists():
             return None
-        beside = (self.path.parent / name for name in ONLY_WITH_A_LEDGER)
-        return next((file.name for file in beside if file.exists()), None)
-
-    def _refuse_if_removed(self) -> None:
-        """Raise LedgerError if the state folder shows that there was a ledger."""
-        if (beside := self.missing_because()) is not None:
-            raise LedgerError(
-                f"{self.path}: is missing, though this site has had one ({beside} is beside it). "
-                "Nothing leaves without it: restore it from a backup, and find out who removed it"
-            )
+        found = next((name for name in beside if (self.path.parent / name).exists()), None)
+        return found and (
+            f"{self.path}: is missing, though this site has had one ({found} is beside it). "
+            "Nothing leaves without it: restore it from a backup, and find out who removed it"
+        )
 
     def _broken(self, number: int) -> LedgerError:
         return LedgerError(
@@ -314,3 +291,9 @@ class Ledger:
         with os.fdopen(descriptor, "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed
             yield file
+
+
+def check_ledger_is_there(state: Path) -> None:
+    """Raise SiteProblem("policy") if the ledger of a state folder must have been removed."""
+    if removed := Ledger(state / LEDGER).removed(_AFTER_A_VISIT):
+        raise SiteProblem("policy", removed)

@@ -1,11 +1,15 @@
-"""Finds the newest entries of a kind in a ledger, which a site needs on every visit."""
+"""What a site looks up in its ledger on every visit, without reading all of it."""
 
+import re
 from collections.abc import Iterator
+from datetime import datetime
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
 
 from .ledger_lines import START, LedgerEntry, LedgerError, backwards, entry_hash, link, parsed
+
+_DIGITS = re.compile(rb"\d+")
 
 
 def newest(path: Path, kind: str, text: str = "") -> Iterator[LedgerEntry]:
@@ -52,6 +56,31 @@ def newest(path: Path, kind: str, text: str = "") -> Iterator[LedgerEntry]:
                     yield entry
     if previous not in (None, START):
         raise _changed(path)
+
+
+def since(path: Path, moment: datetime) -> Iterator[LedgerEntry]:
+    """Entries since a moment, newest first. Older lines are not read."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        for line in backwards(file):
+            entry = parsed(line)
+            if entry is None:
+                continue  # an incomplete line
+            if datetime.fromisoformat(entry["time"]) < moment:
+                return
+            yield entry
+
+
+def largest_number(path: Path, identity: str) -> int:
+    """Largest number of a question of an experiment that was answered; 0 if none was. Lines are
+    only searched for it; that they are whole is checked elsewhere."""
+    if not path.is_file():
+        return 0
+    wanted = f'"identity": "{identity}", "number": '.encode()
+    with path.open("rb") as file:
+        rests = (line.partition(wanted)[2] for line in file)
+        return max((int(found[0]) for r in rests if (found := _DIGITS.match(r))), default=0)
 
 
 def _is_fragment(line: bytes, after: bytes) -> bool:

@@ -36,8 +36,7 @@ from fedrad.system.files import (
     replacing,
 )
 
-from .ledger import LEDGER, Ledger
-from .traces import check_ledger_is_there
+from .ledger import LEDGER, Ledger, check_ledger_is_there
 
 RUNNING = "node.pid"
 """File in the state folder with the id of the node's process, which locks it while it runs."""

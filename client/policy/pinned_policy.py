@@ -24,11 +24,14 @@ def settings_to_pin(settings: SiteSettings) -> Pinned:
 
 
 def last_pin(site: Site) -> LedgerEntry | None:
-    """The entry of the ledger by which the policy was last accepted; None before the first.
+    """The entry of the ledger by which the policy was last accepted, whether or not it is signed;
+    None before the first."""
+    return next(Ledger(site.state / LEDGER).newest(KIND), None)
 
-    Raises SiteProblem if an officer's key is set up and did not sign it.
-    """
-    entry = next(Ledger(site.state / LEDGER).newest(KIND), None)
+
+def valid_pin(site: Site) -> LedgerEntry | None:
+    """As `last_pin`. Raises SiteProblem if an officer's key is set up and did not sign it."""
+    entry = last_pin(site)
     key = pinned_key(site.state)
     if entry is not None and key is not None and not is_signed(entry, key):
         raise SiteProblem(
@@ -66,7 +69,7 @@ def pin_policy(site: Site, by: str, *, key: OfficerKey | None = None) -> None:
 
 def check_pin(site: Site) -> None:
     """Raise SiteProblem("policy") unless the site's settings are those that were accepted."""
-    if (pin := last_pin(site)) is None:
+    if (pin := valid_pin(site)) is None:
         raise SiteProblem(
             "policy",
             "nobody has accepted this site's policy yet: `fedrad-site start FOLDER` does so the "

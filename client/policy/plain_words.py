@@ -9,6 +9,7 @@ from itertools import groupby
 
 from fedrad.client.settings import Policy
 from fedrad.exchange.experiment import Experiment, group_names
+from fedrad.exchange.validation_errors import shown
 
 from .planned_epsilon import planned_epsilon
 from .questions import questions_of, visiting_models
@@ -89,10 +90,10 @@ def declined_parts(experiment: Experiment, policy: Policy) -> Iterator[str]:
 
 def _training(experiment: Experiment) -> Iterator[str]:
     model = experiment.model
-    outcomes = ", ".join(map(_safe, experiment.outcomes))
+    outcomes = ", ".join(map(shown, experiment.outcomes))
     yield f"{experiment.task.describe(model)}: {outcomes}"
     pinned = f", SHA-256 {model.sha256[:16]}…" if model.sha256 else ", not pinned by a hash"
-    start = "random weights" if model.weights == "random" else _safe(model.weights) + pinned
+    start = "random weights" if model.weights == "random" else shown(model.weights) + pinned
     yield f"it starts from {start}; only code that this site installed runs"
     yield (
         f"with the sites {', '.join(experiment.federation.sites)}, and others that the coordinator "
@@ -103,7 +104,7 @@ def _training(experiment: Experiment) -> Iterator[str]:
     if simulated := experiment.recipe.progression.probability:
         yield (
             f"with a probability of {simulated:g} it sees, in place of an image with the outcome, "
-            f"one that {_safe(experiment.recipe.progression.generator)} makes of it here; these "
+            f"one that {shown(experiment.recipe.progression.generator)} makes of it here; these "
             "pictures stay"
         )
 
@@ -162,10 +163,10 @@ def _in_all(experiment: Experiment, policy: Policy) -> Iterator[str]:
         )
     yield each
     yield "what is asked of this site, each once: " + _questions(experiment, trainings)
-    groups = ", ".join(map(_safe, evaluation.subgroups)) or "none"
+    groups = ", ".join(map(shown, evaluation.subgroups)) or "none"
     yield (
         "columns of the cohort table that are used as outcomes: "
-        f"{', '.join(map(_safe, experiment.outcomes))}; for groups of patients: {groups}"
+        f"{', '.join(map(shown, experiment.outcomes))}; for groups of patients: {groups}"
     )
     yield (
         f"seed of the division and of all draws: {experiment.seed}. Experiments with another seed, "
@@ -270,13 +271,8 @@ def _messages_sent(experiment: Experiment, policy: Policy) -> Iterator[str]:
         )
     if policy.share_subgroups:
         for column, groups in evaluation.subgroups.items():
-            named = ", ".join(_safe(name) for name in group_names(groups))
+            named = ", ".join(shown(name) for name in group_names(groups))
             yield (
-                f"AUROC and counts by {_safe(column)} ({named}), for groups of at least {minimum} "
+                f"AUROC and counts by {shown(column)} ({named}), for groups of at least {minimum} "
                 "patients of each class"
             )
-
-
-def _safe(text: str) -> str:
-    """Text from outside the site, without control characters."""
-    return "".join(c if c.isprintable() else "�" for c in text)

@@ -13,26 +13,19 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
-import numpy as np
-from pydantic import ValidationError
-
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site
 from fedrad.exchange.encoding import Packed
 from fedrad.exchange.experiment import Experiment
-from fedrad.exchange.messages import MessageError, Readiness, Reply, RoundReply, read_reply
-from fedrad.system.files import (
-    PRIVATE_FOLDER,
-    UnreadableFileError,
-    locked,
-    replacing,
-    write_whole,
-)
+from fedrad.exchange.messages import Readiness, Reply
+from fedrad.system.files import PRIVATE_FOLDER, UnreadableFileError, locked
 
 from .approvals import Decision
 from .book_file import Book, Entry, book_file, training_of
 from .ledger import LEDGER, Ledger
+from .ledger_search import largest_number
 from .questions import READINESS, questions_of
+from .stored_answers import StoredAnswers
 
 FIRST_COUNTS = ("units", "set_aside", "left_out", "trains", "does_not_train_because")
 """Fields of the readiness that stay as they were first answered: two counts, before and after one
@@ -79,7 +72,7 @@ class QuestionBook:
         self.log = log
         self._file = book_file(site.state, experiment)
         self.path = self._file.path
-        self._answers = answers
+        self._answers = StoredAnswers(answers)
 
     @contextmanager
     def visit(
@@ -124,7 +117,7 @@ class QuestionBook:
         """
         with self._stored():
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
-            self._answers.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
+            self._answers.folder.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
         with locked(self.path):
             with self._stored():
                 book = self._read()
@@ -142,7 +135,7 @@ class QuestionBook:
                 raise
             if visit.earlier is None and visit.answer is not None:
                 with self._stored():
-                    entry.answer = self._store(question, *visit.answer)
+                    entry.answer = self._answers.store(question, *visit.answer)
                     self._file.write(book)
 
     def _entered(
@@ -183,8 +176,7 @@ class QuestionBook:
         """Refuse one run more than was approved. A later decision allows new runs."""
         if approval is None or approval.runs is None:
             return
-        since = sum(first >= approval.time for first in book.runs.values())
-        if since >= approval.runs:
+        if book.runs_since(approval.time) >= approval.runs:
             raise SiteProblem(
                 "approval",
                 f"{self.experiment.name!r} was approved for {_runs(approval.runs)} on "
@@ -224,50 +216,16 @@ class QuestionBook:
         """The stored answer of a question; None if it has none yet."""
         if entry.answer is None or question == READINESS:
             return None
-        file = self._answer_file(question)
-        try:
-            text = file.read_bytes()
-            values = file.with_suffix(".npy")
-            packed = np.load(values, allow_pickle=False) if values.is_file() else None
-            if _digest(text, packed) == entry.answer:
-                return read_reply(text), packed
-        except FileNotFoundError as error:
+        if (earlier := self._answers.read(question, entry.answer)) is None:
             raise self._refused(
                 question, "it was answered before, and only the last round's answer is kept"
-            ) from error
-        except (ValueError, ValidationError, MessageError):
-            pass
-        raise SiteProblem(
-            "internal",
-            f"{file}: was changed since it was sent; restore it from a backup, or go on without "
-            "this site",
-        )
-
-    def _store(self, question: str, reply: Reply, packed: Packed | None) -> str:
-        """Store an answer before it is sent; returns its SHA-256. Of the rounds only the last one's
-        answer is kept, because a round that has closed is not asked again."""
-        text = reply.model_dump_json().encode()
-        file = self._answer_file(question)
-        if isinstance(reply, RoundReply):
-            for older in self._answers.glob("round-*"):
-                older.unlink(missing_ok=True)
-        if packed is not None:
-            with (
-                replacing(file.with_suffix(".npy"), private=True) as temporary,
-                temporary.open("wb") as stream,
-            ):
-                np.save(stream, packed)
-        write_whole(file, text, private=True)
-        return _digest(text, packed)
+            )
+        return earlier
 
     def first_counts(self, readiness: Readiness) -> Readiness:
         """The readiness with the counts that the site gave first for this experiment."""
-        file = self._answer_file(READINESS)
-        try:
-            first = read_reply(file.read_bytes())
-        except FileNotFoundError:
+        if (first := self._answers.first_readiness()) is None:
             return readiness
-        assert isinstance(first, Readiness)
         counts = {field: getattr(first, field) for field in FIRST_COUNTS}
         if counts != {field: getattr(readiness, field) for field in FIRST_COUNTS}:
             self.log.warning(
@@ -276,9 +234,6 @@ class QuestionBook:
                 self.experiment.name,
             )
         return readiness.model_copy(update=counts)
-
-    def _answer_file(self, question: str) -> Path:
-        return self._answers / f"{question.replace(' ', '-').replace(':', '-of-')}.json"
 
     # The book's file
 
@@ -290,7 +245,7 @@ class QuestionBook:
         if book.identity != self.experiment.family:
             raise UnreadableFileError(f"{self.path}: is the book of another experiment")
         entered = sum(map(len, book.trainings.values()))
-        answered = Ledger(self.site.state / LEDGER).largest_number(self.experiment.family)
+        answered = largest_number(self.site.state / LEDGER, self.experiment.family)
         if answered > entered:
             raise UnreadableFileError(
                 f"{self.path}: has {entered} questions, and the ledger has answered number "
@@ -328,13 +283,6 @@ class QuestionBook:
 
 def _runs(number: int) -> str:
     return "1 run" if number == 1 else f"{number} runs"
-
-
-def _digest(text: bytes, packed: Packed | None) -> str:
-    digest = sha256(text)
-    if packed is not None:
-        digest.update(packed.data)
-    return digest.hexdigest()
 
 
 def _now() -> str:

@@ -347,6 +347,17 @@ def test_it_asks_first_and_can_be_repeated(site):
     assert len(Ledger(site.state / "ledger.jsonl").entries()) == 1
 
 
+def test_an_account_without_a_name_can_withdraw_a_patient(site, monkeypatch):
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    arguments = ["withdraw", str(site.folder), number_of(3), "--state", str(site.state), "--yes"]
+    ended = CliRunner().invoke(app, arguments)
+    assert ended.exit_code == 0, ended.output
+    assert Ledger(site.state / "ledger.jsonl").entries()[-1]["message"]["by"].startswith("user ")
+
+
 def test_a_table_with_other_faults_does_not_keep_a_patient_from_withdrawing(site):
     site.cohort.write_text(site.cohort.read_text() + "images/0001.png,CANARY-1-0002,0\n")
     with pytest.raises(SiteProblem):

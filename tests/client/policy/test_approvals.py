@@ -89,6 +89,23 @@ def test_a_stored_text_with_other_settings_than_its_name_says_is_refused(site):
     assert "another hash" in shown.output
 
 
+def test_a_site_that_declines_a_file_sent_in_advance_has_lost_no_ledger(tmp_path):
+    """The ledger begins with the first decision; without one there is none that could be missed."""
+    (tmp_path / "site.toml").write_text('name = "a"\n')
+    (tmp_path / "test.toml").write_text(SHORT)
+    state = tmp_path / "state"
+    given = ["approve", str(tmp_path), "--file", str(tmp_path / "test.toml"), "--state", str(state)]
+    declined = CliRunner().invoke(app, given, input="n\n")
+    assert "nothing was decided" in declined.output
+    listed = CliRunner().invoke(app, ["approve", str(tmp_path), "--state", str(state)])
+    assert "No experiment was asked for yet" in listed.output
+    join(open_site(tmp_path, state=state))
+    approved = CliRunner().invoke(app, given, input="y\n")
+    assert approved.exit_code == 0, approved.output
+    (one,) = Approvals(state).all()
+    assert one.standing == "approved"
+
+
 def test_settings_that_are_the_default_are_the_same_written_or_not(site):
     approve(site)
     assert asks(site, SHORT.replace("rounds = 1", "rounds = 1\nclip = 100.0")) is not None

@@ -17,9 +17,9 @@ from support.hospital import EXPERIMENT, with_, with_sites, write_site
 
 from fedrad.client import app
 from fedrad.client.participant.participant import Participant
-from fedrad.client.policy import question_book
+from fedrad.client.policy import stored_answers
 from fedrad.client.policy.approvals import Decision
-from fedrad.client.policy.asked import question_of
+from fedrad.client.policy.asked_question import question_of
 from fedrad.client.policy.question_book import QuestionBook
 from fedrad.client.policy.questions import questions_of
 from fedrad.client.problems import SiteProblem
@@ -254,11 +254,21 @@ def test_a_stored_answer_that_was_changed_does_not_leave(coordinator):
     assert coordinator.reason(*coordinator.round(0)) == "internal"
 
 
+def test_a_stored_readiness_that_was_damaged_is_a_fault_of_the_site(coordinator):
+    """Without it the site does not know which counts it told first."""
+    assert coordinator.reason(ready_request()) is None
+    [answer] = coordinator.state.glob("experiments/*/answers/readiness.json")
+    for damage in ("{", '{"kind": "refusal", "reason": "hours"}'):
+        answer.write_text(damage)
+        assert coordinator.reason(ready_request()) == "internal"
+    assert "was changed since it was sent" in (coordinator.state / "site.log").read_text()
+
+
 def test_on_a_full_disk_nothing_leaves(coordinator, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(question_book, "write_whole", full)
+    monkeypatch.setattr(stored_answers, "write_whole", full)
     assert coordinator.reason(*coordinator.round(0)) == "storage"
     assert coordinator.answered() == []
     monkeypatch.undo()
@@ -299,7 +309,7 @@ def test_no_patient_is_in_more_questions_than_approved(steps):
         for count, (question, model, what, run) in enumerate(steps):
             book = QuestionBook(site, experiment, state / "answers", logging.getLogger("test"))
             if what == "crash before it is stored":
-                book._store = crash  # type: ignore[method-assign]
+                book._answers.store = crash  # type: ignore[method-assign]
             try:
                 with book.visit(question, model, "", run=run) as visit:
                     if visit.earlier is None:

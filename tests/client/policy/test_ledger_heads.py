@@ -12,7 +12,7 @@ from fedrad.client.commands.main import app
 from fedrad.client.node import service
 from fedrad.client.policy.integrity import prepare_start
 from fedrad.client.policy.ledger import Ledger
-from fedrad.client.policy.witness import compare_with_heads, head_of, read_heads, write_head_of
+from fedrad.client.policy.ledger_heads import compare_with_heads, head_of, read_heads, write_head_of
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site, open_site
 from fedrad.exchange.messages import Refusal
