@@ -7,8 +7,8 @@ from pathlib import Path, PureWindowsPath
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site
 
+from .instance_uids import InstanceUids, files_by_uid
 from .spreadsheet import read_spreadsheet
-from .table import InstanceUids, files_by_uid
 
 
 @dataclass(frozen=True)
