@@ -136,7 +136,7 @@ def read_table(site: Site, outcomes: Sequence[str] | None, pseudonyms: Pseudonym
         uid = cells[place["instance_uid"]] if "instance_uid" in place else ""
         if not patient:
             raise SiteProblem("cohort", f"{what}: the patient is empty")
-        file = _inside(site.folder, reference, what) if reference else None
+        file = file_inside(site.folder, reference, what) if reference else None
         name = reference if file is None else file.relative_to(site.folder.resolve()).as_posix()
         row = CohortRow(
             line=line,
@@ -223,8 +223,9 @@ def _outcomes(sheet: Spreadsheet, place: dict[str, int], columns: Columns) -> li
     return outcomes
 
 
-def _inside(folder: Path, reference: str, what: str) -> Path:
-    """The file of a reference: relative to the folder, or absolute within it."""
+def file_inside(folder: Path, reference: str, what: str) -> Path:
+    """The file of a reference: relative to the folder, or absolute within it. `what`: row of the
+    table, for the SiteProblem if it lies outside."""
     root = folder.resolve()
     if PureWindowsPath(reference).drive:
         raise SiteProblem(
