@@ -24,6 +24,7 @@ from fedrad.models.settings import Fraction, ModelSettings, RecipeSettings, Sett
 from fedrad.models.tasks import CLASSIFICATION, TASKS, Task, TaskName
 from fedrad.system.errors import UserError
 
+from .bounds import MOST_ROUNDS
 from .names import Name, Outcome, folded
 from .strategies import (
     SETTINGS_READ,
@@ -53,9 +54,6 @@ _BY_NAME = GetPydanticSchema(
 
 Encoding = Literal["float32", "float16", "bfloat16", "int8"]
 """How the values of an update are encoded when they are sent."""
-
-
-MOST_ROUNDS = 10_000
 
 
 class ExperimentError(UserError):

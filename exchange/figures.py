@@ -12,23 +12,24 @@ from pydantic import Field, StringConstraints
 
 from fedrad.models.settings import Fraction
 
+from .bounds import (
+    MOST_FOLDS,
+    MOST_MODELS,
+    MOST_OUTCOMES,
+    MOST_SUBGROUPS,
+    Count,
+    Epsilon,
+    LogitLine,
+    Variance,
+)
 from .histogram import CELLS, Histogram
 from .inline import Inline, InlineModel
 from .model_names import LOCAL, local_of
 from .names import NAME_PATTERN, Outcome
-from .wire import MOST_MODELS, MOST_OUTCOMES, Wire
+from .wire import Wire
 
-Count = Annotated[int, Field(ge=0, le=10**9)]
-Variance = Annotated[float, Field(ge=0, le=1)]
-"""Of an AUROC or a difference of two, which are in [-1, 1]."""
-Epsilon = Annotated[float, Field(gt=0, le=10**6)]
-LogitLine = Annotated[float, Field(ge=-(10**6), le=10**6)]
-"""Intercept or slope of a line of logits."""
 Edge = Annotated[int, Field(ge=0, le=CELLS)]
 """An edge of the grid. As a threshold: units at or above it are classified as positive."""
-MOST_FOLDS = 400
-"""20 folds of 20 repeats."""
-MOST_SUBGROUPS = 100_000
 SplitPart = Literal["train", "validation", "test"]
 ModelName = Annotated[
     str, StringConstraints(pattern=rf"^(base|global|best|{LOCAL}|{local_of(NAME_PATTERN)})$")

@@ -9,38 +9,38 @@ Either side may be hostile. So every field has bounds, and the error about a rec
 message repeats nothing of it.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Generic, Literal, TypeVar, get_args
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
-from pydantic import BaseModel, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 
 from fedrad.models.settings import Fraction
 
+from .bounds import (
+    MOST_MIXTURES,
+    MOST_MODELS,
+    MOST_OUTCOMES,
+    Count,
+    Epsilon,
+    Loss,
+    RoundNumber,
+    Seconds,
+    Threads,
+)
 from .encoding import Packed
-from .experiment import MOST_ROUNDS
-from .figures import Count, Epsilon, Missing, ModelName, OperatingPoint, Release, SplitPart
+from .figures import Missing, ModelName, OperatingPoint, Release, SplitPart
+from .message_faults import first_faults, words_of
 from .names import Name, Outcome
 from .reasons import Reason
 from .update import Manifest
-from .wire import MOST_MODELS, MOST_OUTCOMES, Hash, Wire
+from .wire import Hash, Wire
 
 Version = Annotated[str, StringConstraints(pattern=r"^[0-9][0-9A-Za-z.+-]{0,39}$")]
-Threads = Annotated[int, Field(ge=1, le=10_000)]
-RoundNumber = Annotated[int, Field(ge=0, le=MOST_ROUNDS)]
-Seconds = Annotated[float, Field(ge=0, le=10**8)]
-"""At most three years."""
-Loss = Annotated[float, Field(ge=0, le=10**12)]
-"""A mean cross-entropy or squared error; in the millions where a network has diverged."""
 LARGEST_MESSAGE = 32 * 2**20
 """Characters of the JSON text of a message. A release of 50 outcomes and 32 sites has some 8
 million."""
-MOST_MIXTURES = 12
-"""Mixtures with the base in one request: those of `evaluation.ensemble`, and the trained model."""
-MOST_FAULTS = 5
-"""Faults of an invalid message that its error names."""
 
 
 class MessageError(Exception):
@@ -223,6 +223,7 @@ Reply = Readiness | RoundReply | BaselineReply | ValidationReply | ScoreReply | 
 _MESSAGE: TypeAdapter[Request | Reply] = TypeAdapter(
     Annotated[Request | Reply, Field(discriminator="kind")]
 )
+_WORDS = words_of((*get_args(Request), *get_args(Reply)))
 MessageT = TypeVar("MessageT", bound=Request | Reply)
 RequestT = TypeVar("RequestT", bound=Request)
 ReplyT = TypeVar("ReplyT", bound=Reply)
@@ -304,45 +305,8 @@ def _message(record: RecordDict, kind: type[Wire]) -> Request | Reply:
         return _MESSAGE.validate_json(text)
     except ValidationError as error:
         raise MessageError(
-            f"expected {_name(kind)!r}, received no valid message: {_faults(error)}"
+            f"expected {_name(kind)!r}, received no valid message: {first_faults(error, _WORDS)}"
         ) from None
-
-
-def _faults(error: ValidationError) -> str:
-    """Place and type of the first faults. A key that is no field of ours was chosen by the sender:
-    it is shown as `?`."""
-    details = error.errors(include_url=False, include_context=False, include_input=False)
-    shown = [".".join([*map(_place, e["loc"]), e["type"]]) for e in details[:MOST_FAULTS]]
-    more = len(details) - len(shown)
-    return ", ".join(shown) + (f" and {more} more" if more else "")
-
-
-def _place(key: int | str) -> str:
-    return str(key) if isinstance(key, int) or key in _WORDS else "?"
-
-
-def _words(model: type[BaseModel], seen: set[type[BaseModel]]) -> set[str]:
-    """Names of the fields of a message and of its parts, and of the kinds of messages."""
-    if model in seen:
-        return set()
-    seen.add(model)
-    words = set(model.model_fields)
-    for field in model.model_fields.values():
-        if isinstance(field.default, str):
-            words.add(field.default)
-        for part in _parts(field.annotation):
-            words |= _words(part, seen)
-    return words
-
-
-def _parts(annotation: object) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _parts(argument)
-
-
-_WORDS = frozenset().union(*(_words(m, set()) for m in (*get_args(Request), *get_args(Reply))))
 
 
 def _of_kind(message: Request | Reply, kind: type[MessageT]) -> MessageT:

@@ -13,7 +13,6 @@ Reason = Literal[
     "version",
     "generator",
     "trained on test patients",
-    "released",
     "diverged",
     "reference",
     "policy",
@@ -47,8 +46,6 @@ REASONS: dict[Reason, str] = {
     "experiment on patients who are held out in this one, or it has lost the record of whom: "
     "set that experiment's seed, outcomes and shares, pin other base weights, or go on without "
     "this site",
-    "released": "the site released other figures on these patients for this experiment already, "
-    "and releases once; give the experiment another name, which needs the site's agreement",
     "diverged": "the site's training came to values that are not finite; lower "
     "recipe.learning_rates, or ask the site to look at its images",
     "reference": "the site does not hold the model that this one was sent as a difference to; it "
@@ -62,7 +59,7 @@ REASONS: dict[Reason, str] = {
     "experiment does not have it; its question book says which. Another experiment needs another "
     "name and the site's agreement",
     "implausible": "the site takes the model for no mean of the sites' updates: it is further from "
-    "the last one than federation.clip allows, or gives its patients all the same score; the "
+    "the last one than federation.clip allows, or gives nearly all patients one of two scores; the "
     "site's log says which",
     "request": "the site could not make sense of the request, or its hash was wrong",
     "internal": "an unexpected error at the site; the site's log has it",

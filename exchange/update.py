@@ -14,8 +14,9 @@ from pydantic import Field, StringConstraints
 
 from fedrad.models.settings import Stage
 
+from .bounds import RoundNumber
 from .encoding import BYTES_PER_VALUE, Flat, Packed, decode, encode
-from .experiment import MOST_ROUNDS, Encoding
+from .experiment import Encoding
 from .wire import Hash, Wire
 
 TensorName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,200}$")]
@@ -42,7 +43,7 @@ class Manifest(Wire):
     """
 
     format: Literal[2] = 2
-    round: Annotated[int, Field(ge=0, le=MOST_ROUNDS)]
+    round: RoundNumber
     stage: Stage
     names: list[TensorName] = Field(max_length=MOST_TENSORS)
     shapes: list[Shape] = Field(max_length=MOST_TENSORS)

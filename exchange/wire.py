@@ -6,10 +6,6 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 
 Hash = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 """SHA-256 in hexadecimal."""
-MOST_OUTCOMES = 50
-MOST_MODELS = 1000
-"""Models that one request or answer may name: the shared ones, and the local-only one of each
-site."""
 
 
 class Wire(BaseModel):

@@ -2,8 +2,9 @@
 
 from .division import Division, divide
 from .groups import group_of
+from .instance_uids import find_by_uid
 from .patients import PatientDraw, Pseudonyms, patient_numbers
-from .table import CohortRow, CohortTable, find_by_uid, read_table
+from .table import CohortRow, CohortTable, read_table
 from .units import Cohort, Unit, index_rows, read_cohort, remove_unusable
 from .withdrawn import Withdrawn, record_withdrawn
 

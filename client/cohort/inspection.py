@@ -15,8 +15,9 @@ from fedrad.models.settings import InputSettings
 from .checks import COHORT_CHECKS, SEVERITY_RANK, CheckResult, run_check
 from .division import Division, describe_division, divide, is_held_out
 from .evidence import Evidence, thumbnails
+from .instance_uids import find_by_uid
 from .patients import Pseudonyms
-from .table import find_by_uid, read_table
+from .table import read_table
 from .units import Cohort, index_rows, remove_unusable, unit
 
 DEFAULT_INPUT = InputSettings(size=128)

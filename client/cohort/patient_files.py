@@ -2,13 +2,14 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site
 
+from .instance_uids import InstanceUids, files_by_uid
 from .spreadsheet import read_spreadsheet
-from .table import InstanceUids, files_by_uid
+from .table import file_inside
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,8 @@ def listed_patients(
 
 def _existing(site: Site, reference: str) -> Path | None:
     """The file of a reference, if it is within the site's folder and exists."""
-    root = site.folder.resolve()
-    if not reference or PureWindowsPath(reference).drive:
+    try:
+        file = file_inside(site.folder, reference, "")
+    except SiteProblem:
         return None
-    for text in (reference, reference.replace("\\", "/")):
-        file = (root / text).resolve()
-        if file.is_relative_to(root) and file.is_file():
-            return file
-    return None
+    return file if file.is_file() else None

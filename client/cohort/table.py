@@ -1,7 +1,7 @@
 """Reads the cohort table: one row per image. Patient numbers become pseudonyms here."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 
 from fedrad.client.problems import SiteProblem
@@ -32,8 +32,6 @@ NOT_OUTCOMES = {
     "id",
 }
 """Columns that are never outcomes, even if all their values are 0 or 1."""
-
-InstanceUids = Callable[[Sequence[Path]], list[str]]
 
 
 @dataclass(frozen=True)
@@ -138,7 +136,7 @@ def read_table(site: Site, outcomes: Sequence[str] | None, pseudonyms: Pseudonym
         uid = cells[place["instance_uid"]] if "instance_uid" in place else ""
         if not patient:
             raise SiteProblem("cohort", f"{what}: the patient is empty")
-        file = _inside(site.folder, reference, what) if reference else None
+        file = file_inside(site.folder, reference, what) if reference else None
         name = reference if file is None else file.relative_to(site.folder.resolve()).as_posix()
         row = CohortRow(
             line=line,
@@ -174,63 +172,6 @@ def read_table(site: Site, outcomes: Sequence[str] | None, pseudonyms: Pseudonym
         repeated,
         len(passed_over),
     )
-
-
-def find_by_uid(table: CohortTable, site: Site, instance_uids: InstanceUids) -> CohortTable:
-    """Find the files of rows that name only a SOP Instance UID.
-
-    Parameters
-    ----------
-    table
-        The table as it was read.
-    site
-        The site, whose folder is searched.
-    instance_uids
-        Returns the SOP Instance UID of each file, "" if a file has none. Called with all files in
-        the site's folder.
-
-    Returns
-    -------
-    CohortTable
-        The table with these files.
-
-    Raises
-    ------
-    SiteProblem
-        If two files have the UID of a row, or no row has a file.
-    """
-    if all(row.file or not row.values.get("instance_uid") for row in table.rows):
-        return table
-    by_uid = files_by_uid(site, instance_uids)
-    rows = []
-    for row in table.rows:
-        uid = row.values.get("instance_uid", "")
-        matches = by_uid.get(uid, []) if uid and row.file is None else []
-        if len(matches) > 1:
-            names = ", ".join(str(f.relative_to(site.folder.resolve())) for f in matches)
-            raise SiteProblem(
-                "cohort",
-                f"{table.path}, line {row.line}: {len(matches)} files have this SOP "
-                f"Instance UID: {names}; keep one",
-            )
-        rows.append(replace(row, file=matches[0]) if matches else row)
-    if not any(row.file for row in rows):
-        raise SiteProblem("cohort", f"{table.path}: no file has a SOP Instance UID of the table")
-    return replace(table, rows=rows)
-
-
-def files_by_uid(site: Site, instance_uids: InstanceUids) -> dict[str, list[Path]]:
-    """SOP Instance UID -> files of the site's folder; "" for files without one."""
-    state = site.state.resolve()
-    files = sorted(
-        path
-        for path in site.folder.resolve().rglob("*")
-        if path.is_file() and path != site.cohort.resolve() and not path.is_relative_to(state)
-    )
-    by_uid: dict[str, list[Path]] = {}
-    for file, uid in zip(files, instance_uids(files), strict=True):
-        by_uid.setdefault(uid, []).append(file)
-    return by_uid
 
 
 def _places(sheet: Spreadsheet, columns: Columns) -> dict[str, int]:
@@ -282,8 +223,9 @@ def _outcomes(sheet: Spreadsheet, place: dict[str, int], columns: Columns) -> li
     return outcomes
 
 
-def _inside(folder: Path, reference: str, what: str) -> Path:
-    """The file of a reference: relative to the folder, or absolute within it."""
+def file_inside(folder: Path, reference: str, what: str) -> Path:
+    """The file of a reference: relative to the folder, or absolute within it. `what`: row of the
+    table, for the SiteProblem if it lies outside."""
     root = folder.resolve()
     if PureWindowsPath(reference).drive:
         raise SiteProblem(

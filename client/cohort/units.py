@@ -16,9 +16,10 @@ from fedrad.exchange.experiment import Experiment
 from fedrad.exchange.figures import SplitPart
 from fedrad.exchange.names import folded
 
+from .instance_uids import InstanceUids, find_by_uid
 from .patients import Pseudonyms
 from .spreadsheet import day
-from .table import CohortRow, InstanceUids, find_by_uid, read_table
+from .table import CohortRow, read_table
 
 IndexRule = Literal["earliest", "latest", "all"]
 

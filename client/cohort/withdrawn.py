@@ -1,7 +1,6 @@
 """Patients who withdrew: their rows of the cohort table are not read."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,12 +8,13 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from fedrad.client.problems import SiteProblem
-from fedrad.system.files import PRIVATE_FOLDER, JsonFile, UnreadableFileError
+from fedrad.client.problems import SiteProblem, needed_record
+from fedrad.system.files import PRIVATE_FOLDER, JsonFile
 
 from .patients import Pseudonyms
 
 WITHDRAWN = "withdrawn.json"
+_SAYS = "names the patients who withdrew"
 
 
 class _Content(BaseModel):
@@ -42,7 +42,7 @@ class Withdrawn:
         Raises SiteProblem("cohort") if it cannot be read or was made with another salt: a patient
         who withdrew would not be recognised.
         """
-        with _readable():
+        with needed_record(_SAYS):
             content = _file(state).read()
         if content is None:
             return cls(Pseudonyms.temporary())
@@ -61,7 +61,10 @@ def record_withdrawn(state: Path, keys: Iterable[str]) -> None:
     state.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     file = _file(state)
-    with _readable(), file.changed(lambda: _Content(pseudonyms=pseudonyms.fingerprint)) as content:
+    with (
+        needed_record(_SAYS),
+        file.changed(lambda: _Content(pseudonyms=pseudonyms.fingerprint)) as content,
+    ):
         _check(state, content, pseudonyms)
         content.patients = dict.fromkeys(sorted(keys), now) | content.patients
 
@@ -77,17 +80,3 @@ def _check(state: Path, content: _Content, pseudonyms: Pseudonyms) -> None:
             f"{state / WITHDRAWN}: was made with another salt than the one in the state folder, so "
             "patients who withdrew cannot be recognised; restore the salt from a backup",
         )
-
-
-@contextmanager
-def _readable() -> Iterator[None]:
-    try:
-        yield
-    except UnreadableFileError as error:
-        raise SiteProblem(
-            "cohort", f"{error}; restore it from a backup: it names the patients who withdrew"
-        ) from error
-    except OSError as error:
-        raise SiteProblem(
-            "cohort", f"{error.filename}: cannot be written ({error.strerror})"
-        ) from error

@@ -268,8 +268,8 @@ class Participant:
     def _monitoring(self, network: nn.Module) -> dict[str, Monitoring]:
         """Figures of a network on the validation patients that may leave; outcome -> figures.
 
-        Raises
-        SiteProblem("implausible") as `SiteData.check_scores`."""
+        Raises SiteProblem("implausible") as `SiteData.check_scores`.
+        """
         disclosure, validation = self.data.disclosure, self.data.parts["validation"]
         released = {"auroc": disclosure.monitoring, "loss": disclosure.denoising}
         values = self.task.evaluate(network, validation, device=self.data.device)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel
 
 from fedrad.client.policy.planned_epsilon import planned_epsilon
-from fedrad.client.problems import SiteProblem
+from fedrad.client.problems import SiteProblem, needed_record
 from fedrad.client.settings import Policy
 from fedrad.exchange.experiment import Experiment
-from fedrad.system.files import PRIVATE_FOLDER, JsonFile, UnreadableFileError, locked
+from fedrad.system.files import PRIVATE_FOLDER, JsonFile, locked
 
 from .budget import Spent
 from .earlier_releases import earlier_releases
@@ -22,6 +22,8 @@ from .trained_patients import TrainedPatients
 
 if TYPE_CHECKING:
     from fedrad.exchange.figures import SplitPart  # imports NumPy, which takes a while
+
+_SAYS = "says what patients have been in"
 
 
 class UseRecord(BaseModel):
@@ -181,7 +183,7 @@ class PatientUses:
     def all(self) -> list[UseRecord]:
         """The records of all experiments. Raises SiteProblem if one cannot be read."""
         files = sorted(self.folder.glob("*.json")) if self.folder.is_dir() else []
-        with _readable():
+        with needed_record(_SAYS):
             every = [use for file in files if (use := JsonFile(file, UseRecord).read())]
         for use in every:
             self._check(use)
@@ -221,7 +223,7 @@ class PatientUses:
         """The record of an experiment, to be changed; no other process decides meanwhile."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
         with (
-            _readable(),
+            needed_record(_SAYS),
             locked(self.folder / "all"),
             self._file(experiment).changed(lambda: self._new(experiment)) as use,
         ):
@@ -247,17 +249,3 @@ class PatientUses:
                 f"{self.folder}: was made with other pseudonyms than this site makes now, so what "
                 "its patients have been in is not known; restore the state folder it belongs to",
             )
-
-
-@contextmanager
-def _readable() -> Iterator[None]:
-    try:
-        yield
-    except UnreadableFileError as error:
-        raise SiteProblem(
-            "cohort", f"{error}; restore it from a backup: it says what patients have been in"
-        ) from error
-    except OSError as error:
-        raise SiteProblem(
-            "cohort", f"{error.filename}: cannot be written ({error.strerror})"
-        ) from error

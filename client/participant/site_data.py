@@ -217,9 +217,9 @@ class SiteData:
             keys = {unit.key for unit in self.cohort.units} - self.left_out
         else:
             keys = set(self.keys(released.part))
-        policy = self.site.settings.policy
-        monitored = released.part == "validation" and policy.monitoring == "noisy"
-        epsilon = (released.epsilon or 0.0) + (policy.epsilon if monitored else 0.0)
+        epsilon = released.epsilon or 0.0
+        if released.part == "validation":
+            epsilon += self.disclosure.epsilon_of_monitoring
         self.patient_uses.count_release(self.experiment, released.part, keys, epsilon)
 
     @cached_property

@@ -30,8 +30,6 @@ from fedrad.models.weights import StartingNetwork
 from .between_rounds import RoundTensors
 
 _RECEIVED, _LOST = "received/", "lost/"
-
-
 ROUNDING = 0.01
 """Share by which a step of the global model may be longer than the clip, because it was rounded
 when it was encoded."""
@@ -59,9 +57,8 @@ class WeightExchange:
 
     If the experiment sends differences, the reference at both ends is the model of the round
     before (in the first round, the base weights). The next model is also compared with it
-    (`check_step`). The encoding error of an update is added to the
-    next update (error feedback). The site stores model and error of each round, so that a repeated
-    round gives the same update.
+    (`check_step`). The encoding error of an update is added to the next update (error feedback).
+    The site stores model and error of each round, so that a repeated round gives the same update.
 
     Parameters
     ----------

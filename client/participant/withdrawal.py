@@ -1,7 +1,6 @@
 """Withdrawal of patients: what they have been in, and the removal of what is kept of them."""
 
 import csv
-import json
 import re
 import shutil
 import unicodedata
@@ -14,6 +13,7 @@ from fedrad.client.cohort import Pseudonyms, Withdrawn, record_withdrawn
 from fedrad.client.cohort.patient_files import ListedPatient, listed_patients
 from fedrad.client.images import ImageStore
 from fedrad.client.policy.ledger import LEDGER, Ledger
+from fedrad.client.policy.ledger_lines import LedgerError
 from fedrad.client.policy.stored_answers import StoredAnswers
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site
@@ -168,20 +168,14 @@ def withdrawn_now(site: Site) -> frozenset[str]:
 
 
 def _in_ledger(file: Path) -> set[str]:
-    """Pseudonyms in the withdrawals of a ledger. That it is whole is checked elsewhere."""
-    keys: set[str] = set()
+    """Pseudonyms in the withdrawals of a ledger."""
     try:
-        with file.open("rb") as lines:
-            for line in lines:
-                if b'"kind": "withdrawal"' in line:
-                    keys.update(json.loads(line)["message"]["pseudonyms"])
-    except FileNotFoundError:
-        return set()
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        withdrawals = list(Ledger(file).newest("withdrawal"))
+    except (LedgerError, OSError) as error:
         raise SiteProblem(
-            "cohort", f"{file}: a withdrawal in it cannot be read ({type(error).__name__})"
+            "cohort", f"who withdrew cannot be read in the ledger: {error}"
         ) from error
-    return keys
+    return {key for entry in withdrawals for key in entry["message"]["pseudonyms"]}
 
 
 def _store(site: Site) -> ImageStore:

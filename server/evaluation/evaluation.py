@@ -7,7 +7,6 @@ figures are stored in the progress, so a resumed experiment does not repeat them
 import logging
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Literal
 
 from fedrad.exchange.encoding import Packed
 from fedrad.exchange.figures import Missing, ModelName, Release, SplitPart
@@ -82,7 +81,7 @@ class FinalEvaluation:
         if progress.choices is not None:
             return
         log.info("Thresholds and calibration from the validation patients")
-        models = self._models("best" if self._best_is_candidate() else None)
+        models = self._models(candidate=self._best_is_candidate())
         waiting = requests.federation.sites.keys() - progress.validation.keys()
         for model in models:
             requests.score("validation", model, self._tensors(model), waiting)
@@ -144,11 +143,12 @@ class FinalEvaluation:
                 travelling.append(site)
         return travelling
 
-    def _models(self, best: Literal["best"] | None = None) -> list[ModelName]:
-        """The models that every site scores; `best` too where it is asked for or was chosen."""
+    def _models(self, *, candidate: bool = False) -> list[ModelName]:
+        """The models that every site scores; the best round's too where it is a candidate or was
+        chosen."""
         local = [LOCAL] if self.experiment.evaluation.local_baseline else []
         chosen = self.progress.best
-        with_best = best is not None or (chosen is not None and not chosen.final)
+        with_best = candidate or (chosen is not None and not chosen.final)
         return ["base", *local, "global", *(["best"] if with_best else [])]
 
     def _tensors(self, model: ModelName) -> tuple[Manifest, Packed] | None:

@@ -39,7 +39,6 @@ from .shared_models import SharedModels
 log = logging.getLogger("fedrad.server")
 
 FINAL_REFUSALS: tuple[Reason, ...] = (
-    "released",
     "request",
     "experiment",
     "trained on test patients",

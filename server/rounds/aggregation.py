@@ -14,7 +14,6 @@ FEWEST = 3
 """Updates that the rule for outliers needs."""
 VALUES_AT_ONCE = 4_000_000
 """Most values in memory at once, over all sites; 32 MB as float64."""
-_STATISTICS = ("running_mean", "running_var")
 
 Values = NDArray[np.float64]
 
@@ -48,7 +47,7 @@ def step_norm(values: Flat | ValuesOnDisk, start: Flat, manifest: Manifest) -> f
     manifest
         Positions of the tensors among the values.
     """
-    learned, total = learned_values(manifest), 0.0
+    learned, total = manifest.learned(), 0.0
     for part in values_in_parts(manifest.size):
         step = (values[part].astype(np.float64) - start[part])[learned[part]]
         total += float(step @ step)
@@ -81,14 +80,6 @@ def outliers(lengths: Mapping[str, float], factor: float) -> dict[str, float]:
     if middle == 0:
         return {}
     return {s: length / middle for s, length in lengths.items() if length > factor * middle}
-
-
-def learned_values(manifest: Manifest) -> NDArray[np.bool_]:
-    """Mask (size,) of the learned values: all but running statistics."""
-    learned = np.ones(manifest.size, bool)
-    for name, where in manifest.slices().items():
-        learned[where] = not name.endswith(_STATISTICS)
-    return learned
 
 
 def values_in_parts(size: int, sites: int = 1) -> Iterator[slice]:

@@ -12,7 +12,7 @@ import numpy as np
 from fedrad.exchange.encoding import Flat, Packed
 from fedrad.exchange.update import Manifest, UpdateError, check_packed, unpack
 
-from .aggregation import Values, learned_values, step_norm, values_in_parts
+from .aggregation import Values, step_norm, values_in_parts
 
 VARIANCE_FACTOR = 1000.0
 """A running variance moves in one round by at most this factor. From random weights to those of a
@@ -96,7 +96,7 @@ def clipped(
     norm = step_norm(values, start, manifest)
     if norm <= largest:
         return values, norm, False
-    learned, factor, result = learned_values(manifest), largest / norm * _INSIDE, values.copy()
+    learned, factor, result = manifest.learned(), largest / norm * _INSIDE, values.copy()
     for part, before, after in _steps(values, start):
         shorter = before + factor * (after - before)
         result[part] = np.where(learned[part], shorter, after)

@@ -12,6 +12,7 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from pydantic import BaseModel, Field, StringConstraints, ValidationError
 from pydantic.fields import FieldInfo
+from support.readiness import readiness_with
 
 from fedrad.exchange import messages, reasons
 from fedrad.exchange.messages import (
@@ -110,18 +111,7 @@ NAME = "\x1b]0;owned\x07\x1b[2J" + 2**21 * "A"
     ],
 )
 def test_an_error_repeats_nothing_that_was_received(odd):
-    right = Readiness(
-        site="a",
-        fedrad="1.0",
-        flwr="1.0",
-        torch="2.0",
-        device="cpu",
-        threads=1,
-        base_sha256="0" * 64,
-        trains=True,
-        units={},
-        set_aside=0,
-    ).model_dump()
+    right = readiness_with().model_dump()
     record = RecordDict({"message": ConfigRecord({"json": json.dumps(right | odd)})})
     with pytest.raises(MessageError) as error:
         from_record(record, Readiness)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from flwr.app import Error, Message, RecordDict
 from support.hospital import EXPERIMENT, ManualClock
+from support.readiness import readiness_with
 
 from fedrad.exchange.experiment import parse_experiment
 from fedrad.exchange.messages import (
@@ -50,17 +51,10 @@ class Hospital:
         self.asked: list[int] = []
 
     def ready(self) -> Readiness:
-        return Readiness(
+        return readiness_with(
             site=self.name,
-            fedrad="0",
-            flwr="0",
-            torch="0",
-            device="cpu",
-            threads=1,
             base_sha256=self.base.digest,
-            trains=True,
             units={} if self.declares is None else {"train": {"label": halves(self.declares)}},
-            set_aside=0,
         )
 
     def answer(self, request: RoundRequest, packed: np.ndarray) -> Message | object:

@@ -10,7 +10,6 @@ import numpy as np
 
 from fedrad.exchange.encoding import Flat
 from fedrad.exchange.update import Manifest, flatten, unflatten
-from fedrad.server.rounds.aggregation import learned_values
 from fedrad.server.rounds.global_model import Tensors
 
 from .fedavg import FedAvg
@@ -50,7 +49,7 @@ class ServerOptimizer(FedAvg):
             for kind, flat in after.items()
             for name, value in unflatten(manifest, flat).items()
         }
-        return np.where(learned_values(manifest), current + step, plain), next_moments
+        return np.where(manifest.learned(), current + step, plain), next_moments
 
     def initial_moments(self) -> dict[str, float]:
         """Name of each moment -> its initial value."""

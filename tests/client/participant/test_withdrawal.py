@@ -217,6 +217,18 @@ def test_a_lost_file_brings_nobody_back(site):
     assert again["patients"].keys() == json.loads(text)["patients"].keys()
 
 
+def test_a_withdrawal_that_a_crash_cut_off_did_not_happen_and_the_site_goes_on(site):
+    withdraw(site, number_of(3))
+    ledger = site.state / "ledger.jsonl"
+    line = ledger.read_bytes()
+    with ledger.open("ab") as file:
+        file.write(line[: line.index(b'"pseudonyms"')])
+    (site.state / "withdrawn.json").unlink()
+    assert len(SiteData(site, ONE_SPLIT).cohort.units) == 29
+    withdraw(site, number_of(4))
+    assert len(SiteData(site, ONE_SPLIT).cohort.units) == 28
+
+
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"format": 2}'])
 def test_a_damaged_file_or_another_salt_is_no_empty_one(site, damage):
     withdraw(site, number_of(3))

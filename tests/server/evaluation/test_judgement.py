@@ -2,6 +2,7 @@
 
 import pytest
 from support.hospital import EXPERIMENT
+from support.readiness import readiness_with
 
 from fedrad.exchange.experiment import parse_experiment
 from fedrad.exchange.figures import ModelComparison, Release, Scores, Subgroup
@@ -28,18 +29,7 @@ def release(*of: Scores, part: str = "test", **more: object) -> Release:
 
 def declared(positives: int | None = 12, negatives: int | None = 12) -> Readiness:
     counts = Counts(positives=positives, negatives=negatives)
-    return Readiness(
-        site="a",
-        fedrad="1",
-        flwr="1",
-        torch="1",
-        device="cpu",
-        threads=1,
-        base_sha256="0" * 64,
-        trains=True,
-        units={part: {"label": counts} for part in ("validation", "test")},
-        set_aside=0,
-    )
+    return readiness_with(units={part: {"label": counts} for part in ("validation", "test")})
 
 
 def fault(sent: Release, readiness: Readiness | None = None, part: str = "test") -> str:

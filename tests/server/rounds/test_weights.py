@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.federation import TEXT, Hospital, RunningFederation, TimedGrid, halves
+from support.readiness import readiness_with
 
 from fedrad.exchange.messages import Counts, Readiness
 from fedrad.server.federation.declared import training_limit
@@ -72,18 +73,7 @@ def test_no_share_is_above_the_largest_and_proportions_of_the_rest_are_kept(clai
 
 
 def readiness(train: dict[str, Counts]) -> Readiness:
-    return Readiness(
-        site="a",
-        fedrad="1",
-        flwr="1",
-        torch="1",
-        device="cpu",
-        threads=1,
-        base_sha256="0" * 64,
-        trains=True,
-        units={"train": train},
-        set_aside=0,
-    )
+    return readiness_with(units={"train": train})
 
 
 def test_units_of_several_outcomes_add_up_and_a_withheld_count_leaves_no_limit():

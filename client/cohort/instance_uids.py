@@ -1,0 +1,70 @@
+"""Finds the files of rows that name a SOP Instance UID instead of a file."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from fedrad.client.problems import SiteProblem
+from fedrad.client.settings import Site
+
+from .table import CohortTable
+
+InstanceUids = Callable[[Sequence[Path]], list[str]]
+"""Returns the SOP Instance UID of each file, "" if a file has none."""
+
+
+def find_by_uid(table: CohortTable, site: Site, instance_uids: InstanceUids) -> CohortTable:
+    """Find the files of rows that name only a SOP Instance UID.
+
+    Parameters
+    ----------
+    table
+        The table as it was read.
+    site
+        The site, whose folder is searched.
+    instance_uids
+        Returns the SOP Instance UID of each file, "" if a file has none. Called with all files in
+        the site's folder.
+
+    Returns
+    -------
+    CohortTable
+        The table with these files.
+
+    Raises
+    ------
+    SiteProblem
+        If two files have the UID of a row, or no row has a file.
+    """
+    if all(row.file or not row.values.get("instance_uid") for row in table.rows):
+        return table
+    by_uid = files_by_uid(site, instance_uids)
+    rows = []
+    for row in table.rows:
+        uid = row.values.get("instance_uid", "")
+        matches = by_uid.get(uid, []) if uid and row.file is None else []
+        if len(matches) > 1:
+            names = ", ".join(str(f.relative_to(site.folder.resolve())) for f in matches)
+            raise SiteProblem(
+                "cohort",
+                f"{table.path}, line {row.line}: {len(matches)} files have this SOP "
+                f"Instance UID: {names}; keep one",
+            )
+        rows.append(replace(row, file=matches[0]) if matches else row)
+    if not any(row.file for row in rows):
+        raise SiteProblem("cohort", f"{table.path}: no file has a SOP Instance UID of the table")
+    return replace(table, rows=rows)
+
+
+def files_by_uid(site: Site, instance_uids: InstanceUids) -> dict[str, list[Path]]:
+    """SOP Instance UID -> files of the site's folder; "" for files without one."""
+    state = site.state.resolve()
+    files = sorted(
+        path
+        for path in site.folder.resolve().rglob("*")
+        if path.is_file() and path != site.cohort.resolve() and not path.is_relative_to(state)
+    )
+    by_uid: dict[str, list[Path]] = {}
+    for file, uid in zip(files, instance_uids(files), strict=True):
+        by_uid.setdefault(uid, []).append(file)
+    return by_uid
