@@ -32,7 +32,7 @@ install: $(VENV)/.installed
 # compiled once here, so that no first command waits for it.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet "uv>=0.12"
+	$(BIN)/python -m pip install --quiet "uv>=0.13.5"
 	$(BIN)/uv pip install --compile-bytecode --python $(BIN)/python --constraint constraints.txt \
 		--editable ".[dev]"
 	$(BIN)/python -m compileall -q $(CURDIR)/src/fedrad/*/

@@ -60,7 +60,7 @@ if TYPE_CHECKING:  # types of the names below; a test compares the two lists
     from flwr.supernode.cli.flower_supernode import flower_supernode as flower_supernode
     from flwr.supernode.runtime.run_clientapp import run_clientapp as run_clientapp
 
-TESTED = "1.41"
+TESTED = "1.42"
 """The version of Flower that fedrad was tested with; pyproject.toml pins the same."""
 
 

@@ -257,8 +257,8 @@ def test_the_command_prints_a_line_for_each_check_and_the_result(tmp_path):
 def test_a_gpu_that_is_wanted_and_missing_is_reported(tmp_path, settings, gpus, driver, severity):
     (tmp_path / "site.toml").write_text(f'name = "a"\n{settings}\n')
     site = open_site(tmp_path, state=tmp_path / "state")
-    versions = {"fedrad": "0.1.0", "flwr": "1.41.0"}
-    this_machine = machine.Machine(site, 16.0, 0.5, versions, "1.41", gpus=gpus, driver=driver)
+    versions = {"fedrad": "0.1.0", "flwr": "1.42.0"}
+    this_machine = machine.Machine(site, 16.0, 0.5, versions, "1.42", gpus=gpus, driver=driver)
     assert run_check(machine.GpuCheck(), this_machine).severity == severity
     assert run_check(machine.DiskCheck(), this_machine).severity == "refused"
     assert run_check(machine.MemoryCheck(), this_machine).severity == "information"
@@ -268,6 +268,6 @@ def test_a_gpu_that_is_wanted_and_missing_is_reported(tmp_path, settings, gpus, 
 def test_another_flower_than_fedrads_is_a_failure(tmp_path):
     (tmp_path / "site.toml").write_text('name = "a"\n')
     site = open_site(tmp_path, state=tmp_path / "state")
-    assert machine.inspect_machine(site).wanted_flwr == "1.41"
-    this_machine = machine.Machine(site, None, 100, {"fedrad": "0.1.0", "flwr": "1.42.0"}, "1.41")
+    assert machine.inspect_machine(site).wanted_flwr == "1.42"
+    this_machine = machine.Machine(site, None, 100, {"fedrad": "0.1.0", "flwr": "1.43.0"}, "1.42")
     assert run_check(machine.VersionsCheck(), this_machine).severity == "refused"
