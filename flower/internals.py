@@ -100,6 +100,13 @@ PARTS = {
         FlowerPart(
             "flwr.supercore.task_identity", "TaskIdentity", ("run_id:", "node_id:", "task_id:")
         ),
+        # Clients over a Unix socket: local_socket.py
+        FlowerPart(
+            "flwr.supercore.protobuf.client",
+            "ProtobufClient",
+            ("self._client = httpx.Client(\n            verify=verify,",),
+            replaced=("httpx",),
+        ),
         # The SuperLink's own control interface: control.py
         FlowerPart("flwr.cli.cli_client_interceptor", "CliClientHttpInterceptor"),
         FlowerPart("flwr.proto.control_pb2", "ListNodesRequest"),
