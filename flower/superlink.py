@@ -1,22 +1,16 @@
-"""`flower-superlink` with two listeners: the whole API on loopback, and a part of it for hospitals.
-
-A certificate that was renewed is loaded while the SuperLink runs.
-"""
+"""`flower-superlink` with two listeners: the whole API on loopback, and a part of it for hospitals."""
 
 import argparse
 import asyncio
-import contextlib
-import logging
 import os
-import ssl
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import uvicorn
 
 from .asgi import App
+from .hospital_listener import HospitalAddress, HospitalListener
 from .internals import (
     SuperLinkLifespan,
     SuperLinkLifespanConfig,
@@ -27,18 +21,6 @@ from .internals import (
     replace,
     start_parent_process_monitor,
 )
-
-CHECK_SECONDS = 10.0
-"""How often to check whether a certificate was renewed."""
-log = logging.getLogger("fedrad.superlink")
-
-
-class _ServerWithoutSignals(uvicorn.Server):
-    """A server that leaves the handling of signals to another server."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def run_superlink(gate: Callable[[App], App]) -> None:
@@ -76,66 +58,31 @@ async def _serve(
 ) -> None:
     app: App = create_app(config, SuperLinkLifespan)
     here = uvicorn.Server(
-        _config(app, config.host, config.port, config.ssl_certfile, config.ssl_keyfile)
-    )
-    hospitals = _ServerWithoutSignals(
-        _config(
-            gate(app),
-            given.listen,
-            int(given.hospital_port),
-            given.hospital_certificate,
-            given.hospital_key,
-            lifespan="off",
+        uvicorn.Config(
+            app,
+            host=config.host,
+            port=config.port,
+            ssl_certfile=config.ssl_certfile,
+            ssl_keyfile=config.ssl_keyfile,
+            access_log=False,
+            log_config=get_uvicorn_log_config(console_handler.level),
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=5,
         )
     )
+    hospitals = HospitalListener(
+        gate(app),
+        HospitalAddress(
+            given.listen,
+            int(given.hospital_port),
+            Path(given.hospital_certificate),
+            Path(given.hospital_key),
+        ),
+    )
     servers = [asyncio.create_task(server.serve()) for server in (here, hospitals)]
-    renewals = [
-        asyncio.create_task(_reload_certificate(server.config)) for server in (here, hospitals)
-    ]
+    renewal = asyncio.create_task(hospitals.reload_certificate())
     await asyncio.wait(servers, return_when=asyncio.FIRST_COMPLETED)
     here.should_exit = hospitals.should_exit = True
     await asyncio.gather(*servers)
-    for task in renewals:
-        task.cancel()
-
-
-def _config(
-    app: App,
-    host: str,
-    port: int,
-    certificate: str | None,
-    key: str | None,
-    *,
-    lifespan: Literal["on", "off"] = "on",
-) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        host=host,
-        port=port,
-        ssl_certfile=certificate,
-        ssl_keyfile=key,
-        lifespan=lifespan,
-        access_log=False,
-        log_config=get_uvicorn_log_config(console_handler.level),
-        proxy_headers=False,
-        server_header=False,
-        timeout_graceful_shutdown=5,
-    )
-
-
-async def _reload_certificate(config: uvicorn.Config) -> None:
-    """Load a certificate again when its file has changed."""
-    file, key = Path(str(config.ssl_certfile)), Path(str(config.ssl_keyfile))
-    loaded = file.stat().st_mtime_ns
-    while True:
-        await asyncio.sleep(CHECK_SECONDS)
-        with contextlib.suppress(OSError):
-            changed = file.stat().st_mtime_ns
-            if changed == loaded or config.ssl is None:
-                continue
-            try:
-                config.ssl.load_cert_chain(file, key)
-                loaded = changed
-                log.info("the certificate %s was renewed", file.name)
-            except ssl.SSLError:  # one of the two files is not there yet
-                continue
+    renewal.cancel()
