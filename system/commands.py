@@ -1,6 +1,5 @@
 """What all commands of `fedrad` and `fedrad-site` share."""
 
-import importlib.metadata
 import sys
 from typing import Annotated, Any, NoReturn
 
@@ -9,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from .errors import UserError
+from .release import release
 
 
 def fail(text: str) -> NoReturn:
@@ -31,7 +31,7 @@ class CommandGroup(TyperGroup):
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"fedrad {importlib.metadata.version('fedrad')}")
+        print(f"fedrad {release()}")
         raise typer.Exit
 
 

@@ -9,14 +9,16 @@ from pathlib import Path
 import pytest
 from support.paths import ROOT
 
+from fedrad.system.release import code_sha256
+
 ROOMS = sorted(link.name for link in (ROOT / "src" / "fedrad").iterdir() if link.is_symlink())
 OTHER_FILES = ("*.j2", "*.css", "*.toml", "py.typed")
 """Files of a package that are not Python."""
 
 
 @pytest.fixture(scope="module")
-def names(tmp_path_factory) -> set[str]:
-    """Files of a wheel that is built from a copy of the sources."""
+def built(tmp_path_factory) -> Path:
+    """A wheel that is built from a copy of the sources."""
     folder = tmp_path_factory.mktemp("wheel")
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
     for name in ("src", *ROOMS):
@@ -29,7 +31,13 @@ def names(tmp_path_factory) -> set[str]:
     )
     subprocess.run([sys.executable, "-c", build], cwd=folder, check=True, capture_output=True)
     (wheel,) = (folder / "dist").glob("*.whl")
-    return set(zipfile.ZipFile(wheel).namelist())
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def names(built) -> set[str]:
+    """Files of the wheel."""
+    return set(zipfile.ZipFile(built).namelist())
 
 
 def sources(room: str) -> list[Path]:
@@ -72,3 +80,8 @@ def test_it_holds_nothing_else(names):
     }
     entry_points = [name for name in names if name.endswith("entry_points.txt")]
     assert len(entry_points) == 1
+
+
+def test_its_code_has_the_same_hash_as_the_working_tree(built, tmp_path):
+    zipfile.ZipFile(built).extractall(tmp_path)
+    assert code_sha256(tmp_path / "fedrad") == code_sha256(ROOT / "src" / "fedrad")
