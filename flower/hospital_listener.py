@@ -4,13 +4,16 @@ import asyncio
 import contextlib
 import logging
 import ssl
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from socket import socket
 
 import uvicorn
 
 from .asgi import App
+from .hospital_connections import IDLE_SECONDS, LARGEST_HEADERS, Connection, Connections
 from .internals import console_handler, get_uvicorn_log_config
 
 CHECK_SECONDS = 10.0
@@ -40,19 +43,38 @@ class HospitalListener(uvicorn.Server):
                 ssl_certfile=address.certificate,
                 ssl_keyfile=address.key,
                 lifespan="off",
+                ws="none",
                 access_log=False,
                 log_config=get_uvicorn_log_config(console_handler.level),
                 proxy_headers=False,
                 server_header=False,
+                timeout_keep_alive=int(IDLE_SECONDS),
                 timeout_graceful_shutdown=5,
+                h11_max_incomplete_event_size=LARGEST_HEADERS,
             )
         )
         self._address = address
+        self._connections = Connections()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leave the signals alone."""
         yield
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        """Listen. TLS begins on a connection when there is room for it, so uvicorn does not begin
+        it."""
+        await self.lifespan.startup()
+        where = self._address
+        try:
+            server = await asyncio.get_running_loop().create_server(
+                lambda: Connection(self._connections, self), where.host, where.port
+            )
+        except OSError as error:
+            log.error("%s:%d cannot be had: %s", where.host, where.port, error.strerror or error)
+            sys.exit(1)
+        self.servers = [server]
+        self.started = True
 
     async def reload_certificate(self) -> None:
         """Load the certificate again whenever its file has changed; does not return."""

@@ -31,11 +31,13 @@ if TYPE_CHECKING:  # types of the names below; a test compares the two lists
     from flwr.proto.control_pb2 import ListNodesRequest as ListNodesRequest
     from flwr.proto.control_pb2 import RegisterNodeRequest as RegisterNodeRequest
     from flwr.proto.control_pb2 import UnregisterNodeRequest as UnregisterNodeRequest
+    from flwr.proto.fleet_pb2 import PullMessagesResponse as PullMessagesResponse
+    from flwr.proto.fleet_pb2 import PushMessagesResponse as PushMessagesResponse
     from flwr.proto.runtime_pb2 import AcquireTaskRequest as AcquireTaskRequest
     from flwr.supercore.app_utils import (
         start_parent_process_monitor as start_parent_process_monitor,
     )
-    from flwr.supercore.constant import FLEET_HTTP_SIGNATURE_HEADER as FLEET_HTTP_SIGNATURE_HEADER
+    from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER as FLEET_HTTP_PUBLIC_KEY_HEADER
     from flwr.supercore.constant import TaskType as TaskType
     from flwr.supercore.control import ControlHttpClient as ControlHttpClient
     from flwr.supercore.http_logging import get_uvicorn_log_config as get_uvicorn_log_config
@@ -44,6 +46,9 @@ if TYPE_CHECKING:  # types of the names below; a test compares the two lists
     )
     from flwr.supercore.logger import console_handler as console_handler
     from flwr.supercore.primitives.asymmetric import public_key_to_bytes as public_key_to_bytes
+    from flwr.supercore.protobuf.client import ProtobufCall as ProtobufCall
+    from flwr.supercore.protobuf.client import ProtobufRequestContext as ProtobufRequestContext
+    from flwr.supercore.protobuf.translation import PROTOBUF_REQUEST_TYPES as PROTOBUF_REQUEST_TYPES
     from flwr.supercore.retry import (
         make_simple_http_retry_invoker as make_simple_http_retry_invoker,
     )
@@ -58,6 +63,9 @@ if TYPE_CHECKING:  # types of the names below; a test compares the two lists
     from flwr.superlink.config_loader import SuperLinkLifespanConfig as SuperLinkLifespanConfig
     from flwr.superlink.main import create_app as create_app
     from flwr.supernode.cli.flower_supernode import flower_supernode as flower_supernode
+    from flwr.supernode.node_auth_http_interceptor import (
+        NodeAuthHttpInterceptor as NodeAuthHttpInterceptor,
+    )
     from flwr.supernode.runtime.run_clientapp import run_clientapp as run_clientapp
 
 TESTED = "1.42"
@@ -89,10 +97,36 @@ class FlowerPart(NamedTuple):
 PARTS = {
     part.name: part
     for part in (
-        # Times and signatures of a node's requests: signatures.py
+        # Times of a node's requests: signatures.py
         FlowerPart("flwr.common.constant", "SYSTEM_TIME_TOLERANCE"),
         FlowerPart("flwr.common.constant", "TIMESTAMP_TOLERANCE"),
-        FlowerPart("flwr.supercore.constant", "FLEET_HTTP_SIGNATURE_HEADER"),
+        # Signatures of a node's requests: request_signing.py
+        FlowerPart(
+            "flwr.supernode.fleet_http_connection",
+            "http_request_response",
+            ("            NodeAuthHttpInterceptor(private_key, public_key),\n        ],",),
+            replaced=("NodeAuthHttpInterceptor",),
+        ),
+        FlowerPart(
+            "flwr.supernode.node_auth_http_interceptor",
+            "NodeAuthHttpInterceptor",
+            (
+                "        private_key: ec.EllipticCurvePrivateKey,\n"
+                "        public_key: ec.EllipticCurvePublicKey,\n",
+                "        context: ProtobufRequestContext,\n        call_next: ProtobufCall,\n",
+            ),
+        ),
+        FlowerPart("flwr.supercore.protobuf.client", "ProtobufCall"),
+        FlowerPart(
+            "flwr.supercore.protobuf.client",
+            "ProtobufRequestContext",
+            ("    request: httpx.Request",),
+        ),
+        # Content of a node's requests: fleet.py
+        FlowerPart("flwr.proto.fleet_pb2", "PullMessagesResponse"),
+        FlowerPart("flwr.proto.fleet_pb2", "PushMessagesResponse"),
+        FlowerPart("flwr.supercore.constant", "FLEET_HTTP_PUBLIC_KEY_HEADER"),
+        FlowerPart("flwr.supercore.protobuf.translation", "PROTOBUF_REQUEST_TYPES"),
         # A grid within one process: grid.py
         FlowerPart("flwr.common.constant", "SUPERLINK_NODE_ID"),
         FlowerPart("flwr.common.constant", "ErrorCode"),
@@ -195,6 +229,16 @@ PARTS = {
                 "not -SYSTEM_TIME_TOLERANCE\n            < age\n"
                 "            < TIMESTAMP_TOLERANCE + SYSTEM_TIME_TOLERANCE",
             ),
+        ),
+        FlowerPart(
+            "flwr.superlink.servicer.fleet.fleet_handlers",
+            "push_messages",
+            ("message_from_proto(message_proto=request.messages_list[0])",),
+        ),
+        FlowerPart(
+            "flwr.server.superlink.linkstate.sql_linkstate",
+            "SqlLinkState",
+            ('int64_to_uint64(msg_ins["dst_node_id"]) != res_metadata.src_node_id',),
         ),
     )
 }

@@ -112,6 +112,7 @@ LINES = (
     MESSAGE_LOST,
     RUN_HAS_ENDED,
 )
+_REFUSED_BY_GATE = re.compile(r"^401 Unauthorized: (this machine's clock .*)")
 _MOVED = re.compile(rf"{FlowerMovedError.__name__}: (.*)")
 _OF_FEDRAD = re.compile(r"fedrad (DEBUG|INFO|WARNING|ERROR|CRITICAL) (.*)")
 
@@ -137,6 +138,12 @@ def missing_lines() -> list[str]:
 def moved_part(line: str) -> str | None:
     """The text of a FlowerMovedError that ended a process, from the last line of its traceback."""
     match = _MOVED.search(line)
+    return match[1] if match else None
+
+
+def clock_fault(line: str) -> str | None:
+    """What the coordinator's gate says of this machine's clock, from a line of the node's log."""
+    match = _REFUSED_BY_GATE.search(line)
     return match[1] if match else None
 
 

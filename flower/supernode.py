@@ -25,6 +25,7 @@ from .internals import (
     replace,
     start_parent_process_monitor,
 )
+from .request_signing import sign_requests
 
 POLL_SECONDS = 0.5
 """How often the coordinator is asked for messages; 3 s in Flower."""
@@ -103,6 +104,7 @@ def main() -> None:
     quick.sleep = lambda seconds: time.sleep(min(seconds, POLL_SECONDS))
     replace("start_client_internal", "time", quick)
     replace("_pull_and_store_message", "get_fused_config_from_fab", bundle_settings)
+    sign_requests()
     GracefulEnd()
     sys.argv[1:1] = ["--isolation", "process"]
     try:

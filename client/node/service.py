@@ -225,6 +225,8 @@ def _event(line: str) -> tuple[int, str] | None:
     """Level and text of the site's line for a line of the node's log; None if there is none."""
     if moved := log_lines.moved_part(line):
         return logging.ERROR, moved
+    if wrong := log_lines.clock_fault(line):
+        return logging.ERROR, wrong
     return next(((level, words) for kind, level, words in EVENTS if kind.matches(line)), None)
 
 

@@ -14,7 +14,7 @@ import httpx
 
 from fedrad.deploy.refused import Refused
 from fedrad.flower.control import Control, key_bytes
-from fedrad.flower.log_lines import moved_part
+from fedrad.flower.log_lines import moved_part, run_log_line
 from fedrad.flower.processes import flower_environment
 from fedrad.system.no_telemetry import NO_TELEMETRY
 
@@ -227,6 +227,8 @@ class _SuperLink:
             text = line.decode("utf-8", "replace").rstrip("\n")
             moment = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {text}"
             handler.emit(logging.makeLogRecord({"msg": moment}))
+            if (said := run_log_line(text)) is not None:  # by the gate
+                log.log(*said)
             self.last_line = text or self.last_line
             self.moved_part = moved_part(text) or self.moved_part
         handler.close()
@@ -235,6 +237,8 @@ class _SuperLink:
 def _arguments(coordinator: Coordinator, settings: CoordinatorSettings) -> list[str]:
     folder = coordinator.folder
     return [
+        "--coordinator",
+        str(folder),
         "--listen",
         settings.listen,
         "--hospital-port",

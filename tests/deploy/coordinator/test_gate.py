@@ -1,14 +1,40 @@
-"""The part of the SuperLink that hospitals reach, with Flower's own app."""
+"""What hospitals reach of the SuperLink, and with which signatures. The SuperLink is Flower's own."""
 
 import asyncio
+import json
+import logging
+import time
+from base64 import b64decode, b64encode
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import (
+    decode_dss_signature,
+    encode_dss_signature,
+)
+from flwr.proto.fleet_pb2 import PullMessagesRequest
+from flwr.proto.node_pb2 import Node
+from support.gate import Hospital, admitted, send
 
-from fedrad.deploy.coordinator import gate
+from fedrad.client.node.service import _event
+from fedrad.deploy.coordinator import gate_limits, seen
 from fedrad.deploy.coordinator.gate import Gate
+from fedrad.deploy.coordinator.seen import SeenFile, read_seen
+from fedrad.exchange import clocks
+from fedrad.exchange.signed_request import HEADER
+from fedrad.flower.fleet import LARGEST_BODY
 from fedrad.flower.internals import create_app
-from fedrad.flower.signatures import FRESH_SECONDS, HEADER
+from fedrad.flower.request_signing import _log_refusal
+from fedrad.system.release import release
+
+PULL = "/v1/fleet/pull-messages"
+PUSH = "/v1/fleet/push-messages"
+ORDER = int(
+    "ffffffffffffffffffffffffffffffffffffffffffffffff"
+    "c7634d81f4372ddf581a0db248b0a77aecec196accc52973",
+    16,
+)
 
 
 @pytest.fixture(scope="module")
@@ -16,29 +42,68 @@ def flower():
     return create_app()
 
 
-def answers(app, method: str, path: str, **given) -> int:
-    async def ask() -> int:
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="https://here") as client:
-            return (await client.request(method, path, **given)).status_code
+class Behind:
+    """Stands behind a gate in the place of Flower: notes what is passed on."""
 
-    return asyncio.run(ask())
+    def __init__(self) -> None:
+        self.passed: list[tuple[str, bytes]] = []
+
+    async def __call__(self, scope, receive, send) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        self.passed.append((scope["path"], body))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
 
 
-def test_of_all_that_flower_serves_hospitals_reach_the_nodes_requests_and_health(flower):
+@pytest.fixture
+def hospital():
+    return Hospital("hospital-a", ec.derive_private_key(7, ec.SECP384R1()), node=5)
+
+
+@pytest.fixture
+def behind():
+    return Behind()
+
+
+@pytest.fixture
+def members(tmp_path, hospital):
+    file = tmp_path / "members.json"
+    file.write_text(admitted(hospital).model_dump_json())
+    return file
+
+
+@pytest.fixture
+def gate(behind, members, tmp_path):
+    return Gate(behind, members, SeenFile(tmp_path))
+
+
+BODY = PullMessagesRequest(node=Node(node_id=5))
+
+
+def status(app, request: httpx.Request) -> int:
+    return send(app, request).status_code
+
+
+# What is reached
+
+
+def test_of_all_that_flower_serves_hospitals_reach_the_nodes_requests_and_health(flower, members):
     """Whatever routes Flower gets: those that are let through are named here."""
     reached = set()
     for path, methods in flower.openapi()["paths"].items():
         for method in methods:
-            if answers(Gate(flower), method.upper(), path) != 404:
+            request = httpx.Request(method.upper(), f"https://here{path}")
+            if status(Gate(flower, members), request) != 404:
                 reached.add(path)
     assert reached == {"/health"} | {
         f"/v1/fleet/{name}"
         for name in (
-            "register-node",
             "activate-node",
             "deactivate-node",
-            "unregister-node",
             "send-node-heartbeat",
             "pull-messages",
             "push-messages",
@@ -62,58 +127,309 @@ def test_of_all_that_flower_serves_hospitals_reach_the_nodes_requests_and_health
         ("POST", "//v1/fleet/x"),
         ("POST", "/v1/fleet/%2e%2e/control/start-run"),
         ("POST", "/v1/fleet/../control/start-run"),
+        ("POST", "/v1/fleet/register-node"),
+        ("POST", "/v1/fleet/pull%2dmessages"),
+        ("POST", "/v1/fleet/pull-messages?x=1"),
     ],
 )
-def test_everything_else_is_not_there(flower, method, path):
-    assert answers(Gate(flower), method, path) in {404, 415}
-    assert answers(flower, "POST", "/v1/control/start-run") != 404, "without the gate it is"
+def test_everything_else_is_not_there(flower, members, method, path):
+    request = httpx.Request(method, f"https://here{path}")
+    assert status(Gate(flower, members), request) == 404
+    start = httpx.Request("POST", "https://here/v1/control/start-run")
+    assert status(flower, start) != 404, "without the gate it is"
 
 
-def passed(seen: list):
-    async def app(scope, receive, send) -> None:
-        message = {"more_body": True}
-        while message.get("more_body"):
-            message = await receive()
-        seen.append(scope["path"])
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
-
-    return app
+# Signatures
 
 
-def test_a_signature_is_taken_once(monkeypatch):
-    seen = []
-    behind = Gate(passed(seen))
-    signed = {"headers": {HEADER.decode(): "abc"}}
-    assert answers(behind, "POST", "/v1/fleet/pull-messages", **signed) == 200
-    assert answers(behind, "POST", "/v1/fleet/pull-messages", **signed) == 401
-    assert answers(behind, "POST", "/v1/fleet/push-messages", **signed) == 401
-    other = {"headers": {HEADER.decode(): "abd"}}
-    assert answers(behind, "POST", "/v1/fleet/pull-messages", **other) == 200
-    assert seen == ["/v1/fleet/pull-messages"] * 2
+def test_a_signed_request_is_passed_on_once_and_as_it_was_signed(gate, behind, hospital):
+    request = hospital.request(PULL, BODY)
+    assert status(gate, request) == 200
+    assert behind.passed == [(PULL, BODY.SerializeToString())]
+    again = send(gate, request)
+    assert (again.status_code, again.text) == (401, "this request was sent before\n")
+    assert len(behind.passed) == 1
 
 
-def test_what_flower_would_not_take_for_fresh_any_more_is_forgotten(monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr(gate.time, "monotonic", lambda: now[0])
-    behind = Gate(passed([]))
-    for number in range(100):
-        now[0] = 10.0 * number
-        signed = {HEADER.decode(): str(number)}
-        assert answers(behind, "POST", "/v1/fleet/x", headers=signed) == 200
-    assert len(behind._seen) == 1 + FRESH_SECONDS // 10
+def test_the_twin_of_a_signature_is_a_replay(gate, behind, hospital):
+    request = hospital.request(PULL, BODY)
+    assert status(gate, request) == 200
+    for header in (HEADER, "flwr-signature"):
+        fields, separator, signature = request.headers[header].rpartition(";")
+        r, s = decode_dss_signature(b64decode(signature))
+        twin = b64encode(encode_dss_signature(r, ORDER - s)).decode()
+        request.headers[header] = f"{fields}{separator}{twin}"
+        assert status(gate, request) == 401
+    assert len(behind.passed) == 1
 
 
-def test_a_request_above_the_limit_is_refused_stated_or_not(monkeypatch):
-    monkeypatch.setattr(gate, "LARGEST", 1000)
-    seen = []
-    behind = Gate(passed(seen))
+def test_a_signature_is_for_one_path_and_one_body(gate, behind, hospital):
+    request = hospital.request(PULL, BODY)
+    elsewhere = httpx.Request(
+        "POST", f"https://coordinator{PUSH}", headers=request.headers, content=request.content
+    )
+    assert status(gate, elsewhere) == 401
+    changed = bytes([request.content[0], request.content[1] ^ 1])
+    other = httpx.Request("POST", request.url, headers=request.headers, content=changed)
+    assert status(gate, other) == 400
+    longer = httpx.Request("POST", request.url, content=request.content + b"x")
+    longer.headers[HEADER] = request.headers[HEADER]
+    assert status(gate, longer) == 400
+    assert behind.passed == []
+
+
+def test_a_request_that_was_refused_is_not_remembered(gate, hospital):
+    """Else whoever sees a request could use it up."""
+    request = hospital.request(PULL, BODY)
+    elsewhere = httpx.Request("POST", f"https://coordinator{PUSH}", headers=request.headers)
+    for _ in range(100):
+        assert status(gate, elsewhere) in {400, 401}
+    assert gate._nonces._of == {}
+    assert status(gate, request) == 200
+
+
+def test_only_keys_of_members_are_let_in(gate, behind, hospital, members):
+    stranger = Hospital("hospital-b", ec.derive_private_key(8, ec.SECP384R1()), node=5)
+    answer = send(gate, stranger.request(PULL, BODY))
+    assert (answer.status_code, answer.text) == (401, "no site with this key is admitted\n")
+    unsigned = hospital.request(PULL, BODY)
+    del unsigned.headers[HEADER]
+    assert "no signature of fedrad" in send(gate, unsigned).text
+    assert behind.passed == []
+    listed = admitted(hospital, stranger)
+    listed.sites[0].status = "revoked"
+    members.write_text(listed.model_dump_json())
+    assert status(gate, hospital.request(PULL, BODY)) == 401, "revoked: at once"
+    assert status(gate, stranger.request(PULL, BODY)) == 200
+
+
+def test_without_a_list_of_members_nobody_is_let_in(gate, hospital, members, caplog):
+    whole = members.read_text()
+    members.write_text(whole[:50])
+    for _ in range(3):
+        assert status(gate, hospital.request(PULL, BODY)) == 503, "nodes try again"
+    assert len([m for m in caplog.messages if "nobody is let in until this is mended" in m]) == 1
+    members.write_text(whole)
+    assert status(gate, hospital.request(PULL, BODY)) == 200
+
+
+def test_a_hospital_that_is_revoked_while_its_request_comes_is_not_let_in(
+    gate, behind, hospital, members
+):
+    request = hospital.request(PULL, BODY)
+    content = request.content
+
+    async def slow():
+        yield content[:1]
+        listed = admitted(hospital)
+        listed.sites[0].status = "revoked"
+        members.write_text(listed.model_dump_json())
+        yield content[1:]
+
+    slowly = httpx.Request("POST", request.url, headers=request.headers, content=slow())
+    assert status(gate, slowly) == 401
+    assert behind.passed == []
+
+
+@pytest.mark.parametrize(
+    "name", [HEADER, "flwr-signature", "flwr-public-key", "content-length", "host", "content-type"]
+)
+def test_a_header_that_is_there_twice_is_refused(gate, behind, hospital, name):
+    request = hospital.request(PULL, BODY)
+    twice = [*request.headers.multi_items(), (name.upper(), request.headers[name])]
+    doubled = httpx.Request("POST", request.url, headers=twice, content=request.content)
+    answer = send(gate, doubled)
+    assert (answer.status_code, answer.text) == (400, "a header is there twice\n")
+    assert behind.passed == []
+
+
+# Limits
+
+
+def test_headers_are_few_and_small(gate, hospital):
+    many = hospital.request(PULL, BODY)
+    many.headers.update({f"x-{number}": "" for number in range(40)})
+    assert status(gate, many) == 431
+    large = hospital.request(PULL, BODY)
+    large.headers["x"] = "x" * 16_384
+    assert status(gate, large) == 431
+
+
+@pytest.mark.parametrize("path", LARGEST_BODY)
+def test_each_request_has_its_largest_body(gate, behind, hospital, path):
+    body = bytes(LARGEST_BODY[path] + 1)
+    assert status(gate, hospital.request(path, body)) == 413
+    assert status(gate, hospital.request(path, body[1:])) in {400, 403}, "and is read"
+    assert behind.passed == []
+
+
+def test_a_body_without_a_stated_length_is_refused(gate, hospital):
+    request = hospital.request(PULL, BODY)
 
     async def parts():
-        for _ in range(20):
-            yield b"x" * 100
+        yield request.content
 
-    assert answers(behind, "POST", "/v1/fleet/x", content=b"x" * 1000) == 200
-    assert answers(behind, "POST", "/v1/fleet/x", content=b"x" * 1001) == 413
-    assert answers(behind, "POST", "/v1/fleet/x", content=parts()) == 413
-    assert len(seen) == 1
+    headers = {k: v for k, v in request.headers.items() if k != "content-length"}
+    assert status(gate, httpx.Request("POST", request.url, headers=headers, content=parts())) == 411
+
+
+def post(app, request: httpx.Request, receive) -> int:
+    """The status of the answer to a request whose body comes from `receive`."""
+    started: list[int] = []
+
+    async def note(message) -> None:
+        if message["type"] == "http.response.start":
+            started.append(message["status"])
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": request.url.path,
+        "raw_path": request.url.path.encode(),
+        "query_string": b"",
+        "headers": [(k.lower(), v) for k, v in request.headers.raw],
+    }
+    asyncio.run(app(scope, receive, note))
+    return started[0]
+
+
+def test_a_body_that_does_not_come_is_waited_for_as_long_as_it_makes_progress(
+    gate, behind, hospital, monkeypatch
+):
+    monkeypatch.setattr(gate_limits, "PAUSE_SECONDS", 0.2)
+    monkeypatch.setattr(gate_limits, "SLOWEST", 1000)
+    path = "/v1/fleet/send-node-heartbeat"
+    request = hospital.request(path, bytes(2000))
+
+    async def never():
+        await asyncio.sleep(60)
+
+    async def drop():
+        await asyncio.sleep(0.05)
+        return {"type": "http.request", "body": b"\0", "more_body": True}
+
+    for receive in (never, drop):
+        began = time.monotonic()
+        assert post(gate, hospital.request(path, bytes(2000)), receive) == 408
+        assert time.monotonic() - began < 2
+    left = [bytes(100)] * 20
+
+    async def slow_and_steady():
+        await asyncio.sleep(0.03)
+        part = left.pop()
+        return {"type": "http.request", "body": part, "more_body": bool(left)}
+
+    assert post(gate, request, slow_and_steady) == 403, "all of it came; it is no heartbeat"
+
+
+def test_bodies_of_one_hospital_leave_room_for_the_others(gate, hospital, monkeypatch):
+    monkeypatch.setattr(gate_limits, "WAIT_SECONDS", 0.1)
+
+    async def waits() -> list[str]:
+        bodies, said = gate_limits.Bodies(), []
+
+        async def take(key: str, size: int, seconds: float) -> None:
+            try:
+                async with bodies.room(key, size):
+                    await asyncio.sleep(seconds)
+                    said.append(f"{key} had room")
+            except gate_limits.NoRoomError:
+                said.append(f"{key} must try again")
+
+        most = gate_limits.BODIES_OF_ONE
+        await asyncio.gather(take("a", most, 0.3), take("a", 1, 0), take("b", most, 0))
+        await asyncio.gather(take("a", most, 0.05), take("a", most, 0))
+        assert bodies._of.total() == 0
+        return said
+
+    assert asyncio.run(waits()) == [
+        "b had room",
+        "a must try again",
+        "a had room",
+        "a had room",
+        "a had room",
+    ]
+
+
+def test_nonces_are_kept_as_long_as_their_requests_are_accepted_and_of_members_only(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(gate_limits.time, "monotonic", lambda: now[0])
+    nonces = gate_limits.Nonces()
+    for number in range(100):
+        now[0] = 10.0 * number
+        assert nonces.is_new("a", str(number))
+    kept = 1 + (gate_limits.FRESH_SECONDS + gate_limits.AHEAD_SECONDS) // 10
+    assert len(nonces._of["a"]) == kept
+    monkeypatch.setattr(gate_limits, "NONCES_OF_ONE", kept)
+    with pytest.raises(gate_limits.TooManyError):
+        nonces.is_new("a", "one more")
+    assert nonces.is_new("b", "one more"), "the others go on"
+    nonces.keep({"b"})
+    assert set(nonces._of) == {"b"}
+
+
+# Clocks
+
+
+@pytest.mark.parametrize(("clock", "away"), [(-10_920, "3 h 2 min behind"), (3630, "1 h ahead of")])
+def test_a_wrong_clock_is_named_on_both_sides(gate, behind, hospital, caplog, clock, away):
+    """Nobody knows which of the two is wrong."""
+    caplog.set_level(logging.WARNING, "fedrad.gate")
+    gate._started -= 1000
+    for _ in range(3):
+        answer = send(gate, hospital.request(PULL, BODY, clock=clock))
+        assert answer.status_code == 401
+        assert abs(float(answer.headers[clocks.DIFFERENCE_HEADER]) - clock) < 15
+        assert f"this machine's clock is {away} the coordinator's" in answer.text
+    (said,) = [m for m in caplog.messages if "its clock" in m]
+    assert said.startswith(f"hospital-a: its clock is {away} this machine's")
+    assert behind.passed == []
+    assert status(gate, hospital.request(PULL, BODY, clock=-200)) == 200, "Flower takes it too"
+    send(gate, hospital.request(PULL, BODY, clock=clock))
+    assert len([m for m in caplog.messages if "its clock" in m]) == 2, "wrong again"
+
+
+def test_the_nodes_log_says_by_how_much_the_clock_is_wrong(gate, hospital, caplog):
+    _log_refusal(send(gate, hospital.request(PULL, BODY, clock=-10_920)))
+    level, words = _event(caplog.messages[-1])
+    assert level == logging.ERROR
+    assert words.startswith("this machine's clock is 3 h 2 min behind the coordinator's. One of")
+    stranger = Hospital("b", ec.derive_private_key(8, ec.SECP384R1()))
+    _log_refusal(send(gate, stranger.request(PULL, BODY)))
+    assert caplog.messages[-1] == "401 Unauthorized: no site with this key is admitted"
+    assert "does not let this node in" in _event(caplog.messages[-1])[1]
+
+
+def test_what_was_signed_before_the_gate_started_is_signed_again(gate, behind, hospital):
+    """Which of these it has passed on, an earlier gate knew."""
+    gate._started += 60
+    assert status(gate, hospital.request(PULL, BODY)) == 503, "nodes try again"
+    assert behind.passed == []
+
+
+# What is told
+
+
+def test_the_file_says_when_a_hospital_was_heard_with_which_release_and_clock(
+    gate, hospital, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(seen, "WRITE_SECONDS", 0.0)
+
+    def told():
+        end = time.monotonic() + 10
+        while not read_seen(tmp_path).sites and time.monotonic() < end:
+            time.sleep(0.01)
+        return read_seen(tmp_path).sites["hospital-a"]
+
+    send(gate, hospital.request(PULL, BODY))
+    one = told()
+    assert one.release == release()
+    assert abs(one.clock) < 15
+    file = tmp_path / "seen.json"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert set(json.loads(file.read_text())["sites"]) == {"hospital-a"}
+
+
+def test_a_gate_that_cannot_write_its_file_lets_hospitals_in(behind, members, hospital, tmp_path):
+    nowhere = Gate(behind, members, SeenFile(tmp_path / "nowhere"))
+    assert status(nowhere, hospital.request(PULL, BODY)) == 200
