@@ -6,6 +6,7 @@ was verified make room for others.
 """
 
 import asyncio
+import socket
 import ssl
 from collections import Counter
 
@@ -30,6 +31,9 @@ END_SECONDS = 3.0
 """Time for the end of TLS."""
 LARGEST_HEADERS = 16 * 2**10
 """Bytes of headers that are kept until the last of them has come."""
+TCP_NOTSENT_LOWAT, UNSENT = getattr(socket, "TCP_NOTSENT_LOWAT", 25), 128 * 2**10
+"""The system takes at most UNSENT bytes that it has not sent, so that it is seen how fast an answer
+is read. Without that it takes megabytes at a time, for which a slow line needs a minute."""
 VERIFIED = "fedrad.verified"
 """Key of a request's `state` with a function, to be called with a name (id of the key that signed)
 when a request was verified."""
@@ -107,6 +111,8 @@ class Connection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         transport.pause_reading()  # until TLS reads
+        plain = transport.get_extra_info("socket")
+        plain.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT)
         peer = transport.get_extra_info("peername")
         self.address = str(peer[0]) if peer else ""
         if not self._connections.enter(self):

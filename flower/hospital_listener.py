@@ -12,8 +12,9 @@ from socket import socket
 
 import uvicorn
 
+from . import hospital_connections
 from .asgi import App
-from .hospital_connections import IDLE_SECONDS, LARGEST_HEADERS, Connection, Connections
+from .hospital_connections import Connection, Connections
 from .internals import console_handler, get_uvicorn_log_config
 
 CHECK_SECONDS = 10.0
@@ -48,9 +49,9 @@ class HospitalListener(uvicorn.Server):
                 log_config=get_uvicorn_log_config(console_handler.level),
                 proxy_headers=False,
                 server_header=False,
-                timeout_keep_alive=int(IDLE_SECONDS),
+                timeout_keep_alive=int(hospital_connections.IDLE_SECONDS),
                 timeout_graceful_shutdown=5,
-                h11_max_incomplete_event_size=LARGEST_HEADERS,
+                h11_max_incomplete_event_size=hospital_connections.LARGEST_HEADERS,
             )
         )
         self._address = address

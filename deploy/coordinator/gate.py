@@ -6,7 +6,7 @@ nodes. So fedrad's SuperLink has two listeners: one for this machine with all AP
 hospitals behind this gate.
 
 A request passes these checks in this order; whoever has no key reaches only the first three:
-path and headers (`_path`, `_headers`), signature (`exchange/signed_request.py`), time and nonce, room for
+path, headers, signature (`exchange/signed_request.py`), time and nonce, room for
 the body and its pace (`gate_limits.py`), the body's hash, and that it concerns the node that
 signed it (`flower/fleet.py`). Connections are limited before that
 (`flower/hospital_connections.py`).

@@ -1,4 +1,4 @@
-"""What hospitals reach of the SuperLink, and with which signatures. The SuperLink is Flower's own."""
+"""What hospitals reach of the SuperLink, and with which signatures."""
 
 import asyncio
 import json
