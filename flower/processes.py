@@ -6,6 +6,7 @@ in one temporary folder, by which all of them are recognised (`process_tree`).
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -60,6 +61,9 @@ class FlowerProcesses:
                 **environment,
                 "RAY_TMPDIR": str(folder),
                 "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray listens on loopback only
+                # and there to this user only: another one cannot read the environment
+                "RAY_AUTH_MODE": "token",
+                "RAY_AUTH_TOKEN": secrets.token_hex(32),
             }
         )
         self._watchdog = start_watchdog(folder)
