@@ -86,8 +86,11 @@ class Coordinator:
                     f"{self.folder}: another `fedrad serve` is running with this folder"
                     f"{self._who_serves()}; end that one first"
                 ) from None
-            self._serving.write(Serving(process=os.getpid(), since=datetime.now(UTC)))
             yield
+
+    def note_serving(self) -> None:
+        """Write down that this process serves, for those who find the folder in use."""
+        self._serving.write(Serving(process=os.getpid(), since=datetime.now(UTC)))
 
     def _who_serves(self) -> str:
         try:

@@ -136,6 +136,7 @@ def serve(coordinator: Coordinator, settings: CoordinatorSettings) -> None:
         If the SuperLink's socket cannot be made in the folder.
     """
     listen_at(coordinator.socket).close()  # what prevents it is said here, and not in a log
+    coordinator.note_serving()
     environment = flower_environment(
         NO_TELEMETRY | {"FLWR_HOME": str(coordinator.folder / "flower")}
     )

@@ -38,11 +38,15 @@ class Serving:
 
     def start(self) -> "subprocess.Popen[bytes]":
         program = "from fedrad.deploy.commands.main import main; main()"
-        address = ["--address", f"localhost:{self.port}", "--listen", "127.0.0.1"]
+        given = {
+            "address": f"localhost:{self.port}",
+            "listen": "127.0.0.1",
+            "coordinator": self.here.folder,
+        }
+        options = [f"--{name}={value}" for name, value in given.items()]
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-c", program, "serve", *address]
-                + ["--coordinator", str(self.here.folder)],
+                [sys.executable, "-c", program, "serve", *options],
                 stdout=log,
                 stderr=log,
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -87,10 +91,9 @@ def test_another_user_with_the_certificate_and_all_paths_cannot_connect(serving)
     for other in (folder.parent.parent, folder.parent.parent.parent):
         other.chmod(0o755)
     assert listens_at(serving.here.socket)
-    program = "import socket,sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
+    program = f"import socket; socket.socket(socket.AF_UNIX).connect({str(serving.here.socket)!r})"
     asked = subprocess.run(
-        ["runuser", "-u", "nobody", "--", "/usr/bin/env", "python3", "-c", program]
-        + [str(serving.here.socket)],
+        ["runuser", "-u", "nobody", "--", "/usr/bin/env", "python3", "-c", program],
         capture_output=True,
         text=True,
         check=False,

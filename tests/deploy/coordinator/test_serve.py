@@ -159,6 +159,7 @@ def test_a_start_at_a_port_that_is_taken_changes_no_file(coordinator):
 def test_a_second_start_with_one_folder_is_refused_and_changes_no_file(coordinator):
     command = ["serve", "--address", f"elsewhere.example.org:{free_port()}"]
     with coordinator.serving():
+        coordinator.note_serving()
         before = contents(coordinator.folder)
         ended = CliRunner().invoke(app, [*command, "--coordinator", str(coordinator.folder)])
     assert ended.exit_code == 2
