@@ -30,18 +30,17 @@ from fedrad.deploy.local.simulation import prepare, simulate
 from fedrad.exchange.encoding import BYTES_PER_VALUE
 from fedrad.exchange.experiment import parse_experiment
 from fedrad.exchange.update import flatten, pack
+from fedrad.flower.control import FlowerError
 from fedrad.flower.process_tree import processes_of
-from fedrad.flower.processes import (
-    STOCK_SUPERNODE,
-    FlowerError,
-    FlowerProcesses,
-    own_flower_processes,
-)
+from fedrad.flower.processes import FlowerProcesses, own_flower_processes
 from fedrad.models.network import stage_tensors
 from fedrad.models.weights import load_base
 from fedrad.server.results.summary import read_summary
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "tests"))
+from support.stock_flower import STOCK_SUPERNODE, StockFlower
+
 RESNET50 = """
 name = "idle"
 outcomes = ["label"]
@@ -62,6 +61,7 @@ validation = 0.3
 minimum_units = 3
 local_baseline = false
 """
+PROGRAMS = {"ServerApp": "fedrad.flower.server_executor", "SuperLink": "fedrad.flower.superlink"}
 STATE_DICT_BYTES = 94_370_000
 """ResNet-50, one channel, 18 outputs, float32; stock Flower sends it three times a round."""
 
@@ -105,17 +105,18 @@ def idle(rounds: int) -> None:
             ("fedrad, head only", "float32", "probe"),
         ]
         for app, encoding, preset in ways:
-            with own_flower_processes({"OMP_NUM_THREADS": "1"}) as flower:
+            kind = StockFlower if app == "stock" else FlowerProcesses
+            with own_flower_processes({"OMP_NUM_THREADS": "1"}, kind) as flower:
                 flower.start_superlink()
                 for name, site in sites.items():
                     state = root / f"state-{encoding}-{preset}" / name
                     node = {"folder": str(site), "name": name, "state": str(state)}
                     command = STOCK_SUPERNODE if app == "stock" else NODE_COMMAND
                     flower.start_supernode(name, node, command)
-                if app == "stock":
+                if isinstance(flower, StockFlower):
                     times = [
                         float(found[1])
-                        for line in flower.run({"rounds": rounds}, bundle=HERE / "stock")
+                        for line in flower.run_bundle({"rounds": rounds}, HERE / "stock")
                         if (found := re.search(r"stock round \d+ at ([\d.]+)", line))
                     ]
                 else:
@@ -185,7 +186,7 @@ def memory(counts: list[int], rounds: int) -> None:
             ExitStack() as stack,
         ):
             flower.start_superlink()
-            nodes = [sys.executable, HERE / "idle" / "nodes.py", flower.address, str(count), digest]
+            nodes = [sys.executable, HERE / "idle" / "nodes.py", flower.socket, str(count), digest]
             stack.callback(subprocess.Popen(nodes).kill)
             named = ", ".join(f'"s{n:02}"' for n in range(count))
             full = text.replace("quorum = 2", f"quorum = {count}\nsites = [{named}]")
@@ -193,18 +194,18 @@ def memory(counts: list[int], rounds: int) -> None:
             config = {"experiment": full, "out": str(out), "wait-seconds": 600.0}
             peaks: dict[str, int] = {}
             with suppress(FlowerError):  # it is stopped: there is nothing to score
-                for line in flower.run(config, bundle=HERE / "idle"):
+                for line in flower.run(config):
                     for name, peak in peak_memory(flower).items():
                         peaks[name] = max(peak, peaks.get(name, 0))
                     if "Thresholds" in line or "no figures" in line:
                         (out / "checkpoint" / "stop").touch()
             seconds = statistics.median(r.seconds for r in read_summary(out).rounds)
-        server_app, superlink = peaks["flwr-serverapp"], peaks["flower-superlink"]
+        server_app, superlink = peaks["ServerApp"], peaks["SuperLink"]
         print(f"| {count} | {server_app} | {superlink} | {seconds:.0f} |", flush=True)
 
 
 def peak_memory(flower: FlowerProcesses) -> dict[str, int]:
-    """MiB at the highest so far, by command."""
+    """MiB at the highest so far. The ServerApp is a fork of the executor, and the larger one."""
     found: dict[str, int] = {}
     for pid in processes_of(flower.folder):
         try:
@@ -212,8 +213,8 @@ def peak_memory(flower: FlowerProcesses) -> dict[str, int]:
             status = Path(f"/proc/{pid}/status").read_text()
         except OSError:
             continue
-        for name in ("flwr-serverapp", "flower-superlink"):
-            if name in command and (peak := re.search(r"VmHWM:\s+(\d+) kB", status)):
+        for name, module in PROGRAMS.items():
+            if module in command and (peak := re.search(r"VmHWM:\s+(\d+) kB", status)):
                 found[name] = max(found.get(name, 0), int(peak[1]) // 1024)
     return found
 

@@ -22,22 +22,31 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fedrad.system.errors import UserError
 
 if TYPE_CHECKING:  # types of the names below; a test compares the two lists
+    from flwr.cli.build import build_fab_from_disk as build_fab_from_disk
     from flwr.cli.cli_client_interceptor import CliClientHttpInterceptor as CliClientHttpInterceptor
     from flwr.common.config import get_fused_config_from_fab as get_fused_config_from_fab
+    from flwr.common.constant import APP_DIR as APP_DIR
     from flwr.common.constant import SUPERLINK_NODE_ID as SUPERLINK_NODE_ID
     from flwr.common.constant import SYSTEM_TIME_TOLERANCE as SYSTEM_TIME_TOLERANCE
     from flwr.common.constant import TIMESTAMP_TOLERANCE as TIMESTAMP_TOLERANCE
+    from flwr.common.constant import TRANSPORT_TYPE_GRPC_RERE as TRANSPORT_TYPE_GRPC_RERE
     from flwr.common.constant import ErrorCode as ErrorCode
+    from flwr.common.serde import user_config_to_proto as user_config_to_proto
     from flwr.proto.control_pb2 import ListNodesRequest as ListNodesRequest
     from flwr.proto.control_pb2 import RegisterNodeRequest as RegisterNodeRequest
+    from flwr.proto.control_pb2 import StartRunRequest as StartRunRequest
+    from flwr.proto.control_pb2 import StreamLogsRequest as StreamLogsRequest
     from flwr.proto.control_pb2 import UnregisterNodeRequest as UnregisterNodeRequest
+    from flwr.proto.fab_pb2 import Fab as Fab
     from flwr.proto.fleet_pb2 import PullMessagesResponse as PullMessagesResponse
     from flwr.proto.fleet_pb2 import PushMessagesResponse as PushMessagesResponse
     from flwr.proto.runtime_pb2 import AcquireTaskRequest as AcquireTaskRequest
+    from flwr.simulation.app import run_simulation_process as run_simulation_process
     from flwr.supercore.app_utils import (
         start_parent_process_monitor as start_parent_process_monitor,
     )
     from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER as FLEET_HTTP_PUBLIC_KEY_HEADER
+    from flwr.supercore.constant import FLWR_IN_MEMORY_DB_NAME as FLWR_IN_MEMORY_DB_NAME
     from flwr.supercore.constant import TaskType as TaskType
     from flwr.supercore.control import ControlHttpClient as ControlHttpClient
     from flwr.supercore.http_logging import get_uvicorn_log_config as get_uvicorn_log_config
@@ -45,9 +54,11 @@ if TYPE_CHECKING:  # types of the names below; a test compares the two lists
         RuntimeVersionHttpInterceptor as RuntimeVersionHttpInterceptor,
     )
     from flwr.supercore.logger import console_handler as console_handler
+    from flwr.supercore.logger import mirror_output_to_queue as mirror_output_to_queue
     from flwr.supercore.primitives.asymmetric import public_key_to_bytes as public_key_to_bytes
     from flwr.supercore.protobuf.client import ProtobufCall as ProtobufCall
     from flwr.supercore.protobuf.client import ProtobufRequestContext as ProtobufRequestContext
+    from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE as PROTOBUF_MEDIA_TYPE
     from flwr.supercore.protobuf.translation import PROTOBUF_REQUEST_TYPES as PROTOBUF_REQUEST_TYPES
     from flwr.supercore.retry import (
         make_simple_http_retry_invoker as make_simple_http_retry_invoker,
@@ -58,10 +69,12 @@ if TYPE_CHECKING:  # types of the names below; a test compares the two lists
         RuntimeTracingInterceptor as RuntimeTracingInterceptor,
     )
     from flwr.supercore.task_identity import TaskIdentity as TaskIdentity
-    from flwr.superlink.cli.flower_superlink import SuperLinkLifespan as SuperLinkLifespan
-    from flwr.superlink.cli.flower_superlink import flower_superlink as flower_superlink
-    from flwr.superlink.config_loader import SuperLinkLifespanConfig as SuperLinkLifespanConfig
+    from flwr.supercore.utils import get_flwr_home as get_flwr_home
+    from flwr.superlink.config_loader import (
+        load_control_authn_plugin as load_control_authn_plugin,
+    )
     from flwr.superlink.main import create_app as create_app
+    from flwr.superlink.runtime.run_serverapp import run_serverapp as run_serverapp
     from flwr.supernode.cli.flower_supernode import flower_supernode as flower_supernode
     from flwr.supernode.node_auth_http_interceptor import (
         NodeAuthHttpInterceptor as NodeAuthHttpInterceptor,
@@ -141,33 +154,80 @@ PARTS = {
             ("self._client = httpx.Client(\n            verify=verify,",),
             replaced=("httpx",),
         ),
-        # The SuperLink's own control interface: control.py
+        # Client of the SuperLink's own interface: control.py
+        FlowerPart("flwr.cli.build", "build_fab_from_disk"),
         FlowerPart("flwr.cli.cli_client_interceptor", "CliClientHttpInterceptor"),
+        FlowerPart("flwr.common.serde", "user_config_to_proto"),
         FlowerPart("flwr.proto.control_pb2", "ListNodesRequest"),
         FlowerPart("flwr.proto.control_pb2", "RegisterNodeRequest"),
+        FlowerPart("flwr.proto.control_pb2", "StartRunRequest"),
+        FlowerPart("flwr.proto.control_pb2", "StreamLogsRequest"),
         FlowerPart("flwr.proto.control_pb2", "UnregisterNodeRequest"),
+        FlowerPart("flwr.proto.fab_pb2", "Fab"),
         FlowerPart("flwr.supercore.control", "ControlHttpClient"),
         FlowerPart("flwr.supercore.interceptors", "RuntimeVersionHttpInterceptor"),
         FlowerPart("flwr.supercore.primitives.asymmetric", "public_key_to_bytes"),
-        # The SuperLink, with a second listener: superlink.py
-        FlowerPart(
-            "flwr.superlink.cli.flower_superlink",
-            "flower_superlink",
-            ("_run_superlink_http_api(lifespan_config=config)",),
-            replaced=("_run_superlink_http_api",),
-        ),
-        FlowerPart(
-            "flwr.superlink.cli.flower_superlink", "_run_superlink_http_api", ("uvicorn.run(",)
-        ),
-        FlowerPart("flwr.superlink.cli.flower_superlink", "SuperLinkLifespan"),
-        FlowerPart(
-            "flwr.superlink.config_loader",
-            "SuperLinkLifespanConfig",
-            ("    host:", "    port:", "    ssl_certfile:", "    ssl_keyfile:"),
-        ),
-        FlowerPart("flwr.superlink.main", "create_app"),
+        # The SuperLink, at a socket and at a listener: superlink.py, own_interface.py
+        FlowerPart("flwr.common.constant", "TRANSPORT_TYPE_GRPC_RERE"),
+        FlowerPart("flwr.supercore.constant", "FLWR_IN_MEMORY_DB_NAME"),
         FlowerPart("flwr.supercore.http_logging", "get_uvicorn_log_config"),
         FlowerPart("flwr.supercore.logger", "console_handler"),
+        FlowerPart("flwr.supercore.protobuf.constants", "PROTOBUF_MEDIA_TYPE"),
+        FlowerPart("flwr.superlink.config_loader", "load_control_authn_plugin"),
+        FlowerPart(
+            "flwr.superlink.main",
+            "create_app",
+            (
+                "is_simulation = config.simulation\n",
+                "database = config.database\n",
+                "superexec_auth_secret = config.superexec_auth_secret\n",
+                "artifact_provider = config.artifact_provider\n",
+                "fleet_api_type = config.fleet_api_type\n",
+                "authn_plugin = config.authn_plugin\n",
+                "event_log_plugin = config.event_log_plugin\n",
+                "fleet_log_plugin = config.fleet_event_log_plugin\n",
+                "config.enable_supernode_auth if config else False",
+                "superlink_lifespan_class(config, linkstate_factory)",
+                "superlink_lifespan.startup()",
+                "superlink_lifespan.shutdown()",
+            ),
+        ),
+        # The coordinator's part of a run: server_executor.py
+        FlowerPart("flwr.common.constant", "APP_DIR"),
+        FlowerPart("flwr.supercore.logger", "mirror_output_to_queue"),
+        FlowerPart("flwr.supercore.utils", "get_flwr_home"),
+        FlowerPart(
+            "flwr.superlink.runtime.run_serverapp",
+            "run_serverapp",
+            (
+                "    runtime_api_address: str",
+                "    log_queue: Queue[str | None]",
+                "    token: str",
+                "    insecure: bool",
+                "    runtime_dependency_install: bool",
+                "install_from_fab(fab.content, skip_prompt=True)",
+            ),
+            replaced=("install_from_fab",),
+        ),
+        FlowerPart(
+            "flwr.simulation.app",
+            "run_simulation_process",
+            (
+                "    runtime_api_address: str",
+                "    log_queue: Queue[str | None]",
+                "    token: str",
+                "    insecure: bool",
+                "    runtime_dependency_install: bool",
+                "install_from_fab(fab.content, skip_prompt=True)",
+            ),
+            replaced=("install_from_fab",),
+        ),
+        # Tasks in forks: task_loop.py, client_process.py
+        FlowerPart("flwr.proto.runtime_pb2", "AcquireTaskRequest"),
+        FlowerPart("flwr.supercore.constant", "TaskType"),
+        FlowerPart("flwr.supercore.retry", "make_simple_http_retry_invoker"),
+        FlowerPart("flwr.supercore.runtime", "RuntimeHttpClient"),
+        FlowerPart("flwr.supercore.runtime.tracing", "RuntimeTracingInterceptor"),
         # The SuperNode: supernode.py
         FlowerPart(
             "flwr.supernode.cli.flower_supernode", "flower_supernode", ("start_client_internal(",)
@@ -213,11 +273,6 @@ PARTS = {
             ),
             replaced=("install_from_fab", "push_message", "push_task_output"),
         ),
-        FlowerPart("flwr.proto.runtime_pb2", "AcquireTaskRequest"),
-        FlowerPart("flwr.supercore.constant", "TaskType"),
-        FlowerPart("flwr.supercore.retry", "make_simple_http_retry_invoker"),
-        FlowerPart("flwr.supercore.runtime", "RuntimeHttpClient"),
-        FlowerPart("flwr.supercore.runtime.tracing", "RuntimeTracingInterceptor"),
         # Parts that fedrad does not call, but on whose behaviour it relies
         FlowerPart(
             "flwr.app.metadata", "Metadata", ('return cast(str, self.__dict__["_message_id"])',)

@@ -10,11 +10,13 @@ from fedrad.system.no_telemetry import disable_telemetry
 
 disable_telemetry()
 
+import argparse
 import os
 import signal
 import sys
 import time
 import traceback
+from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import Any
 
@@ -25,6 +27,7 @@ from .internals import (
     replace,
     start_parent_process_monitor,
 )
+from .local_socket import use_socket
 from .request_signing import sign_requests
 
 POLL_SECONDS = 0.5
@@ -97,6 +100,15 @@ class GracefulEnd:
         signal.signal(signal.SIGTERM, end)
 
 
+def _use_superlink_socket() -> None:
+    """Take `--superlink-socket PATH` from the command line: a SuperLink on this machine."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--superlink-socket", type=Path)
+    given, sys.argv[1:] = parser.parse_known_args()
+    if given.superlink_socket is not None:
+        use_socket(given.superlink_socket)
+
+
 def main() -> None:
     """Run the SuperNode until it gets a signal to end. Raises FlowerMovedError."""
     start_parent_process_monitor(os.getppid())  # the node ends with its executor
@@ -106,6 +118,7 @@ def main() -> None:
     replace("_pull_and_store_message", "get_fused_config_from_fab", bundle_settings)
     sign_requests()
     GracefulEnd()
+    _use_superlink_socket()
     sys.argv[1:1] = ["--isolation", "process"]
     try:
         flower_supernode()  # exits, or logs why it gave up and returns

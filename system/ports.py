@@ -1,6 +1,8 @@
-"""Network ports of this machine."""
+"""Ports and sockets of this machine."""
 
+import os
 import socket
+from pathlib import Path
 
 LISTENS_SECONDS = 2.0
 """How long to wait for an answer of this machine itself."""
@@ -14,8 +16,15 @@ def free_port() -> int:
         return port
 
 
-def listens(port: int) -> bool:
-    """Whether a program listens at a port of loopback."""
-    with socket.socket() as probe:
-        probe.settimeout(LISTENS_SECONDS)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def listens_at(path: Path) -> bool:
+    """Whether a program listens at a Unix socket, whatever the length of its path."""
+    try:
+        folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    except OSError:
+        return False
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(LISTENS_SECONDS)
+            return probe.connect_ex(f"/proc/self/fd/{folder}/{path.name}") == 0
+    finally:
+        os.close(folder)

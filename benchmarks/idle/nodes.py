@@ -1,7 +1,7 @@
 """Many idle sites in one process, with a thread each. `benchmarks/rounds.py memory` measures the
 coordinator, so the number of processes of its sites does not matter.
 
-    python benchmarks/idle/nodes.py HOST:PORT COUNT SHA256_OF_THE_BASE
+    python benchmarks/idle/nodes.py SOCKET COUNT SHA256_OF_THE_BASE
 """
 
 import sys
@@ -22,6 +22,8 @@ from flwr.supercore.inflatable.inflatable_utils import (
 )
 from flwr.supernode.fleet_http_connection import http_request_response
 
+from fedrad.flower.local_socket import LOCAL, use_socket
+
 sys.path.insert(0, str(Path(__file__).parent))
 import idle_app
 
@@ -31,17 +33,18 @@ AT_WORK = threading.Semaphore(2)
 
 def main() -> None:
     """Run COUNT sites until killed."""
-    address, count, digest = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+    socket, count, digest = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    use_socket(socket)
     for number in range(count):
         config = {"name": f"s{number:02}", "base": digest}
-        threading.Thread(target=site, args=(address, config), daemon=True).start()
+        threading.Thread(target=site, args=(config,), daemon=True).start()
     while True:
         time.sleep(60)
 
 
-def site(address: str, config: dict[str, str]) -> None:
+def site(config: dict[str, str]) -> None:
     """One site: pulls a message, answers it, pulls the next."""
-    with http_request_response(address, insecure=True) as connection:
+    with http_request_response(LOCAL, insecure=True) as connection:
         node, receive, send, _, _, pull_object, push_object, confirm = connection
         while True:
             came = receive()

@@ -28,8 +28,12 @@ def serve(
         ),
     ] = None,
     listen: Annotated[
-        str, typer.Option(help="IP address of this machine at which to listen.")
-    ] = "0.0.0.0",
+        str | None,
+        typer.Option(
+            help="IP address of this machine at which to listen; default: as before, and all "
+            "addresses on the first start."
+        ),
+    ] = None,
     name: Annotated[
         list[str] | None,
         typer.Option(
@@ -54,7 +58,7 @@ def serve(
     Ctrl-C ends it, and with it an experiment that is running; `fedrad resume` continues that.
     """
     from fedrad.deploy.coordinator.folder import Coordinator, default_folder
-    from fedrad.deploy.coordinator.settings import check_ports
+    from fedrad.deploy.coordinator.settings import check_port
 
     own = [file for file in (certificate, key, ca) if file is not None]
     if len(own) not in {0, 3}:
@@ -66,7 +70,7 @@ def serve(
             listen=listen,
             names=name or [],
             own=(own[0], own[1], own[2]) if own else None,
-            check=check_ports,
+            check=check_port,
         )
         show_progress()
         from fedrad.deploy.coordinator.serve import serve as keep_serving
@@ -176,19 +180,6 @@ def revoke(
 def run(
     experiment: ExperimentFile,
     out: Annotated[Path, typer.Option(help="New folder for the results.")],
-    superlink: Annotated[
-        str | None,
-        typer.Option(
-            help="HOST:PORT of a SuperLink on this machine to use instead of `fedrad serve`'s."
-        ),
-    ] = None,
-    root_certificates: Annotated[
-        Path | None,
-        typer.Option(
-            help="Certificate authority (PEM) of --superlink. Without it there is no TLS, which "
-            "is allowed on loopback only."
-        ),
-    ] = None,
     coordinator: CoordinatorFolder = None,
 ) -> None:
     """Run an experiment over the hospitals that are connected to this coordinator.
@@ -196,19 +187,16 @@ def run(
     Ctrl-C leaves it running; `fedrad status` shows it, `fedrad stop` stops it.
     """
     from fedrad.deploy.coordinator.folder import Coordinator, default_folder
-    from fedrad.flower.processes import SuperLinkConnection
 
-    if superlink is None:
-        connection = Coordinator(coordinator or default_folder()).connection()
-    else:
-        connection = SuperLinkConnection(superlink, root_certificates)
+    here = Coordinator(coordinator or default_folder())
+    here.settings()
     from fedrad.deploy.start.deployed import run_deployed
 
     from .table import show_results
 
     show_progress()
     try:
-        summary = run_deployed(experiment, out, connection)
+        summary = run_deployed(experiment, out, here.socket, here.members_file)
     except KeyboardInterrupt:
         print(f"The experiment goes on without us: `fedrad status {out}`", file=sys.stderr)
         raise SystemExit(130) from None

@@ -3,37 +3,44 @@
 coordinator.json      address, names, ports
 ca.crt, ca.key        certificate authority that hospitals trust
 server.crt, .key      certificate of the listener for hospitals
-control.crt, .key     certificate of the listener on loopback
+superlink.sock        socket of the SuperLink, for the commands of this user
 members.json          sites that were invited, admitted or revoked
 superlink.db, logs/   state and log of the SuperLink
 """
 
+import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from fedrad.deploy.refused import Refused
 from fedrad.exchange.invitation import Address, Invitation, InvitationError, JoinRequest
 from fedrad.exchange.names import Name
-from fedrad.flower.processes import SuperLinkConnection
 from fedrad.server.federation.members import Member, Members, MembersError
 from fedrad.system.files import JsonFile, UnreadableFileError, locked
 from fedrad.system.folders import state_home
-from fedrad.system.ports import free_port
 
 from .authority import Authority
 from .settings import CoordinatorSettings, check_certificate
 
+ALL_ADDRESSES = "0.0.0.0"
 LOOPBACK_NAMES = ("localhost", "127.0.0.1")
 
 
 def default_folder() -> Path:
     """Default folder of a coordinator: in the user's state folder."""
     return state_home() / "coordinator"
+
+
+class Serving(BaseModel):
+    """The process of `fedrad serve` that uses a folder."""
+
+    process: int
+    since: datetime
 
 
 class Coordinator:
@@ -43,6 +50,8 @@ class Coordinator:
         self.folder = folder
         self._file = JsonFile(folder / "coordinator.json", CoordinatorSettings)
         self.members_file = folder / "members.json"
+        self.socket = folder / "superlink.sock"
+        self._serving = JsonFile(folder / "serve.json", Serving, private=True)
 
     def members(self) -> Members:
         """The list of members. Raises Refused if it cannot be read."""
@@ -75,14 +84,28 @@ class Coordinator:
             except BlockingIOError:
                 raise Refused(
                     f"{self.folder}: another `fedrad serve` is running with this folder"
+                    f"{self._who_serves()}; end that one first"
                 ) from None
             yield
+
+    def note_serving(self) -> None:
+        """Write down that this process serves, for those who find the folder in use."""
+        self._serving.write(Serving(process=os.getpid(), since=datetime.now(UTC)))
+
+    def _who_serves(self) -> str:
+        try:
+            serving = self._serving.read()
+        except UnreadableFileError:
+            serving = None
+        if serving is None:
+            return ""
+        return f" (process {serving.process}, since {serving.since.astimezone():%Y-%m-%d %H:%M})"
 
     def set_up(
         self,
         address: str | None,
         *,
-        listen: str,
+        listen: str | None,
         names: list[str],
         own: tuple[Path, Path, Path] | None,
         check: Callable[[CoordinatorSettings], None] = lambda settings: None,
@@ -94,7 +117,7 @@ class Coordinator:
         address
             `HOST:PORT` for hospitals; None: as before.
         listen
-            IP address at which to listen.
+            IP address at which to listen; None: as before, and all at first.
         names
             Further names of the server certificate; empty: as before.
         own
@@ -131,9 +154,8 @@ class Coordinator:
         certificate, key, ca = (file.resolve() if file else None for file in files)
         settings = CoordinatorSettings(
             address=address,
-            listen=listen,
+            listen=listen or (before.listen if before else ALL_ADDRESSES),
             port=int(port),
-            control_port=before.control_port if before else free_port(),
             names=names or (before.names if before else []),
             certificate=certificate,
             key=key,
@@ -159,26 +181,17 @@ class Coordinator:
             )
         return settings
 
-    def connection(self) -> SuperLinkConnection:
-        """How this machine reaches the SuperLink of this coordinator. Raises Refused."""
-        settings = self.settings()
-        return SuperLinkConnection(
-            f"127.0.0.1:{settings.control_port}", self.authority.certificate_file, self.members_file
-        )
-
     def renew(self, settings: CoordinatorSettings) -> bool:
-        """Renew certificates that end within RENEW_DAYS. Returns whether any was renewed."""
+        """Renew fedrad's certificate if it ends within RENEW_DAYS. Returns whether it did."""
+        for name in ("control.crt", "control.key"):  # of earlier versions, for a port on loopback
+            (self.folder / name).unlink(missing_ok=True)
+        if settings.certificate is not None:
+            return False
         host = settings.address.rpartition(":")[0]
-        authority, folder = self.authority, self.folder
-        renewed = authority.server_certificate(
-            folder / "control.crt", folder / "control.key", LOOPBACK_NAMES
+        names = list(dict.fromkeys([host, *settings.names, *LOOPBACK_NAMES]))
+        return self.authority.server_certificate(
+            self.folder / "server.crt", self.folder / "server.key", names
         )
-        if settings.certificate is None:
-            names = list(dict.fromkeys([host, *settings.names, *LOOPBACK_NAMES]))
-            renewed |= authority.server_certificate(
-                folder / "server.crt", folder / "server.key", names
-            )
-        return renewed
 
     def invite(self, site: str, to: Path, *, days: float) -> Invitation:
         """Write an invitation for a site; it replaces one that was not answered yet.

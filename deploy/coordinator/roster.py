@@ -6,10 +6,9 @@ from rich.console import Console
 from rich.table import Table
 
 from fedrad.server.federation.members import Member
-from fedrad.system.ports import listens
+from fedrad.system.ports import listens_at
 
 from .folder import Coordinator
-from .settings import CoordinatorSettings
 
 
 def show_members(folder: Path) -> None:
@@ -17,7 +16,7 @@ def show_members(folder: Path) -> None:
     coordinator = Coordinator(folder)
     settings = coordinator.settings()
     members = coordinator.members().sites
-    online = _online(coordinator, settings)
+    online = _online(coordinator)
     table = Table("site", "status", "since", "connected", title=f"Sites of {settings.address}")
     for member in members:
         since = f"{member.since.astimezone():%Y-%m-%d %H:%M}"
@@ -28,19 +27,19 @@ def show_members(folder: Path) -> None:
         console.print("`fedrad serve` is not running: nobody is connected.", style="yellow")
 
 
-def _online(coordinator: Coordinator, settings: CoordinatorSettings) -> set[int] | None:
+def _online(coordinator: Coordinator) -> set[int] | None:
     """Ids of the connected nodes; None if `fedrad serve` is not running.
 
-    Flower's client is slow to import, so it is imported only if something listens at the port.
+    Flower's client is slow to import, so it is imported only if something listens at the socket.
     """
-    if not listens(settings.control_port):
+    if not listens_at(coordinator.socket):
         return None
     import httpx
 
     from fedrad.flower.control import Control
 
     try:
-        nodes = Control(coordinator.connection()).nodes()
+        nodes = Control(coordinator.socket).nodes()
     except httpx.HTTPError:
         return None
     return {node for node, status in nodes.values() if status == "online"}

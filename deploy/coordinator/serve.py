@@ -2,6 +2,7 @@
 
 import logging
 import logging.handlers
+import os
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ import httpx
 
 from fedrad.deploy.refused import Refused
 from fedrad.flower.control import Control, key_bytes
+from fedrad.flower.local_socket import listen_at
 from fedrad.flower.log_lines import moved_part, run_log_line
 from fedrad.flower.processes import flower_environment
 from fedrad.system.no_telemetry import NO_TELEMETRY
@@ -111,7 +113,7 @@ class _MemberUpdates:
         if _modified(file) == self._applied:
             return
         try:
-            refused = reconcile(Control(self._coordinator.connection()), self._coordinator)
+            refused = reconcile(Control(self._coordinator.socket), self._coordinator)
             fault = "; ".join(refused)
         except (Refused, httpx.HTTPStatusError) as error:
             fault = f"until this is mended nobody is let in or turned away: {error}"
@@ -130,7 +132,11 @@ def serve(coordinator: Coordinator, settings: CoordinatorSettings) -> None:
     Refused
         If Flower has changed where fedrad relies on it; or if the
         SuperLink ended several times and never answered.
+    SocketError
+        If the SuperLink's socket cannot be made in the folder.
     """
+    listen_at(coordinator.socket).close()  # what prevents it is said here, and not in a log
+    coordinator.note_serving()
     environment = flower_environment(
         NO_TELEMETRY | {"FLWR_HOME": str(coordinator.folder / "flower")}
     )
@@ -247,20 +253,12 @@ def _arguments(coordinator: Coordinator, settings: CoordinatorSettings) -> list[
         str(settings.certificate or folder / "server.crt"),
         "--hospital-key",
         str(settings.key or folder / "server.key"),
-        "--ssl-ca-certfile",
-        str(coordinator.authority.certificate_file),
-        "--ssl-certfile",
-        str(folder / "control.crt"),
-        "--ssl-keyfile",
-        str(folder / "control.key"),
-        "--enable-supernode-auth",
+        "--parent",
+        str(os.getpid()),
+        "--socket",
+        str(coordinator.socket),
         "--database",
         str(folder / "superlink.db"),
-        "--disable-runtime-dependency-installation",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(settings.control_port),
     ]
 
 

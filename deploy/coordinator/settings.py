@@ -12,15 +12,13 @@ from .authority import certificate_names
 
 
 class CoordinatorSettings(BaseModel):
-    """Addresses, ports and certificates of a coordinator."""
+    """Address, port and certificate of a coordinator. Older files have `control_port` too."""
 
     address: str
     """`HOST:PORT` at which hospitals reach the coordinator."""
     listen: str = "0.0.0.0"
     """IP address of this machine at which to listen for hospitals."""
     port: int = Field(ge=1, le=65535)
-    control_port: int = Field(ge=1, le=65535)
-    """Port on loopback, for `fedrad run` and other commands."""
     names: list[str] = Field(default_factory=list)
     """Further host names and IP addresses of the server certificate."""
     certificate: Path | None = None
@@ -29,18 +27,17 @@ class CoordinatorSettings(BaseModel):
     """Files of the coordinating centre, if it does not use certificates of fedrad."""
 
 
-def check_ports(settings: CoordinatorSettings) -> None:
-    """Raise Refused unless both ports are available."""
-    for host, port in ((settings.listen, settings.port), ("127.0.0.1", settings.control_port)):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OSError as error:
-                raise Refused(
-                    f"{host}:{port} cannot be had ({error.strerror}): is another `fedrad serve` "
-                    "running? Ports below 1024 need rights"
-                ) from error
+def check_port(settings: CoordinatorSettings) -> None:
+    """Raise Refused unless the port for hospitals is available."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.listen, settings.port))
+        except OSError as error:
+            raise Refused(
+                f"{settings.listen}:{settings.port} cannot be had ({error.strerror}): is another "
+                "`fedrad serve` running? Ports below 1024 need rights"
+            ) from error
 
 
 def check_certificate(host: str, own: tuple[Path, Path, Path]) -> None:

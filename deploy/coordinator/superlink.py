@@ -1,8 +1,8 @@
-"""The coordinator's SuperLink: all APIs of Flower on loopback, and those of the gate for hospitals.
+"""The coordinator's SuperLink: its own socket, and a listener for hospitals behind the gate.
 
-python -m fedrad.deploy.coordinator.superlink --coordinator FOLDER --listen HOST
-    --hospital-port PORT --hospital-certificate FILE --hospital-key FILE, and the arguments of
-    `flower-superlink` for the one on loopback
+python -m fedrad.deploy.coordinator.superlink --coordinator FOLDER --parent PID --socket PATH
+    --database FILE --listen HOST --hospital-port PORT --hospital-certificate FILE
+    --hospital-key FILE
 """
 
 from fedrad.system.no_telemetry import disable_telemetry

@@ -13,7 +13,8 @@ import torch
 from fedrad.client.app import SITES_VARIABLE
 from fedrad.client.settings import open_site
 from fedrad.deploy.start.follow import follow
-from fedrad.flower.processes import FlowerError, FlowerSettings, own_flower_processes
+from fedrad.flower.control import FlowerError, FlowerSettings
+from fedrad.flower.processes import own_flower_processes
 from fedrad.server.federation.failure import ExperimentFailed
 from fedrad.server.results.summary import Summary
 
@@ -41,7 +42,8 @@ def run_flower(simulation: Simulation) -> Summary:
                 "wait-seconds": WAIT_SECONDS,
                 "resume": simulation.resume,
             }
-            return follow(flower, run_config, simulation.folder, _resources(simulation))
+            log = flower.run(run_config, _resources(simulation))
+            return follow(log, simulation.folder)
     except FlowerError as error:
         raise ExperimentFailed(str(error)) from error
 

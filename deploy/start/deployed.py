@@ -1,20 +1,16 @@
-"""`fedrad run`: an experiment over the hospitals that are connected to a SuperLink."""
+"""`fedrad run`: an experiment over the hospitals that are connected to the coordinator."""
 
 from pathlib import Path
 
 from pydantic import BaseModel
 
 from fedrad.deploy.refused import Refused
-from fedrad.flower.processes import (
-    FlowerError,
-    FlowerSettings,
-    SuperLinkConnection,
-    own_flower_processes,
-)
+from fedrad.flower.control import Control, FlowerError, FlowerSettings
 from fedrad.models.weight_folders import add_weight_folder
 from fedrad.server.federation.failure import ExperimentFailed
 from fedrad.server.results.summary import Summary
 from fedrad.system.files import JsonFile, UnreadableFileError
+from fedrad.system.ports import listens_at
 
 from .follow import follow
 from .notes import SUPERLINK
@@ -24,17 +20,24 @@ from .preparation import experiment_text, given_experiment, make_folder
 class DeploymentNote(BaseModel):
     """Content of `superlink.json`: what a resume needs besides the experiment.
 
-    `weights`: folder in which base weights are searched. The others: see `SuperLinkConnection`.
+    Attributes
+    ----------
+    socket
+        The SuperLink's socket. None: an older file.
+    members
+        File with the list of members. None: an older experiment, over a SuperLink that `fedrad
+        serve` did not run; such a one can no longer be used.
+    weights
+        Folder in which base weights are searched.
     """
 
-    address: str
-    root_certificates: Path | None
+    socket: Path | None = None
     members: Path | None = None
     weights: Path
 
 
-def run_deployed(experiment_file: Path, out: Path, connection: SuperLinkConnection) -> Summary:
-    """Check an experiment and run it over the hospitals of a SuperLink.
+def run_deployed(experiment_file: Path, out: Path, socket: Path, members: Path) -> Summary:
+    """Check an experiment and run it over the hospitals of a coordinator.
 
     Parameters
     ----------
@@ -42,8 +45,10 @@ def run_deployed(experiment_file: Path, out: Path, connection: SuperLinkConnecti
         The experiment; base weights are also searched beside it.
     out
         New folder for the results.
-    connection
-        A SuperLink on this machine.
+    socket
+        The socket of the coordinator's SuperLink.
+    members
+        The coordinator's list of members.
 
     Returns
     -------
@@ -59,18 +64,16 @@ def run_deployed(experiment_file: Path, out: Path, connection: SuperLinkConnecti
     """
     text = experiment_text(experiment_file)
     _, faults = given_experiment(text, experiment_file, out)
-    if connection.root_certificates and not connection.root_certificates.is_file():
-        faults.append(f"--root-certificates {connection.root_certificates}: no such file")
+    if (fault := _not_serving(socket)) is not None:
+        faults.append(fault)
     make_folder(out, faults)
-    certificates, members = connection.root_certificates, connection.members
     note = DeploymentNote(
-        address=connection.address,
-        root_certificates=certificates.resolve() if certificates else None,
-        members=members.resolve() if members else None,
+        socket=socket.resolve(),
+        members=members.resolve(),
         weights=experiment_file.parent.resolve(),
     )
     _note_of(out).write(note)
-    return _run(text, out, connection, resume=False)
+    return _run(text, out, note, resume=False)
 
 
 def resume_deployed(folder: Path) -> Summary:
@@ -81,27 +84,46 @@ def resume_deployed(folder: Path) -> Summary:
         raise Refused(str(error)) from error
     if note is None:
         raise Refused(f"{folder}: holds no experiment of `fedrad run`")
+    if note.members is None:
+        raise Refused(
+            f"{folder}: ran over a SuperLink that `fedrad serve` did not run, which is no longer "
+            "possible: everybody at that machine could run code there. Start the experiment again "
+            "with `fedrad serve` and `fedrad run`"
+        )
+    if note.socket is None:
+        note.socket = note.members.with_name("superlink.sock")
+    if (fault := _not_serving(note.socket)) is not None:
+        raise Refused(fault)
     add_weight_folder(note.weights)
-    connection = SuperLinkConnection(note.address, note.root_certificates, note.members)
     file = folder / "experiment.toml"
     if not file.is_file():
         raise Refused(f"{folder}: the experiment had not begun; start it again with `fedrad run`")
-    return _run(file.read_text(encoding="utf-8"), folder, connection, resume=True)
+    return _run(file.read_text(encoding="utf-8"), folder, note, resume=True)
 
 
 def _note_of(folder: Path) -> JsonFile[DeploymentNote]:
     return JsonFile(folder / SUPERLINK, DeploymentNote)
 
 
-def _run(text: str, out: Path, connection: SuperLinkConnection, *, resume: bool) -> Summary:
+def _not_serving(socket: Path) -> str | None:
+    """What to do if no SuperLink answers at a socket; None if one does."""
+    if listens_at(socket):
+        return None
+    return (
+        f"{socket.parent}: no `fedrad serve` runs with this folder; start it, or give its folder "
+        "as --coordinator"
+    )
+
+
+def _run(text: str, out: Path, note: DeploymentNote, *, resume: bool) -> Summary:
+    assert note.socket is not None
+    run_config: FlowerSettings = {
+        "experiment": text,
+        "out": str(out.resolve()),
+        "resume": resume,
+        "members": str(note.members),
+    }
     try:
-        with own_flower_processes({}, connection) as flower:
-            run_config: FlowerSettings = {
-                "experiment": text,
-                "out": str(out.resolve()),
-                "resume": resume,
-                "members": str(connection.members or ""),
-            }
-            return follow(flower, run_config, out)
+        return follow(Control(note.socket).run(run_config), out)
     except FlowerError as error:
         raise ExperimentFailed(str(error)) from error

@@ -1,10 +1,10 @@
-"""Running an experiment in Flower's processes, and showing its log until it ends."""
+"""Showing the log of an experiment that runs in Flower's processes, until it ends."""
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 from fedrad.flower.log_lines import run_log_line
-from fedrad.flower.processes import FlowerProcesses, FlowerSettings
 from fedrad.server.federation.failure import ExperimentFailed
 from fedrad.server.results.summary import Summary, read_summary
 
@@ -13,24 +13,15 @@ LAST_LINES = 15
 log = logging.getLogger("fedrad.server")
 
 
-def follow(
-    flower: FlowerProcesses,
-    run_config: FlowerSettings,
-    folder: Path,
-    simulation: FlowerSettings | None = None,
-) -> Summary:
-    """Run an experiment in Flower, and show fedrad's lines of its log.
+def follow(lines: Iterable[str], folder: Path) -> Summary:
+    """Show fedrad's lines of the log of an experiment, until it ends.
 
     Parameters
     ----------
-    flower
-        Processes with a SuperLink.
-    run_config
-        Flower's configuration of the run, for fedrad's ServerApp.
+    lines
+        The log of the run, as it comes.
     folder
         Folder for the results.
-    simulation
-        Flower's settings of a simulated federation; None: over real nodes.
 
     Returns
     -------
@@ -43,7 +34,7 @@ def follow(
         If the experiment did not complete; the text gives the reason.
     """
     last: list[str] = []
-    for line in flower.run(run_config, simulation):
+    for line in lines:
         if of_fedrad := run_log_line(line):
             level, text = of_fedrad
             log.log(level, "%s", text)

@@ -5,7 +5,7 @@ from pathlib import Path
 SIMULATION = Path("sites") / "simulation.json"
 """Of a simulation: engine, and folders of the sites. It is in the sites' part of the folder."""
 SUPERLINK = Path("superlink.json")
-"""Of an experiment over hospitals: the SuperLink's address and certificates."""
+"""Of an experiment over hospitals: the coordinator's folder."""
 
 
 def was_started(folder: Path) -> bool:

@@ -270,7 +270,7 @@ def test_nothing_at_the_coordinator_names_a_patient_a_file_or_a_folder(hosts: Ho
 
 def test_private_keys_are_for_their_owner_alone_and_never_travelled(hosts: Hosts) -> None:
     keys = [file for file in hosts.root.rglob("*.key") if file.is_file()]
-    names = {"node.key", "split.key", "ca.key", "server.key", "control.key"}
+    names = {"node.key", "split.key", "ca.key", "server.key"}
     assert names == {file.name for file in keys}
     for file in keys:
         assert file.stat().st_mode & 0o077 == 0, file

@@ -76,9 +76,7 @@ def test_the_bundle_holds_no_code(tmp_path: Path) -> None:
 def federation(
     sites: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[FlowerProcesses]:
-    with own_flower_processes(
-        {"OMP_NUM_THREADS": "1", "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1"}
-    ) as flower:
+    with own_flower_processes({"OMP_NUM_THREADS": "1"}) as flower:
         flower.start_superlink()
         for name, folder in sites.items():
             state = tmp_path_factory.mktemp("state") / name

@@ -7,7 +7,6 @@ import logging
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +19,7 @@ from support.paths import TESTS
 from fedrad.deploy.coordinator.folder import Coordinator
 from fedrad.flower import internals, log_lines
 from fedrad.flower.internals import PARTS, TESTED, FlowerMovedError, FlowerPart, check_source
+from fedrad.flower.local_socket import listen_at
 
 ROOMS = ("client", "deploy", "exchange", "flower", "models", "server", "stats", "system")
 PUBLIC = ("flwr.app", "flwr.clientapp", "flwr.serverapp")
@@ -157,7 +157,8 @@ def other_flower(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for module, name in (
         ("supernode/runtime/run_clientapp.py", "push_task_output"),
         ("supernode/start_client_internal.py", "_push_messages"),
-        ("superlink/cli/flower_superlink.py", "_run_superlink_http_api"),
+        ("superlink/main.py", "create_app"),
+        ("superlink/runtime/run_serverapp.py", "run_serverapp"),
         ("superlink/routers/fleet/node_auth.py", "authenticate_node"),
         ("**/*.py", "CliClientHttpInterceptor"),
     ):
@@ -180,12 +181,12 @@ def run(flower: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
 
 def test_a_command_reports_it_without_a_traceback(other_flower, tmp_path):
     """`fedrad sites` where a SuperLink seems to run: only then does it import Flower's client."""
-    settings = Coordinator(tmp_path).set_up(
-        "localhost:8000", listen="127.0.0.1", names=[], own=None
-    )
+    here = Coordinator(tmp_path / "coordinator")
+    here.set_up("localhost:8000", listen="127.0.0.1", names=[], own=None)
     command = "from fedrad.deploy.commands.main import main; main()"
-    with socket.create_server(("127.0.0.1", settings.control_port)):
-        ended = run(other_flower, "-c", command, "sites", "--coordinator", str(tmp_path))
+    with listen_at(here.socket) as listener:
+        listener.listen()
+        ended = run(other_flower, "-c", command, "sites", "--coordinator", str(here.folder))
     assert ended.returncode == 2
     assert "Traceback" not in ended.stderr
     assert MOVED.search(" ".join(ended.stderr.split()))
@@ -196,8 +197,9 @@ def test_a_command_reports_it_without_a_traceback(other_flower, tmp_path):
     [
         (["-m", "fedrad.client.node.executor", "--port", "1"], "push_task_output"),
         (["-m", "fedrad.flower.supernode"], "_push_messages"),
-        (["-m", "fedrad.deploy.coordinator.superlink"], "_run_superlink_http_api"),
+        (["-m", "fedrad.deploy.coordinator.superlink"], "create_app"),
         (["-c", "import fedrad.client.preflight.route"], "authenticate_node"),
+        (["-m", "fedrad.flower.server_executor"], "run_serverapp"),
         (["-c", "import fedrad.flower.control"], "CliClientHttpInterceptor"),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value[:2]),

@@ -13,6 +13,8 @@ PROCESSES = (
     "fedrad.client.node.executor",
     "fedrad.deploy.commands.main",
     "fedrad.deploy.coordinator.superlink",
+    "fedrad.flower.server_executor",
+    "fedrad.flower.superlink",
     "fedrad.flower.supernode",
 )
 """Modules that begin a process of fedrad; the apps run in children of these."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.hospital import EXPERIMENT, write_site
+from support.stock_flower import StockFlower
 
 from fedrad.client.node.service import NODE_COMMAND
 from fedrad.client.policy.ledger import Ledger
@@ -27,12 +28,13 @@ def test_code_in_a_bundle_is_not_even_unpacked_and_the_ledger_has_what_left(
     (bundle / "evil.py").write_text(f"open({str(ran)!r}, 'a').write('ran')\napp = None\n")
     text = (bundle / "pyproject.toml").read_text()
     (bundle / "pyproject.toml").write_text(text.replace("fedrad.client.app:app", "evil:app"))
-    with own_flower_processes({"OMP_NUM_THREADS": "1"}) as flower:
+    with own_flower_processes({"OMP_NUM_THREADS": "1"}, StockFlower) as flower:
+        assert isinstance(flower, StockFlower)
         flower.start_superlink()
         node = {"folder": str(folder), "name": "a", "state": str(state)}
         flower.start_supernode("a", node, NODE_COMMAND)
         config = {"experiment": EXPERIMENT, "out": str(tmp_path / "out"), "wait-seconds": 20.0}
-        lines = "\n".join(flower.run(config, bundle=bundle))
+        lines = "\n".join(flower.run_bundle(config, bundle))
         log = flower.last_lines("a", 10_000)
         installed = [file.name for file in (flower.folder / "a").rglob("*.py")]
     assert "no quorum" in lines

@@ -124,19 +124,18 @@ def test_a_renewed_certificate_is_trusted_by_those_who_were_invited_before(autho
 def test_the_superlink_takes_up_a_renewed_certificate_while_it_runs(
     authority, tmp_path, monkeypatch
 ):
-    import uvicorn
+    from fedrad.flower import hospital_listener
+    from fedrad.flower.hospital_listener import HospitalAddress, HospitalListener
 
-    from fedrad.flower import superlink
-
-    monkeypatch.setattr(superlink, "CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(hospital_listener, "CHECK_SECONDS", 0.05)
     files = make(authority, tmp_path, names=["old.example"])
-    config = uvicorn.Config(lambda: None, ssl_certfile=str(files[0]), ssl_keyfile=str(files[1]))
-    config.load()
+    listener = HospitalListener(lambda: None, HospitalAddress("127.0.0.1", 8000, *files))
+    listener.config.load()
     loaded = []
-    monkeypatch.setattr(config.ssl, "load_cert_chain", lambda *given: loaded.append(given))
+    monkeypatch.setattr(listener.config.ssl, "load_cert_chain", lambda *given: loaded.append(given))
 
     async def renew() -> None:
-        task = asyncio.create_task(superlink._reload_certificate(config))
+        task = asyncio.create_task(listener.reload_certificate())
         await asyncio.sleep(0.2)
         assert not loaded
         make(authority, tmp_path, names=["new.example"])

@@ -316,9 +316,8 @@ def test_an_address_that_is_none_is_refused(tmp_path, address):
 
 
 def test_commands_before_the_first_start_say_what_to_do(tmp_path):
-    for ask in (Coordinator(tmp_path).connection, Coordinator(tmp_path).settings):
-        with pytest.raises(Refused, match="fedrad serve --address"):
-            ask()
+    with pytest.raises(Refused, match="fedrad serve --address"):
+        Coordinator(tmp_path).settings()
     with pytest.raises(Refused, match="needed on the first start"):
         Coordinator(tmp_path).set_up(None, listen="127.0.0.1", names=[], own=None)
 

@@ -1,5 +1,7 @@
 """`fedrad serve`: who is let in and turned away, and when it does not start."""
 
+import json
+import os
 import socket
 import sys
 from pathlib import Path
@@ -16,6 +18,7 @@ from fedrad.deploy.coordinator.folder import Coordinator
 from fedrad.deploy.coordinator.serve import reconcile, serve
 from fedrad.deploy.refused import Refused
 from fedrad.flower.control import key_bytes
+from fedrad.flower.local_socket import SocketError
 from fedrad.system.ports import free_port
 
 
@@ -154,10 +157,37 @@ def test_a_start_at_a_port_that_is_taken_changes_no_file(coordinator):
 
 
 def test_a_second_start_with_one_folder_is_refused_and_changes_no_file(coordinator):
-    before = contents(coordinator.folder)
     command = ["serve", "--address", f"elsewhere.example.org:{free_port()}"]
     with coordinator.serving():
+        coordinator.note_serving()
+        before = contents(coordinator.folder)
         ended = CliRunner().invoke(app, [*command, "--coordinator", str(coordinator.folder)])
     assert ended.exit_code == 2
     assert f"{coordinator.folder}: another `fedrad serve` is running" in ended.output
+    assert f"(process {os.getpid()}, since " in ended.output
     assert contents(coordinator.folder) == before
+
+
+# What an earlier start or version left
+
+
+def test_a_start_without_an_address_to_listen_at_keeps_the_one_of_before(coordinator):
+    again = coordinator.set_up(None, listen=None, names=[], own=None)
+    assert again.listen == "127.0.0.1"
+
+
+def test_a_folder_of_an_earlier_version_is_read_and_its_port_on_loopback_goes(coordinator):
+    file = coordinator.folder / "coordinator.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"control_port": 12345}))
+    left = [coordinator.folder / name for name in ("control.crt", "control.key")]
+    for old in left:
+        old.write_text("")
+    coordinator.set_up(None, listen=None, names=[], own=None)
+    assert "control_port" not in file.read_text()
+    assert not any(old.exists() for old in left)
+
+
+def test_a_folder_that_others_can_enter_is_refused_with_the_command_that_mends_it(coordinator):
+    coordinator.folder.chmod(0o755)
+    with pytest.raises(SocketError, match=f"chmod 700 {coordinator.folder}"):
+        serve(coordinator, coordinator.settings())

@@ -59,10 +59,13 @@ class HospitalProcesses:
         self.superlink = self.flower.start_superlink(*self.database)
 
     def server_app(self) -> int:
-        """The ServerApp's process id."""
+        """The ServerApp's process id: a fork of the executor."""
         for pid in processes_of(self.flower.folder):
-            command = Path(f"/proc/{pid}/cmdline").read_bytes()
-            if b"flwr-serverapp" in command:
+            parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+            if all(
+                b"fedrad.flower.server_executor" in Path(f"/proc/{number}/cmdline").read_bytes()
+                for number in (pid, parent)
+            ):
                 return pid
         raise AssertionError("no ServerApp")
 
@@ -119,8 +122,7 @@ def undisturbed(folders, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def hospitals(folders, tmp_path) -> Iterator[HospitalProcesses]:
-    environment = {"OMP_NUM_THREADS": "1", "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1"}
-    with own_flower_processes(environment) as flower:
+    with own_flower_processes({"OMP_NUM_THREADS": "1"}) as flower:
         yield HospitalProcesses(flower, folders, tmp_path)
 
 
