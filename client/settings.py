@@ -67,6 +67,9 @@ class Policy(Settings):
     """Names of the experiments that may run here; `*` matches any text."""
     approval: bool = True
     """Whether a person must approve each experiment that a coordinator asks for."""
+    release: Literal["approved"] | None = None
+    """`approved`: an experiment runs only on the release of fedrad that was installed when it was
+    approved; after an update it must be approved again."""
     hours: str | None = Field(default=None, pattern=rf"^{_CLOCK}-{_CLOCK}$")
     """Hours of the day in which this site works, such as "20:00-06:00", by this machine's clock."""
     rounds_per_day: int | None = Field(default=None, ge=0)

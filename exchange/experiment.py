@@ -26,6 +26,7 @@ from fedrad.system.errors import UserError
 
 from .bounds import MOST_ROUNDS
 from .names import Name, Outcome, folded
+from .required_release import ReleaseName
 from .strategies import (
     SETTINGS_READ,
     ServerSettings,
@@ -71,6 +72,9 @@ class FederationSettings(Settings):
     """Smallest number of sites whose updates complete a round."""
     deadline_minutes: float = Field(default=60.0, gt=0.0)
     """A round closes after this time, without the sites that have not answered."""
+    release: ReleaseName | None = None
+    """Release of fedrad that coordinator and sites must have installed, as `fedrad --version`
+    prints it; of the hash, at least the first 12 characters."""
     patience_hours: float = Field(default=72.0, ge=0.0)
     """How long to wait for a quorum before the experiment stops as failed; it can be resumed."""
     encoding: Encoding = "float32"

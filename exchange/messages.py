@@ -34,6 +34,7 @@ from .figures import Missing, ModelName, OperatingPoint, Release, SplitPart
 from .message_faults import first_faults, words_of
 from .names import Name, Outcome
 from .reasons import Reason
+from .required_release import ReleaseName
 from .update import Manifest
 from .wire import Hash, Wire
 
@@ -78,6 +79,8 @@ class Readiness(Wire):
     device: Literal["cpu", "cuda"]
     threads: Threads
     base_sha256: Hash
+    release: ReleaseName | None = None
+    """Version and hash of the site's code; None of a site whose fedrad does not say it."""
     trains: bool
     does_not_train_because: Missing | None = None
     tests_other_models: bool = False

@@ -38,8 +38,9 @@ REASONS: dict[Reason, str] = {
     "small); the site's log says where",
     "experiment": "the site's fedrad does not know a setting of this experiment: "
     "use the same version",
-    "version": "the site runs another version of fedrad than the coordinator; both need the same "
-    "first two numbers",
+    "version": "the site runs another version of fedrad than the coordinator (both need the same "
+    "first two numbers), or another release than the one that the experiment requires "
+    "(federation.release)",
     "generator": "the site's policy lets no weights of a generator leave (share_generator in its "
     "site.toml); it is for the site to decide",
     "trained on test patients": "the base weights were trained at this site in an earlier "

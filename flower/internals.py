@@ -305,8 +305,8 @@ class FlowerMovedError(UserError):
     def __init__(self, what: str) -> None:
         super().__init__(
             f"flwr {importlib.metadata.version('flwr')}: {what}. fedrad was tested with flwr "
-            f"{TESTED}: install fedrad with its constraints (`pip install --constraint "
-            "constraints.txt`)"
+            f"{TESTED}: install the versions of its lock file (`pip install "
+            "--require-hashes --no-deps -r requirements.lock`)"
         )
 
 

@@ -13,9 +13,11 @@ from fedrad.exchange.experiment import parse_experiment
 from fedrad.exchange.lineage import Lineage, read_lineage
 from fedrad.exchange.messages import Readiness
 from fedrad.exchange.model_names import home_of, local_of
+from fedrad.exchange.required_release import release_fault
 from fedrad.models.weight_files import file_sha256
 from fedrad.models.weights import StartingNetwork
 from fedrad.system.files import UnreadableFileError, write_whole
+from fedrad.system.release import release
 
 from .evaluation.evaluation import FinalEvaluation, epsilon, released_figures
 from .evaluation.site_requests import SiteRequests
@@ -79,6 +81,8 @@ def run_experiment(
         If the coordinator asked the run to stop.
     """
     experiment = parse_experiment(text)
+    if (fault := release_fault(experiment.federation.release)) is not None:
+        raise ExperimentFailed(fault)
     base = experiment.task.load_start(experiment)
     lineage = read_lineage(base.metadata)
     checkpoint = Checkpoint(folder / "checkpoint")
@@ -239,6 +243,7 @@ def _write_results(run: _Run, base: StartingNetwork, lineage: Lineage, folder: P
         rounds=results.rounds,
         provenance=Provenance(
             fedrad=importlib.metadata.version("fedrad"),
+            release=release(),
             flwr=importlib.metadata.version("flwr"),
             torch=torch.__version__,
             base_sha256=base.digest,
@@ -271,6 +276,7 @@ def _entry(readiness: Readiness) -> SiteEntry:
                 "device",
                 "threads",
                 "fedrad",
+                "release",
                 "torch",
                 "set_aside",
                 "left_out",

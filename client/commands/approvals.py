@@ -16,6 +16,7 @@ from fedrad.client.policy.plain_words import describe_experiment
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site
 from fedrad.exchange.experiment import Experiment
+from fedrad.system.release import release
 
 
 def list_experiments(site: Site, console: Console) -> None:
@@ -45,6 +46,9 @@ def list_experiments(site: Site, console: Console) -> None:
         console.print(
             "`fedrad-site approve FOLDER NAME` shows what would be done, and approves it."
         )
+    for one in asked:
+        if other := _other_release(one):
+            console.print(f"{one.name}: {other}", soft_wrap=True)
     if not site.settings.policy.approval:
         console.print("policy.approval = false: experiments run here without being approved.")
 
@@ -107,6 +111,8 @@ def show_experiment(
     console.print(f"SHA-256 of all its settings: {asked.identity}", soft_wrap=True)
     if site.joined:
         console.print(f"this site's coordinator: {read_membership(site.state).address}")
+    if other := _other_release(asked):
+        console.print(other, soft_wrap=True)
     before = in_sentences(earlier_experiments(site.state, but=asked.identity))
     sections = [
         *describe_experiment(experiment, site.settings.policy),
@@ -120,6 +126,13 @@ def show_experiment(
     if all_settings:
         _show_settings(experiment, console)
     console.print()
+
+
+def _other_release(asked: ApprovalRequest) -> str:
+    """That the installed code is not the one that an experiment was approved with; "" if it is."""
+    if asked.standing != "approved" or asked.decisions[-1].release == release():
+        return ""
+    return asked.decisions[-1].release_in_words()
 
 
 def _show_settings(experiment: Experiment, console: Console) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fedrad.system.commands import fail
+from fedrad.system.release import release
 
 from .options import SiteFolder, SiteName, StateFolder, this_user
 
@@ -74,6 +75,7 @@ def start(
     )
     site = open_site(folder, name=name, state=state)
     log = logging.getLogger("fedrad.site")
+    log.info("fedrad %s", release())
     membership, head = prepare_start(site, this_user())
     log.info("head of the ledger, also in %s; give it to the coordinator: %s", HEADS, head)
     if site.settings.policy.columns is None:

@@ -36,6 +36,7 @@ from fedrad.models.tasks import TrainingRound
 from fedrad.models.training import TrainingFigures
 from fedrad.models.weights import save
 from fedrad.stats.exact import with_known_outcome
+from fedrad.system.release import release
 
 from .between_rounds import RoundTensors
 from .site_data import SiteData
@@ -95,6 +96,7 @@ class Participant:
             device="cuda" if data.device.type == "cuda" else "cpu",
             threads=data.threads,
             base_sha256=data.start.digest,
+            release=release(),
             trains=data.does_not_train_because is None,
             does_not_train_because=data.does_not_train_because,
             tests_other_models=data.site.settings.policy.test_other_models,

@@ -11,6 +11,8 @@ from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Policy, Site
 from fedrad.exchange.experiment import Experiment
 from fedrad.exchange.messages import ReadyRequest, ReleaseRequest, Request, RoundRequest
+from fedrad.exchange.required_release import release_fault
+from fedrad.system.release import release
 
 from .approvals import Approvals, Decision
 from .columns import check_columns
@@ -51,7 +53,7 @@ def check_request(
     ------
     SiteProblem
         With the reason that is sent to the coordinator: "policy" (also for a ledger that was
-        changed), "approval", "hours" or "limit".
+        changed), "approval", "version", "hours" or "limit".
     """
     try:
         return _check(site, experiment, text, request, ledger)
@@ -78,6 +80,10 @@ def _check(
                     "approval",
                     f"{experiment.name!r} waits: `fedrad-site approve FOLDER {experiment.name}`",
                 )
+            if policy.release == "approved":
+                _check_approved_release(experiment, decision)
+    if (fault := release_fault(experiment.federation.release)) is not None:
+        raise SiteProblem("version", f"{experiment.name!r}: {fault}")
     now = datetime.now().astimezone()
     if not policy.is_open(now.time()):
         raise SiteProblem("hours", f"policy.hours = {policy.hours!r}, and it is {now:%H:%M}")
@@ -96,6 +102,16 @@ def check_still_approved(site: Site, experiment: Experiment, text: str) -> None:
     if approved is None:
         raise SiteProblem(
             "approval", f"{experiment.name!r}: was revoked while the answer was computed"
+        )
+
+
+def _check_approved_release(experiment: Experiment, decision: Decision) -> None:
+    """Raise SiteProblem("approval") unless the installed code is that of the approval."""
+    if decision.release != release():
+        raise SiteProblem(
+            "approval",
+            f"{experiment.name!r}: {decision.release_in_words()}; with policy.release = "
+            f'"approved" it must be approved again: `fedrad-site approve FOLDER {experiment.name}`',
         )
 
 

@@ -21,8 +21,10 @@ from pydantic import BaseModel, Field, ValidationError
 from fedrad.client.problems import SiteProblem
 from fedrad.exchange.experiment import Experiment, ExperimentError, parse_experiment
 from fedrad.exchange.names import NAME_PATTERN, Name
+from fedrad.exchange.required_release import ReleaseName
 from fedrad.exchange.wire import Hash
 from fedrad.system.files import PRIVATE_FOLDER, JsonFile, UnreadableFileError
+from fedrad.system.release import release
 
 from .ledger import LEDGER, Ledger
 from .ledger_lines import LedgerEntry
@@ -48,6 +50,8 @@ class Decision(BaseModel):
     """Last day on which the experiment may run."""
     runs: int | None = Field(default=None, ge=1)
     """How many runs of the coordinator may ask; a run that is resumed is another one."""
+    release: ReleaseName | None = None
+    """Release of fedrad that was installed when it was made; None if an older one recorded it."""
     unsigned: bool = Field(default=False, exclude=True)
     """Whether it lacks the signature of the officer's key that is set up, so that it admits
     nothing."""
@@ -56,6 +60,11 @@ class Decision(BaseModel):
     def expired(self) -> bool:
         """Whether its last day is over, by this machine's clock."""
         return self.until is not None and datetime.now().astimezone().date() > self.until
+
+    def release_in_words(self) -> str:
+        """Which release it was made with, and which is installed now."""
+        made = f"release {self.release}" if self.release else "a release that was not recorded"
+        return f"{self.decision} with {made}, installed is {release()}"
 
 
 class ApprovalRequest(BaseModel):
@@ -198,7 +207,9 @@ class Approvals:
         """
         check_key(self.state, key)
         experiment = asked.experiment()
-        made = Decision(decision=decision, by=by, time=_now(), until=until, runs=runs)
+        made = Decision(
+            decision=decision, by=by, time=_now(), until=until, runs=runs, release=release()
+        )
         message: LedgerEntry = {"kind": "decision", "identity": asked.identity}
         message |= made.model_dump(mode="json", exclude_none=True)
         if decision == "approved":

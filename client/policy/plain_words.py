@@ -9,7 +9,9 @@ from itertools import groupby
 
 from fedrad.client.settings import Policy
 from fedrad.exchange.experiment import Experiment, group_names
+from fedrad.exchange.required_release import release_fault
 from fedrad.exchange.validation_errors import shown
+from fedrad.system.release import release
 
 from .planned_epsilon import planned_epsilon
 from .questions import questions_of, visiting_models
@@ -95,6 +97,7 @@ def _training(experiment: Experiment) -> Iterator[str]:
     pinned = f", SHA-256 {model.sha256[:16]}…" if model.sha256 else ", not pinned by a hash"
     start = "random weights" if model.weights == "random" else shown(model.weights) + pinned
     yield f"it starts from {start}; only code that this site installed runs"
+    yield _code(experiment)
     yield (
         f"with the sites {', '.join(experiment.federation.sites)}, and others that the coordinator "
         "admits"
@@ -107,6 +110,18 @@ def _training(experiment: Experiment) -> Iterator[str]:
             f"one that {shown(experiment.recipe.progression.generator)} makes of it here; these "
             "pictures stay"
         )
+
+
+def _code(experiment: Experiment) -> str:
+    required = experiment.federation.release
+    if required is None:
+        return f"any release of fedrad may run it; installed here is {release()}"
+    if release_fault(required) is None:
+        return f"it requires a release of fedrad, and that is the one installed here: {release()}"
+    return (
+        f"it requires release {required} of fedrad, and installed here is {release()}: this site "
+        "does not take part until the required one is installed"
+    )
 
 
 def _patients(experiment: Experiment) -> Iterator[str]:

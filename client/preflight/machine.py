@@ -86,7 +86,7 @@ class VersionsCheck(Check[Machine]):
 
     name = "versions"
     problem = "A site of another minor version than the coordinator does nothing."
-    remedy = "Install with fedrad's constraints.txt."
+    remedy = "Install the versions of fedrad's requirements.lock."
 
     def findings(self, subject: Machine) -> list[CheckFinding]:
         """The installed versions."""

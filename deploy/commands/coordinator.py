@@ -1,5 +1,6 @@
 """Commands of a coordinator: serve hospitals, and run experiments over them."""
 
+import logging
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fedrad.system.commands import CommandGroup, fail
+from fedrad.system.release import release
 
 from .terminal import ExperimentFile, ResultsFolder, show_progress
 
@@ -75,6 +77,7 @@ def serve(
         show_progress()
         from fedrad.deploy.coordinator.serve import serve as keep_serving
 
+        logging.getLogger("fedrad.server").info("fedrad %s", release())
         try:
             keep_serving(here, settings)
         except KeyboardInterrupt:

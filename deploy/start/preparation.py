@@ -10,6 +10,7 @@ from fedrad.exchange.experiment import (
     read_experiment,
 )
 from fedrad.exchange.lineage import read_lineage
+from fedrad.exchange.required_release import release_fault
 from fedrad.models.weight_files import WeightsError
 from fedrad.models.weight_folders import add_weight_folder
 
@@ -38,8 +39,8 @@ def given_experiment(text: str, file: Path, out: Path) -> tuple[Experiment, list
     Returns
     -------
     tuple[Experiment, list[str]]
-        The experiment, and a sentence for each fault: base weights that cannot be used, or a folder
-        that is in use.
+        The experiment, and a sentence for each fault: base weights that cannot be used, a folder
+        that is in use, or another release than the one that is required.
 
     Raises
     ------
@@ -57,6 +58,8 @@ def given_experiment(text: str, file: Path, out: Path) -> tuple[Experiment, list
         faults.append(ArgumentFault(f"out {out}: holds an experiment already; {advice}"))
     elif out.is_file():
         faults.append(ArgumentFault(f"out {out}: is a file; give a folder"))
+    if (fault := release_fault(experiment.federation.release)) is not None:
+        faults.append(fault)
     if (fault := weights_fault(experiment)) is not None:
         faults.append(fault)
     return experiment, faults

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from fedrad.exchange.experiment import Experiment
 from fedrad.exchange.messages import Counts, MonitoringFigures, Readiness, RoundReply
+from fedrad.system.release import same_release
 
 
 def training_limit(readiness: Readiness, outcomes: Sequence[str]) -> int | None:
@@ -30,6 +31,9 @@ def training_limit(readiness: Readiness, outcomes: Sequence[str]) -> int | None:
 
 def contradiction_of_readiness(readiness: Readiness, experiment: Experiment) -> str:
     """Why a site's readiness is not of this experiment; empty if it is."""
+    required = experiment.federation.release
+    if required is not None and not same_release(required, readiness.release or ""):
+        return f"runs release {readiness.release or 'unknown'}, and the experiment requires another"
     if any(set(of_part) - set(experiment.outcomes) for of_part in readiness.units.values()):
         return "gives counts of other outcomes than the experiment's"
     if readiness.site in experiment.evaluation.held_out and readiness.trains:

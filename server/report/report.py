@@ -18,6 +18,7 @@ from fedrad.models.tasks import task_of
 from fedrad.server.results.summary import Interval, Summary, read_summary
 from fedrad.stats.site_figures import PROBABILITY_FIGURES
 from fedrad.system.files import write_whole
+from fedrad.system.release import short_release
 from fedrad.system.templates import template_environment
 
 from . import charts, checklists, drawing
@@ -131,6 +132,7 @@ def environment(*, escape: bool = True) -> Environment:
         count_of=count_of,
         utc_time=utc_time,
         no_break=no_break,
+        short_release=short_release,
         md=escape_markdown,
     )
     env.tests["known"] = is_known
@@ -239,14 +241,20 @@ def _is_phantom(summary: Summary) -> bool:
 
 
 def _versions(summary: Summary) -> str | None:
-    """Sites with another version of fedrad or PyTorch than the coordinator; None without any."""
+    """Sites with another release of fedrad or version of PyTorch than the coordinator; None
+    without any."""
     own = summary.provenance
     other = [
-        f"{site} (fedrad {e.fedrad}, PyTorch {e.torch})"
+        f"{site} (fedrad {short_release(e.release or e.fedrad)}, PyTorch {e.torch})"
         for site, e in summary.site_entries.items()
-        if (e.fedrad, e.torch) != (own.fedrad, own.torch)
+        if (e.fedrad, e.torch) != (own.fedrad, own.torch) or _differ(e.release, own.release)
     ]
     return join_names(other) if other else None
+
+
+def _differ(one: str | None, other: str | None) -> bool:
+    """Whether two releases differ; older summaries do not name them."""
+    return None not in (one, other) and one != other
 
 
 def _elapsed(summary: Summary) -> str | None:

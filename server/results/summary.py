@@ -131,6 +131,8 @@ class SiteEntry(SummaryPart):
     device: str
     threads: int
     fedrad: str
+    release: str | None = None
+    """Version and hash of the site's code."""
     torch: str
     set_aside: int
     left_out: int | None = 0
@@ -170,6 +172,8 @@ class Provenance(SummaryPart):
     """Software, weights and times of the experiment."""
 
     fedrad: str
+    release: str | None = None
+    """Version and hash of the coordinator's code, by which the summary was written."""
     flwr: str
     torch: str
     base_sha256: str

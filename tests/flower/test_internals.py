@@ -26,7 +26,7 @@ PUBLIC = ("flwr.app", "flwr.clientapp", "flwr.serverapp")
 REPOSITORY = TESTS.parent
 MOVED = re.compile(
     rf"flwr \d\S*: flwr\.\S+ (has no|cannot be imported) .*tested with flwr {TESTED}: "
-    r"install fedrad with its constraints"
+    r"install the versions of its lock file"
 )
 
 
