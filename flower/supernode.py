@@ -18,6 +18,8 @@ import traceback
 from types import FrameType, SimpleNamespace
 from typing import Any
 
+from fedrad.system.private import make_private
+
 from .bundles import BundleNotApprovedError, check_bundle
 from .internals import (
     flower_supernode,
@@ -98,6 +100,7 @@ class GracefulEnd:
 
 def main() -> None:
     """Run the SuperNode until it gets a signal to end. Raises FlowerMovedError."""
+    make_private()
     start_parent_process_monitor(os.getppid())  # the node ends with its executor
     quick = SimpleNamespace(**vars(time))
     quick.sleep = lambda seconds: time.sleep(min(seconds, POLL_SECONDS))

@@ -16,6 +16,7 @@ from fedrad.exchange.model_names import home_of, local_of
 from fedrad.models.weight_files import file_sha256
 from fedrad.models.weights import StartingNetwork
 from fedrad.system.files import UnreadableFileError, write_whole
+from fedrad.system.folders import make_folder
 
 from .evaluation.evaluation import FinalEvaluation, epsilon, released_figures
 from .evaluation.site_requests import SiteRequests
@@ -89,7 +90,7 @@ def run_experiment(
         )
     if resume and not (file.is_file() and file.read_text(encoding="utf-8") == text):
         raise ExperimentFailed(f"{folder}: holds no experiment of this text to go on with")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with ExitStack() as stack:
         try:
             stack.enter_context(checkpoint.lock())

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import sys
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import click
@@ -9,12 +10,21 @@ import typer
 from typer.core import TyperGroup
 
 from .errors import UserError
+from .private import set_privacy
 
 
 def fail(text: str) -> NoReturn:
     """Print what is wrong and end the command with status 2."""
     print(text, file=sys.stderr)
     raise SystemExit(2)
+
+
+def open_to_others(path: Path) -> None:
+    """Let all users of this machine read what a command wrote (`--for-others`)."""
+    try:
+        set_privacy(path, private=False)
+    except OSError as error:
+        fail(f"{path}: is written, and cannot be opened to others ({error.strerror})")
 
 
 class CommandGroup(TyperGroup):
@@ -35,6 +45,13 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+ForOthers = Annotated[
+    bool,
+    typer.Option(
+        "--for-others",
+        help="Let other users of this machine read what is written; without it, only you can.",
+    ),
+]
 VersionOption = Annotated[
     bool,
     typer.Option(

@@ -14,6 +14,7 @@ from pathlib import Path
 import typer
 
 from fedrad.system.commands import CommandGroup, VersionOption, fail
+from fedrad.system.private import make_private
 
 from . import book, cohort, images, node, officer, officer_key, patients, policy
 from .options import SiteFolder
@@ -65,4 +66,5 @@ app.add_typer(officer_key.app, name="officer")
 
 def main() -> None:
     """Entry point of `fedrad-site`."""
+    make_private()
     app()

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from fedrad.system.commands import fail
+from fedrad.system.commands import ForOthers, fail, open_to_others
 
-from .options import SiteFolder, SiteName, StateFolder, this_user
+from .options import SiteFolder, SiteName, StateFolder, open_private_site, this_user
 
 
 def join(
@@ -24,12 +24,12 @@ def join(
             help="Fingerprint that the coordinator read out. Without it, the command asks you."
         ),
     ] = None,
+    for_others: ForOthers = False,
     name: SiteName = None,
     state: StateFolder = None,
 ) -> None:
     """Join a federation: make this node's key, which stays here, and write a request."""
     from fedrad.client.policy.membership import join_federation
-    from fedrad.client.settings import open_site
     from fedrad.exchange.invitation import Invitation
 
     invited = Invitation.read(invitation)
@@ -43,9 +43,11 @@ def join(
             fail("not joined: the file was changed on the way, or is not the coordinator's")
     elif fingerprint.replace(" ", "") != shown.replace(" ", ""):
         fail(f"not joined: the invitation's fingerprint is {shown}")
-    site = open_site(folder, name=name, state=state)
+    site = open_private_site(folder, name=name, state=state)
     file = request or Path(f"{site.name}.request")
     answer = join_federation(site, invited, file)
+    if for_others:
+        open_to_others(file)
     print(
         f"{file} written; it is no secret: the private key stays in {site.state}. Send it to the "
         f"coordinator, and read this out by telephone:\n\n    {answer.fingerprint()}\n\n"
@@ -67,12 +69,11 @@ def start(
     from fedrad.client.node.service import start as run_node
     from fedrad.client.policy.integrity import prepare_start
     from fedrad.client.policy.ledger_heads import HEADS
-    from fedrad.client.settings import open_site
 
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"
     )
-    site = open_site(folder, name=name, state=state)
+    site = open_private_site(folder, name=name, state=state)
     log = logging.getLogger("fedrad.site")
     membership, head = prepare_start(site, this_user())
     log.info("head of the ledger, also in %s; give it to the coordinator: %s", HEADS, head)

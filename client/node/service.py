@@ -7,7 +7,6 @@ log is `node.log` in the state folder.
 
 import json
 import logging
-import logging.handlers
 import os
 import signal
 import subprocess
@@ -25,9 +24,12 @@ from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import JOINED, Site
 from fedrad.flower import log_lines
 from fedrad.system.errors import UserError
-from fedrad.system.files import PRIVATE_FOLDER, is_locked, locked, write_whole
+from fedrad.system.files import is_locked, locked, write_whole
+from fedrad.system.folders import make_folder
+from fedrad.system.log_file import PrivateLogHandler
 from fedrad.system.no_telemetry import NO_TELEMETRY
 from fedrad.system.ports import free_port
+from fedrad.system.private import temporary_folder
 
 NODE_COMMAND = (sys.executable, "-m", "fedrad.client.node.executor")
 """Command of the node, with the arguments of `flower-supernode`."""
@@ -154,7 +156,7 @@ class _Node:
         self.membership = membership
         self.process: subprocess.Popen[bytes] | None = None
         self._last = ""
-        self._log = logging.handlers.RotatingFileHandler(
+        self._log = PrivateLogHandler(
             site.state / "node.log", maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8"
         )
         self._log.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
@@ -162,7 +164,7 @@ class _Node:
     def run(self) -> None:
         """Start the node and wait until it ends."""
         member, home = self.membership, self.site.state / "flower"
-        home.mkdir(exist_ok=True)
+        make_folder(home)
         here = {
             "folder": str(self.site.folder.resolve()),
             "name": self.site.name,
@@ -188,6 +190,7 @@ class _Node:
             env={
                 **os.environ,
                 **NO_TELEMETRY,
+                **temporary_folder(self.site.state),
                 "FLWR_HOME": str(home),
                 "PYTHONUNBUFFERED": "1",
                 **_no_local_proxy(),
@@ -257,7 +260,7 @@ class _Stop:
 @contextmanager
 def _locked_node(site: Site) -> Iterator[Path]:
     """Lock the site's node for this process. Yields the file for the id of the process."""
-    site.state.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
+    make_folder(site.state)
     running = site.state / RUNNING
     with ExitStack() as stack:
         try:

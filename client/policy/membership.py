@@ -29,12 +29,12 @@ from fedrad.exchange.invitation import (
 )
 from fedrad.exchange.names import Name
 from fedrad.system.files import (
-    PRIVATE_FOLDER,
     JsonFile,
     UnreadableFileError,
     locked,
     replacing,
 )
+from fedrad.system.folders import make_folder
 
 from .ledger import LEDGER, Ledger, check_ledger_is_there
 
@@ -129,7 +129,7 @@ def join_federation(site: Site, invitation: Invitation, request_file: Path) -> J
             "they must be the same",
         )
     try:
-        site.state.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
+        make_folder(site.state)
         with locked(site.state / RUNNING, wait=False):
             return _join(site, invitation, request_file)
     except BlockingIOError:
@@ -152,15 +152,14 @@ def _join(site: Site, invitation: Invitation, request_file: Path) -> JoinRequest
     )
     key = _load_key(key_file) if same else ec.generate_private_key(ec.SECP384R1())
     request = JoinRequest.answer(invitation, key)
-    state.chmod(PRIVATE_FOLDER)  # an earlier check may have made it readable by others
     with ExitStack() as files:  # they are replaced in reverse order: membership.json last
-        new = files.enter_context(replacing(_path(state), private=True))
+        new = files.enter_context(replacing(_path(state)))
         new.write_text(membership.model_dump_json(indent=1) + "\n", encoding="utf-8")
         new = files.enter_context(replacing(state / "coordinator-ca.crt"))
         new.write_text(invitation.ca_certificate, encoding="ascii")
         if not same:
             pem = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
-            files.enter_context(replacing(key_file, private=True)).write_bytes(pem)
+            files.enter_context(replacing(key_file)).write_bytes(pem)
         request.write(files.enter_context(replacing(request_file)))
         Ledger(state / LEDGER).note(
             {"kind": "membership", "coordinator": invitation.address, "invitation": invitation.id},

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fedrad.system.commands import CommandGroup, fail
+from fedrad.system.commands import CommandGroup, ForOthers, fail, open_to_others
 
 from .terminal import ExperimentFile, ResultsFolder, show_progress
 
@@ -95,6 +95,7 @@ def invite(
             callback=_check_days,
         ),
     ] = 14.0,
+    for_others: ForOthers = False,
     coordinator: CoordinatorFolder = None,
 ) -> None:
     """Write an invitation for a hospital, to be sent to its engineer."""
@@ -104,6 +105,8 @@ def invite(
     here = Coordinator(coordinator or default_folder())
     replaces = here.is_invited(site)
     invitation = here.invite(site, file, days=days)
+    if for_others:
+        open_to_others(file)
     if replaces:
         print(f"The earlier invitation of {site}, which was not answered, is void now.")
     print(

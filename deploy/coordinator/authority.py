@@ -79,7 +79,7 @@ class Authority:
             )
             .sign(self._key(), hashes.SHA384())
         )
-        write_whole(key, _pem(server_key), private=True)
+        write_whole(key, _pem(server_key))
         write_whole(certificate, signed.public_bytes(Encoding.PEM))
         return True
 
@@ -108,7 +108,7 @@ class Authority:
             )
             .sign(key, hashes.SHA384())
         )
-        write_whole(self._key_file, _pem(key), private=True)
+        write_whole(self._key_file, _pem(key))
         write_whole(self.certificate_file, certificate.public_bytes(Encoding.PEM))
 
     def _certificate(self) -> x509.Certificate:

@@ -22,8 +22,9 @@ from fedrad.exchange.names import Name
 from fedrad.flower.processes import SuperLinkConnection
 from fedrad.server.federation.members import Member, Members, MembersError
 from fedrad.system.files import JsonFile, UnreadableFileError, locked
-from fedrad.system.folders import state_home
+from fedrad.system.folders import make_folder, state_home
 from fedrad.system.ports import free_port
+from fedrad.system.private import privacy_fault
 
 from .authority import Authority
 from .settings import CoordinatorSettings, check_certificate
@@ -67,8 +68,11 @@ class Coordinator:
 
     @contextmanager
     def serving(self) -> Iterator[None]:
-        """Make sure that one `fedrad serve` at a time uses this folder. Raises Refused."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        """Make sure that one `fedrad serve` at a time uses this folder, and that other users of
+        the machine cannot reach into it. Raises Refused."""
+        make_folder(self.folder)
+        if fault := privacy_fault(self.folder, entries=True, advice=" (--coordinator)"):
+            raise Refused(fault)
         with ExitStack() as stack:
             try:
                 stack.enter_context(locked(self._file.path, wait=False))
@@ -142,7 +146,7 @@ class Coordinator:
         if before is not None:
             self.members()  # an empty list in the place of a lost one would turn all members away
         check(settings)
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(self.folder)
         if before is None:
             self._make_members()
         self._file.write(settings)

@@ -1,7 +1,6 @@
 """`fedrad serve`: keeps the coordinator's SuperLink running, and its list of nodes up to date."""
 
 import logging
-import logging.handlers
 import subprocess
 import sys
 import threading
@@ -16,7 +15,10 @@ from fedrad.deploy.refused import Refused
 from fedrad.flower.control import Control, key_bytes
 from fedrad.flower.log_lines import moved_part
 from fedrad.flower.processes import flower_environment
+from fedrad.system.folders import make_folder
+from fedrad.system.log_file import PrivateLogHandler
 from fedrad.system.no_telemetry import NO_TELEMETRY
+from fedrad.system.private import temporary_folder
 
 from .folder import Coordinator
 from .settings import CoordinatorSettings
@@ -132,7 +134,9 @@ def serve(coordinator: Coordinator, settings: CoordinatorSettings) -> None:
         SuperLink ended several times and never answered.
     """
     environment = flower_environment(
-        NO_TELEMETRY | {"FLWR_HOME": str(coordinator.folder / "flower")}
+        NO_TELEMETRY
+        | temporary_folder(coordinator.folder)
+        | {"FLWR_HOME": str(coordinator.folder / "flower")}
     )
     pause, renewed_at = RESTART_SECONDS[0], time.monotonic()
     superlink, starts = _SuperLink(coordinator, settings, environment), 1
@@ -185,8 +189,8 @@ class _SuperLink:
     ) -> None:
         folder = coordinator.folder
         self.log_file = folder / "logs" / "superlink.log"
-        self.log_file.parent.mkdir(exist_ok=True)
-        (folder / "flower").mkdir(exist_ok=True)
+        make_folder(self.log_file.parent)
+        make_folder(folder / "flower")
         self.last_line = ""
         self.moved_part: str | None = None
         """What a FlowerMovedError says that ended the process."""
@@ -220,7 +224,7 @@ class _SuperLink:
 
     def _write_log(self) -> None:
         assert self.process.stdout is not None
-        handler = logging.handlers.RotatingFileHandler(
+        handler = PrivateLogHandler(
             self.log_file, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8"
         )
         for line in self.process.stdout:

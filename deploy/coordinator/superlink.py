@@ -10,8 +10,10 @@ from fedrad.system.no_telemetry import disable_telemetry
 disable_telemetry()
 
 from fedrad.flower.superlink import run_superlink
+from fedrad.system.private import make_private
 
 from .gate import Gate
 
 if __name__ == "__main__":
+    make_private()
     run_superlink(Gate)

@@ -18,7 +18,7 @@ from fedrad.system.files import JsonFile, UnreadableFileError
 
 from .follow import follow
 from .notes import SUPERLINK
-from .preparation import experiment_text, given_experiment, make_folder
+from .preparation import check_privacy, experiment_text, given_experiment, prepare_folder
 
 
 class DeploymentNote(BaseModel):
@@ -61,7 +61,7 @@ def run_deployed(experiment_file: Path, out: Path, connection: SuperLinkConnecti
     _, faults = given_experiment(text, experiment_file, out)
     if connection.root_certificates and not connection.root_certificates.is_file():
         faults.append(f"--root-certificates {connection.root_certificates}: no such file")
-    make_folder(out, faults)
+    prepare_folder(out, faults)
     certificates, members = connection.root_certificates, connection.members
     note = DeploymentNote(
         address=connection.address,
@@ -81,6 +81,7 @@ def resume_deployed(folder: Path) -> Summary:
         raise Refused(str(error)) from error
     if note is None:
         raise Refused(f"{folder}: holds no experiment of `fedrad run`")
+    check_privacy(folder)
     add_weight_folder(note.weights)
     connection = SuperLinkConnection(note.address, note.root_certificates, note.members)
     file = folder / "experiment.toml"
