@@ -52,6 +52,14 @@ ForOthers = Annotated[
         help="Let other users of this machine read what is written; without it, only you can.",
     ),
 ]
+PassphraseDescriptor = Annotated[
+    int | None,
+    typer.Option(
+        "--passphrase-fd",
+        help="File descriptor from which to read the passphrase, such as 3 with `3<FILE`. Without "
+        "it: the systemd credential, or the terminal.",
+    ),
+]
 VersionOption = Annotated[
     bool,
     typer.Option(

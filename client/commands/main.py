@@ -60,6 +60,7 @@ for command in (
 ):
     app.command()(command)
 
+app.command("passphrase")(node.passphrase_command)
 app.add_typer(policy.app, name="policy")
 app.add_typer(officer_key.app, name="officer")
 

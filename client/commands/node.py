@@ -2,14 +2,15 @@
 
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fedrad.system.commands import ForOthers, fail, open_to_others
+from fedrad.system.commands import ForOthers, PassphraseDescriptor, fail, open_to_others
 
-from .options import SiteFolder, SiteName, StateFolder, open_private_site, this_user
+from .options import SiteFolder, SiteName, StateFolder, ask_passphrase, open_private_site, this_user
 
 
 def join(
@@ -57,6 +58,11 @@ def join(
 
 def start(
     folder: SiteFolder = Path("."),
+    passphrase_fd: PassphraseDescriptor = None,
+    key_fd: Annotated[
+        int | None,
+        typer.Option(help="File descriptor from which to read the node's key, not from a file."),
+    ] = None,
     name: SiteName = None,
     state: StateFolder = None,
 ) -> None:
@@ -69,6 +75,8 @@ def start(
     from fedrad.client.node.service import start as run_node
     from fedrad.client.policy.integrity import prepare_start
     from fedrad.client.policy.ledger_heads import HEADS
+    from fedrad.client.policy.node_key import PASSPHRASE, openssh, read_key
+    from fedrad.system.secrets import passphrase, read_descriptor
 
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"
@@ -83,7 +91,27 @@ def start(
             "`fedrad-site check %s` proposes it",
             folder,
         )
-    run_node(site, membership)
+    content = membership.key.read_bytes() if key_fd is None else read_descriptor(key_fd)
+    given = partial(passphrase, PASSPHRASE, "the node's key", passphrase_fd)
+    run_node(site, membership, openssh(read_key(content, str(membership.key), given)))
+
+
+def passphrase_command(
+    folder: SiteFolder = Path("."),
+    remove: Annotated[bool, typer.Option("--remove", help="Store the key without one.")] = False,
+    name: SiteName = None,
+    state: StateFolder = None,
+) -> None:
+    """Give the node's key a passphrase, change it, or remove it.
+
+    `fedrad-site start` then asks for it, or reads it with --passphrase-fd or from systemd.
+    """
+    from fedrad.client.policy.node_key import set_passphrase
+
+    site = open_private_site(folder, name=name, state=state)
+    new = None if remove else ask_passphrase("New passphrase of the node's key", twice=True)
+    set_passphrase(site.state, None if new is None else new.encode())
+    print("the node's key is stored without a passphrase" if remove else "the passphrase is set")
 
 
 def stop(

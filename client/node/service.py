@@ -30,6 +30,7 @@ from fedrad.system.log_file import PrivateLogHandler
 from fedrad.system.no_telemetry import NO_TELEMETRY
 from fedrad.system.ports import free_port
 from fedrad.system.private import temporary_folder
+from fedrad.system.secrets import MemoryFile, inherited_descriptors
 
 NODE_COMMAND = (sys.executable, "-m", "fedrad.client.node.executor")
 """Command of the node, with the arguments of `flower-supernode`."""
@@ -64,13 +65,14 @@ EVENTS = (
 """Kind of line in the node's log, with level and text of the line in the site's log."""
 
 
-def start(site: Site, membership: Membership) -> None:
+def start(site: Site, membership: Membership, key: bytes | None = None) -> None:
     """Run the node until SIGTERM (finishes the current round first) or SIGINT (at once).
 
-    Raises SiteProblem if a node of this site runs already.
+    `key`: the node's private key in the format of OpenSSH, which Flower then reads from memory;
+    None: it reads the file. Raises SiteProblem if a node of this site runs already.
     """
     with _locked_node(site) as running:
-        node = _Node(site, membership)
+        node = _Node(site, membership, key)
         stop = _Stop(node)
         write_whole(running, str(os.getpid()))
         # Only a warning: the node works without these lines, and node.log has all that it prints.
@@ -151,9 +153,10 @@ def stop(site: Site, *, now: bool) -> None:
 class _Node:
     """The node's process, and its log."""
 
-    def __init__(self, site: Site, membership: Membership) -> None:
+    def __init__(self, site: Site, membership: Membership, key: bytes | None = None) -> None:
         self.site = site
         self.membership = membership
+        self._key = None if key is None else MemoryFile(key)
         self.process: subprocess.Popen[bytes] | None = None
         self._last = ""
         self._log = PrivateLogHandler(
@@ -165,6 +168,7 @@ class _Node:
         """Start the node and wait until it ends."""
         member, home = self.membership, self.site.state / "flower"
         make_folder(home)
+        key = str(member.key) if self._key is None else self._key.path
         here = {
             "folder": str(self.site.folder.resolve()),
             "name": self.site.name,
@@ -179,7 +183,7 @@ class _Node:
                 "--root-certificates",
                 str(member.ca),
                 "--auth-supernode-private-key",
-                str(member.key),
+                key,
                 "--host",
                 "127.0.0.1",
                 "--port",
@@ -195,6 +199,7 @@ class _Node:
                 "PYTHONUNBUFFERED": "1",
                 **_no_local_proxy(),
             },
+            pass_fds=inherited_descriptors(key),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

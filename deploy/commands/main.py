@@ -83,6 +83,7 @@ for command in (
     results.export,
 ):
     app.command()(command)
+app.command("passphrase")(coordinator.passphrase_command)
 app.add_typer(coordinator.sites_app, name="sites")
 app.add_typer(weights_app, name="weights")
 

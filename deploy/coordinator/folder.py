@@ -8,8 +8,9 @@ members.json          sites that were invited, admitted or revoked
 superlink.db, logs/   state and log of the SuperLink
 """
 
+import logging
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,9 +27,10 @@ from fedrad.system.folders import make_folder, state_home
 from fedrad.system.ports import free_port
 from fedrad.system.private import privacy_fault
 
-from .authority import Authority
+from .authority import Authority, certificate_names, end_of
 from .settings import CoordinatorSettings, check_certificate
 
+log = logging.getLogger("fedrad.server")
 LOOPBACK_NAMES = ("localhost", "127.0.0.1")
 
 
@@ -38,10 +40,11 @@ def default_folder() -> Path:
 
 
 class Coordinator:
-    """A coordinator, stored in a folder."""
+    """A coordinator, stored in a folder. `passphrase`: of its private keys, if they have one."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, passphrase: bytes | None = None) -> None:
         self.folder = folder
+        self.passphrase = passphrase
         self._file = JsonFile(folder / "coordinator.json", CoordinatorSettings)
         self.members_file = folder / "members.json"
 
@@ -64,7 +67,7 @@ class Coordinator:
     @property
     def authority(self) -> Authority:
         """The certificate authority; made if there is none."""
-        return Authority(self.folder)
+        return Authority(self.folder, self.passphrase)
 
     @contextmanager
     def serving(self) -> Iterator[None]:
@@ -153,6 +156,11 @@ class Coordinator:
         self.renew(settings)
         return settings
 
+    def own_key(self) -> Path | None:
+        """Key of the centre's own certificate; None if it uses fedrad's. Raises Refused."""
+        before = self._read()
+        return before.key if before else None
+
     def settings(self) -> CoordinatorSettings:
         """The settings. Raises Refused if the coordinator was never started."""
         settings = self._read()
@@ -171,18 +179,31 @@ class Coordinator:
         )
 
     def renew(self, settings: CoordinatorSettings) -> bool:
-        """Renew certificates that end within RENEW_DAYS. Returns whether any was renewed."""
+        """Renew certificates that end within RENEW_DAYS. Returns whether any was renewed.
+
+        Where the authority's key is kept offline, a certificate that is still valid is used.
+        Raises Refused if there is none that is.
+        """
         host = settings.address.rpartition(":")[0]
-        authority, folder = self.authority, self.folder
-        renewed = authority.server_certificate(
-            folder / "control.crt", folder / "control.key", LOOPBACK_NAMES
-        )
+        renewed = self._renew("control", LOOPBACK_NAMES, locked=False)
         if settings.certificate is None:
             names = list(dict.fromkeys([host, *settings.names, *LOOPBACK_NAMES]))
-            renewed |= authority.server_certificate(
-                folder / "server.crt", folder / "server.key", names
-            )
+            renewed |= self._renew("server", names, locked=True)
         return renewed
+
+    def _renew(self, name: str, names: Sequence[str], *, locked: bool) -> bool:
+        certificate, key = self.folder / f"{name}.crt", self.folder / f"{name}.key"
+        try:
+            return self.authority.server_certificate(certificate, key, names, locked=locked)
+        except Refused as error:
+            if not (certificate.is_file() and key.is_file()):
+                raise
+            if certificate_names(certificate) != set(names):
+                raise
+            if (end := end_of(certificate)) < datetime.now(UTC):
+                raise
+            log.warning("%s ends on %s and is not renewed: %s", certificate, end.date(), error)
+            return False
 
     def invite(self, site: str, to: Path, *, days: float) -> Invitation:
         """Write an invitation for a site; it replaces one that was not answered yet.

@@ -19,8 +19,10 @@ from fedrad.system.folders import make_folder
 from fedrad.system.log_file import PrivateLogHandler
 from fedrad.system.no_telemetry import NO_TELEMETRY
 from fedrad.system.private import temporary_folder
+from fedrad.system.secrets import inherited_descriptors
 
 from .folder import Coordinator
+from .keys import ServerKey
 from .settings import CoordinatorSettings
 
 log = logging.getLogger("fedrad.server")
@@ -139,7 +141,8 @@ def serve(coordinator: Coordinator, settings: CoordinatorSettings) -> None:
         | {"FLWR_HOME": str(coordinator.folder / "flower")}
     )
     pause, renewed_at = RESTART_SECONDS[0], time.monotonic()
-    superlink, starts = _SuperLink(coordinator, settings, environment), 1
+    key = ServerKey(coordinator.folder, settings.key, coordinator.passphrase)
+    superlink, starts = _SuperLink(coordinator, settings, environment, key), 1
     members, announced, has_answered = _MemberUpdates(coordinator), False, False
     try:
         while True:
@@ -164,13 +167,13 @@ def serve(coordinator: Coordinator, settings: CoordinatorSettings) -> None:
                 )
                 time.sleep(pause)
                 pause = min(2 * pause, RESTART_SECONDS[1])
-                superlink, starts = _SuperLink(coordinator, settings, environment), starts + 1
+                superlink = _SuperLink(coordinator, settings, environment, key)
+                starts += 1
                 members, announced = _MemberUpdates(coordinator), False
                 continue
             if now - renewed_at > RENEW_SECONDS:
                 renewed_at = now
-                if coordinator.renew(settings):
-                    log.info("the server certificate was renewed")
+                _renew(coordinator, settings, key)
             with suppress(httpx.TransportError):  # it does not answer yet
                 members.apply()
                 has_answered = True
@@ -181,11 +184,25 @@ def serve(coordinator: Coordinator, settings: CoordinatorSettings) -> None:
         superlink.end()
 
 
+def _renew(coordinator: Coordinator, settings: CoordinatorSettings, key: ServerKey) -> None:
+    """Renew certificates that end soon. A fault is logged: hospitals that are connected stay so."""
+    try:
+        if coordinator.renew(settings):
+            key.refresh()
+            log.info("the server certificate was renewed")
+    except Refused as error:
+        log.error("the server certificate cannot be renewed: %s", error)
+
+
 class _SuperLink:
     """A SuperLink in a process of its own; its output goes to a rotating log."""
 
     def __init__(
-        self, coordinator: Coordinator, settings: CoordinatorSettings, environment: dict[str, str]
+        self,
+        coordinator: Coordinator,
+        settings: CoordinatorSettings,
+        environment: dict[str, str],
+        key: ServerKey,
     ) -> None:
         folder = coordinator.folder
         self.log_file = folder / "logs" / "superlink.log"
@@ -196,8 +213,9 @@ class _SuperLink:
         """What a FlowerMovedError says that ended the process."""
         self.started = time.monotonic()
         self.process = subprocess.Popen(
-            [*PROGRAM, *_arguments(coordinator, settings)],
+            [*PROGRAM, *_arguments(coordinator, settings, key.path)],
             env=environment,
+            pass_fds=inherited_descriptors(key.path),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -236,7 +254,7 @@ class _SuperLink:
         handler.close()
 
 
-def _arguments(coordinator: Coordinator, settings: CoordinatorSettings) -> list[str]:
+def _arguments(coordinator: Coordinator, settings: CoordinatorSettings, key: str) -> list[str]:
     folder = coordinator.folder
     return [
         "--listen",
@@ -246,7 +264,7 @@ def _arguments(coordinator: Coordinator, settings: CoordinatorSettings) -> list[
         "--hospital-certificate",
         str(settings.certificate or folder / "server.crt"),
         "--hospital-key",
-        str(settings.key or folder / "server.key"),
+        key,
         "--ssl-ca-certfile",
         str(coordinator.authority.certificate_file),
         "--ssl-certfile",
