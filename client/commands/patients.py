@@ -44,7 +44,6 @@ def withdraw(
 
     Says which models were trained on them. It cannot be taken back.
     """
-
     site = open_private_site(folder, name=name, state=state)
     if bool(patient) == (file is not None):
         fail("give patient numbers, or --file with a list of them")
