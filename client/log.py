@@ -6,15 +6,16 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from fedrad.system.files import PRIVATE_FOLDER
+from fedrad.system.folders import make_folder
+from fedrad.system.log_file import PrivateLogHandler
 
 
 @cache
 def site_log(name: str, state: Path) -> logging.Logger:
     """The logger of a site, which writes to `site.log` in the state folder."""
-    state.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
+    make_folder(state)
     log = logging.getLogger(f"fedrad.site.{name.replace('.', '_')}")
-    handler = logging.FileHandler(state / "site.log", encoding="utf-8")
+    handler = PrivateLogHandler(state / "site.log", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
     log.setLevel(logging.INFO)

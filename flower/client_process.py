@@ -21,6 +21,8 @@ from typing import Any
 
 from flwr.app import Context, Message
 
+from fedrad.system.secrets import inherited_descriptors
+
 from .bundles import NOT_UNPACKED, BundleNotApprovedError, check_bundle
 from .internals import (
     AcquireTaskRequest,
@@ -71,10 +73,15 @@ def run_node(prepare: Callable[[], None], outgoing: OutgoingFilter) -> None:
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--port", required=True)
     parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--auth-supernode-private-key", dest="key", default="")
     known, _ = parser.parse_known_args()
+    in_memory = inherited_descriptors(known.key)
     supernode = subprocess.Popen(
-        [sys.executable, "-m", "fedrad.flower.supernode", "--host", known.host, *sys.argv[1:]]
+        [sys.executable, "-m", "fedrad.flower.supernode", "--host", known.host, *sys.argv[1:]],
+        pass_fds=in_memory,
     )
+    for descriptor in in_memory:  # this process, which works on messages, needs no key
+        os.close(descriptor)
 
     def end(number: int, frame: FrameType | None) -> None:
         """SIGTERM finishes the current message first; SIGINT abandons it."""

@@ -13,6 +13,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from fedrad.system.private import make_private
+
 END_SECONDS = 5.0
 """Time that processes have to end after SIGTERM, before they are killed."""
 
@@ -70,4 +72,5 @@ def _watch(parent: int, folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    make_private()
     _watch(int(sys.argv[1]), Path(sys.argv[2]))

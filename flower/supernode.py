@@ -20,6 +20,8 @@ from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import Any
 
+from fedrad.system.private import make_private
+
 from .bundles import BundleNotApprovedError, check_bundle
 from .internals import (
     flower_supernode,
@@ -111,6 +113,7 @@ def _use_superlink_socket() -> None:
 
 def main() -> None:
     """Run the SuperNode until it gets a signal to end. Raises FlowerMovedError."""
+    make_private()
     start_parent_process_monitor(os.getppid())  # the node ends with its executor
     quick = SimpleNamespace(**vars(time))
     quick.sleep = lambda seconds: time.sleep(min(seconds, POLL_SECONDS))

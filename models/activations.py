@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedrad.system.files import replacing
+from fedrad.system.folders import make_folder
 
 from .examples import DrawnViews, View, Views, channels_last
 from .network import ResNet, block_of, digest
@@ -39,7 +40,7 @@ class ActivationStore:
         self.limit = limit
         self.full = False
         self._open: set[str] = set()
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         self._sizes = {
             collection.name: sum(file.stat().st_size for file in collection.rglob("*.npy"))
             for collection in folder.iterdir()
@@ -51,7 +52,7 @@ class ActivationStore:
         self._open = set(collections)
         self.full = False
         for collection in self._open:
-            (self.folder / collection).mkdir(exist_ok=True)
+            make_folder(self.folder / collection)
             os.utime(self.folder / collection)
             self._sizes.setdefault(collection, 0)
 
@@ -80,7 +81,7 @@ class ActivationStore:
             return
         file = self._file(collection, key)
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(file.parent)
             with replacing(file, durable=False) as temporary, temporary.open("wb") as stream:
                 np.save(stream, array)
         except OSError:  # the disk is full; training goes on without stored outputs

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fedrad.system.errors import UserError
 from fedrad.system.files import replacing, write_whole
+from fedrad.system.folders import make_folder
 
 from .settings import ModelSettings
 from .weight_folders import cache_folder, torchxrayvision_folder, weight_folders
@@ -107,7 +108,7 @@ def fetch(settings: ModelSettings) -> Path:
     target = cache_folder() / file_name(settings)
     if target.is_file():
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     try:
         torch.hub.download_url_to_file(_url(settings), str(target))
     except OSError as error:
@@ -164,7 +165,7 @@ def read_pickle(path: Path, source_sha256: str) -> dict[str, Tensor]:
         log.warning("%s is damaged: made again from %s", target, path)
     tensors = {k: v.detach().clone().contiguous() for k, v in unpickle(path).items()}
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         with replacing(target) as temporary:
             save_file(tensors, temporary, {"source": path.name, "source_sha256": source_sha256})
             write_whole(own_hash, file_sha256(temporary) + "\n")

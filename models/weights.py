@@ -189,7 +189,7 @@ def save(path: Path, network: ResNet, *, outputs: list[str], description: str, *
         **more,
     }
     tensors = {name: value.contiguous() for name, value in network.state_dict().items()}
-    write_whole(path, serialize(tensors, metadata))  # save_file would let only its owner read it
+    write_whole(path, serialize(tensors, metadata))
 
 
 def read_model(path: Path, like: ResNet) -> ResNet:

@@ -17,6 +17,7 @@ from fedrad.exchange.required_release import release_fault
 from fedrad.models.weight_files import file_sha256
 from fedrad.models.weights import StartingNetwork
 from fedrad.system.files import UnreadableFileError, write_whole
+from fedrad.system.folders import make_folder
 from fedrad.system.release import release
 
 from .evaluation.evaluation import FinalEvaluation, epsilon, released_figures
@@ -93,7 +94,7 @@ def run_experiment(
         )
     if resume and not (file.is_file() and file.read_text(encoding="utf-8") == text):
         raise ExperimentFailed(f"{folder}: holds no experiment of this text to go on with")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with ExitStack() as stack:
         try:
             stack.enter_context(checkpoint.lock())

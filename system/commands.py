@@ -1,6 +1,7 @@
 """What all commands of `fedrad` and `fedrad-site` share."""
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import click
@@ -8,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from .errors import UserError
+from .private import set_privacy
 from .release import release
 
 
@@ -15,6 +17,14 @@ def fail(text: str) -> NoReturn:
     """Print what is wrong and end the command with status 2."""
     print(text, file=sys.stderr)
     raise SystemExit(2)
+
+
+def open_to_others(path: Path) -> None:
+    """Let all users of this machine read what a command wrote (`--for-others`)."""
+    try:
+        set_privacy(path, private=False)
+    except OSError as error:
+        fail(f"{path}: is written, and cannot be opened to others ({error.strerror})")
 
 
 class CommandGroup(TyperGroup):
@@ -35,6 +45,21 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+ForOthers = Annotated[
+    bool,
+    typer.Option(
+        "--for-others",
+        help="Let other users of this machine read what is written; without it, only you can.",
+    ),
+]
+PassphraseDescriptor = Annotated[
+    int | None,
+    typer.Option(
+        "--passphrase-fd",
+        help="File descriptor from which to read the passphrase, such as 3 with `3<FILE`. Without "
+        "it: the systemd credential, or the terminal.",
+    ),
+]
 VersionOption = Annotated[
     bool,
     typer.Option(

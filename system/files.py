@@ -1,7 +1,9 @@
 """Files that are written whole or not at all, and JSON files that several processes change."""
 
+import errno
 import fcntl
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -9,8 +11,8 @@ from typing import Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
-"""Permissions of files and folders that only the user who runs fedrad may read."""
+PRIVATE_FILE, FILE_FOR_OTHERS = 0o600, 0o644
+"""Permissions of a file that only the user who runs fedrad may read, and of one for all users."""
 
 
 class UnreadableFileError(Exception):
@@ -19,7 +21,7 @@ class UnreadableFileError(Exception):
 
 
 @contextmanager
-def replacing(path: Path, *, private: bool = False, durable: bool = True) -> Iterator[Path]:
+def replacing(path: Path, *, private: bool = True, durable: bool = True) -> Iterator[Path]:
     """Write a file in one step: other processes see the old content, or all of the new.
 
     Yields an empty temporary file in the same folder, made with the permissions of the new one.
@@ -31,7 +33,8 @@ def replacing(path: Path, *, private: bool = False, durable: bool = True) -> Ite
     path
         File to write; its folder must exist.
     private
-        Whether only this user may read it (mode 600).
+        Whether only this user may read it (mode 600, whatever the umask). False is for a file that
+        is meant for others and that a command was told to write so (mode 644).
     durable
         Whether the file must survive a power failure, for which the disk must be waited for. A
         cache of many small files need not.
@@ -44,13 +47,9 @@ def replacing(path: Path, *, private: bool = False, durable: bool = True) -> Ite
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         temporary.unlink(missing_ok=True)
-        mode = PRIVATE_FILE if private else 0o666
-        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
-        permissions = temporary.stat().st_mode
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE))
         yield temporary
-        temporary.chmod(
-            permissions
-        )  # safetensors writes a file of its own, which others cannot read
+        _set_mode(temporary, PRIVATE_FILE if private else FILE_FOR_OTHERS)
         if durable:
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
@@ -63,7 +62,21 @@ def replacing(path: Path, *, private: bool = False, durable: bool = True) -> Ite
         raise
 
 
-def write_whole(path: Path, content: str | bytes, *, private: bool = False) -> None:
+def _set_mode(file: Path, mode: int) -> None:
+    """Give a file its permissions; a library may have put a file of its own in its place. Raises
+    OSError if it stays more open than that, for example on a mounted Windows share."""
+    with suppress(PermissionError):
+        file.chmod(mode)
+    if stat.S_IMODE(file.stat().st_mode) & ~mode & 0o077:
+        raise OSError(
+            errno.EPERM,
+            "the file system keeps no permissions, so others could read it; name a place on a "
+            "disk of this machine",
+            str(file),
+        )
+
+
+def write_whole(path: Path, content: str | bytes, *, private: bool = True) -> None:
     """Write a file in one step, text as UTF-8. Parameters and errors are those of `replacing`."""
     with replacing(path, private=private) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
@@ -117,7 +130,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class JsonFile(Generic[M]):
-    """A JSON file that holds one pydantic model.
+    """A JSON file that holds one pydantic model, for this user alone (mode 600).
 
     Parameters
     ----------
@@ -125,14 +138,11 @@ class JsonFile(Generic[M]):
         The file; its folder must exist before it is written.
     kind
         Class of the content.
-    private
-        Whether only this user may read it (mode 600).
     """
 
-    def __init__(self, path: Path, kind: type[M], *, private: bool = False) -> None:
+    def __init__(self, path: Path, kind: type[M]) -> None:
         self.path = path
         self._kind = kind
-        self._private = private
 
     def read(self) -> M | None:
         """The content; None if there is no file. Raises UnreadableFileError."""
@@ -150,8 +160,7 @@ class JsonFile(Generic[M]):
 
     def write(self, content: M) -> None:
         """Write the content in one step. Raises OSError."""
-        text = content.model_dump_json(indent=1) + "\n"
-        write_whole(self.path, text, private=self._private)
+        write_whole(self.path, content.model_dump_json(indent=1) + "\n")
 
     @contextmanager
     def changed(self, default: Callable[[], M]) -> Iterator[M]:

@@ -10,8 +10,8 @@ REPOSITORY = TESTS.parent
 ROOMS = [link.name for link in (REPOSITORY / "src" / "fedrad").iterdir() if link.is_symlink()]
 
 NAMED = {
-    "client/commands/images.py": "`predict --out` may name a pipe, such as /dev/stdout",
     "flower/processes.py": "settings and logs in a temporary folder, removed when the run ends",
+    "system/private.py": "a setting of the kernel under /proc, which is no file",
     "server/export/export.py": "the whole folder is written under another name, then renamed",
     "server/export/monai_bundle.py": "part of the folder that `export.py` renames when it is whole",
 }

@@ -16,6 +16,7 @@ from fedrad.client.settings import Site
 from fedrad.exchange.experiment import Experiment
 from fedrad.exchange.figures import SplitPart
 from fedrad.system.files import JsonFile, UnreadableFileError
+from fedrad.system.folders import make_folder
 
 from .assignment import PARTS, Patient, assign_folds, assign_parts, patients_of
 from .patients import PatientDraw, Pseudonyms
@@ -150,7 +151,7 @@ class _DivisionFile:
             if not self._record:
                 yield self._checked(file.read() or self._first(kind))
                 return
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
             with file.changed(partial(self._first, kind)) as content:
                 yield self._checked(content)
                 content.patients = dict(sorted(content.patients.items()))

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site
-from fedrad.system.files import PRIVATE_FOLDER, locked, write_whole
+from fedrad.system.files import locked, write_whole
+from fedrad.system.folders import make_folder
 
 
 @dataclass(frozen=True)
@@ -111,10 +112,10 @@ def _load_or_create(file: Path, otherwise: str) -> bytes:
     process makes it at the same time. `otherwise`: what would happen with another one."""
     try:
         if not file.exists():
-            file.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
+            make_folder(file.parent)
             with locked(file):
                 if not file.exists():
-                    write_whole(file, secrets.token_bytes(32), private=True)
+                    write_whole(file, secrets.token_bytes(32))
         secret = file.read_bytes()
     except OSError as error:
         raise SiteProblem("cohort", f"{file}: cannot be kept ({error.strerror})") from error

@@ -9,7 +9,8 @@ from typing import Literal
 from pydantic import BaseModel
 
 from fedrad.client.problems import SiteProblem, needed_record
-from fedrad.system.files import PRIVATE_FOLDER, JsonFile
+from fedrad.system.files import JsonFile
+from fedrad.system.folders import make_folder
 
 from .patients import Pseudonyms
 
@@ -58,7 +59,7 @@ class Withdrawn:
 def record_withdrawn(state: Path, keys: Iterable[str]) -> None:
     """Add patients, by pseudonym. Raises SiteProblem as `Withdrawn.read`."""
     pseudonyms = Pseudonyms.load_or_create(state)
-    state.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
+    make_folder(state)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     file = _file(state)
     with (
@@ -70,7 +71,7 @@ def record_withdrawn(state: Path, keys: Iterable[str]) -> None:
 
 
 def _file(state: Path) -> JsonFile[_Content]:
-    return JsonFile(state / WITHDRAWN, _Content, private=True)
+    return JsonFile(state / WITHDRAWN, _Content)
 
 
 def _check(state: Path, content: _Content, pseudonyms: Pseudonyms) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from fedrad.system.commands import fail
 
-from .options import SiteFolder, SiteName, StateFolder
+from .options import SiteFolder, SiteName, StateFolder, open_private_site
 
 
 def check(
@@ -30,10 +30,9 @@ def check(
     Ends with status 0, with 1 if there are warnings, with 2 if the site would not take part. It
     can be interrupted; a second run continues.
     """
-    from fedrad.client.settings import open_site
     from fedrad.exchange.experiment import read_experiment
 
-    site = open_site(folder, name=name)
+    site = open_private_site(folder, name=name)
     wanted = None if experiment is None else read_experiment(experiment)[0]
     from fedrad.client.preflight.check import check_site
     from fedrad.models.weight_folders import add_weight_folder
@@ -72,11 +71,10 @@ def explain(
     state: StateFolder = None,
 ) -> None:
     """Show where the model looked (Grad-CAM) for some test patients; the pictures stay here."""
-    from fedrad.client.settings import open_site
     from fedrad.exchange.experiment import read_experiment
 
     settings = read_experiment(experiment)[0]
-    site = open_site(folder, name=name, state=state)
+    site = open_private_site(folder, name=name, state=state)
     if not model.is_file():
         fail(f"{model}: no such file")
     from fedrad.client.participant.site_data import SiteData

@@ -10,7 +10,7 @@ import typer
 
 from fedrad.system.commands import fail
 
-from .options import SiteName, StateFolder
+from .options import SiteName, StateFolder, open_private_site
 
 MASKS = ("none", "lungs", "lungs-pspnet")
 """Regions that `--mask` takes by name; other values are files."""
@@ -50,9 +50,8 @@ def predict(
         fail(f"{out.parent}: no such folder")
     if not model.is_file():
         fail(f"{model}: no such file")
-    from fedrad.client.settings import open_site
 
-    site = None if cohort is None else open_site(cohort, name=name, state=state)
+    site = None if cohort is None else open_private_site(cohort, name=name, state=state)
     import json
 
     from rich.console import Console
@@ -66,6 +65,7 @@ def predict(
         print_predictions,
     )
     from fedrad.client.problems import SiteProblem
+    from fedrad.system.files import write_whole
 
     opened = open_model(model)
     prevalences = _prevalences(prevalence or [], opened.record.outputs)
@@ -76,7 +76,7 @@ def predict(
     predictions, yardstick = estimate(opened, files, site)
     likeness = likeness_in_words(yardstick, site.name if site else None)
     if out is not None:
-        out.write_text(predictions_csv(opened, predictions), encoding="utf-8")
+        write_whole(out, predictions_csv(opened, predictions))
     if as_json:
         print(json.dumps(predictions_json(opened, predictions, likeness), indent=1))
     else:

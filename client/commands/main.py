@@ -14,6 +14,7 @@ from pathlib import Path
 import typer
 
 from fedrad.system.commands import CommandGroup, VersionOption, fail
+from fedrad.system.private import make_private
 
 from . import book, cohort, images, node, officer, officer_key, patients, policy
 from .options import SiteFolder
@@ -59,10 +60,12 @@ for command in (
 ):
     app.command()(command)
 
+app.command("passphrase")(node.passphrase_command)
 app.add_typer(policy.app, name="policy")
 app.add_typer(officer_key.app, name="officer")
 
 
 def main() -> None:
     """Entry point of `fedrad-site`."""
+    make_private()
     app()

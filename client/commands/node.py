@@ -2,15 +2,16 @@
 
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fedrad.system.commands import fail
+from fedrad.system.commands import ForOthers, PassphraseDescriptor, fail, open_to_others
 from fedrad.system.release import release
 
-from .options import SiteFolder, SiteName, StateFolder, this_user
+from .options import SiteFolder, SiteName, StateFolder, ask_passphrase, open_private_site, this_user
 
 
 def join(
@@ -25,12 +26,12 @@ def join(
             help="Fingerprint that the coordinator read out. Without it, the command asks you."
         ),
     ] = None,
+    for_others: ForOthers = False,
     name: SiteName = None,
     state: StateFolder = None,
 ) -> None:
     """Join a federation: make this node's key, which stays here, and write a request."""
     from fedrad.client.policy.membership import join_federation
-    from fedrad.client.settings import open_site
     from fedrad.exchange.invitation import Invitation
 
     invited = Invitation.read(invitation)
@@ -44,9 +45,11 @@ def join(
             fail("not joined: the file was changed on the way, or is not the coordinator's")
     elif fingerprint.replace(" ", "") != shown.replace(" ", ""):
         fail(f"not joined: the invitation's fingerprint is {shown}")
-    site = open_site(folder, name=name, state=state)
+    site = open_private_site(folder, name=name, state=state)
     file = request or Path(f"{site.name}.request")
     answer = join_federation(site, invited, file)
+    if for_others:
+        open_to_others(file)
     print(
         f"{file} written; it is no secret: the private key stays in {site.state}. Send it to the "
         f"coordinator, and read this out by telephone:\n\n    {answer.fingerprint()}\n\n"
@@ -56,6 +59,11 @@ def join(
 
 def start(
     folder: SiteFolder = Path("."),
+    passphrase_fd: PassphraseDescriptor = None,
+    key_fd: Annotated[
+        int | None,
+        typer.Option(help="File descriptor from which to read the node's key, not from a file."),
+    ] = None,
     name: SiteName = None,
     state: StateFolder = None,
 ) -> None:
@@ -68,12 +76,13 @@ def start(
     from fedrad.client.node.service import start as run_node
     from fedrad.client.policy.integrity import prepare_start
     from fedrad.client.policy.ledger_heads import HEADS
-    from fedrad.client.settings import open_site
+    from fedrad.client.policy.node_key import PASSPHRASE, openssh, read_key
+    from fedrad.system.secrets import passphrase, read_descriptor
 
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"
     )
-    site = open_site(folder, name=name, state=state)
+    site = open_private_site(folder, name=name, state=state)
     log = logging.getLogger("fedrad.site")
     log.info("fedrad %s", release())
     membership, head = prepare_start(site, this_user())
@@ -84,7 +93,27 @@ def start(
             "`fedrad-site check %s` proposes it",
             folder,
         )
-    run_node(site, membership)
+    content = membership.key.read_bytes() if key_fd is None else read_descriptor(key_fd)
+    given = partial(passphrase, PASSPHRASE, "the node's key", passphrase_fd)
+    run_node(site, membership, openssh(read_key(content, str(membership.key), given)))
+
+
+def passphrase_command(
+    folder: SiteFolder = Path("."),
+    remove: Annotated[bool, typer.Option("--remove", help="Store the key without one.")] = False,
+    name: SiteName = None,
+    state: StateFolder = None,
+) -> None:
+    """Give the node's key a passphrase, change it, or remove it.
+
+    `fedrad-site start` then asks for it, or reads it with --passphrase-fd or from systemd.
+    """
+    from fedrad.client.policy.node_key import set_passphrase
+
+    site = open_private_site(folder, name=name, state=state)
+    new = None if remove else ask_passphrase("New passphrase of the node's key", twice=True)
+    set_passphrase(site.state, None if new is None else new.encode())
+    print("the node's key is stored without a passphrase" if remove else "the passphrase is set")
 
 
 def stop(

@@ -16,6 +16,7 @@ from .options import (
     SiteName,
     StateFolder,
     Yes,
+    open_private_site,
     read_key,
     this_user,
 )
@@ -144,13 +145,12 @@ def approve(
 
     from fedrad.client.policy.approvals import Approvals, Decided
     from fedrad.client.policy.ledger_heads import write_head_of
-    from fedrad.client.settings import open_site
     from fedrad.exchange.experiment import read_experiment
 
     from . import approvals as approving
 
     console = Console(highlight=False)
-    site = open_site(folder, name=name, state=state)
+    site = open_private_site(folder, name=name, state=state)
     try:
         if until is not None and until.date() < datetime.now().astimezone().date():
             fail(f"--until {until:%Y-%m-%d}: that day is over")

@@ -13,6 +13,7 @@ from .options import (
     SiteName,
     StateFolder,
     ask_passphrase,
+    open_private_site,
     read_key,
     this_user,
 )
@@ -41,11 +42,10 @@ def init(
     """Make an officer's key. From then on, decisions count only if they are signed with it."""
     from fedrad.client.policy.ledger import check_ledger_is_there
     from fedrad.client.policy.officer_key import OfficerKey, pin_key, pinned_key
-    from fedrad.client.settings import open_site
 
     if key.exists():
         fail(f"{key}: exists already; name a new file for the key")
-    site = open_site(folder, name=name, state=state)
+    site = open_private_site(folder, name=name, state=state)
     check_ledger_is_there(site.state)
     if pinned_key(site.state) is not None and replaces is None:
         fail("an officer's key is set up already: --replaces FILE names it, and signs the new one")

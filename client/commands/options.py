@@ -11,6 +11,7 @@ from fedrad.system.commands import fail
 
 if TYPE_CHECKING:
     from fedrad.client.policy.officer_key import OfficerKey
+    from fedrad.client.settings import Site
 
 SITE_FOLDER = "Folder of the site, with its cohort.csv and site.toml."
 SiteFolder = Annotated[Path, typer.Argument(help=SITE_FOLDER)]
@@ -33,6 +34,25 @@ KeyFile = Annotated[
     ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Decide without asking for confirmation.")]
+
+
+def open_private_site(folder: Path, *, name: str | None, state: Path | None = None) -> "Site":
+    """Open a site for a command that reads images or writes into the state folder.
+
+    Temporary files of this process then lie in the state folder too. Raises SiteProblem if other
+    users of this machine can reach into it.
+    """
+    from fedrad.client.policy.integrity import check_state_folder
+    from fedrad.client.settings import open_site
+    from fedrad.system.private import use_temporary_folder
+
+    site = open_site(folder, name=name, state=state)
+    check_state_folder(site)
+    try:
+        use_temporary_folder(site.state)
+    except OSError as error:
+        fail(f"{error.filename}: cannot be made: {error.strerror}")
+    return site
 
 
 def this_user() -> str:

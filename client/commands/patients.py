@@ -8,7 +8,7 @@ import typer
 
 from fedrad.system.commands import fail
 
-from .options import DecidedBy, SiteFolder, SiteName, StateFolder, Yes, this_user
+from .options import DecidedBy, SiteFolder, SiteName, StateFolder, Yes, open_private_site, this_user
 
 if TYPE_CHECKING:
     from fedrad.client.participant.withdrawal import KnownPatient, Removed
@@ -44,9 +44,7 @@ def withdraw(
 
     Says which models were trained on them. It cannot be taken back.
     """
-    from fedrad.client.settings import open_site
-
-    site = open_site(folder, name=name, state=state)
+    site = open_private_site(folder, name=name, state=state)
     if bool(patient) == (file is not None):
         fail("give patient numbers, or --file with a list of them")
 

@@ -13,6 +13,7 @@ from .options import (
     SiteName,
     StateFolder,
     Yes,
+    open_private_site,
     read_key,
     this_user,
 )
@@ -70,9 +71,9 @@ def accept(
         settings_to_pin,
     )
     from fedrad.client.problems import SiteProblem
-    from fedrad.client.settings import check_settings_file, open_site
+    from fedrad.client.settings import check_settings_file
 
-    site = open_site(folder, name=name, state=state)
+    site = open_private_site(folder, name=name, state=state)
     check_settings_file(site.folder)
     check_ledger_is_there(site.state)
     try:

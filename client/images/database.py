@@ -17,6 +17,7 @@ from typing import Any, Literal
 import lmdb
 
 from fedrad.client.problems import SiteProblem
+from fedrad.system.folders import make_folder
 
 TableName = Literal["files", "uids", "readings", "pictures", "used"]
 TABLE_NAMES: tuple[TableName, ...] = ("files", "uids", "readings", "pictures", "used")
@@ -79,7 +80,7 @@ class Database:
     def transaction(self, *, write: bool = False) -> Iterator[Transaction]:
         """Commit at the end of the block; undo everything if it raises. Raises lmdb.Error, and its
         MapFullError if the limit is reached."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(self.folder)
         handle = _handle(self.folder, self.limit + RESERVE)
         begin = partial(handle.environment.begin, write=write, buffers=True)
         try:

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from fedrad.system.private import forbid_core_files
+
 ITEM_SECONDS = 60
 """Time limit of one item. A 12-bit JPEG 2000 image of 4 million pixels takes less than 1 s."""
 MEMORY_MIB = 2048
@@ -233,4 +235,4 @@ def _limit_memory(memory_mib: int) -> None:
             used = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmData"))
         limit = used + memory_mib * 2**20
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would contain a patient's image
+    forbid_core_files()  # one would contain a patient's image

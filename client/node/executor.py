@@ -14,6 +14,7 @@ disable_telemetry()
 import importlib
 
 from fedrad.flower.client_process import run_node
+from fedrad.system.private import make_private
 
 from .outgoing_errors import OUTGOING
 
@@ -28,4 +29,5 @@ def import_what_visits_need() -> None:
 
 
 if __name__ == "__main__":
+    make_private()
     run_node(import_what_visits_need, OUTGOING)

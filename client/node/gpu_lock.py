@@ -3,9 +3,8 @@
 import fcntl
 import logging
 import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -32,9 +31,8 @@ def gpu_lock(device: torch.device, log: logging.Logger, folder: Path = SHARED) -
     if device.type != "cuda":
         yield
         return
-    place = folder if folder.is_dir() else Path(tempfile.gettempdir())
-    file = place / f"fedrad-gpu-{device.index or 0}.lock"
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+    place = folder if folder.is_dir() else Path("/tmp")
+    descriptor = _open_shared(place / f"fedrad-gpu-{device.index or 0}.lock")
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -44,3 +42,12 @@ def gpu_lock(device: torch.device, log: logging.Logger, folder: Path = SHARED) -
         yield
     finally:
         os.close(descriptor)
+
+
+def _open_shared(file: Path) -> int:
+    """Open a lock's file, empty and readable by all users of the machine, whoever made it."""
+    with suppress(FileExistsError):
+        made = os.open(file, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        os.fchmod(made, 0o444)  # the umask of this process is for files of its own
+        return made
+    return os.open(file, os.O_RDONLY | os.O_NOFOLLOW)

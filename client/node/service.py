@@ -7,7 +7,6 @@ log is `node.log` in the state folder.
 
 import json
 import logging
-import logging.handlers
 import os
 import signal
 import subprocess
@@ -25,9 +24,13 @@ from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import JOINED, Site
 from fedrad.flower import log_lines
 from fedrad.system.errors import UserError
-from fedrad.system.files import PRIVATE_FOLDER, is_locked, locked, write_whole
+from fedrad.system.files import is_locked, locked, write_whole
+from fedrad.system.folders import make_folder
+from fedrad.system.log_file import PrivateLogHandler
 from fedrad.system.no_telemetry import NO_TELEMETRY
 from fedrad.system.ports import free_port
+from fedrad.system.private import temporary_folder
+from fedrad.system.secrets import MemoryFile, inherited_descriptors
 
 NODE_COMMAND = (sys.executable, "-m", "fedrad.client.node.executor")
 """Command of the node, with the arguments of `flower-supernode`."""
@@ -62,13 +65,14 @@ EVENTS = (
 """Kind of line in the node's log, with level and text of the line in the site's log."""
 
 
-def start(site: Site, membership: Membership) -> None:
+def start(site: Site, membership: Membership, key: bytes | None = None) -> None:
     """Run the node until SIGTERM (finishes the current round first) or SIGINT (at once).
 
-    Raises SiteProblem if a node of this site runs already.
+    `key`: the node's private key in the format of OpenSSH, which Flower then reads from memory;
+    None: it reads the file. Raises SiteProblem if a node of this site runs already.
     """
     with _locked_node(site) as running:
-        node = _Node(site, membership)
+        node = _Node(site, membership, key)
         stop = _Stop(node)
         write_whole(running, str(os.getpid()))
         # Only a warning: the node works without these lines, and node.log has all that it prints.
@@ -149,12 +153,13 @@ def stop(site: Site, *, now: bool) -> None:
 class _Node:
     """The node's process, and its log."""
 
-    def __init__(self, site: Site, membership: Membership) -> None:
+    def __init__(self, site: Site, membership: Membership, key: bytes | None = None) -> None:
         self.site = site
         self.membership = membership
+        self._key = None if key is None else MemoryFile(key)
         self.process: subprocess.Popen[bytes] | None = None
         self._last = ""
-        self._log = logging.handlers.RotatingFileHandler(
+        self._log = PrivateLogHandler(
             site.state / "node.log", maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8"
         )
         self._log.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
@@ -162,7 +167,8 @@ class _Node:
     def run(self) -> None:
         """Start the node and wait until it ends."""
         member, home = self.membership, self.site.state / "flower"
-        home.mkdir(exist_ok=True)
+        make_folder(home)
+        key = str(member.key) if self._key is None else self._key.path
         here = {
             "folder": str(self.site.folder.resolve()),
             "name": self.site.name,
@@ -177,7 +183,7 @@ class _Node:
                 "--root-certificates",
                 str(member.ca),
                 "--auth-supernode-private-key",
-                str(member.key),
+                key,
                 "--host",
                 "127.0.0.1",
                 "--port",
@@ -188,10 +194,12 @@ class _Node:
             env={
                 **os.environ,
                 **NO_TELEMETRY,
+                **temporary_folder(self.site.state),
                 "FLWR_HOME": str(home),
                 "PYTHONUNBUFFERED": "1",
                 **_no_local_proxy(),
             },
+            pass_fds=inherited_descriptors(key),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -259,7 +267,7 @@ class _Stop:
 @contextmanager
 def _locked_node(site: Site) -> Iterator[Path]:
     """Lock the site's node for this process. Yields the file for the id of the process."""
-    site.state.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
+    make_folder(site.state)
     running = site.state / RUNNING
     with ExitStack() as stack:
         try:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fedrad.client.problems import SiteProblem
 from fedrad.system.files import replacing
+from fedrad.system.folders import make_folder
 
 ROUNDS = 2
 """Number of rounds whose tensors are stored: the last, and the one before it. After a crash the
@@ -46,8 +47,8 @@ class RoundTensors:
         """Store the tensors of a round; nothing is written if there are none."""
         if not tensors:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with replacing(self._file(round_), private=True) as temporary:
+        make_folder(self.folder)
+        with replacing(self._file(round_)) as temporary:
             save_file({name: value.contiguous() for name, value in tensors.items()}, temporary)
         past = [number for number in self._rounds() if number <= round_]
         for number in set(self._rounds()) - set(past[-ROUNDS:]):

@@ -36,6 +36,7 @@ from fedrad.models.tasks import TrainingRound
 from fedrad.models.training import TrainingFigures
 from fedrad.models.weights import save
 from fedrad.stats.exact import with_known_outcome
+from fedrad.system.folders import make_folder
 from fedrad.system.release import release
 
 from .between_rounds import RoundTensors
@@ -174,7 +175,7 @@ class Participant:
                 schedule.rounds,
                 loss,
             )
-        data.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(data.folder)
         own = Ancestor(experiment=experiment.identity, sites=(data.site.name,))
         save(
             self.local_file,

@@ -14,7 +14,8 @@ from fedrad.client.policy.planned_epsilon import planned_epsilon
 from fedrad.client.problems import SiteProblem, needed_record
 from fedrad.client.settings import Policy
 from fedrad.exchange.experiment import Experiment
-from fedrad.system.files import PRIVATE_FOLDER, JsonFile, locked
+from fedrad.system.files import JsonFile, locked
+from fedrad.system.folders import make_folder
 
 from .budget import Spent
 from .earlier_releases import earlier_releases
@@ -221,7 +222,7 @@ class PatientUses:
     @contextmanager
     def _changed(self, experiment: Experiment) -> Iterator[UseRecord]:
         """The record of an experiment, to be changed; no other process decides meanwhile."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
+        make_folder(self.folder)
         with (
             needed_record(_SAYS),
             locked(self.folder / "all"),
@@ -240,7 +241,7 @@ class PatientUses:
         )
 
     def _file(self, experiment: Experiment) -> JsonFile[UseRecord]:
-        return JsonFile(self.folder / f"{experiment.family}.json", UseRecord, private=True)
+        return JsonFile(self.folder / f"{experiment.family}.json", UseRecord)
 
     def _check(self, use: UseRecord) -> None:
         if self.pseudonyms not in (None, use.pseudonyms):

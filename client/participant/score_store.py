@@ -9,6 +9,7 @@ from fedrad.client.problems import SiteProblem
 from fedrad.exchange.figures import ModelName, SplitPart
 from fedrad.stats.exact import Logits
 from fedrad.system.files import replacing
+from fedrad.system.folders import make_folder
 
 
 class ScoreStore:
@@ -40,7 +41,7 @@ class ScoreStore:
             Of the weights of the model.
         """
         file = self._file(part, model)
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(file.parent)
         with replacing(file) as temporary, temporary.open("wb") as stream:
             np.savez(stream, logits=logits, keys=np.array(keys, dtype=str), digest=digest)
 

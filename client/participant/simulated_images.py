@@ -20,6 +20,7 @@ from fedrad.models.progression.iteration import simulate_progression
 from fedrad.models.settings import InputSettings, ProgressionAugmentation
 from fedrad.models.weight_files import WeightsError, find_weights_file
 from fedrad.system.files import replacing
+from fedrad.system.folders import make_folder
 
 IMAGES_AT_A_TIME = 32
 """Number of images that are simulated and stored at a time."""
@@ -188,7 +189,7 @@ class SimulatedImages:
 def _save(file: Path, steps: NDArray[np.float16]) -> None:
     """Write a file in one step, so that no incomplete file is ever read."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(file.parent)
         with replacing(file) as temporary, temporary.open("wb") as handle:
             np.save(handle, steps)
     except OSError as error:

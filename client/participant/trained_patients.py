@@ -13,6 +13,7 @@ from fedrad.client.problems import SiteProblem
 from fedrad.exchange.experiment import Experiment
 from fedrad.exchange.lineage import Lineage
 from fedrad.system.files import JsonFile, UnreadableFileError
+from fedrad.system.folders import make_folder
 
 if TYPE_CHECKING:
     from fedrad.exchange.figures import SplitPart  # imports NumPy, which takes a while
@@ -51,7 +52,7 @@ class TrainedPatients:
         more = set(keys)
         if not more:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         file = self._file(experiment.identity)
         with _readable(), file.changed(lambda: self._new(experiment)) as record:
             self._check(file.path, record)

@@ -23,7 +23,8 @@ from fedrad.exchange.experiment import Experiment, ExperimentError, parse_experi
 from fedrad.exchange.names import NAME_PATTERN, Name
 from fedrad.exchange.required_release import ReleaseName
 from fedrad.exchange.wire import Hash
-from fedrad.system.files import PRIVATE_FOLDER, JsonFile, UnreadableFileError
+from fedrad.system.files import JsonFile, UnreadableFileError
+from fedrad.system.folders import make_folder
 from fedrad.system.release import release
 
 from .ledger import LEDGER, Ledger
@@ -169,9 +170,9 @@ class Approvals:
     def add(self, experiment: Experiment, text: str) -> ApprovalRequest:
         """Store an experiment that a coordinator asks for, unless it is stored."""
         new = _new(experiment, text)
-        self.folder.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
+        make_folder(self.folder)
         file = self.folder / _name(new.name, new.identity)
-        with _readable(), JsonFile(file, ApprovalRequest, private=True).changed(lambda: new) as one:
+        with _readable(), JsonFile(file, ApprovalRequest).changed(lambda: new) as one:
             asked = one
         return self._with_decisions(asked)
 

@@ -46,7 +46,7 @@ class Book(BaseModel):
 def book_file(state: Path, experiment: Experiment) -> JsonFile[Book]:
     """`books/NAME-IDENTITY.json` in a state folder. All folds of a cross-validation have one."""
     name = f"{experiment.name}-{experiment.family}.json"
-    return JsonFile(state / "books" / name, Book, private=True)
+    return JsonFile(state / "books" / name, Book)
 
 
 def all_books(state: Path) -> list[Book]:

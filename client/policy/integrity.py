@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site, check_settings_file
+from fedrad.system.private import privacy_fault
 
 from .ledger import LEDGER, check_ledger_is_there
 from .ledger_heads import Head, check_last_head, write_head
@@ -72,6 +73,7 @@ def prepare_start(site: Site, by: str) -> tuple[Membership, Head]:
         As `check_site`, and if an officer's key is set up and the policy was not accepted with it.
     """
     membership = read_membership(site.state)
+    check_state_folder(site)
     check_ledger_is_there(site.state)
     if valid_pin(site) is None:
         if pinned_key(site.state) is not None:
@@ -106,6 +108,21 @@ def check_modes(state: Path) -> None:
                 f"{path}: other users of this machine can read or change it. Look whether they "
                 f"did; then: chmod {mode} {path}",
             )
+
+
+def check_state_folder(site: Site) -> None:
+    """Raise SiteProblem("policy") if other users of this machine can reach what a site stores.
+
+    It is looked at before a command writes there; `check_site` looks again at each visit.
+    """
+    try:
+        fault = privacy_fault(
+            site.state, entries=True, advice=" (`state` in site.toml, or --state)"
+        )
+    except OSError as error:
+        fault = f"{error.filename}: cannot be read: {error.strerror}"
+    if fault is not None:
+        raise SiteProblem("policy", fault)
 
 
 def _check_membership(site: Site) -> None:

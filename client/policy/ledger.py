@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from fedrad.client.problems import SiteProblem
 from fedrad.exchange.wire import Wire
-from fedrad.system.files import PRIVATE_FILE, PRIVATE_FOLDER
+from fedrad.system.files import PRIVATE_FILE
+from fedrad.system.folders import make_folder
 
 from .ledger_lines import (
     FORMAT,
@@ -183,7 +184,7 @@ class Ledger:
             new = not self.path.exists()
             if new and not first and (removed := self.removed(_ONLY_WITH_A_LEDGER)):
                 raise LedgerError(removed)
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
+            make_folder(self.path.parent)
             with self._locked() as file:
                 whole = self._append(file, entry, sign)
             if new:

@@ -13,7 +13,8 @@ from pathlib import Path
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site
 from fedrad.exchange.names import NAME_PATTERN
-from fedrad.system.files import PRIVATE_FOLDER, locked, write_whole
+from fedrad.system.files import locked, write_whole
+from fedrad.system.folders import make_folder
 
 from .ledger import LEDGER, Ledger, LedgerContent
 from .ledger_lines import backwards, link
@@ -74,10 +75,10 @@ def write_head(site: str, state: Path) -> Head:
     head = head_of(site, Ledger(state / LEDGER).read())
     file = state / HEADS
     try:
-        state.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
+        make_folder(state)
         with locked(file):
             before = file.read_text(encoding="ascii") if file.exists() else ""
-            write_whole(file, f"{before}{head}\n", private=True)
+            write_whole(file, f"{before}{head}\n")
     except (OSError, UnicodeDecodeError) as error:
         raise SiteProblem("internal", f"{file}: cannot be written: {error}") from error
     return head

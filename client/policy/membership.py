@@ -10,12 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_ssh_private_key,
-)
 from pydantic import BaseModel
 
 from fedrad.client.problems import SiteProblem
@@ -29,14 +23,15 @@ from fedrad.exchange.invitation import (
 )
 from fedrad.exchange.names import Name
 from fedrad.system.files import (
-    PRIVATE_FOLDER,
     JsonFile,
     UnreadableFileError,
     locked,
     replacing,
 )
+from fedrad.system.folders import make_folder
 
 from .ledger import LEDGER, Ledger, check_ledger_is_there
+from .node_key import KEY, key_file, openssh, read_key
 
 RUNNING = "node.pid"
 """File in the state folder with the id of the node's process, which locks it while it runs."""
@@ -54,8 +49,8 @@ class _MembershipFile(BaseModel):
 class Membership:
     """How this site reaches its coordinator.
 
-    `address`: `HOST:PORT`. `ca`: certificate of the authority (PEM). `key`: the node's private key
-    in the format of OpenSSH.
+    `address`: `HOST:PORT`. `ca`: certificate of the authority (PEM). `key`: file of the node's
+    private key (`node_key`).
     """
 
     site: str
@@ -82,7 +77,7 @@ def read_membership(state: Path) -> Membership:
             "internal", f"{state}: this site has not joined; `fedrad-site join INVITATION`"
         )
     membership = Membership(
-        content.site, content.address, state / "coordinator-ca.crt", state / "node.key"
+        content.site, content.address, state / "coordinator-ca.crt", key_file(state)
     )
     for path in (membership.ca, membership.key):
         if not path.is_file():
@@ -129,7 +124,7 @@ def join_federation(site: Site, invitation: Invitation, request_file: Path) -> J
             "they must be the same",
         )
     try:
-        site.state.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
+        make_folder(site.state)
         with locked(site.state / RUNNING, wait=False):
             return _join(site, invitation, request_file)
     except BlockingIOError:
@@ -143,24 +138,24 @@ def join_federation(site: Site, invitation: Invitation, request_file: Path) -> J
 
 
 def _join(site: Site, invitation: Invitation, request_file: Path) -> JoinRequest:
-    state, key_file = site.state, site.state / "node.key"
+    state, file = site.state, key_file(site.state)
     before = _read_file(state)
     check_ledger_is_there(state)
-    same = before is not None and before.invitation == invitation.id and key_file.is_file()
+    same = before is not None and before.invitation == invitation.id and file.is_file()
     membership = _MembershipFile(
         site=invitation.site, address=invitation.address, invitation=invitation.id
     )
-    key = _load_key(key_file) if same else ec.generate_private_key(ec.SECP384R1())
+    key = (
+        read_key(file.read_bytes(), str(file)) if same else ec.generate_private_key(ec.SECP384R1())
+    )
     request = JoinRequest.answer(invitation, key)
-    state.chmod(PRIVATE_FOLDER)  # an earlier check may have made it readable by others
     with ExitStack() as files:  # they are replaced in reverse order: membership.json last
-        new = files.enter_context(replacing(_path(state), private=True))
+        new = files.enter_context(replacing(_path(state)))
         new.write_text(membership.model_dump_json(indent=1) + "\n", encoding="utf-8")
         new = files.enter_context(replacing(state / "coordinator-ca.crt"))
         new.write_text(invitation.ca_certificate, encoding="ascii")
         if not same:
-            pem = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
-            files.enter_context(replacing(key_file, private=True)).write_bytes(pem)
+            files.enter_context(replacing(state / KEY)).write_bytes(openssh(key))
         request.write(files.enter_context(replacing(request_file)))
         Ledger(state / LEDGER).note(
             {"kind": "membership", "coordinator": invitation.address, "invitation": invitation.id},
@@ -182,9 +177,3 @@ def _read_file(state: Path) -> _MembershipFile | None:
             "internal",
             f"{error}; restore it from a backup, or remove it and join with a new invitation",
         ) from None
-
-
-def _load_key(file: Path) -> ec.EllipticCurvePrivateKey:
-    key = load_ssh_private_key(file.read_bytes(), None)
-    assert isinstance(key, ec.EllipticCurvePrivateKey)
-    return key

@@ -23,7 +23,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from fedrad.client.problems import SiteProblem
-from fedrad.system.files import PRIVATE_FOLDER, locked, write_whole
+from fedrad.system.files import locked, write_whole
+from fedrad.system.folders import make_folder
 
 from .ledger import LEDGER, Ledger
 from .ledger_lines import LedgerEntry, signed_bytes
@@ -53,7 +54,7 @@ class OfficerKey:
         pem = private.private_bytes(
             Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(passphrase.encode())
         )
-        write_whole(file, pem, private=True)
+        write_whole(file, pem)
         return cls(private)
 
     @classmethod
@@ -152,7 +153,7 @@ def pin_key(state: Path, key: OfficerKey, by: str, *, replaced: OfficerKey | Non
     SiteProblem
         If another key is set up, and this is not that key.
     """
-    state.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
+    make_folder(state)
     with locked(state / PUBLIC_KEY):
         check_key(state, replaced)
         Ledger(state / LEDGER).note(

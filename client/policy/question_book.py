@@ -18,7 +18,8 @@ from fedrad.client.settings import Site
 from fedrad.exchange.encoding import Packed
 from fedrad.exchange.experiment import Experiment
 from fedrad.exchange.messages import Readiness, Reply
-from fedrad.system.files import PRIVATE_FOLDER, UnreadableFileError, locked
+from fedrad.system.files import UnreadableFileError, locked
+from fedrad.system.folders import make_folder
 
 from .approvals import Decision
 from .book_file import Book, Entry, book_file, training_of
@@ -116,8 +117,8 @@ class QuestionBook:
             "internal": book or answer cannot be read. "storage": they cannot be written.
         """
         with self._stored():
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
-            self._answers.folder.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
+            make_folder(self.path.parent)
+            make_folder(self._answers.folder)
         with locked(self.path):
             with self._stored():
                 book = self._read()

@@ -30,11 +30,11 @@ class StoredAnswers:
                 older.unlink(missing_ok=True)
         if packed is not None:
             with (
-                replacing(file.with_suffix(".npy"), private=True) as temporary,
+                replacing(file.with_suffix(".npy")) as temporary,
                 temporary.open("wb") as stream,
             ):
                 np.save(stream, packed)
-        write_whole(file, text, private=True)
+        write_whole(file, text)
         return _digest(text, packed)
 
     def read(self, question: str, digest: str) -> tuple[Reply, Packed | None] | None:

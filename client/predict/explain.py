@@ -21,6 +21,7 @@ from fedrad.models.training import score
 from fedrad.models.weight_files import WeightsError, file_sha256, read_safetensors
 from fedrad.models.weights import read_model
 from fedrad.system.files import replacing
+from fedrad.system.folders import make_folder
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def _calibration(metadata: dict[str, str], outcome: str) -> Calibration | None:
 
 
 def _write(cases: list[_Case], outcome: str, calibration: Calibration | None, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for old in folder.glob("*.png"):
         old.unlink()
     with (
@@ -163,4 +164,5 @@ def _draw(case: _Case, caption: str, file: Path) -> None:
     else:
         axes.set_title("Grad-CAM: no evidence for the outcome", fontsize=9)
     figure.suptitle(f"{caption}\nresearch use only; not a medical device", fontsize=9)
-    figure.savefig(file, dpi=100)
+    with replacing(file, durable=False) as temporary:
+        figure.savefig(temporary, dpi=100, format="png")

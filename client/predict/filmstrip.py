@@ -3,6 +3,7 @@
 import csv
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,13 +52,14 @@ def write_filmstrip(sequence: EditSequence, folder: Path, stem: str) -> None:
     step, `STEM-step-NN.png`."""
     frames = [_frame(_grey(step), sequence.caption(n)) for n, step in enumerate(sequence.steps)]
     for number, frame in enumerate(frames):
-        frame.save(folder / f"{stem}-step-{number:02}.png")
+        _save(frame, folder / f"{stem}-step-{number:02}.png")
     strip = Image.new("RGB", (sum(f.width for f in frames), frames[0].height))
     for number, frame in enumerate(frames):
         strip.paste(frame, (number * frame.width, 0))
-    strip.save(folder / f"{stem}-filmstrip.png")
+    _save(strip, folder / f"{stem}-filmstrip.png")
     forwards_and_backwards = [frames[0], *frames, frames[-1], *reversed(frames[1:-1])]
-    forwards_and_backwards[0].save(
+    _save(
+        forwards_and_backwards[0],
         folder / f"{stem}-animation.gif",
         save_all=True,
         append_images=forwards_and_backwards[1:],
@@ -68,7 +70,13 @@ def write_filmstrip(sequence: EditSequence, folder: Path, stem: str) -> None:
     caption = (
         f"last step minus image; full colour: {scale:.0f} of 2048\nred denser, blue less dense"
     )
-    _frame(change, caption).save(folder / f"{stem}-difference.png")
+    _save(_frame(change, caption), folder / f"{stem}-difference.png")
+
+
+def _save(image: Image.Image, file: Path, **options: Any) -> None:
+    """Write a picture in the format of its name."""
+    with replacing(file, durable=False) as temporary:
+        image.save(temporary, file.suffix[1:].upper(), **options)
 
 
 def difference_map(steps: NDArray[np.float32]) -> tuple[Image.Image, float]:

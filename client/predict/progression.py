@@ -22,6 +22,7 @@ from fedrad.models.settings import InputSettings, ProgressionSettings
 from fedrad.models.training import score
 from fedrad.models.weight_files import WeightsError, file_sha256
 from fedrad.system.files import write_whole
+from fedrad.system.folders import make_folder
 
 from .estimate import ExportedModel, open_model
 from .filmstrip import NOTE, EditSequence, write_confidence, write_filmstrip
@@ -128,7 +129,7 @@ def simulate_files(
         If the mask has another shape, or there is too little memory.
     """
     generator, settings = request.generator, request.settings
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     sequences: dict[str, EditSequence] = {}
     unusable: list[tuple[str, str]] = []
     for start in range(0, len(files), CHUNK):

@@ -20,6 +20,7 @@ from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site
 from fedrad.exchange.experiment import Experiment
 from fedrad.system.files import write_whole
+from fedrad.system.folders import make_folder
 
 from .machine import check_machine
 from .patients import BudgetCheck, ColumnList, ColumnsCheck, WithdrawnCheck
@@ -103,8 +104,8 @@ def check_site(
         ]
         inspection = replace(inspection, results=[*inspection.results, *decided])
         page = html or site.state / "check.html"
-        page.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(page, render_page(inspection, evidence, pictures), private=True)
+        make_folder(page.parent)
+        write_whole(page, render_page(inspection, evidence, pictures))
     least = evidence.minimum
     if experiment is not None:
         inspection = _with_readiness(inspection, site, experiment)

@@ -7,7 +7,13 @@ from typing import Annotated
 
 import typer
 
-from fedrad.system.commands import CommandGroup, fail
+from fedrad.system.commands import (
+    CommandGroup,
+    ForOthers,
+    PassphraseDescriptor,
+    fail,
+    open_to_others,
+)
 from fedrad.system.release import release
 
 from .terminal import ExperimentFile, ResultsFolder, show_progress
@@ -53,6 +59,7 @@ def serve(
         Path | None,
         typer.Option(help="Certificate authority (PEM) that signed --certificate."),
     ] = None,
+    passphrase_fd: PassphraseDescriptor = None,
     coordinator: CoordinatorFolder = None,
 ) -> None:
     """Be the coordinator: keep the SuperLink running to which hospitals connect.
@@ -60,13 +67,17 @@ def serve(
     Ctrl-C ends it, and with it an experiment that is running; `fedrad resume` continues that.
     """
     from fedrad.deploy.coordinator.folder import Coordinator, default_folder
+    from fedrad.deploy.coordinator.keys import PASSPHRASE, locked_keys
     from fedrad.deploy.coordinator.settings import check_port
+    from fedrad.system.secrets import passphrase
 
     own = [file for file in (certificate, key, ca) if file is not None]
     if len(own) not in {0, 3}:
         fail("--certificate, --key and --ca belong together")
     here = Coordinator(coordinator or default_folder())
     with here.serving():
+        if locked_keys(here.folder, key or here.own_key()):
+            here.passphrase = passphrase(PASSPHRASE, "the coordinator's keys", passphrase_fd)
         settings = here.set_up(
             address,
             listen=listen,
@@ -82,6 +93,32 @@ def serve(
             keep_serving(here, settings)
         except KeyboardInterrupt:
             print("ended; hospitals' nodes look for it until it is back", file=sys.stderr)
+
+
+def passphrase_command(
+    remove: Annotated[bool, typer.Option("--remove", help="Store the keys without one.")] = False,
+    passphrase_fd: PassphraseDescriptor = None,
+    coordinator: CoordinatorFolder = None,
+) -> None:
+    """Give the authority's and the server's private key a passphrase, change it, or remove it.
+
+    `fedrad serve` then asks for it at each start, or reads it with --passphrase-fd or from systemd.
+    --passphrase-fd names the one in use. Before the first `fedrad serve`, the authority is made.
+    """
+    from fedrad.deploy.coordinator.folder import Coordinator, default_folder
+    from fedrad.deploy.coordinator.keys import PASSPHRASE, change_passphrase, locked_keys
+    from fedrad.system.secrets import passphrase
+
+    here = Coordinator(coordinator or default_folder())
+    with here.serving():
+        before = after = None
+        if locked_keys(here.folder, None):
+            before = passphrase(PASSPHRASE, "the coordinator's keys", passphrase_fd)
+        if not remove:
+            question = "New passphrase of the coordinator's keys"
+            after = typer.prompt(question, hide_input=True, confirmation_prompt=True).encode()
+        change_passphrase(here.folder, before, after)
+    print("the keys are stored without a passphrase" if remove else "the passphrase is set")
 
 
 def _check_days(days: float) -> float:
@@ -102,6 +139,7 @@ def invite(
             callback=_check_days,
         ),
     ] = 14.0,
+    for_others: ForOthers = False,
     coordinator: CoordinatorFolder = None,
 ) -> None:
     """Write an invitation for a hospital, to be sent to its engineer."""
@@ -111,6 +149,8 @@ def invite(
     here = Coordinator(coordinator or default_folder())
     replaces = here.is_invited(site)
     invitation = here.invite(site, file, days=days)
+    if for_others:
+        open_to_others(file)
     if replaces:
         print(f"The earlier invitation of {site}, which was not answered, is void now.")
     print(

@@ -16,6 +16,7 @@ import typer
 
 from fedrad.server.federation.failure import Stopped
 from fedrad.system.commands import CommandGroup, VersionOption, fail
+from fedrad.system.private import make_private
 
 from . import coordinator, local, results
 from .terminal import write_template
@@ -82,12 +83,14 @@ for command in (
     results.export,
 ):
     app.command()(command)
+app.command("passphrase")(coordinator.passphrase_command)
 app.add_typer(coordinator.sites_app, name="sites")
 app.add_typer(weights_app, name="weights")
 
 
 def main() -> None:
     """Entry point of `fedrad`."""
+    make_private()
     try:
         app()
     except Stopped:

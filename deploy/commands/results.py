@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fedrad.system.commands import fail
+from fedrad.system.commands import ForOthers, fail, open_to_others
 
 from .terminal import ResultsFolder, check_summary
 
@@ -21,6 +21,7 @@ def report(
         bool,
         typer.Option("--index", help="Write one page over all experiments below FOLDER instead."),
     ] = False,
+    for_others: ForOthers = False,
 ) -> None:
     """Write report.html and report.md anew from the summary.json of an experiment."""
     if not index:
@@ -34,6 +35,10 @@ def report(
         file = write_index(folder) if index else write_report(folder)
     except ValueError as error:
         fail(f"{folder / 'summary.json'}: not a summary of fedrad: {error}")
+    if for_others:
+        for written in (file, file.with_suffix(".md")):
+            if written.is_file():
+                open_to_others(written)
     print(file)
     if open_:
         webbrowser.open(file.resolve().as_uri())
@@ -44,6 +49,7 @@ def compare(
         list[Path], typer.Argument(help="Folders with results, of two or more experiments.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for the comparison.")] = Path("comparison"),
+    for_others: ForOthers = False,
 ) -> None:
     """Compare experiments on the same test patients; folds are compared in pairs."""
     for folder in folders:
@@ -56,6 +62,8 @@ def compare(
         page = write_comparison(folders_by_name(folders), out)
     except ValueError as error:
         fail(f"not a summary of fedrad: {error}")
+    if for_others:
+        open_to_others(out)
     print((out / "compare.md").read_text(encoding="utf-8"))
     print(page)
 
@@ -66,6 +74,7 @@ def export(
         Path | None, typer.Option(help="New folder to write; default: FOLDER/export.")
     ] = None,
     onnx: Annotated[bool, typer.Option(help="Whether to write model.onnx as well.")] = True,
+    for_others: ForOthers = False,
 ) -> None:
     """Write the model of a finished experiment for others to use.
 
@@ -77,6 +86,8 @@ def export(
     target = to or folder / "export"
     try:
         record = write_export(folder, target, reader=READER, onnx=onnx)
+        if for_others:
+            open_to_others(target)
     except OSError as error:
         fail(f"{target}: cannot be written: {error.strerror}")
     print(target)

@@ -10,9 +10,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
     Encoding,
     NoEncryption,
     PrivateFormat,
@@ -20,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from fedrad.deploy.refused import Refused
 from fedrad.system.files import write_whole
 
 AUTHORITY_DAYS = 3650
@@ -27,21 +30,39 @@ SERVER_DAYS = 397
 """Validity of a server certificate; the CA/Browser Forum allows at most 398 days."""
 RENEW_DAYS = 30
 """Days before its end at which a server certificate is renewed."""
+PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+"""A key of a server's certificate; fedrad's own are of the first kind."""
 CLOCKS = timedelta(hours=1)
 """Time by which certificates are backdated, because a hospital's clock may be slow."""
 
 
 class Authority:
-    """Certificate and key of the authority, `ca.crt` and `ca.key`; made if they do not exist."""
+    """Certificate and key of the authority, `ca.crt` and `ca.key`; made if they do not exist.
 
-    def __init__(self, folder: Path) -> None:
+    The key is read only to sign. Elsewhere it can be missing (kept offline) or locked.
+
+    Parameters
+    ----------
+    folder
+        Folder of the coordinator.
+    passphrase
+        Passphrase of the private keys in the folder; None if they have none.
+    """
+
+    def __init__(self, folder: Path, passphrase: bytes | None = None) -> None:
         self.certificate_file = folder / "ca.crt"
         self._key_file = folder / "ca.key"
+        self._passphrase = passphrase
         if not self.certificate_file.is_file():
             self._make()
 
     def server_certificate(
-        self, certificate: Path, key: Path, names: Sequence[str], *, now: datetime | None = None
+        self,
+        certificate: Path,
+        key: Path,
+        names: Sequence[str],
+        *,
+        now: datetime | None = None,
     ) -> bool:
         """Make a server certificate unless there is a valid one for these names.
 
@@ -59,10 +80,16 @@ class Authority:
         bool
             Whether it was made. An existing one is kept if it has exactly these names and more than
             RENEW_DAYS left.
+
+        Raises
+        ------
+        Refused
+            If it must be made, and the authority's key is not here or its passphrase is wrong.
         """
         now = now or datetime.now(UTC)
         if certificate.is_file() and key.is_file() and _is_valid(certificate, names, now):
             return False
+        authority_key = self._key()
         server_key = ec.generate_private_key(ec.SECP384R1())
         signed = (
             _builder(names[0], now, SERVER_DAYS)
@@ -74,12 +101,12 @@ class Authority:
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
             .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key().public_key()),
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()),
                 critical=False,
             )
-            .sign(self._key(), hashes.SHA384())
+            .sign(authority_key, hashes.SHA384())
         )
-        write_whole(key, _pem(server_key), private=True)
+        write_whole(key, _pem(server_key, self._passphrase))
         write_whole(certificate, signed.public_bytes(Encoding.PEM))
         return True
 
@@ -108,16 +135,43 @@ class Authority:
             )
             .sign(key, hashes.SHA384())
         )
-        write_whole(self._key_file, _pem(key), private=True)
+        write_whole(self._key_file, _pem(key, self._passphrase))
         write_whole(self.certificate_file, certificate.public_bytes(Encoding.PEM))
 
     def _certificate(self) -> x509.Certificate:
         return x509.load_pem_x509_certificate(self.certificate_file.read_bytes())
 
-    def _key(self) -> ec.EllipticCurvePrivateKey:
-        key = load_pem_private_key(self._key_file.read_bytes(), None)
-        assert isinstance(key, ec.EllipticCurvePrivateKey)
-        return key
+    def _key(self) -> PrivateKey:
+        return read_key(self._key_file, self._passphrase)
+
+
+def read_key(file: Path, passphrase: bytes | None) -> PrivateKey:
+    """A private key (PEM), which needs no passphrase or has this one. Raises Refused."""
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise Refused(
+            f"{file}: cannot be read ({error.strerror}). If the key is kept elsewhere, put it "
+            "there while a certificate is made"
+        ) from None
+    try:
+        key = load_pem_private_key(content, passphrase if is_locked(content) else None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        why = (
+            "the passphrase is wrong" if is_locked(content) and passphrase else "no key, or locked"
+        )
+        raise Refused(f"{file}: cannot be read: {why}") from None
+    return key  # type: ignore[return-value]  # of any kind that TLS knows
+
+
+def is_locked(content: bytes) -> bool:
+    """Whether a private key (PEM) has a passphrase."""
+    return b"ENCRYPTED" in content
+
+
+def set_passphrase(file: Path, before: bytes | None, after: bytes | None) -> None:
+    """Store a private key with another passphrase, or none. Raises Refused."""
+    write_whole(file, _pem(read_key(file, before), after))
 
 
 def certificate_names(certificate: Path) -> set[str]:
@@ -131,9 +185,13 @@ def certificate_names(certificate: Path) -> set[str]:
     return {*names.get_values_for_type(x509.DNSName), *addresses}
 
 
+def end_of(certificate: Path) -> datetime:
+    """When a certificate ends."""
+    return x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc
+
+
 def _is_valid(certificate: Path, names: Sequence[str], now: datetime) -> bool:
-    loaded = x509.load_pem_x509_certificate(certificate.read_bytes())
-    is_long_enough = loaded.not_valid_after_utc - now > timedelta(days=RENEW_DAYS)
+    is_long_enough = end_of(certificate) - now > timedelta(days=RENEW_DAYS)
     return is_long_enough and certificate_names(certificate) == set(names)
 
 
@@ -158,5 +216,6 @@ def _general_name(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
 
 
-def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+def _pem(key: PrivateKey, passphrase: bytes | None) -> bytes:
+    protection = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, protection)

@@ -8,9 +8,10 @@ members.json          sites that were invited, admitted or revoked
 superlink.db, logs/   state and log of the SuperLink
 """
 
+import logging
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,12 +23,14 @@ from fedrad.exchange.invitation import Address, Invitation, InvitationError, Joi
 from fedrad.exchange.names import Name
 from fedrad.server.federation.members import Member, Members, MembersError
 from fedrad.system.files import JsonFile, UnreadableFileError, locked
-from fedrad.system.folders import state_home
+from fedrad.system.folders import make_folder, state_home
+from fedrad.system.private import privacy_fault
 
-from .authority import Authority
+from .authority import Authority, certificate_names, end_of
 from .settings import CoordinatorSettings, check_certificate
 
 ALL_ADDRESSES = "0.0.0.0"
+log = logging.getLogger("fedrad.server")
 LOOPBACK_NAMES = ("localhost", "127.0.0.1")
 
 
@@ -44,14 +47,15 @@ class Serving(BaseModel):
 
 
 class Coordinator:
-    """A coordinator, stored in a folder."""
+    """A coordinator, stored in a folder. `passphrase`: of its private keys, if they have one."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, passphrase: bytes | None = None) -> None:
         self.folder = folder
+        self.passphrase = passphrase
         self._file = JsonFile(folder / "coordinator.json", CoordinatorSettings)
         self.members_file = folder / "members.json"
         self.socket = folder / "superlink.sock"
-        self._serving = JsonFile(folder / "serve.json", Serving, private=True)
+        self._serving = JsonFile(folder / "serve.json", Serving)
 
     def members(self) -> Members:
         """The list of members. Raises Refused if it cannot be read."""
@@ -72,12 +76,15 @@ class Coordinator:
     @property
     def authority(self) -> Authority:
         """The certificate authority; made if there is none."""
-        return Authority(self.folder)
+        return Authority(self.folder, self.passphrase)
 
     @contextmanager
     def serving(self) -> Iterator[None]:
-        """Make sure that one `fedrad serve` at a time uses this folder. Raises Refused."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        """Make sure that one `fedrad serve` at a time uses this folder, and that other users of
+        the machine cannot reach into it. Raises Refused."""
+        make_folder(self.folder)
+        if fault := privacy_fault(self.folder, entries=True, advice=" (--coordinator)"):
+            raise Refused(fault)
         with ExitStack() as stack:
             try:
                 stack.enter_context(locked(self._file.path, wait=False))
@@ -164,12 +171,17 @@ class Coordinator:
         if before is not None:
             self.members()  # an empty list in the place of a lost one would turn all members away
         check(settings)
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(self.folder)
         if before is None:
             self._make_members()
         self._file.write(settings)
         self.renew(settings)
         return settings
+
+    def own_key(self) -> Path | None:
+        """Key of the centre's own certificate; None if it uses fedrad's. Raises Refused."""
+        before = self._read()
+        return before.key if before else None
 
     def settings(self) -> CoordinatorSettings:
         """The settings. Raises Refused if the coordinator was never started."""
@@ -182,16 +194,31 @@ class Coordinator:
         return settings
 
     def renew(self, settings: CoordinatorSettings) -> bool:
-        """Renew fedrad's certificate if it ends within RENEW_DAYS. Returns whether it did."""
+        """Renew fedrad's certificate if it ends within RENEW_DAYS. Returns whether it did.
+
+        Where the authority's key is kept offline, a certificate that is still valid is used.
+        Raises Refused if there is none that is.
+        """
         for name in ("control.crt", "control.key"):  # of earlier versions, for a port on loopback
             (self.folder / name).unlink(missing_ok=True)
         if settings.certificate is not None:
             return False
         host = settings.address.rpartition(":")[0]
-        names = list(dict.fromkeys([host, *settings.names, *LOOPBACK_NAMES]))
-        return self.authority.server_certificate(
-            self.folder / "server.crt", self.folder / "server.key", names
-        )
+        return self._renew("server", list(dict.fromkeys([host, *settings.names, *LOOPBACK_NAMES])))
+
+    def _renew(self, name: str, names: Sequence[str]) -> bool:
+        certificate, key = self.folder / f"{name}.crt", self.folder / f"{name}.key"
+        try:
+            return self.authority.server_certificate(certificate, key, names)
+        except Refused as error:
+            if not (certificate.is_file() and key.is_file()):
+                raise
+            if certificate_names(certificate) != set(names):
+                raise
+            if (end := end_of(certificate)) < datetime.now(UTC):
+                raise
+            log.warning("%s ends on %s and is not renewed: %s", certificate, end.date(), error)
+            return False
 
     def invite(self, site: str, to: Path, *, days: float) -> Invitation:
         """Write an invitation for a site; it replaces one that was not answered yet.

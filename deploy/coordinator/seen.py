@@ -51,7 +51,7 @@ class SeenFile:
     """Keeps the file up to date. `folder`: that of the coordinator."""
 
     def __init__(self, folder: Path) -> None:
-        self._file = JsonFile(folder / SEEN, Seen, private=True)
+        self._file = JsonFile(folder / SEEN, Seen)
         self._seen = read_seen(folder)
         self._written = float("-inf")
         self._fault = ""

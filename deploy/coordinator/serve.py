@@ -1,7 +1,6 @@
 """`fedrad serve`: keeps the coordinator's SuperLink running, and its list of nodes up to date."""
 
 import logging
-import logging.handlers
 import os
 import subprocess
 import sys
@@ -18,9 +17,14 @@ from fedrad.flower.control import Control, key_bytes
 from fedrad.flower.local_socket import listen_at
 from fedrad.flower.log_lines import moved_part, run_log_line
 from fedrad.flower.processes import flower_environment
+from fedrad.system.folders import make_folder
+from fedrad.system.log_file import PrivateLogHandler
 from fedrad.system.no_telemetry import NO_TELEMETRY
+from fedrad.system.private import temporary_folder
+from fedrad.system.secrets import inherited_descriptors
 
 from .folder import Coordinator
+from .keys import ServerKey
 from .settings import CoordinatorSettings
 
 log = logging.getLogger("fedrad.server")
@@ -138,10 +142,13 @@ def serve(coordinator: Coordinator, settings: CoordinatorSettings) -> None:
     listen_at(coordinator.socket).close()  # what prevents it is said here, and not in a log
     coordinator.note_serving()
     environment = flower_environment(
-        NO_TELEMETRY | {"FLWR_HOME": str(coordinator.folder / "flower")}
+        NO_TELEMETRY
+        | temporary_folder(coordinator.folder)
+        | {"FLWR_HOME": str(coordinator.folder / "flower")}
     )
     pause, renewed_at = RESTART_SECONDS[0], time.monotonic()
-    superlink, starts = _SuperLink(coordinator, settings, environment), 1
+    key = ServerKey(coordinator.folder, settings.key, coordinator.passphrase)
+    superlink, starts = _SuperLink(coordinator, settings, environment, key), 1
     members, announced, has_answered = _MemberUpdates(coordinator), False, False
     try:
         while True:
@@ -166,13 +173,13 @@ def serve(coordinator: Coordinator, settings: CoordinatorSettings) -> None:
                 )
                 time.sleep(pause)
                 pause = min(2 * pause, RESTART_SECONDS[1])
-                superlink, starts = _SuperLink(coordinator, settings, environment), starts + 1
+                superlink = _SuperLink(coordinator, settings, environment, key)
+                starts += 1
                 members, announced = _MemberUpdates(coordinator), False
                 continue
             if now - renewed_at > RENEW_SECONDS:
                 renewed_at = now
-                if coordinator.renew(settings):
-                    log.info("the server certificate was renewed")
+                _renew(coordinator, settings, key)
             with suppress(httpx.TransportError):  # it does not answer yet
                 members.apply()
                 has_answered = True
@@ -183,23 +190,38 @@ def serve(coordinator: Coordinator, settings: CoordinatorSettings) -> None:
         superlink.end()
 
 
+def _renew(coordinator: Coordinator, settings: CoordinatorSettings, key: ServerKey) -> None:
+    """Renew certificates that end soon. A fault is logged: hospitals that are connected stay so."""
+    try:
+        if coordinator.renew(settings):
+            key.refresh()
+            log.info("the server certificate was renewed")
+    except Refused as error:
+        log.error("the server certificate cannot be renewed: %s", error)
+
+
 class _SuperLink:
     """A SuperLink in a process of its own; its output goes to a rotating log."""
 
     def __init__(
-        self, coordinator: Coordinator, settings: CoordinatorSettings, environment: dict[str, str]
+        self,
+        coordinator: Coordinator,
+        settings: CoordinatorSettings,
+        environment: dict[str, str],
+        key: ServerKey,
     ) -> None:
         folder = coordinator.folder
         self.log_file = folder / "logs" / "superlink.log"
-        self.log_file.parent.mkdir(exist_ok=True)
-        (folder / "flower").mkdir(exist_ok=True)
+        make_folder(self.log_file.parent)
+        make_folder(folder / "flower")
         self.last_line = ""
         self.moved_part: str | None = None
         """What a FlowerMovedError says that ended the process."""
         self.started = time.monotonic()
         self.process = subprocess.Popen(
-            [*PROGRAM, *_arguments(coordinator, settings)],
+            [*PROGRAM, *_arguments(coordinator, settings, key.path)],
             env=environment,
+            pass_fds=inherited_descriptors(key.path),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -226,7 +248,7 @@ class _SuperLink:
 
     def _write_log(self) -> None:
         assert self.process.stdout is not None
-        handler = logging.handlers.RotatingFileHandler(
+        handler = PrivateLogHandler(
             self.log_file, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8"
         )
         for line in self.process.stdout:
@@ -240,7 +262,7 @@ class _SuperLink:
         handler.close()
 
 
-def _arguments(coordinator: Coordinator, settings: CoordinatorSettings) -> list[str]:
+def _arguments(coordinator: Coordinator, settings: CoordinatorSettings, key: str) -> list[str]:
     folder = coordinator.folder
     return [
         "--coordinator",
@@ -252,7 +274,7 @@ def _arguments(coordinator: Coordinator, settings: CoordinatorSettings) -> list[
         "--hospital-certificate",
         str(settings.certificate or folder / "server.crt"),
         "--hospital-key",
-        str(settings.key or folder / "server.key"),
+        key,
         "--parent",
         str(os.getpid()),
         "--socket",

@@ -17,6 +17,7 @@ from pathlib import Path
 from fedrad.flower.asgi import App
 from fedrad.flower.log_lines import run_log_formatter
 from fedrad.flower.superlink import run_superlink
+from fedrad.system.private import make_private
 
 from .folder import Coordinator
 from .gate import Gate
@@ -40,4 +41,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    make_private()
     main()

@@ -1,6 +1,5 @@
 """Cross-validation: one training per fold, and one release of figures at the end."""
 
-import shutil
 from pathlib import Path
 
 import tomlkit
@@ -9,6 +8,7 @@ from fedrad.deploy.refused import Refused
 from fedrad.exchange.experiment import parse_experiment, read_experiment
 from fedrad.server.report.report import write_report
 from fedrad.server.results.summary import Summary, read_summary
+from fedrad.system.files import write_whole
 
 from .series import run_or_resume
 
@@ -69,6 +69,6 @@ def run_folds(
         document["evaluation"]["fold_number"] = fold
         folder = out / f"fold-{fold:03}"
         run_or_resume(tomlkit.dumps(document), experiment_file, sites, folder, state)
-    shutil.copyfile(folder / "summary.json", out / "summary.json")
+    write_whole(out / "summary.json", (folder / "summary.json").read_bytes())
     write_report(out)
     return read_summary(out)

@@ -13,13 +13,20 @@ from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site, open_site
 from fedrad.deploy.refused import ArgumentFault, Refused
 from fedrad.deploy.start.notes import SIMULATION
-from fedrad.deploy.start.preparation import experiment_text, given_experiment, make_folder
+from fedrad.deploy.start.preparation import (
+    check_privacy,
+    experiment_text,
+    given_experiment,
+    prepare_folder,
+)
 from fedrad.exchange.experiment import Experiment, ExperimentError, read_experiment
 from fedrad.flower.grid import InProcessGrid, NodeConfig
 from fedrad.models.weight_folders import add_weight_folder
 from fedrad.server.app import app as server_app
 from fedrad.server.results.summary import Summary, read_summary
 from fedrad.system.files import JsonFile, UnreadableFileError
+from fedrad.system.folders import make_folder
+from fedrad.system.private import privacy_fault
 
 Engine = Literal["in-process", "flower"]
 
@@ -109,7 +116,9 @@ def prepare_text(
             nodes.append({"folder": str(site.folder), "name": name, "state": str(site_state)})
         except SiteProblem as problem:
             faults.append(ArgumentFault(f"site {name}: {problem}"))
-    make_folder(out, faults)
+        if (fault := privacy_fault(site_state)) is not None:
+            faults.append(ArgumentFault(f"state {fault}"))
+    prepare_folder(out, faults)
     return Simulation(experiment, text, nodes, out.resolve(), experiment_file.parent.resolve())
 
 
@@ -133,7 +142,7 @@ def simulate(simulation: Simulation) -> Summary:
 def save_simulation(simulation: Simulation, engine: Engine) -> None:
     """Save what a resume needs, in the folder of the sites' state."""
     file = _note_of(simulation.folder)
-    file.path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(file.path.parent)
     file.write(SimulationNote(engine=engine, nodes=simulation.nodes, weights=simulation.weights))
 
 
@@ -146,6 +155,7 @@ def load_simulation(folder: Path) -> tuple[Simulation, Engine] | None:
         note = _note_of(folder).read()
         if note is None:
             return None
+        check_privacy(folder)
         experiment, text = read_experiment(folder / "experiment.toml")
         for node in note.nodes:
             open_site(Path(node["folder"]), name=node["name"], state=Path(node["state"]))

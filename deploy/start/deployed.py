@@ -14,7 +14,7 @@ from fedrad.system.ports import listens_at
 
 from .follow import follow
 from .notes import SUPERLINK
-from .preparation import experiment_text, given_experiment, make_folder
+from .preparation import check_privacy, experiment_text, given_experiment, prepare_folder
 
 
 class DeploymentNote(BaseModel):
@@ -66,7 +66,7 @@ def run_deployed(experiment_file: Path, out: Path, socket: Path, members: Path) 
     _, faults = given_experiment(text, experiment_file, out)
     if (fault := _not_serving(socket)) is not None:
         faults.append(fault)
-    make_folder(out, faults)
+    prepare_folder(out, faults)
     note = DeploymentNote(
         socket=socket.resolve(),
         members=members.resolve(),
@@ -92,6 +92,7 @@ def resume_deployed(folder: Path) -> Summary:
         )
     if note.socket is None:
         note.socket = note.members.with_name("superlink.sock")
+    check_privacy(folder)
     if (fault := _not_serving(note.socket)) is not None:
         raise Refused(fault)
     add_weight_folder(note.weights)

@@ -57,5 +57,6 @@ def pin_weights(weights: str, experiment_file: Path) -> str:
     add_weight_folder(file.parent)
     if (fault := weights_fault(experiment)) is not None:
         raise WeightsError(fault)
-    write_whole(experiment_file.resolve(), text)  # a link to the file stays a link
+    file = experiment_file.resolve()  # a link to the file stays a link
+    write_whole(file, text, private=not file.stat().st_mode & 0o044)  # as readable as before
     return f"{experiment_file}: weights = {name!r}, sha256 = {table['sha256']}"

@@ -13,6 +13,8 @@ from fedrad.exchange.lineage import read_lineage
 from fedrad.exchange.required_release import release_fault
 from fedrad.models.weight_files import WeightsError
 from fedrad.models.weight_folders import add_weight_folder
+from fedrad.system.folders import make_folder
+from fedrad.system.private import privacy_fault
 
 
 def experiment_text(file: Path) -> str:
@@ -58,6 +60,8 @@ def given_experiment(text: str, file: Path, out: Path) -> tuple[Experiment, list
         faults.append(ArgumentFault(f"out {out}: holds an experiment already; {advice}"))
     elif out.is_file():
         faults.append(ArgumentFault(f"out {out}: is a file; give a folder"))
+    elif (fault := privacy_fault(out)) is not None:
+        faults.append(ArgumentFault(f"out {fault}"))
     if (fault := release_fault(experiment.federation.release)) is not None:
         faults.append(fault)
     if (fault := weights_fault(experiment)) is not None:
@@ -75,10 +79,16 @@ def weights_fault(experiment: Experiment) -> str | None:
     return None
 
 
-def make_folder(out: Path, faults: list[str]) -> None:
+def check_privacy(folder: Path) -> None:
+    """Raise Refused if other users of this machine can reach into a folder that exists."""
+    if fault := privacy_fault(folder):
+        raise Refused(fault)
+
+
+def prepare_folder(out: Path, faults: list[str]) -> None:
     """Make the folder for the results. Raises Refused if that fails or `faults` is not empty."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
     except OSError as error:
         fault = f"out {out}: cannot be made ({error.strerror}); give another folder"
         faults = [*faults, ArgumentFault(fault)]

@@ -7,6 +7,7 @@ import numpy as np
 from fedrad.exchange.encoding import Packed
 from fedrad.exchange.update import Manifest
 from fedrad.system.files import JsonFile, replacing
+from fedrad.system.folders import make_folder
 
 
 class SharedModels:
@@ -20,7 +21,7 @@ class SharedModels:
 
         The manifest is written last; without it the model does not count.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         note = self._manifest_of(site)
         note.path.unlink(missing_ok=True)  # it counts only beside its own values
         with (

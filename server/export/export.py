@@ -24,6 +24,8 @@ from fedrad.models.weight_files import WeightsError, file_sha256, read_safetenso
 from fedrad.server.results.choices import DEFAULT_THRESHOLD
 from fedrad.server.results.summary import Summary, read_summary
 from fedrad.system.errors import UserError
+from fedrad.system.folders import make_folder
+from fedrad.system.private import set_privacy
 
 from .model_card import model_card
 from .monai_bundle import write_bundle
@@ -69,7 +71,7 @@ def export(folder: Path, to: Path, *, reader: str, onnx: bool = True) -> ModelRe
     summary = _completed_summary(folder)
     partial = to.with_name(f"{to.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
+    make_folder(partial)
     try:
         network, record = _write_safetensors(summary, folder, partial / "model.safetensors")
         text = model_card(summary, record)
@@ -77,6 +79,7 @@ def export(folder: Path, to: Path, *, reader: str, onnx: bool = True) -> ModelRe
         if write_onnx:
             write_onnx(network, record, partial / "model.onnx")
         write_bundle(network, record, text, partial / "bundle", reader=reader)
+        set_privacy(partial, private=True)  # libraries ask the umask
         partial.rename(to)
     except WeightsError as error:
         raise ExportFailed(str(error)) from error

@@ -12,6 +12,7 @@ import torch
 
 from fedrad.models.network import ResNet
 from fedrad.models.record import ModelRecord
+from fedrad.system.folders import make_folder
 
 SCHEMA = (
     "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
@@ -42,7 +43,7 @@ def write_bundle(
         Dotted name of the MONAI transform that reads a radiograph as at the hospitals.
     """
     for name in ("configs", "models", "docs"):
-        (folder / name).mkdir(parents=True)
+        make_folder(folder / name)
     _write(bundle_metadata(record), folder / "configs" / "metadata.json")
     _write(bundle_inference(record, reader), folder / "configs" / "inference.json")
     torch.save(network.state_dict(), folder / "models" / "model.pt")

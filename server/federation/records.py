@@ -1,9 +1,12 @@
 """`records.sqlite`: events and figures of a run as they occur, by round and site."""
 
+import os
 import sqlite3
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+
+from fedrad.system.files import PRIVATE_FILE
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS records (
@@ -37,6 +40,7 @@ class Records:
     """The records of one experiment. Each call is committed, so that readers see it at once."""
 
     def __init__(self, path: Path) -> None:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE_FILE))  # SQLite would ask the umask
         self._database = sqlite3.connect(path, timeout=_PATIENCE_SECONDS)
         self._database.execute(_TABLE)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fedrad.server.results.summary import read_summary
 from fedrad.system.files import replacing, write_whole
+from fedrad.system.folders import make_folder
 
 from .compare import ExperimentComparison, compare
 from .contrasts import Contrast
@@ -34,7 +35,7 @@ def write_comparison(folders: Mapping[str, Path], out: Path) -> Path:
         See `read_summary` and `compare`.
     """
     comparison = compare({name: read_summary(folder) for name, folder in folders.items()})
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     for name, text in (
         ("compare.json", comparison.model_dump_json(indent=1)),
         ("compare.md", render_comparison(comparison, "compare.md.j2", escape=False)),

@@ -11,6 +11,7 @@ from fedrad.exchange.messages import Counts
 from fedrad.server.federation.federation import Federation
 from fedrad.server.results.summary import BestModel, Round
 from fedrad.system.files import replacing
+from fedrad.system.folders import make_folder
 
 from .open_round import OpenRound
 
@@ -38,7 +39,7 @@ class BestModelFile:
         )
         if auroc is None or (best is not None and auroc < best.auroc):
             return
-        self.file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.file.parent)
         about = {"round": str(round_.number), "auroc": repr(auroc)}
         with replacing(self.file) as temporary:
             save_file(round_.received(), temporary, about)

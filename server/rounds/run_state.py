@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from fedrad.system.errors import UserError
 from fedrad.system.files import JsonFile, UnreadableFileError, is_locked, locked
+from fedrad.system.folders import make_folder
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -45,7 +46,7 @@ class RunState:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the lock of the run. Raises BlockingIOError if another run holds it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         with locked(self.progress_file, wait=False):
             self.stop_file.unlink(missing_ok=True)
             yield

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from fedrad.exchange.encoding import Flat
 from fedrad.server.results.summary import SiteRound
 from fedrad.system.files import JsonFile, UnreadableFileError, replacing
+from fedrad.system.folders import make_folder
 
 
 class ValuesOnDisk:
@@ -104,7 +105,7 @@ class Spool:
 
     def add(self, name: str, values: Flat, weight: float, site: SiteRound) -> None:
         """Write an update. Its note is written last; without a note the update does not count."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         path = self.folder / f"{name}.npy"
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.save(file, values)

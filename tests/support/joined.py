@@ -5,6 +5,8 @@ import json
 from fedrad.client.policy.ledger import LEDGER, Ledger
 from fedrad.client.policy.pinned_policy import pin_policy
 from fedrad.client.settings import Site, open_site
+from fedrad.system.files import write_whole
+from fedrad.system.folders import make_folder
 
 ADDRESS = "fedrad.example.org:8000"
 
@@ -14,12 +16,11 @@ def join(site: Site, *, address: str = ADDRESS, accepted: bool = True) -> Site:
     its policy as `fedrad-site start` does. A site that names no columns gets some."""
     if site.settings.policy.columns is None:
         site = _with_columns(site)
-    site.state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    site.state.chmod(0o700)
+    make_folder(site.state)
     for name in ("coordinator-ca.crt", "node.key"):
         (site.state / name).touch(mode=0o600)
     membership = {"site": site.name, "address": address, "invitation": "0" * 32}
-    (site.state / "membership.json").write_text(json.dumps(membership))
+    write_whole(site.state / "membership.json", json.dumps(membership))
     Ledger(site.state / LEDGER).note({"kind": "membership", "coordinator": address}, first=True)
     if accepted:
         pin_policy(site, "engineer")

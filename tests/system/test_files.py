@@ -100,25 +100,28 @@ def test_a_process_that_is_killed_while_writing_leaves_the_file_as_it_was(tmp_pa
     assert file.read_text() == "new"
 
 
-def test_what_a_library_writes_in_its_own_way_has_the_users_permissions(tmp_path):
+def test_what_a_library_writes_in_its_own_way_has_the_permissions_asked_for(tmp_path):
     """safetensors makes a file of mode 600 and puts it in the place of the one it was given."""
     before = os.umask(0o022)
     try:
-        with replacing(tmp_path / "model.safetensors") as temporary:
+        with replacing(tmp_path / "model.safetensors", private=False) as temporary:
             save_file({"x": np.zeros(3, np.float32)}, temporary)
     finally:
         os.umask(before)
     assert mode(tmp_path / "model.safetensors") == 0o644
 
 
-@pytest.mark.parametrize(("private", "wanted"), [(True, 0o600), (False, 0o640)])
-def test_permissions_are_those_of_the_user_or_for_the_user_alone(tmp_path, private, wanted):
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+@pytest.mark.parametrize(("options", "wanted"), [({}, 0o600), ({"private": False}, 0o644)])
+def test_a_file_is_for_the_user_alone_unless_it_is_meant_for_others(
+    tmp_path, options, wanted, umask
+):
     file = tmp_path / "a"
-    before = os.umask(0o027)
+    before = os.umask(umask)
     try:
         for content in ("first", "second"):
-            with replacing(file, private=private) as temporary:
-                assert mode(temporary) == wanted  # from the start, not only at the end
+            with replacing(file, **options) as temporary:
+                assert mode(temporary) == 0o600  # from the start, not only at the end
                 temporary.write_text(content)
             assert mode(file) == wanted
     finally:
@@ -128,7 +131,7 @@ def test_permissions_are_those_of_the_user_or_for_the_user_alone(tmp_path, priva
 def test_a_file_that_everybody_could_read_becomes_private(tmp_path):
     file = tmp_path / "key"
     file.touch(mode=0o644)
-    write_whole(file, "secret", private=True)
+    write_whole(file, "secret")
     assert mode(file) == 0o600
 
 
@@ -196,7 +199,7 @@ def test_processes_that_change_one_json_file_lose_nothing(tmp_path):
 
 
 def test_a_json_file_is_created_at_its_first_change(tmp_path):
-    file = JsonFile(tmp_path / "counts.json", Counts, private=True)
+    file = JsonFile(tmp_path / "counts.json", Counts)
     assert file.read() is None
     with file.changed(Counts) as counts:
         counts.values.append(1)

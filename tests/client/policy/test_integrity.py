@@ -232,10 +232,9 @@ def test_no_node_starts_while_the_site_joins(started, invitation, tmp_path, monk
     assert visited(started) == ""
 
 
-def test_joining_begins_the_ledger_and_closes_the_folder_to_others(tmp_path, invitation):
+def test_joining_begins_the_ledger(tmp_path, invitation):
     (tmp_path / "site.toml").write_text(SETTINGS)
     site = open_site(tmp_path, state=tmp_path / "state")
-    site.state.mkdir(mode=0o755)
     join_federation(site, invitation, tmp_path / "a.request")
     prepare_start(site, "engineer")
     entries = Ledger(site.state / "ledger.jsonl").entries()
