@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from queue import Queue
 
+from fedrad.system.private import make_private
 from fedrad.system.processes import end_with_parent
 
 from .bundles import BUNDLE, check_bundle
@@ -86,4 +87,5 @@ def _check_bundles_of(part: str) -> None:
 
 
 if __name__ == "__main__":
+    make_private()
     main()

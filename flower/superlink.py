@@ -27,6 +27,7 @@ from typing import Any
 
 import uvicorn
 
+from fedrad.system.private import make_private
 from fedrad.system.processes import end_with_parent
 
 from .asgi import App
@@ -192,4 +193,5 @@ def _end(executor: "subprocess.Popen[bytes]") -> None:
 
 
 if __name__ == "__main__":
+    make_private()
     run_superlink()
