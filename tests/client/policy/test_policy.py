@@ -28,6 +28,7 @@ from fedrad.exchange.messages import (
     RoundRequest,
     ScoreRequest,
 )
+from fedrad.system.folders import make_folder
 
 READY = ReadyRequest(fedrad="0.1.0")
 ROUND = RoundRequest.model_construct(round=0)
@@ -42,7 +43,7 @@ def site_of(tmp_path: Path, policy: str, *, joined: bool = False) -> Site:
         policy += '\ncolumns = ["label"]'
     (tmp_path / "site.toml").write_text(f'name = "a"\n[policy]\n{policy}\n')
     site = open_site(tmp_path, state=tmp_path / "state")
-    site.state.mkdir(exist_ok=True)
+    make_folder(site.state)
     return join(site) if joined else site
 
 
