@@ -6,6 +6,7 @@ which hold no code. The pinned SHA-256 stays that of the published file.
 """
 
 import logging
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -34,7 +35,7 @@ class WeightsError(UserError):
     """Base weights are missing, are not those that were pinned, or do not fit the network."""
 
 
-def find_weights_file(name: str, sha256_: str, what: str) -> Path:
+def find_weights_file(name: str, sha256_: str, what: str, more: Sequence[Path] = ()) -> Path:
     """Find a file in the folders of weights.
 
     Parameters
@@ -45,6 +46,8 @@ def find_weights_file(name: str, sha256_: str, what: str) -> Path:
         Its SHA-256, hexadecimal.
     what
         Key of the experiment that names the file, for the error.
+    more
+        Further folders to look into.
 
     Returns
     -------
@@ -56,7 +59,7 @@ def find_weights_file(name: str, sha256_: str, what: str) -> Path:
     WeightsError
         If there is no such file, or only one with another hash.
     """
-    places = [folder / name for folder in weight_folders()]
+    places = [folder / name for folder in (*weight_folders(), *more)]
     there = [place for place in places if place.is_file()]
     if match := next((place for place in there if file_sha256(place) == sha256_), None):
         return match

@@ -73,14 +73,14 @@ def region_mask(
     Raises
     ------
     SiteProblem
-        "weights" if the network's weights are needed but missing.
+        "weights" if the network's weights are needed, but missing or not the published ones.
     """
     if region == "none":
         return np.ones(picture.shape, np.float32)
     if region == "lungs":
         return lung_mask(picture)
-    folder = pspnet_weights_for(InputSettings(region=region))
-    return lung_mask(picture, open_lung_network(folder) if folder else None)
+    file = pspnet_weights_for(InputSettings(region=region))
+    return lung_mask(picture, open_lung_network(file) if file else None)
 
 
 def _largest(region: NDArray[np.bool_]) -> NDArray[np.bool_]:

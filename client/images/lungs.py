@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from fedrad.client.problems import SiteProblem
 from fedrad.models.settings import InputSettings
-from fedrad.models.weight_folders import torchxrayvision_folder, weight_folders
+from fedrad.models.weight_folders import torchxrayvision_folder
 
 from .arrays import Box, Plane
 
@@ -29,6 +29,9 @@ OPENING_PIXELS = 2
 
 PSPNET = "pspnet_chestxray_best_model_4.pth"
 """Name of torchxrayvision's weights file (Lian et al. 2021, arXiv 2104.10326)."""
+PSPNET_SHA256 = "019b167eac6b729fc1bb92bbbc185fc1730aaa65819f4e3fe718186cadc044fc"
+"""Its SHA-256 as published (release v1 of torchxrayvision, 272,988,989 bytes). No experiment names
+this file, so its hash is here: every site crops its images with the same network."""
 
 
 def lung_box(image: Plane) -> Box | None:
@@ -121,16 +124,43 @@ def with_margin(box: Box, shape: tuple[int, ...]) -> Box:
 class LungNetwork:
     """torchxrayvision's PSPNet (Lian et al. 2021, arXiv 2104.10326), on one CPU thread.
 
-    `folder` holds its weights (see `pspnet_folder`); nothing is downloaded.
+    Parameters
+    ----------
+    file
+        Its weights (see `pspnet_file`).
+
+    Raises
+    ------
+    WeightsError
+        If the file has another hash than the published one, or holds anything but its tensors.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, file: Path) -> None:
         import torch
-        from torchxrayvision.baseline_models.chestx_det import PSPNet
+        from torchvision.transforms import Normalize
+        from torchxrayvision.baseline_models import chestx_det
 
+        from fedrad.models.weight_files import WeightsError, file_sha256, unpickle
+        from fedrad.models.weights import IMAGENET_MEAN, IMAGENET_STD
+
+        class Loaded(chestx_det.PSPNet):  # type: ignore[misc]
+            """A PSPNet whose constructor reads no file: the original one downloads what it does not
+            find, and takes whatever it finds."""
+
+            def __init__(self, network: torch.nn.Module) -> None:
+                torch.nn.Module.__init__(self)
+                self.transform = Normalize(IMAGENET_MEAN, IMAGENET_STD)
+                self.model = network
+
+        if file_sha256(file) != PSPNET_SHA256:
+            raise WeightsError(f"{file} is not the published file: its SHA-256 is another")
         torch.set_num_threads(1)
-        self._network = PSPNet(cache_dir=str(folder)).eval()
-        self._lungs = [PSPNet.targets.index(f"{side} Lung") for side in ("Left", "Right")]
+        network = chestx_det.pspnet(len(chestx_det.PSPNet.targets))
+        state = {name.removeprefix("module."): value for name, value in unpickle(file).items()}
+        network.load_state_dict(state)
+        self._network = Loaded(network).eval()
+        targets = chestx_det.PSPNet.targets
+        self._lungs = [targets.index(f"{side} Lung") for side in ("Left", "Right")]
 
     def mask(self, image: Plane) -> NDArray[np.bool_]:
         """Mask (512, 512) of the pixels whose probability of being lung is above one half.
@@ -160,28 +190,26 @@ class LungNetwork:
 
 
 @cache
-def open_lung_network(folder: str) -> LungNetwork:
-    """The network with the weights in a folder, which are read only once in a process."""
-    return LungNetwork(Path(folder))
+def open_lung_network(file: str) -> LungNetwork:
+    """The network with the weights of a file, which are read only once in a process."""
+    return LungNetwork(Path(file))
 
 
-def pspnet_folder() -> Path | None:
-    """The first folder that holds the weights of PSPNet: one of $FEDRAD_WEIGHTS, fedrad's cache, or
-    torchxrayvision's; None if there is none."""
-    places = [*weight_folders(), torchxrayvision_folder()]
-    return next((place for place in places if (place / PSPNET).is_file()), None)
+def pspnet_file() -> Path:
+    """The published weights of PSPNet, in a folder of $FEDRAD_WEIGHTS, fedrad's cache, or
+    torchxrayvision's; nothing is downloaded. Raises SiteProblem("weights") if they are not there,
+    or only a file of their name with another hash."""
+    from fedrad.models.weight_files import WeightsError, find_weights_file
+
+    try:
+        return find_weights_file(
+            PSPNET, PSPNET_SHA256, 'region = "lungs-pspnet":', [torchxrayvision_folder()]
+        )
+    except WeightsError as error:
+        raise SiteProblem("weights", str(error)) from error
 
 
 def pspnet_weights_for(settings: InputSettings) -> str | None:
-    """The folder of PSPNet's weights if these settings need it, else None. Raises
-    SiteProblem("weights") if the weights are needed but missing."""
-    if settings.region != "lungs-pspnet":
-        return None
-    folder = pspnet_folder()
-    if folder is None:
-        raise SiteProblem(
-            "weights",
-            f'region = "lungs-pspnet", but {PSPNET} is not at hand: put '
-            "torchxrayvision's file into a folder of FEDRAD_WEIGHTS",
-        )
-    return str(folder)
+    """The file of PSPNet's weights if these settings need it, else None. Raises SiteProblem as
+    `pspnet_file`."""
+    return str(pspnet_file()) if settings.region == "lungs-pspnet" else None

@@ -16,7 +16,7 @@ def read_file(
 ) -> tuple[Reading, bytes | None]:
     """The reading of a file, and its picture as float16 bytes; None if it is unusable.
 
-    `pspnet` is the folder of that network's weights, for region = "lungs-pspnet".
+    `pspnet` is the file of that network's weights, for region = "lungs-pspnet".
     """
     try:
         data = Path(path).read_bytes()

@@ -252,3 +252,10 @@ def test_imagenet_weights_of_every_depth_fit_their_own_network_only(
     missing = "layer1.0.bn3.bias" if backbone == "resnet101" else "layer1.2.bn1.bias"
     assert f"does not fit {backbone} of width 1.0: {missing} is missing" in text
     assert "more. Change [model]" in text
+
+
+def test_weights_that_nobody_pinned_are_not_loaded(folder):
+    """Whatever lies under their name: there is no hash to hold the file against."""
+    (folder / "base.safetensors").write_bytes(b"anything")
+    with pytest.raises(WeightsError, match="are not pinned: run `fedrad weights pin"):
+        weight_files.find_weights(ModelSettings(weights="base.safetensors"))

@@ -7,8 +7,11 @@ import pytest
 import torch
 
 from fedrad.client.images import lungs, warning_signs
+from fedrad.client.problems import SiteProblem
 from fedrad.deploy.phantoms import anatomy, radiograph
 from fedrad.deploy.phantoms.shapes import Pose
+from fedrad.models.settings import InputSettings
+from fedrad.models.weight_files import WeightsError, file_sha256
 
 BODIES = 8
 
@@ -68,5 +71,54 @@ def test_pspnet_finds_the_box_where_its_outputs_say_lung(tmp_path, monkeypatch):
         bias.fill_(-1.0)
         bias[wanted] = level
         torch.save({f"module.{k}": v for k, v in state.items()}, file)
-        assert lungs.pspnet_folder() == tmp_path
-        assert lungs.LungNetwork(tmp_path).box(image) == box
+        monkeypatch.setattr(lungs, "PSPNET_SHA256", file_sha256(file))
+        assert lungs.pspnet_file() == file
+        assert lungs.LungNetwork(file).box(image) == box
+    picture = torch.from_numpy(np.random.default_rng(1).uniform(-1024, 1024, (1, 1, 512, 512)))
+    original = chestx_det.PSPNet(cache_dir=str(tmp_path)).eval()
+    with torch.inference_mode():
+        assert torch.equal(
+            lungs.LungNetwork(file)._network(picture.float()), original(picture.float())
+        )
+
+
+class TestOnlyThePublishedNetwork:
+    """Before, any file of the name was used, and a missing one would have been downloaded."""
+
+    @pytest.fixture(autouse=True)
+    def alone(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("FEDRAD_WEIGHTS", str(tmp_path))
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+        def download(*_: object) -> None:
+            raise AssertionError("a site downloads nothing")
+
+        monkeypatch.setattr("torchxrayvision.utils.download", download)
+
+    def test_another_file_of_its_name_is_refused(self, tmp_path):
+        file = tmp_path / lungs.PSPNET
+        torch.save({"module.classification.bias": torch.zeros(14)}, file)
+        settings = InputSettings(region="lungs-pspnet")
+        with pytest.raises(SiteProblem, match=f"{lungs.PSPNET_SHA256} is not") as refused:
+            lungs.pspnet_weights_for(settings)
+        assert refused.value.reason == "weights"
+        with pytest.raises(WeightsError, match="not the published file"):
+            lungs.LungNetwork(file)
+
+    def test_a_missing_file_is_named_and_not_downloaded(self, tmp_path):
+        settings = InputSettings(region="lungs-pspnet")
+        with pytest.raises(SiteProblem, match=f"{lungs.PSPNET} .*was not found"):
+            lungs.pspnet_weights_for(settings)
+        with pytest.raises(FileNotFoundError):
+            lungs.LungNetwork(tmp_path / lungs.PSPNET)
+
+    def test_the_published_file_is_found_in_torchxrayvisions_folder(self, tmp_path, monkeypatch):
+        file = tmp_path / "home" / ".torchxrayvision" / "models_data" / lungs.PSPNET
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"weights")
+        monkeypatch.setattr(lungs, "PSPNET_SHA256", file_sha256(file))
+        assert lungs.pspnet_weights_for(InputSettings(region="lungs-pspnet")) == str(file)
+
+    def test_other_regions_need_no_file(self):
+        assert lungs.pspnet_weights_for(InputSettings(region="lungs")) is None
