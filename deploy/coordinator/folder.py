@@ -5,6 +5,7 @@ ca.crt, ca.key        certificate authority that hospitals trust
 server.crt, .key      certificate of the listener for hospitals
 superlink.sock        socket of the SuperLink, for the commands of this user
 members.json          sites that were invited, admitted or revoked
+seen.json             when each site was last heard, with which release and clock
 superlink.db, logs/   state and log of the SuperLink
 """
 
@@ -20,7 +21,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from fedrad.deploy.refused import Refused
 from fedrad.exchange.invitation import Address, Invitation, InvitationError, JoinRequest
-from fedrad.exchange.names import Name
+from fedrad.exchange.names import Name, fault_of_site
 from fedrad.server.federation.members import Member, Members, MembersError
 from fedrad.system.files import JsonFile, UnreadableFileError, locked
 from fedrad.system.folders import make_folder, state_home
@@ -240,13 +241,16 @@ class Coordinator:
         Raises
         ------
         Refused
-            If the name is not allowed, the file exists, or the site is admitted already.
+            If the name is not allowed or looks like that of a site that was ever invited, the file
+            exists, or the site is admitted already.
         """
         settings = self.settings()
         try:
             TypeAdapter(Name).validate_python(site)
         except ValidationError:
             raise Refused(f"{site!r} is no name: letters, digits, `.`, `_`, `-`") from None
+        if why := fault_of_site(site, [member.site for member in self.members().sites]):
+            raise Refused(f"{site!r} {why}")
         if to.exists():
             raise Refused(f"{to}: exists already; give another --to, or remove it")
         now = datetime.now(UTC).replace(microsecond=0)

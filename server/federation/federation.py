@@ -19,6 +19,7 @@ from fedrad.exchange.messages import (
     Request,
     to_record,
 )
+from fedrad.exchange.names import fault_of_site
 from fedrad.exchange.reasons import Reason
 from fedrad.system.errors import UserError
 
@@ -210,6 +211,9 @@ class Federation:
                 unnamed,
                 f"calls itself {site!r}: it must be `name` in its site.toml as it was invited",
             )
+            return
+        if why := fault_of_site(site, self.sites):
+            self._refuse(unnamed, f"calls itself {site!r}, which {why}")
             return
         if why := contradiction_of_readiness(answer.reply, self.experiment):
             self._refuse(site, why)

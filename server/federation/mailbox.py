@@ -75,7 +75,8 @@ class Answer(Generic[ReplyT_co]):
 class ReceivedMessage:
     """A received message, not yet decoded.
 
-    `visit` is the number of the visit that asked; 0 for the request whether a node can take part.
+    `node` is the one that was asked: the gate takes an answer only from the node whose key signed
+    it. `visit` is the number of the visit that asked; 0 for the request whether a node can take part.
     Instead of the message there is the error with which Flower could not decode it.
     """
 
@@ -93,7 +94,9 @@ class ReceivedMessage:
             return Answer[ReplyT](self.node, "invalid").unusable(error)
 
     def _read(self, message: Message, asked: MessageType[Request, ReplyT]) -> Answer[ReplyT]:
-        if message.has_error():
+        if not message.has_error() and message.metadata.src_node_id != self.node:
+            return Answer(self.node, "invalid", failure="its answer came from another node")
+        if message.has_error():  # also Flower's own, when a node is lost
             return Answer(
                 self.node,
                 "lost",

@@ -333,3 +333,23 @@ def test_a_damaged_list_of_members_is_reported_in_words_by_every_command(coordin
             use()
     assert coordinator.members_file.read_text() == "{", "left as it was"
     assert not (tmp_path / "a.invitation").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("Hospital-A", "looks like 'hospital-a', another site"),
+        ("hospital_a", "looks like 'hospital-a', another site"),
+        ("coordinator", "has a meaning of its own"),
+        ("Global", "has a meaning of its own"),
+        ("nul", "has a meaning of its own"),
+        ("hospitäl-a", "is no name"),
+        ("hospital-\u0430", "is no name"),
+    ],
+)
+def test_a_name_that_could_be_taken_for_another_is_not_invited(coordinator, tmp_path, name, why):
+    coordinator.invite("hospital-a", tmp_path / "a.invitation", days=1)
+    coordinator.revoke("hospital-a")
+    with pytest.raises(Refused, match=why):
+        coordinator.invite(name, tmp_path / "b.invitation", days=1)
+    assert not (tmp_path / "b.invitation").exists()
