@@ -148,8 +148,8 @@ class FlowerProcesses:
             "--insecure",
             "--superlink",
             self.address,
-            "--port",
-            str(free_port()),
+            # fedrad's node has a socket in its FLWR_HOME instead
+            *(("--port", str(free_port())) if command == STOCK_SUPERNODE else ()),
             "--node-config",
             _toml(node_config, " "),
         )
@@ -226,7 +226,7 @@ class FlowerProcesses:
         self, command: Sequence[str], name: str, *arguments: str
     ) -> "subprocess.Popen[bytes]":
         home = self.folder / name
-        home.mkdir(exist_ok=True)
+        home.mkdir(exist_ok=True, mode=0o700)
         program, *further = command
         if "/" not in program:
             program = f"{sysconfig.get_path('scripts')}/{program}"

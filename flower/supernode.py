@@ -1,20 +1,16 @@
-"""`flower-supernode`, with the same arguments, but with frequent polling and a graceful end.
-
-    python -m fedrad.flower.supernode --superlink HOST:PORT --port PORT --node-config …
+"""`flower-supernode`, with the same arguments, but with a Unix socket instead of a port, a check of
+all that leaves, frequent polling and a graceful end.
 
 SIGTERM ends it after the reply to the current message has been sent, or at once if there is none.
 SIGINT or a second SIGTERM ends it at once.
 """
-
-from fedrad.system.no_telemetry import disable_telemetry
-
-disable_telemetry()
 
 import os
 import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable, Mapping
 from types import FrameType, SimpleNamespace
 from typing import Any
 
@@ -25,6 +21,8 @@ from .internals import (
     replace,
     start_parent_process_monitor,
 )
+from .last_check import OutgoingRecord, install_last_check
+from .runtime_api import serve_at_socket
 
 POLL_SECONDS = 0.5
 """How often the coordinator is asked for messages; 3 s in Flower."""
@@ -96,14 +94,27 @@ class GracefulEnd:
         signal.signal(signal.SIGTERM, end)
 
 
-def main() -> None:
-    """Run the SuperNode until it gets a signal to end. Raises FlowerMovedError."""
+def main(record_of: Callable[[Mapping[str, Any]], OutgoingRecord]) -> None:
+    """Run the SuperNode until it gets a signal to end.
+
+    Parameters
+    ----------
+    record_of
+        Configuration of the node -> the site's record of what may leave.
+
+    Raises
+    ------
+    FlowerMovedError
+        If Flower has changed.
+    """
     start_parent_process_monitor(os.getppid())  # the node ends with its executor
     quick = SimpleNamespace(**vars(time))
     quick.sleep = lambda seconds: time.sleep(min(seconds, POLL_SECONDS))
     replace("start_client_internal", "time", quick)
     replace("_pull_and_store_message", "get_fused_config_from_fab", bundle_settings)
+    install_last_check(record_of)
     GracefulEnd()
+    serve_at_socket()
     sys.argv[1:1] = ["--isolation", "process"]
     try:
         flower_supernode()  # exits, or logs why it gave up and returns
@@ -111,7 +122,3 @@ def main() -> None:
         traceback.print_exc()
     sys.stderr.flush()
     os._exit(1)  # the thread of its server would keep a node alive that has given up
-
-
-if __name__ == "__main__":
-    main()

@@ -13,7 +13,7 @@ PROCESSES = (
     "fedrad.client.node.executor",
     "fedrad.deploy.commands.main",
     "fedrad.deploy.coordinator.superlink",
-    "fedrad.flower.supernode",
+    "fedrad.client.node.supernode",
 )
 """Modules that begin a process of fedrad; the apps run in children of these."""
 APPS = ("fedrad.client.app", "fedrad.server.app")
