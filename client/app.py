@@ -42,8 +42,10 @@ from fedrad.exchange.messages import (
     same_minor,
     to_record,
 )
+from fedrad.flower.last_check import content_id
 
 from .log import site_log
+from .node.family import check_not_stopped
 from .node.gpu_lock import gpu_lock
 from .participant.participant import Participant
 from .participant.scoring import Scoring
@@ -176,7 +178,9 @@ def _answer(
     except Exception:
         exchange.log.exception("unexpected error")
         reply = Refusal(reason="internal")
+    record = to_record(reply, packed)
     try:
+        check_not_stopped(context.node_config)
         if exchange.state is not None:
             Ledger(exchange.state / LEDGER).record(
                 exchange.experiment,
@@ -187,11 +191,16 @@ def _answer(
                 identity=exchange.identity,
                 number=exchange.number,
                 received=exchange.received,
+                request=message.metadata.message_id,
+                content=content_id(record),
             )
+    except SiteProblem as problem:
+        exchange.log.error("%s", problem)
+        record = to_record(Refusal(reason=problem.reason))
     except Exception:  # Flower would send the text of an exception to the server
         exchange.log.exception("the ledger cannot be written, so nothing leaves")
-        reply, packed = Refusal(reason="internal"), None
-    return Message(to_record(reply, packed), reply_to=message)
+        record = to_record(Refusal(reason="internal"))
+    return Message(record, reply_to=message)  # the node sends what the ledger has, and nothing else
 
 
 def _admitted(
@@ -239,6 +248,7 @@ def _admitted(
             if decision is not None:
                 check_still_approved(site, experiment, text)
             _check_withdrawals(participant.data)
+            check_not_stopped(context.node_config)
             visit.answer = reply, packed
     assert isinstance(reply, asked.reply)
     return reply, packed

@@ -22,8 +22,35 @@ def folded(name: str) -> str:
 
 
 RESERVED_SITES = frozenset(
-    "coordinator server superlink gate fedrad site sites base global local best ensemble pooled "
-    "macro within overall mean all any none null nan unknown con prn aux nul".split()
+    [
+        "coordinator",
+        "server",
+        "superlink",
+        "gate",
+        "fedrad",
+        "site",
+        "sites",
+        "base",
+        "global",
+        "local",
+        "best",
+        "ensemble",
+        "pooled",
+        "macro",
+        "within",
+        "overall",
+        "mean",
+        "all",
+        "any",
+        "none",
+        "null",
+        "nan",
+        "unknown",
+        "con",
+        "prn",
+        "aux",
+        "nul",
+    ]
 ) | {f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10)}
 """No names of sites: those of roles, of models and of figures over sites in results and reports,
 and those that are no file names everywhere."""

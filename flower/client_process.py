@@ -10,7 +10,6 @@ import argparse
 import logging
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from typing import Any
 
 from flwr.app import Context, Message
 
+from fedrad.system.process_family import end_with_parent, start_child
 from fedrad.system.secrets import inherited_descriptors
 
 from .bundles import NOT_UNPACKED, BundleNotApprovedError, check_bundle
@@ -34,6 +34,8 @@ from .internals import (
     replace,
     run_clientapp,
 )
+from .local_socket import LOCAL, use_socket
+from .runtime_api import runtime_socket
 
 TASK_POLL_SECONDS = 0.1
 _child: list[int] = []
@@ -51,10 +53,10 @@ class OutgoingFilter:
     """Text of the exception that ended the process -> the text that may leave."""
 
 
-def run_node(prepare: Callable[[], None], outgoing: OutgoingFilter) -> None:
+def run_node(prepare: Callable[[], None], outgoing: OutgoingFilter, supernode: str) -> None:
     """Run a SuperNode, and its tasks in forks of this process, until the SuperNode ends.
 
-    The command line holds the arguments of `flower-supernode`.
+    The command line holds the arguments of `flower-supernode`. All processes end with this one.
 
     Parameters
     ----------
@@ -63,6 +65,8 @@ def run_node(prepare: Callable[[], None], outgoing: OutgoingFilter) -> None:
         children inherit the modules.
     outgoing
         Filters for all that leaves.
+    supernode
+        Name of the module that runs as the SuperNode.
 
     Raises
     ------
@@ -71,29 +75,27 @@ def run_node(prepare: Callable[[], None], outgoing: OutgoingFilter) -> None:
     """
     guard_client_process(outgoing)
     parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--port", required=True)
-    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--auth-supernode-private-key", dest="key", default="")
-    known, _ = parser.parse_known_args()
-    in_memory = inherited_descriptors(known.key)
-    supernode = subprocess.Popen(
-        [sys.executable, "-m", "fedrad.flower.supernode", "--host", known.host, *sys.argv[1:]],
-        pass_fds=in_memory,
+    in_memory = inherited_descriptors(parser.parse_known_args()[0].key)
+    node = start_child(
+        [sys.executable, "-m", supernode, *sys.argv[1:]],
+        environment=dict(os.environ),
+        descriptors=in_memory,
     )
     for descriptor in in_memory:  # this process, which works on messages, needs no key
         os.close(descriptor)
 
     def end(number: int, frame: FrameType | None) -> None:
         """SIGTERM finishes the current message first; SIGINT abandons it."""
-        supernode.send_signal(number)
+        node.send_signal(number)
         if number == signal.SIGINT and _child:
             os.kill(_child[0], signal.SIGKILL)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
     prepare()
-    run_tasks(f"{known.host}:{known.port}", lambda: supernode.poll() is None)
-    raise SystemExit(supernode.wait())
+    run_tasks(runtime_socket(), lambda: node.poll() is None)
+    raise SystemExit(node.wait())
 
 
 def guard_client_process(outgoing: OutgoingFilter) -> None:
@@ -120,20 +122,21 @@ def guard_client_process(outgoing: OutgoingFilter) -> None:
     push_task_output = replace("run_clientapp", "push_task_output", push_end)
 
 
-def run_tasks(address: str, is_running: Callable[[], bool]) -> None:
+def run_tasks(socket: Path, is_running: Callable[[], bool]) -> None:
     """Run the tasks of a SuperNode, one at a time, each in a fork of this process.
 
     Parameters
     ----------
-    address
-        `HOST:PORT` of the SuperNode's interface for tasks, on loopback.
+    socket
+        The SuperNode's interface for tasks; its folder must exist.
     is_running
         Whether the SuperNode still runs; the function returns when it does not.
     """
+    use_socket(socket)
     retries = make_simple_http_retry_invoker()
     retries.max_tries = 1  # the loop below repeats the request
     client = RuntimeHttpClient.from_server_address(
-        server_address=address,
+        server_address=LOCAL,
         insecure=True,
         root_certificates=None,
         interceptors=[
@@ -151,11 +154,11 @@ def run_tasks(address: str, is_running: Callable[[], bool]) -> None:
             time.sleep(1)
             continue
         if task.token:
-            _run_in_child(address, task.token)
+            _run_in_child(task.token)
         time.sleep(TASK_POLL_SECONDS)
 
 
-def _run_in_child(address: str, token: str) -> None:
+def _run_in_child(token: str) -> None:
     parent = os.getpid()
     child = os.fork()
     if child:
@@ -165,10 +168,11 @@ def _run_in_child(address: str, token: str) -> None:
         return
     status = 1
     try:
+        end_with_parent(parent)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
         run_clientapp(
-            runtime_api_address=address,
+            runtime_api_address=LOCAL,
             token=token,
             insecure=True,
             parent_pid=parent,

@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # types of the names below; a test compares the two lists
     from flwr.proto.fab_pb2 import Fab as Fab
     from flwr.proto.fleet_pb2 import PullMessagesResponse as PullMessagesResponse
     from flwr.proto.fleet_pb2 import PushMessagesResponse as PushMessagesResponse
+    from flwr.proto.message_pb2 import ObjectTree as ObjectTree
     from flwr.proto.runtime_pb2 import AcquireTaskRequest as AcquireTaskRequest
     from flwr.simulation.app import run_simulation_process as run_simulation_process
     from flwr.supercore.app_utils import (
@@ -50,6 +51,12 @@ if TYPE_CHECKING:  # types of the names below; a test compares the two lists
     from flwr.supercore.constant import TaskType as TaskType
     from flwr.supercore.control import ControlHttpClient as ControlHttpClient
     from flwr.supercore.http_logging import get_uvicorn_log_config as get_uvicorn_log_config
+    from flwr.supercore.inflatable.inflatable_object import (
+        get_object_children_ids_from_object_content as get_object_children_ids_from_object_content,
+    )
+    from flwr.supercore.inflatable.inflatable_object import (
+        no_object_id_recompute as no_object_id_recompute,
+    )
     from flwr.supercore.interceptors import (
         RuntimeVersionHttpInterceptor as RuntimeVersionHttpInterceptor,
     )
@@ -230,7 +237,20 @@ PARTS = {
         FlowerPart("flwr.supercore.runtime.tracing", "RuntimeTracingInterceptor"),
         # The SuperNode: supernode.py
         FlowerPart(
-            "flwr.supernode.cli.flower_supernode", "flower_supernode", ("start_client_internal(",)
+            "flwr.supernode.cli.flower_supernode",
+            "flower_supernode",
+            (
+                "objectstore_factory = ObjectStoreFactory()",
+                "_start_supernode_http_api(config, state_factory)",
+                "http_server.should_exit = True",
+                "start_client_internal(",
+            ),
+        ),
+        FlowerPart(
+            "flwr.supernode.cli.flower_supernode",
+            "_start_supernode_http_api",
+            ("server = uvicorn.Server(", "uvicorn.Config(", "threading.Thread(target=server.run"),
+            replaced=("uvicorn",),
         ),
         FlowerPart("flwr.supercore.app_utils", "start_parent_process_monitor"),
         FlowerPart("flwr.common.config", "get_fused_config_from_fab"),
@@ -250,12 +270,66 @@ PARTS = {
                 "register_signal_handlers",
             ),
         ),
-        FlowerPart("flwr.supernode.start_client_internal", "_push_messages", ("time.sleep(0.5)",)),
+        FlowerPart(
+            "flwr.supernode.start_client_internal",
+            "_push_messages",
+            (
+                "time.sleep(0.5)",
+                "reply_messages := state.get_messages_legacy(is_reply=True)",
+                "for message in reply_messages:",
+                "object_tree = object_store.get_object_tree(message.metadata.message_id)",
+                "content := object_store.get(tree.object_id)",
+                "send(message, object_tree, clientapp_runtime)",
+                "yield_object_contents(object_tree, ids_obj_to_send)",
+            ),
+        ),
         FlowerPart(
             "flwr.supernode.start_client_internal",
             "_pull_and_store_message",
-            ("get_fused_config_from_fab(fab.content, run_info)",),
+            (
+                "get_fused_config_from_fab(fab.content, run_info)",
+                "(recv := receive()) is None",
+                "message, object_tree = recv",
+                "state.store_message(message)",
+            ),
             replaced=("get_fused_config_from_fab",),
+        ),
+        # What the SuperNode sends: last_check.py
+        FlowerPart("flwr.proto.message_pb2", "ObjectTree"),
+        FlowerPart(
+            "flwr.supercore.inflatable.inflatable_object",
+            "get_object_children_ids_from_object_content",
+        ),
+        FlowerPart("flwr.supercore.inflatable.inflatable_object", "no_object_id_recompute"),
+        FlowerPart(
+            "flwr.supercore.inflatable.inflatable_object",
+            "get_object_id",
+            ("return hashlib.sha256(object_content).hexdigest()",),
+        ),
+        FlowerPart(
+            "flwr.supercore.object_store.object_store_factory",
+            "ObjectStoreFactory",
+            ("self.store_instance = InMemoryObjectStore()",),
+        ),
+        FlowerPart(
+            "flwr.supercore.object_store.in_memory_object_store",
+            "InMemoryObjectStore",
+            (
+                "verify: bool = True",
+                "if object_id != object_id_from_content:",
+                "if obj_id not in self.store:",
+                "self.store[child_id].ref_count += 1",
+                "if object_entry.ref_count == 0:",
+            ),
+        ),
+        FlowerPart(
+            "flwr.app.message.message",
+            "Message",
+            (
+                "return {self.content.object_id: self.content} if self.has_content() else None",
+                "reply_to_message_id=reply_to.metadata.message_id",
+                "message_type=reply_to.metadata.message_type",
+            ),
         ),
         # The process that works on a message: client_process.py
         FlowerPart(

@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 from types import FrameType
 
 from fedrad.system.no_telemetry import NO_TELEMETRY
-from fedrad.system.ports import free_port, listens_at
+from fedrad.system.ports import listens_at
 
 from .control import Control, FlowerError, FlowerSettings
 from .local_socket import LOCAL
@@ -115,8 +115,6 @@ class FlowerProcesses:
             str(self.socket),
             "--superlink",
             LOCAL,
-            "--port",
-            str(free_port()),
             "--node-config",
             flat_toml(node_config, " "),
         )
@@ -137,7 +135,7 @@ class FlowerProcesses:
     ) -> "subprocess.Popen[bytes]":
         """Start a program with a folder and a log of its own."""
         home = self.folder / name
-        home.mkdir(exist_ok=True)
+        home.mkdir(exist_ok=True, mode=0o700)
         program, *further = command
         if "/" not in program:
             program = f"{sysconfig.get_path('scripts')}/{program}"

@@ -20,7 +20,7 @@ from pathlib import Path
 from queue import Queue
 
 from fedrad.system.private import make_private
-from fedrad.system.processes import end_with_parent
+from fedrad.system.process_family import end_with_parent
 
 from .bundles import BUNDLE, check_bundle
 from .internals import (

@@ -28,7 +28,7 @@ from typing import Any
 import uvicorn
 
 from fedrad.system.private import make_private
-from fedrad.system.processes import end_with_parent
+from fedrad.system.process_family import end_with_parent
 
 from .asgi import App
 from .hospital_listener import HospitalAddress, HospitalListener

@@ -1,14 +1,9 @@
-"""`flower-supernode`, with the same arguments, but with frequent polling and a graceful end.
-
-    python -m fedrad.flower.supernode --superlink HOST:PORT --port PORT --node-config …
+"""`flower-supernode`, with the same arguments, but with a Unix socket instead of a port, a check of
+all that leaves, frequent polling and a graceful end.
 
 SIGTERM ends it after the reply to the current message has been sent, or at once if there is none.
 SIGINT or a second SIGTERM ends it at once.
 """
-
-from fedrad.system.no_telemetry import disable_telemetry
-
-disable_telemetry()
 
 import argparse
 import os
@@ -16,6 +11,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import Any
@@ -29,8 +25,10 @@ from .internals import (
     replace,
     start_parent_process_monitor,
 )
+from .last_check import OutgoingRecord, install_last_check
 from .local_socket import use_socket
 from .request_signing import sign_requests
+from .runtime_api import serve_at_socket
 
 POLL_SECONDS = 0.5
 """How often the coordinator is asked for messages; 3 s in Flower."""
@@ -111,8 +109,19 @@ def _use_superlink_socket() -> None:
         use_socket(given.superlink_socket)
 
 
-def main() -> None:
-    """Run the SuperNode until it gets a signal to end. Raises FlowerMovedError."""
+def main(record_of: Callable[[Mapping[str, Any]], OutgoingRecord]) -> None:
+    """Run the SuperNode until it gets a signal to end.
+
+    Parameters
+    ----------
+    record_of
+        Configuration of the node -> the site's record of what may leave.
+
+    Raises
+    ------
+    FlowerMovedError
+        If Flower has changed.
+    """
     make_private()
     start_parent_process_monitor(os.getppid())  # the node ends with its executor
     quick = SimpleNamespace(**vars(time))
@@ -120,8 +129,10 @@ def main() -> None:
     replace("start_client_internal", "time", quick)
     replace("_pull_and_store_message", "get_fused_config_from_fab", bundle_settings)
     sign_requests()
+    install_last_check(record_of)
     GracefulEnd()
     _use_superlink_socket()
+    serve_at_socket()
     sys.argv[1:1] = ["--isolation", "process"]
     try:
         flower_supernode()  # exits, or logs why it gave up and returns
@@ -129,7 +140,3 @@ def main() -> None:
         traceback.print_exc()
     sys.stderr.flush()
     os._exit(1)  # the thread of its server would keep a node alive that has given up
-
-
-if __name__ == "__main__":
-    main()

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 
-from fedrad.system.processes import end_with_parent
+from fedrad.system.process_family import end_with_parent
 
 from .internals import (
     AcquireTaskRequest,

@@ -83,7 +83,7 @@ def write_whole(path: Path, content: str | bytes, *, private: bool = True) -> No
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+def locked(path: Path, *, wait: bool = True) -> Iterator[int]:
     """Let one process at a time work on a file. The lock lies beside it, as `.NAME.lock`.
 
     The system takes the lock from a process that ends, however it ends.
@@ -95,6 +95,11 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     wait
         Whether to wait for another process that holds the lock.
 
+    Yields
+    ------
+    int
+        Descriptor of the lock. A child that inherits it holds the lock too.
+
     Raises
     ------
     BlockingIOError
@@ -102,10 +107,10 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     OSError
         If the folder cannot be written.
     """
-    descriptor = os.open(_lock_of(path), os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
+    descriptor = os.open(lock_of(path), os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 
@@ -113,7 +118,7 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
 def is_locked(path: Path) -> bool:
     """Whether a process holds the lock of a file. Raises OSError if the lock cannot be read."""
     try:
-        with _lock_of(path).open("rb") as lock:
+        with lock_of(path).open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
@@ -122,7 +127,8 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-def _lock_of(path: Path) -> Path:
+def lock_of(path: Path) -> Path:
+    """The file whose lock `locked` takes."""
     return path.with_name(f".{path.name}.lock")
 
 

@@ -26,11 +26,21 @@ def join(
             help="Fingerprint that the coordinator read out. Without it, the command asks you."
         ),
     ] = None,
+    new_key: Annotated[
+        bool,
+        typer.Option(
+            "--new-key",
+            help="Replace the key of a site that has joined before; the coordinator must admit it.",
+        ),
+    ] = False,
     for_others: ForOthers = False,
     name: SiteName = None,
     state: StateFolder = None,
 ) -> None:
-    """Join a federation: make this node's key, which stays here, and write a request."""
+    """Join a federation: make this node's key, which stays here, and write a request.
+
+    A site that has joined before keeps its key, unless --new-key.
+    """
     from fedrad.client.policy.membership import join_federation
     from fedrad.exchange.invitation import Invitation
 
@@ -47,7 +57,7 @@ def join(
         fail(f"not joined: the invitation's fingerprint is {shown}")
     site = open_private_site(folder, name=name, state=state)
     file = request or Path(f"{site.name}.request")
-    answer = join_federation(site, invited, file)
+    answer = join_federation(site, invited, file, new_key=new_key)
     if for_others:
         open_to_others(file)
     print(
@@ -71,7 +81,7 @@ def start(
 
     The first start accepts the policy of site.toml as it is; a later change of it needs
     `fedrad-site policy accept`. SIGTERM and `fedrad-site stop` finish a round that has begun;
-    Ctrl-C abandons it.
+    Ctrl-C abandons it, and so does the end of the terminal.
     """
     from fedrad.client.node.service import start as run_node
     from fedrad.client.policy.integrity import prepare_start
@@ -124,11 +134,12 @@ def stop(
     name: SiteName = None,
     state: StateFolder = None,
 ) -> None:
-    """Stop the node that `fedrad-site start` runs.
+    """Stop whatever speaks for this site on this machine.
 
-    A round that has begun is finished and sent first.
+    A round that has begun is finished and sent first. If the process that `fedrad-site start` ran
+    is gone, what is left of it is ended at once.
     """
-    from fedrad.client.node.service import stop as stop_node
+    from fedrad.client.node.stopping import stop as stop_node
     from fedrad.client.settings import open_site
 
     site = open_site(folder, name=name, state=state)

@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from fedrad.system.private import forbid_core_files
+from fedrad.system.process_family import end_with_parent, start_child
 
 ITEM_SECONDS = 60
 """Time limit of one item. A 12-bit JPEG 2000 image of 4 million pixels takes less than 1 s."""
@@ -193,21 +194,22 @@ def _start_worker(seconds: int, memory_mib: int) -> _Worker:
         f"serve_items({there.fileno()}, {seconds}, {memory_mib})"
     )
     with there:
-        process = subprocess.Popen(
+        process = start_child(
             # -P: import no module from the current working directory.
             [sys.executable, "-P", "-c", code],
-            pass_fds=[there.fileno()],
+            descriptors=[there.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,  # C decoders may print anything, even file contents
             start_new_session=True,  # Ctrl-C goes to the parent, which then ends its workers
-            env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            environment={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         )
     return _Worker(process, Connection(here.detach()), time.monotonic() + START_SECONDS)
 
 
 def serve_items(descriptor: int, seconds: int, memory_mib: int) -> None:
     """Main loop of a worker: report that it is ready, then answer items until the parent ends."""
+    end_with_parent()
     connection = Connection(descriptor)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])

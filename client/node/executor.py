@@ -1,14 +1,16 @@
 """The site's node: Flower's SuperNode, with fedrad's executor for its tasks.
 
-    python -m fedrad.client.node.executor --insecure --superlink HOST:PORT --port PORT
+    FLWR_HOME=… python -m fedrad.client.node.executor --insecure --superlink HOST:PORT
         --node-config …
 
-takes the arguments of `flower-supernode`. It does not start if a part of Flower that it replaces
-has changed.
+takes the arguments of `flower-supernode`; the two speak over a Unix socket in `FLWR_HOME`. It does
+not start if a part of Flower that it replaces has changed.
 """
 
 from fedrad.system.no_telemetry import disable_telemetry
+from fedrad.system.process_family import end_with_parent
 
+end_with_parent()
 disable_telemetry()
 
 import importlib
@@ -30,4 +32,4 @@ def import_what_visits_need() -> None:
 
 if __name__ == "__main__":
     make_private()
-    run_node(import_what_visits_need, OUTGOING)
+    run_node(import_what_visits_need, OUTGOING, "fedrad.client.node.supernode")

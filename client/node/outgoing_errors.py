@@ -13,12 +13,17 @@ from flwr.app import Context, Error, Message
 from fedrad.client.policy.ledger import LEDGER, Ledger
 from fedrad.flower.bundles import REFUSALS
 from fedrad.flower.client_process import OutgoingFilter
+from fedrad.flower.internals import ErrorCode
 
 NO_REASON = "the visit could not be run; the site's log says why"
+CRASHED = "the process of the visit ended without an answer; the site's log may say why"
+"""It was killed, by a person or by the system for lack of memory, or was suspended too long."""
 
 
-def permitted_reason(reason: str | None) -> str:
+def permitted_reason(reason: str | None, code: int | None = None) -> str:
     """The sentence of the list that is sent instead of an exception's text."""
+    if code == ErrorCode.CLIENT_APP_CRASHED:
+        return CRASHED
     return next((known for known in REFUSALS if known in (reason or "")), NO_REASON)
 
 
@@ -48,17 +53,40 @@ def permitted_message(message: Message, context: Context) -> Message:
     reason = permitted_reason(message.error.reason)
     message.error = Error(message.error.code, reason)
     if state := context.node_config.get("state"):
-        Ledger(Path(str(state)) / LEDGER).append(
-            {
-                "experiment": f"run {message.metadata.run_id}",
-                "asked": {"kind": str(message.metadata.message_type)},
-                "message": {"kind": "error", "sentence": reason},
-                "message_bytes": len(reason.encode()),
-                "tensor_bytes": 0,
-                "sha256": sha256(reason.encode()).hexdigest(),
-            }
-        )
+        record_error(Path(str(state)), message, reason, message.metadata.reply_to_message_id)
     return message
+
+
+def record_error(state: Path, message: Message, sentence: str, request: str | None = None) -> None:
+    """Write an error into the ledger before it is sent.
+
+    Parameters
+    ----------
+    state
+        The site's state folder.
+    message
+        The message of the error, or the request that it answers.
+    sentence
+        The sentence of the list.
+    request
+        Flower's id of the request; None if `message` is the request.
+
+    Raises
+    ------
+    LedgerError
+        If the entry cannot be written; nothing is sent then.
+    """
+    Ledger(state / LEDGER).append(
+        {
+            "experiment": f"run {message.metadata.run_id}",
+            "asked": {"kind": str(message.metadata.message_type)},
+            "request": request or message.metadata.message_id,
+            "message": {"kind": "error", "sentence": sentence},
+            "message_bytes": len(sentence.encode()),
+            "tensor_bytes": 0,
+            "sha256": sha256(sentence.encode()).hexdigest(),
+        }
+    )
 
 
 OUTGOING = OutgoingFilter(message=permitted_message, details=permitted_reason)

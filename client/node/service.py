@@ -1,4 +1,4 @@
-"""`fedrad-site start`: runs the site's node until the hospital stops it.
+"""`fedrad-site start`: runs the site's node until the hospital stops it (`stopping`).
 
 The service survives restarts of the coordinator and hours without network, and waits until Flower
 accepts a node again that was killed. It logs the state of the node in plain words. The node's own
@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Thread, Timer
 from types import FrameType
 
 from fedrad.client.policy.ledger_heads import HEADS, write_head
@@ -23,14 +23,19 @@ from fedrad.client.policy.membership import RUNNING, Membership
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import JOINED, Site
 from fedrad.flower import log_lines
+from fedrad.flower.local_socket import listen_at
+from fedrad.flower.runtime_api import runtime_socket
 from fedrad.system.errors import UserError
-from fedrad.system.files import is_locked, locked, write_whole
-from fedrad.system.folders import make_folder
+from fedrad.system.files import locked, write_whole
+from fedrad.system.folders import PRIVATE_FOLDER, make_folder
 from fedrad.system.log_file import PrivateLogHandler
 from fedrad.system.no_telemetry import NO_TELEMETRY
-from fedrad.system.ports import free_port
 from fedrad.system.private import temporary_folder
+from fedrad.system.process_family import start_child
 from fedrad.system.secrets import MemoryFile, inherited_descriptors
+
+from .family import SERVICE, speakers
+from .stopping import AT_ONCE_SECONDS
 
 NODE_COMMAND = (sys.executable, "-m", "fedrad.client.node.executor")
 """Command of the node, with the arguments of `flower-supernode`."""
@@ -66,21 +71,39 @@ EVENTS = (
 
 
 def start(site: Site, membership: Membership, key: bytes | None = None) -> None:
-    """Run the node until SIGTERM (finishes the current round first) or SIGINT (at once).
+    """Run the node until SIGTERM (finishes the current round first), or until SIGINT or SIGHUP, the
+    end of the terminal (both at once).
 
-    `key`: the node's private key in the format of OpenSSH, which Flower then reads from memory;
-    None: it reads the file. Raises SiteProblem if a node of this site runs already.
+    Parameters
+    ----------
+    site
+        The site.
+    membership
+        How it reaches its coordinator.
+    key
+        The node's private key in the format of OpenSSH, which Flower then reads from memory; None:
+        it reads the file.
+
+    Raises
+    ------
+    SiteProblem
+        If a node of this site runs already.
+    SocketError
+        If the state folder cannot hold a socket that is this user's alone.
     """
-    with _locked_node(site) as running:
-        node = _Node(site, membership, key)
-        stop = _Stop(node)
+    with _locked_node(site) as (running, lock):
+        node = _Node(site, membership, lock, key)
+        stop = _Stop(node, running)
         write_whole(running, str(os.getpid()))
         # Only a warning: the node works without these lines, and node.log has all that it prints.
         for fault in log_lines.missing_lines():
             log.warning("this log may lack events of the node: %s", fault)
         log.info("%s: connecting to %s", site.name, membership.address)
-        with _daily_heads(site):
-            _run_until_stopped(node, stop)
+        try:
+            with _daily_heads(site):
+                _run_until_stopped(node, stop)
+        finally:
+            running.unlink(missing_ok=True)
         log.info("%s: stopped", site.name)
 
 
@@ -122,41 +145,20 @@ def _daily_heads(site: Site) -> Iterator[None]:
         ended.set()
 
 
-def stop(site: Site, *, now: bool) -> None:
-    """End the node of this site, which another process started; wait until it has ended.
-
-    Parameters
-    ----------
-    site
-        The site.
-    now
-        Whether to abandon the current round instead of finishing it.
-
-    Raises
-    ------
-    SiteProblem
-        If no node of this site runs on this machine.
-    """
-    running = site.state / RUNNING
-    try:
-        pid = int(running.read_text(encoding="ascii"))
-        here = is_locked(running)
-    except (OSError, ValueError):
-        here = False
-    if not here:
-        raise SiteProblem("internal", f"{site.name}: no node of this site runs here")
-    os.kill(pid, signal.SIGINT if now else signal.SIGTERM)
-    while is_locked(running):
-        time.sleep(0.2)
-
-
 class _Node:
     """The node's process, and its log."""
 
-    def __init__(self, site: Site, membership: Membership, key: bytes | None = None) -> None:
+    def __init__(
+        self, site: Site, membership: Membership, lock: int, key: bytes | None = None
+    ) -> None:
         self.site = site
         self.membership = membership
+        self.lock = lock
         self._key = None if key is None else MemoryFile(key)
+        self.home = site.state.resolve() / "flower"
+        make_folder(self.home)
+        self.home.chmod(PRIVATE_FOLDER)  # an earlier version made it for everybody
+        listen_at(runtime_socket(self.home)).close()  # an unsuitable folder ends the start here
         self.process: subprocess.Popen[bytes] | None = None
         self._last = ""
         self._log = PrivateLogHandler(
@@ -166,8 +168,7 @@ class _Node:
 
     def run(self) -> None:
         """Start the node and wait until it ends."""
-        member, home = self.membership, self.site.state / "flower"
-        make_folder(home)
+        member = self.membership
         key = str(member.key) if self._key is None else self._key.path
         here = {
             "folder": str(self.site.folder.resolve()),
@@ -175,7 +176,7 @@ class _Node:
             "state": str(self.site.state.resolve()),
             JOINED: "yes",
         }
-        self.process = subprocess.Popen(
+        self.process = start_child(
             [
                 *NODE_COMMAND,
                 "--superlink",
@@ -184,22 +185,20 @@ class _Node:
                 str(member.ca),
                 "--auth-supernode-private-key",
                 key,
-                "--host",
-                "127.0.0.1",
-                "--port",
-                str(free_port()),
                 "--node-config",
                 " ".join(f"{k}={json.dumps(v)}" for k, v in here.items()),
             ],
-            env={
+            environment={
                 **os.environ,
                 **NO_TELEMETRY,
                 **temporary_folder(self.site.state),
-                "FLWR_HOME": str(home),
+                SERVICE: str(os.getpid()),
+                "FLWR_HOME": str(self.home),
                 "PYTHONUNBUFFERED": "1",
                 **_no_local_proxy(),
             },
-            pass_fds=inherited_descriptors(key),
+            lock=self.lock,
+            descriptors=inherited_descriptors(key),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -211,10 +210,15 @@ class _Node:
         reader.join(timeout=2)
 
     def end(self, number: int) -> None:
-        """Pass a signal on."""
+        """Pass a signal on. After SIGINT, a node that does not end is killed, and with it all
+        processes that it started."""
         if self.process is not None:
             with suppress(ProcessLookupError):
                 self.process.send_signal(number)
+            if number == signal.SIGINT:
+                killed = Timer(AT_ONCE_SECONDS, self.process.kill)
+                killed.daemon = True
+                killed.start()
 
     def _read(self) -> None:
         assert self.process is not None
@@ -239,19 +243,29 @@ def _event(line: str) -> tuple[int, str] | None:
 
 
 class _Stop:
-    """Passes SIGTERM and SIGINT on to the node, after which no node is started again."""
+    """Passes SIGTERM and SIGINT on to the node, after which no node is started again.
 
-    def __init__(self, node: _Node) -> None:
+    SIGHUP counts as SIGINT: when the terminal is closed or its user logs out, nobody is there who
+    waits for a round. Under `nohup` it is ignored.
+    """
+
+    def __init__(self, node: _Node, running: Path) -> None:
         self._wanted = False
         self._node = node
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._end)
+        self._running = running
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._end)
 
     def _end(self, number: int, frame: FrameType | None) -> None:
-        if not self._wanted and number == signal.SIGTERM:
-            log.info("stopping; a round in hand is finished first")
         self._wanted = True
-        self._node.end(number)
+        if number == signal.SIGTERM:
+            with suppress(OSError):  # a log that cannot be printed must not keep the node alive
+                log.info("stopping; a round in hand is finished first")
+            self._node.end(signal.SIGTERM)
+        else:
+            self._running.unlink(missing_ok=True)  # what is computed from here on does not leave
+            self._node.end(signal.SIGINT)
 
     def is_wanted(self) -> bool:
         """Whether a signal to end has come."""
@@ -265,23 +279,41 @@ class _Stop:
 
 
 @contextmanager
-def _locked_node(site: Site) -> Iterator[Path]:
-    """Lock the site's node for this process. Yields the file for the id of the process."""
+def _locked_node(site: Site) -> Iterator[tuple[Path, int]]:
+    """Lock the site's node for this process.
+
+    Yields
+    ------
+    tuple of Path and int
+        The file for the id of the process, and the descriptor of its lock, for the children.
+    """
     make_folder(site.state)
     running = site.state / RUNNING
     with ExitStack() as stack:
         try:
-            stack.enter_context(locked(running, wait=False))
+            lock = stack.enter_context(locked(running, wait=False))
+            others = speakers(site.state)  # of a version that held no lock
         except BlockingIOError:
+            others = speakers(site.state)
+            if not others:
+                raise SiteProblem(
+                    "internal",
+                    f"{site.name}: a node of this site runs already, as another user, in a "
+                    "container, or on another machine that shares the state folder",
+                ) from None
+        if others:
             raise SiteProblem(
-                "internal", f"{site.name}: a node of this site runs already"
-            ) from None
+                "internal",
+                f"{site.name}: a node of this site runs already: {'; '.join(map(str, others))}. "
+                "`fedrad-site stop` ends it, `fedrad-site stop --now` whatever it does",
+            )
         running.unlink(missing_ok=True)  # file of a process that was killed
-        yield running
+        yield running, lock
 
 
 def _no_local_proxy() -> dict[str, str]:
-    """Environment with which the processes of a node connect to each other without a proxy."""
+    """Environment with which a coordinator at the end of a tunnel on this machine is reached
+    without a proxy."""
     given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     hosts = ",".join(filter(None, [given, "127.0.0.1", "localhost"]))
     return {"no_proxy": hosts, "NO_PROXY": hosts}

@@ -75,10 +75,13 @@ class Ledger:
         identity: str | None = None,
         number: int | None = None,
         received: str | None = None,
+        request: str | None = None,
+        content: str | None = None,
     ) -> None:
         """Append an outgoing message before it is sent: all of it except the tensors.
 
-        The line has the SHA-256 of the bytes sent: the message's JSON, then its tensors.
+        The line has the SHA-256 of the bytes sent: the message's JSON, then its tensors. `request`
+        and `content` are what the node holds a reply against before it sends it.
 
         Parameters
         ----------
@@ -98,6 +101,10 @@ class Ledger:
             Number of the question in the question book of the experiment.
         received
             SHA-256 of the model that came with the request.
+        request
+            Flower's id of the request.
+        content
+            Flower's id of the content that is sent, which stands for every byte of it.
 
         Raises
         ------
@@ -119,6 +126,8 @@ class Ledger:
                     mode="json", exclude={"manifest", "operating"}, exclude_none=True
                 ),
                 "received": received,
+                "request": request,
+                "content": content,
                 "message": message.model_dump(mode="json", exclude_none=True),
                 "message_bytes": len(text),
                 "tensor_bytes": 0 if packed is None else packed.nbytes,

@@ -85,13 +85,16 @@ def read_membership(state: Path) -> Membership:
     return membership
 
 
-def join_federation(site: Site, invitation: Invitation, request_file: Path) -> JoinRequest:
+def join_federation(
+    site: Site, invitation: Invitation, request_file: Path, *, new_key: bool = False
+) -> JoinRequest:
     """Join a federation: make the node's key, store the membership, write the request.
 
-    The same invitation, answered a second time, gets the same key. All files are written before the
-    first takes its place, so that a site whose second join fails still has its first membership.
-    No node of the site may run meanwhile: it would work under two memberships. The ledger begins
-    here, or goes on.
+    The same invitation, answered a second time, gets the same key. Another one needs a new key,
+    which replaces the one that the coordinator may have admitted, so it must be asked for. All
+    files are written before the first takes its place, so that a site whose second join fails still
+    has its first membership. No node of the site may run meanwhile: it would work under two
+    memberships. The ledger begins here, or goes on.
 
     Parameters
     ----------
@@ -101,6 +104,8 @@ def join_federation(site: Site, invitation: Invitation, request_file: Path) -> J
         The coordinator's invitation.
     request_file
         File for the request, which the site sends to the coordinator.
+    new_key
+        Whether a site that has a key gets a new one if it answers another invitation.
 
     Returns
     -------
@@ -111,7 +116,8 @@ def join_federation(site: Site, invitation: Invitation, request_file: Path) -> J
     ------
     SiteProblem
         If the invitation has expired or names another site, a node of this site runs,
-        membership.json is damaged, the ledger was removed, or a file cannot be written.
+        membership.json is damaged, the ledger was removed, or a file cannot be written; if there is
+        a key of another invitation, and no new one was asked for.
     """
     try:
         invitation.check_date()
@@ -126,7 +132,7 @@ def join_federation(site: Site, invitation: Invitation, request_file: Path) -> J
     try:
         make_folder(site.state)
         with locked(site.state / RUNNING, wait=False):
-            return _join(site, invitation, request_file)
+            return _join(site, invitation, request_file, new_key)
     except BlockingIOError:
         raise SiteProblem(
             "internal", f"{site.name}: its node runs; `fedrad-site stop` first, then join"
@@ -137,11 +143,13 @@ def join_federation(site: Site, invitation: Invitation, request_file: Path) -> J
         ) from error
 
 
-def _join(site: Site, invitation: Invitation, request_file: Path) -> JoinRequest:
+def _join(site: Site, invitation: Invitation, request_file: Path, new_key: bool) -> JoinRequest:
     state, file = site.state, key_file(site.state)
     before = _read_file(state)
     check_ledger_is_there(state)
     same = before is not None and before.invitation == invitation.id and file.is_file()
+    if file.exists() and not same and not new_key:
+        raise SiteProblem("internal", _has_a_key(site, invitation, before))
     membership = _MembershipFile(
         site=invitation.site, address=invitation.address, invitation=invitation.id
     )
@@ -162,6 +170,16 @@ def _join(site: Site, invitation: Invitation, request_file: Path) -> JoinRequest
             first=True,
         )
     return request
+
+
+def _has_a_key(site: Site, invitation: Invitation, before: _MembershipFile | None) -> str:
+    joined = f"has joined {before.address}" if before else "has a node's key"
+    return (
+        f"{site.name}: {joined} already, so nothing was changed. A new key would replace the one "
+        "of this node, which is lost then; whether the coordinator has admitted it is not known "
+        f"here. The site is out of the federation until {invitation.address} has admitted the new "
+        "key, as when it first joined. If that is what you want: `fedrad-site join --new-key`"
+    )
 
 
 def _path(state: Path) -> Path:

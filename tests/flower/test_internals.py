@@ -196,7 +196,7 @@ def test_a_command_reports_it_without_a_traceback(other_flower, tmp_path):
     ("program", "part"),
     [
         (["-m", "fedrad.client.node.executor", "--port", "1"], "push_task_output"),
-        (["-m", "fedrad.flower.supernode"], "_push_messages"),
+        (["-m", "fedrad.client.node.supernode"], "_push_messages"),
         (["-m", "fedrad.deploy.coordinator.superlink"], "create_app"),
         (["-c", "import fedrad.client.preflight.route"], "authenticate_node"),
         (["-m", "fedrad.flower.server_executor"], "run_serverapp"),

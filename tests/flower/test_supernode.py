@@ -1,5 +1,6 @@
 """The SuperNode ends gracefully or at once, with Flower's own processes."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from fedrad.client.node.service import NODE_COMMAND
 from fedrad.flower import log_lines
 from fedrad.flower.processes import FlowerProcesses, own_flower_processes
 
-SUPERNODE = (sys.executable, "-m", "fedrad.flower.supernode")
+SUPERNODE = (sys.executable, "-m", "fedrad.client.node.supernode")
 """Without an executor: a message that comes stays at work."""
 
 
@@ -86,17 +87,20 @@ def give_up():
     threading.Thread(target=time.sleep, args=(60,)).start()
     END
 supernode.flower_supernode = give_up
-supernode.main()
+supernode.main(None)
 """
 
 
 @pytest.mark.parametrize("end", ["raise ConnectionError('another certificate')", "return"])
-def test_a_node_that_gives_up_ends_so_that_it_is_started_again(end):
+def test_a_node_that_gives_up_ends_so_that_it_is_started_again(end, tmp_path):
     """After a certificate that is not the coordinator's, Flower's main thread ends alone: on its
     first connection with an exception, later with a line of its log."""
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
     ended = subprocess.run(
         [sys.executable, "-c", GIVES_UP.replace("END", end)],
         capture_output=True,
+        env={**os.environ, "FLWR_HOME": str(home)},
         text=True,
         timeout=50,
         check=False,

@@ -1,5 +1,6 @@
-"""A site's node without a coordinator: Flower's SuperNode passes on messages of a test,
-and fedrad's executor handles them in another process.
+"""A site's node without a coordinator: Flower's SuperNode passes on messages of a test, fedrad's
+executor handles them in another process, and the last check holds what comes back against the
+ledger.
 
 Only the network to a SuperLink is missing. Flower's own functions receive a message and send the
 reply, and the test replaces their network functions, so it gets every byte that would leave.
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,9 +21,12 @@ import uvicorn
 from flwr.app import Message
 from flwr.app.message import remove_content_from_message
 
+from fedrad.client.node.outgoing_record import LedgerRecord
 from fedrad.exchange.messages import READY, ReadyRequest, to_record
 from fedrad.flower.internals import PARTS, SUPERLINK_NODE_ID, FlowerPart, Run, TaskIdentity, load
-from fedrad.system.ports import free_port
+from fedrad.flower.last_check import LastCheck
+from fedrad.flower.local_socket import listen_at
+from fedrad.flower.runtime_api import runtime_socket
 
 from .processes import wait_until
 
@@ -54,7 +59,7 @@ def faulty(**given):  # in the child that works on one message
     exec(Path(sys.argv[2]).read_text(), {})
     run_clientapp(**given)
 client_process.run_clientapp = faulty
-client_process.run_tasks(sys.argv[1], lambda: os.getppid() == parent)
+client_process.run_tasks(Path(sys.argv[1]), lambda: os.getppid() == parent)
 """
 
 
@@ -78,9 +83,12 @@ class VisitOutcome:
 
 
 class SuperNode:
-    """Flower's SuperNode of a site, and an executor that handles its messages."""
+    """Flower's SuperNode of a site, and an executor that handles its messages.
 
-    def __init__(self, folder: Path, node_config: dict[str, str]) -> None:
+    Without an executor (`answers`), a message waits for whoever takes it over the socket.
+    """
+
+    def __init__(self, folder: Path, node_config: dict[str, str], *, answers: bool = True) -> None:
         self.log = folder / "executor.log"
         self.home = folder / "flower"
         self._fault = folder / "fault.py"
@@ -90,17 +98,21 @@ class SuperNode:
         self._state = states.state()
         self._store = self._state.object_store
         self._state.set_node_id(1)
-        port = free_port()
+        self.home.mkdir(mode=0o700)
+        self.socket = runtime_socket(self.home)
+        self._check = LastCheck(LedgerRecord, pull_and_store_message, push_messages)
         app = create_app(states)
-        self._server = uvicorn.Server(
-            uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error")
-        )
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        self._server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+        sockets = {"sockets": [listen_at(self.socket)]}
+        self._thread = threading.Thread(target=self._server.run, kwargs=sockets, daemon=True)
         self._thread.start()
         wait_until(lambda: self._server.started, 20)
+        self._executor: subprocess.Popen[bytes] | None = None
+        if not answers:
+            return
         with self.log.open("w") as log:
             self._executor = subprocess.Popen(
-                [sys.executable, "-c", EXECUTOR, f"127.0.0.1:{port}", str(self._fault)],
+                [sys.executable, "-c", EXECUTOR, str(self.socket), str(self._fault)],
                 env={**os.environ, "FLWR_HOME": str(self.home), "OMP_NUM_THREADS": "1"},
                 stdout=log,
                 stderr=log,
@@ -110,8 +122,9 @@ class SuperNode:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._executor.kill()
-        self._executor.wait()
+        if self._executor is not None:
+            self._executor.kill()
+            self._executor.wait()
         self._server.should_exit = True
         self._thread.join(timeout=10)
 
@@ -128,6 +141,19 @@ class SuperNode:
             Python code that breaks something in the process of this message.
         """
         self._fault.write_text(fault)
+        number = self.receive(bundle, run_config)
+        assert self._executor is not None
+        (task,) = self._state.get_tasks(run_ids=[number])
+        end = time.monotonic() + 300
+        while not (task := self._state.get_tasks(task_ids=[task.task_id])[0]).finished_at:
+            assert self._executor.poll() is None, self.log.read_text()
+            assert time.monotonic() < end, self.log.read_text()
+            time.sleep(0.02)
+        answer, left = self.send()
+        return VisitOutcome(answer, task.status.details, left)
+
+    def receive(self, bundle: bytes, run_config: dict[str, str]) -> int:
+        """Receive the question whether the site is ready. Returns the number of its run."""
         number = next(self._runs)
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = (
             number,
@@ -141,7 +167,7 @@ class SuperNode:
         run = Run.create_empty(number)
         run.fab_id, run.fab_version, run.fab_hash = "fedrad/fedrad-bundle", "0.1.0", digest
         run.series_id, run.override_config = number, dict(run_config)
-        assert pull_and_store_message(
+        assert self._check.pull(
             state=self._state,
             object_store=self._store,
             node_config=dict(self._node_config),
@@ -152,16 +178,17 @@ class SuperNode:
             confirm_message_received=lambda *_: None,
             trusted_entities=None,
         )
-        (task,) = self._state.get_tasks(run_ids=[number])
-        end = time.monotonic() + 300
-        while not (task := self._state.get_tasks(task_ids=[task.task_id])[0]).finished_at:
-            assert self._executor.poll() is None, self.log.read_text()
-            assert time.monotonic() < end, self.log.read_text()
-            time.sleep(0.02)
-        answer, left = self._send()
-        return VisitOutcome(answer, task.status.details, left)
+        return number
 
-    def _send(self) -> tuple[Message | None, bytes]:
+    def lose_the_task(self) -> None:
+        """Let the time pass after which Flower takes a process without a sign of life for dead."""
+        for record in self._state.task_token_store.values():
+            record.active_until -= timedelta(hours=1)
+        with self._state.lock_task_store:
+            self._state._cleanup_expired_task_tokens_locked()
+
+    def send(self) -> tuple[Message | None, bytes]:
+        """What leaves in answer to the message: the reply as the coordinator gets it, its bytes."""
         entries = self._state.msg_store.values()
         if not any(e.message.metadata.reply_to_message_id and not e.is_retrieved for e in entries):
             return None, b""  # Flower's function would wait for an answer
@@ -172,12 +199,14 @@ class SuperNode:
             sent.append(message)
             return {leaf.object_id for leaf in iterate_object_tree(tree)}, ""
 
-        push_messages(
+        self._check.push(
             state=self._state,
             object_store=self._store,
             send=send,
             push_object=lambda run, session, name, content: parts.update({name: content}),
         )
+        if not sent:
+            return None, b""
         (message,) = sent
         answer = inflate_object_from_contents(message.metadata.message_id, dict(parts))
         assert isinstance(answer, Message)

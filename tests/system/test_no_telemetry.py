@@ -13,9 +13,9 @@ PROCESSES = (
     "fedrad.client.node.executor",
     "fedrad.deploy.commands.main",
     "fedrad.deploy.coordinator.superlink",
+    "fedrad.client.node.supernode",
     "fedrad.flower.server_executor",
     "fedrad.flower.superlink",
-    "fedrad.flower.supernode",
 )
 """Modules that begin a process of fedrad; the apps run in children of these."""
 APPS = ("fedrad.client.app", "fedrad.server.app")

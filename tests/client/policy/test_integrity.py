@@ -227,7 +227,7 @@ def test_no_node_starts_while_the_site_joins(started, invitation, tmp_path, monk
 
     monkeypatch.setattr("fedrad.exchange.invitation.JoinRequest.write", answer)
     with pytest.raises(SiteProblem, match="No space left"):
-        join_federation(started, invitation, tmp_path / "a.request")
+        join_federation(started, invitation, tmp_path / "a.request", new_key=True)
     assert read_membership(started.state).address == "fedrad.example.org:8000"
     assert visited(started) == ""
 

@@ -18,7 +18,7 @@ time.sleep(60)
 """
 CHILD = """
 import sys, time
-from fedrad.system.processes import end_with_parent
+from fedrad.system.process_family import end_with_parent
 end_with_parent(int(sys.argv[1]))
 print("ready", flush=True)
 time.sleep(60)
