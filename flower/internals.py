@@ -54,9 +54,6 @@ if TYPE_CHECKING:  # types of the names below; a test compares the two lists
     from flwr.supercore.inflatable.inflatable_object import (
         get_object_children_ids_from_object_content as get_object_children_ids_from_object_content,
     )
-    from flwr.supercore.inflatable.inflatable_object import (
-        no_object_id_recompute as no_object_id_recompute,
-    )
     from flwr.supercore.interceptors import (
         RuntimeVersionHttpInterceptor as RuntimeVersionHttpInterceptor,
     )
@@ -300,7 +297,6 @@ PARTS = {
             "flwr.supercore.inflatable.inflatable_object",
             "get_object_children_ids_from_object_content",
         ),
-        FlowerPart("flwr.supercore.inflatable.inflatable_object", "no_object_id_recompute"),
         FlowerPart(
             "flwr.supercore.inflatable.inflatable_object",
             "get_object_id",

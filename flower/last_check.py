@@ -19,7 +19,6 @@ from .internals import (
     ObjectTree,
     get_object_children_ids_from_object_content,
     load,
-    no_object_id_recompute,
     replace,
 )
 
@@ -185,8 +184,7 @@ class _OneReply:
 
 def content_id(content: RecordDict) -> str:
     """The id of a content, which stands for every byte of it."""
-    with no_object_id_recompute():  # otherwise Flower computes every level several times
-        return str(content.object_id)
+    return str(content.object_id)
 
 
 def _tree(object_id: str, store: Any) -> ObjectTree:

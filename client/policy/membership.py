@@ -81,7 +81,9 @@ def read_membership(state: Path) -> Membership:
     )
     for path in (membership.ca, membership.key):
         if not path.is_file():
-            raise SiteProblem("internal", f"{path}: is missing; join again with a new invitation")
+            raise SiteProblem(
+                "internal", f"{path}: is missing; join again with a new invitation and --new-key"
+            )
     return membership
 
 
@@ -193,5 +195,6 @@ def _read_file(state: Path) -> _MembershipFile | None:
     except UnreadableFileError as error:
         raise SiteProblem(
             "internal",
-            f"{error}; restore it from a backup, or remove it and join with a new invitation",
+            f"{error}; restore it from a backup, or remove it and join with a new invitation and "
+            "--new-key",
         ) from None

@@ -259,7 +259,7 @@ with locked(Path(sys.argv[1])) as lock:
 @pytest.mark.slow
 def test_a_real_node_ends_with_its_service_in_the_middle_of_a_round(tmp_path):
     """SuperNode, executor, visit and decoding workers; no TCP port; nothing more in the ledger."""
-    text = EXPERIMENT.replace("batch_size = 8", "batch_size = 4\nlocal_epochs = 1000")
+    text = EXPERIMENT.replace("batch_size = 8", "batch_size = 4\nlocal_epochs = 100")
     running = tmp_path / "state-a" / RUNNING
     running.parent.mkdir(mode=0o700)
     with own_flower_processes({"OMP_NUM_THREADS": "1"}) as flower:

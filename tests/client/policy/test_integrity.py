@@ -281,3 +281,22 @@ def test_a_ledger_of_another_version_is_neither_read_nor_written(started):
         with pytest.raises(LedgerError, match="install the version that wrote them"):
             act()
     assert "install the version that wrote them" in visited(started)
+
+
+def test_a_second_join_keeps_the_key_unless_it_is_told_to_make_another(tmp_path, invitation):
+    """The coordinator may have admitted the first key; the site would be out without a word."""
+    (tmp_path / "site.toml").write_text(SETTINGS)
+    site = open_site(tmp_path, state=tmp_path / "state")
+    request = join_federation(site, invitation, tmp_path / "a.request")
+    key = (site.state / "node.key").read_bytes()
+    again = join_federation(site, invitation, tmp_path / "a.request")
+    assert (again.public_key, (site.state / "node.key").read_bytes()) == (request.public_key, key)
+    other = invitation.model_copy(update={"id": "2" * 32})
+    with pytest.raises(SiteProblem, match="out of the federation until"):
+        join_federation(site, other, tmp_path / "a.request")
+    assert (site.state / "node.key").read_bytes() == key
+    (site.state / "membership.json").unlink()
+    with pytest.raises(SiteProblem, match="--new-key"):
+        join_federation(site, other, tmp_path / "a.request")
+    renewed = join_federation(site, other, tmp_path / "a.request", new_key=True)
+    assert renewed.public_key != request.public_key
