@@ -137,7 +137,7 @@ class FlowerProcesses:
     ) -> "subprocess.Popen[bytes]":
         """Start a program with a folder and a log of its own."""
         home = self.folder / name
-        home.mkdir(exist_ok=True)
+        home.mkdir(exist_ok=True, mode=0o700)
         program, *further = command
         if "/" not in program:
             program = f"{sysconfig.get_path('scripts')}/{program}"
