@@ -157,7 +157,8 @@ class Gate:
     ) -> None:
         """Pass on a request whose body has come, and note what its answer gives to the node."""
         scope, receive, send = asgi
-        given = recorded = False
+        given = False
+        start: Event = {}
         answer = bytearray()
 
         async def receive_whole() -> Event:
@@ -167,17 +168,21 @@ class Gate:
             given = True
             return {"type": "http.request", "body": body, "more_body": False}
 
-        async def recording_send(message: Event) -> None:
-            nonlocal recorded
+        async def send_when_noted(message: Event) -> None:
+            """Hold an answer until it is noted: a node asks at once for what it was given."""
+            nonlocal start
             if message["type"] == "http.response.start":
-                recorded = message["status"] == 200
-            else:
-                answer.extend(message.get("body", b""))
-                if recorded and not message.get("more_body") and key.node is not None:
-                    self._fleet.note(path, key.node, bytes(answer))
-            await send(message)
+                start = message
+                return
+            answer.extend(message.get("body", b""))
+            if message.get("more_body"):
+                return
+            if start["status"] == 200 and key.node is not None:
+                self._fleet.note(path, key.node, bytes(answer))
+            await send(start)
+            await send({"type": "http.response.body", "body": bytes(answer)})
 
-        await self._app(scope, receive_whole, recording_send if path in RECORDED else send)
+        await self._app(scope, receive_whole, send_when_noted if path in RECORDED else send)
 
 
 def _path(scope: Scope) -> str:

@@ -1,14 +1,21 @@
 """`fedrad sites`: the list of sites, with their status and connection."""
 
+from datetime import datetime
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from fedrad.exchange.clocks import difference
 from fedrad.server.federation.members import Member
 from fedrad.system.ports import listens_at
+from fedrad.system.release import release, short_release
 
 from .folder import Coordinator
+from .seen import SeenSite, read_seen
+
+CLOCK_SECONDS = 30.0
+"""A clock that is off by less is as it should be."""
 
 
 def show_members(folder: Path) -> None:
@@ -17,14 +24,49 @@ def show_members(folder: Path) -> None:
     settings = coordinator.settings()
     members = coordinator.members().sites
     online = _online(coordinator)
-    table = Table("site", "status", "since", "connected", title=f"Sites of {settings.address}")
+    seen = read_seen(coordinator.folder).sites
+    table = Table(
+        "site",
+        "status",
+        "since",
+        "connected",
+        "last seen",
+        "release",
+        title=f"Sites of {settings.address}",
+        caption=f"here: {short_release(release())}" if members else None,
+    )
     for member in members:
-        since = f"{member.since.astimezone():%Y-%m-%d %H:%M}"
-        table.add_row(member.site, _status(member), since, _connected(member, online))
+        heard = seen.get(member.site) if member.status == "admitted" else None
+        table.add_row(
+            member.site,
+            _status(member),
+            _moment(member.since),
+            _connected(member, online),
+            _moment(heard.at) if heard else "",
+            short_release(heard.release) if heard else "",
+        )
     console = Console()
     console.print(table if members else "No site was invited yet: `fedrad invite SITE`")
+    for site in sorted({member.site for member in members if member.status == "admitted"}):
+        if site in seen and (words := _clock(seen[site])):
+            console.print(f"{site}: {words}", style="yellow")
     if online is None:
         console.print("`fedrad serve` is not running: nobody is connected.", style="yellow")
+
+
+def _moment(when: datetime) -> str:
+    return f"{when.astimezone():%Y-%m-%d %H:%M}"
+
+
+def _clock(heard: SeenSite) -> str:
+    """A sentence about a site's clock; empty if it is as it should be."""
+    if abs(heard.clock) < CLOCK_SECONDS:
+        return ""
+    so = ", and its requests are refused" if heard.refused else ""
+    return (
+        f"its clock is {difference(heard.clock)} this machine's{so}. One of the two is wrong: set "
+        "it (NTP)"
+    )
 
 
 def _online(coordinator: Coordinator) -> set[int] | None:

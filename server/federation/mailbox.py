@@ -76,8 +76,8 @@ class ReceivedMessage:
     """A received message, not yet decoded.
 
     `node` is the one that was asked: the gate takes an answer only from the node whose key signed
-    it. `visit` is the number of the visit that asked; 0: whether a node can take part.
-    Instead of the message there is the error with which Flower could not decode it.
+    it. `visit` is the number of the visit that asked; 0 for the request whether a node can take
+    part. Instead of the message there is the error with which Flower could not decode it.
     """
 
     node: int

@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
     decode_dss_signature,
     encode_dss_signature,
 )
-from flwr.proto.fleet_pb2 import PullMessagesRequest
+from flwr.proto.fleet_pb2 import PullMessagesRequest, PullMessagesResponse
+from flwr.proto.message_pb2 import ObjectTree
 from flwr.proto.node_pb2 import Node
 from support.gate import Hospital, admitted, send
 
@@ -433,3 +434,35 @@ def test_the_file_says_when_a_hospital_was_heard_with_which_release_and_clock(
 def test_a_gate_that_cannot_write_its_file_lets_hospitals_in(behind, members, hospital, tmp_path):
     nowhere = Gate(behind, members, SeenFile(tmp_path / "nowhere"))
     assert status(nowhere, hospital.request(PULL, BODY)) == 200
+
+
+def test_a_node_gets_no_part_of_an_answer_before_the_gate_has_noted_it(members, hospital):
+    """Flower sends the end of an answer by itself; a node asks for objects before that."""
+    answer = PullMessagesResponse(message_object_trees=[ObjectTree(object_id="question")])
+    noted: list[bool] = []
+
+    async def flower(scope, receive, send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        body = answer.SerializeToString()
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    gate = Gate(flower, members)
+    request = hospital.request(PULL, BODY)
+    body = iter([{"type": "http.request", "body": request.content, "more_body": False}])
+
+    async def receive():
+        return next(body)
+
+    async def note(message) -> None:
+        noted.append("question" in gate._fleet._of(5).objects)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": PULL,
+        "query_string": b"",
+        "headers": [(k.lower(), v) for k, v in request.headers.raw],
+    }
+    asyncio.run(gate(scope, receive, note))
+    assert noted == [True, True]
