@@ -249,6 +249,12 @@ PARTS = {
             ("server = uvicorn.Server(", "uvicorn.Config(", "threading.Thread(target=server.run"),
             replaced=("uvicorn",),
         ),
+        # It reads the node's key from the path that it is given, which may be memory: service.py
+        FlowerPart(
+            "flwr.supernode.cli.flower_supernode",
+            "_try_setup_client_authentication",
+            ("Path(args.auth_supernode_private_key).expanduser().read_bytes()",),
+        ),
         FlowerPart("flwr.supercore.app_utils", "start_parent_process_monitor"),
         FlowerPart("flwr.common.config", "get_fused_config_from_fab"),
         FlowerPart(

@@ -2,6 +2,7 @@
 
 import os
 import ssl
+from argparse import Namespace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -26,7 +27,8 @@ from fedrad.deploy.coordinator.authority import end_of, is_locked
 from fedrad.deploy.coordinator.folder import Coordinator
 from fedrad.deploy.coordinator.keys import ServerKey, change_passphrase, locked_keys
 from fedrad.deploy.refused import Refused
-from fedrad.system.secrets import SecretError
+from fedrad.flower.internals import PARTS, load
+from fedrad.system.secrets import SecretError, memory_file
 
 PASSPHRASE, OTHER = b"five hospitals and a lake", b"another one of the centre"
 
@@ -114,6 +116,15 @@ def test_a_nodes_key_with_a_passphrase_reaches_flower_without_one_in_memory(
     )
     assert "--passphrase-fd" in run(site_app, "start", *at, status=2)
     assert len(given) == 1
+
+
+def test_flower_reads_a_nodes_key_from_memory():
+    key = ec.generate_private_key(ec.SECP384R1())
+    with memory_file(openssh(key)) as file:
+        given = Namespace(auth_supernode_private_key=file.path, auth_supernode_public_key=None)
+        for _ in range(2):  # a node that ended is started again
+            read, _ = load(PARTS["_try_setup_client_authentication"])(given)
+            assert openssh_public(read) == openssh_public(key)
 
 
 def public(key: bytes) -> bytes:
