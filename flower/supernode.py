@@ -16,8 +16,6 @@ from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import Any
 
-from fedrad.system.private import make_private
-
 from .bundles import BundleNotApprovedError, check_bundle
 from .internals import (
     flower_supernode,
@@ -122,7 +120,6 @@ def main(record_of: Callable[[Mapping[str, Any]], OutgoingRecord]) -> None:
     FlowerMovedError
         If Flower has changed.
     """
-    make_private()
     start_parent_process_monitor(os.getppid())  # the node ends with its executor
     quick = SimpleNamespace(**vars(time))
     quick.sleep = lambda seconds: time.sleep(min(seconds, POLL_SECONDS))

@@ -15,11 +15,12 @@ disable_telemetry()
 
 import importlib
 
-from fedrad.flower.client_process import run_node
+from fedrad.flower.client_process import OutgoingFilter, run_node
 from fedrad.system.private import make_private
 
-from .outgoing_errors import OUTGOING
+from .outgoing_errors import permitted_message, permitted_reason
 
+OUTGOING = OutgoingFilter(message=permitted_message, details=permitted_reason)
 NEEDED = ("fedrad.client.app", "monai.networks.layers")
 """Modules that every visit needs and whose import takes seconds; the first imports PyTorch."""
 

@@ -12,7 +12,6 @@ from flwr.app import Context, Error, Message
 
 from fedrad.client.policy.ledger import LEDGER, Ledger
 from fedrad.flower.bundles import REFUSALS
-from fedrad.flower.client_process import OutgoingFilter
 from fedrad.flower.internals import ErrorCode
 
 NO_REASON = "the visit could not be run; the site's log says why"
@@ -87,6 +86,3 @@ def record_error(state: Path, message: Message, sentence: str, request: str | No
             "sha256": sha256(sentence.encode()).hexdigest(),
         }
     )
-
-
-OUTGOING = OutgoingFilter(message=permitted_message, details=permitted_reason)

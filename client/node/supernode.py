@@ -12,8 +12,10 @@ end_with_parent()
 disable_telemetry()
 
 from fedrad.flower.supernode import main
+from fedrad.system.private import make_private
 
 from .outgoing_record import LedgerRecord
 
 if __name__ == "__main__":
+    make_private()
     main(LedgerRecord)

@@ -51,7 +51,7 @@ import os, sys
 from pathlib import Path
 from fedrad.client.node import executor
 from fedrad.flower import client_process
-from fedrad.client.node.outgoing_errors import OUTGOING
+from fedrad.client.node.executor import OUTGOING
 client_process.guard_client_process(OUTGOING)
 executor.import_what_visits_need()
 run_clientapp, parent = client_process.run_clientapp, os.getppid()
