@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
@@ -72,7 +73,7 @@ class TaskLoop:
                 self._reap()
                 token = self._acquire()
                 if token:
-                    self._children.add(self._start(token))
+                    self._start(token)
                 else:
                     time.sleep(POLL_SECONDS)
         finally:
@@ -86,20 +87,27 @@ class TaskLoop:
             log.debug("the SuperLink does not answer: %s", type(error).__name__)
             return ""
 
-    def _start(self, token: str) -> int:
+    def _start(self, token: str) -> None:
         parent = os.getpid()
         sys.stdout.flush()
         sys.stderr.flush()
+        # a signal between these lines would be taken for the parent's in the child, or miss a child
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         if child := os.fork():
-            return child
+            self._children.add(child)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+            return
         status = 1
         try:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
             end_with_parent(parent)
             self._work(token)
             status = 0
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else 1
+        except BaseException:
+            traceback.print_exc()
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
