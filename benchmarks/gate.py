@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -51,6 +52,7 @@ class SuperLink:
         self.process, self.port, self.key = process, port, key
         self.trust = ssl.create_default_context(cafile=str(ca))
         self.client = httpx.Client(verify=self.trust, timeout=30)
+        self.node = 0
 
     def memory(self) -> float:
         """Resident memory of the process, MiB."""
@@ -71,21 +73,29 @@ class SuperLink:
         """Milliseconds of an honest node's request, over a connection that it holds."""
         from fedrad.flower import internals
 
-        load = internals.__dict__.get("load")
-        part = internals.FlowerPart
-        interceptor = load(
-            part("flwr.supernode.node_auth_http_interceptor", "NodeAuthHttpInterceptor")
-        )
-        context = load(part("flwr.supercore.protobuf.client", "ProtobufRequestContext"))
-        body = load(part("flwr.proto.fleet_pb2", "ActivateNodeRequest"))
-        to_bytes = load(part("flwr.supercore.primitives.asymmetric", "public_key_to_bytes"))
+        def part(module: str, name: str) -> Any:
+            return internals.load(internals.FlowerPart(module, name))
+
+        interceptor = part("flwr.supernode.node_auth_http_interceptor", "NodeAuthHttpInterceptor")
+        context = part("flwr.supercore.protobuf.client", "ProtobufRequestContext")
         public = self.key.public_key()
         with contextlib.suppress(ImportError):  # a version that signs whole requests
             from fedrad.flower.request_signing import RequestSigner as interceptor  # noqa: N813
-        message = body(public_key=to_bytes(public), heartbeat_interval=60)
+        if self.node:
+            path = "send-node-heartbeat"
+            node = part("flwr.proto.node_pb2", "Node")(node_id=self.node)
+            message = part("flwr.proto.heartbeat_pb2", "SendNodeHeartbeatRequest")(
+                node=node, heartbeat_interval=60
+            )
+        else:
+            path = "activate-node"
+            key = part("flwr.supercore.primitives.asymmetric", "public_key_to_bytes")(public)
+            message = part("flwr.proto.fleet_pb2", "ActivateNodeRequest")(
+                public_key=key, heartbeat_interval=60
+            )
         request = self.client.build_request(
             "POST",
-            f"https://localhost:{self.port}/v1/fleet/activate-node",
+            f"https://localhost:{self.port}/v1/fleet/{path}",
             content=message.SerializeToString(),
             headers={"content-type": "application/protobuf"},
         )
@@ -96,18 +106,21 @@ class SuperLink:
         took = (time.perf_counter() - began) * 1000
         if answer.status_code != 200:
             raise RuntimeError(f"{answer.status_code}: {answer.text}")
+        if not self.node:
+            made = part("flwr.proto.fleet_pb2", "ActivateNodeResponse")
+            self.node = made.FromString(answer.content).node_id
         return took
 
     def request_ms(self, times: int) -> str:
         """Median and largest time of some requests, or what became of them."""
-        taken, lost = [], 0
+        taken, lost, why = [], 0, ""
         for _ in range(times):
             try:
                 taken.append(self.request())
-            except (httpx.TransportError, RuntimeError):
-                lost += 1
+            except (httpx.TransportError, RuntimeError) as error:
+                lost, why = lost + 1, str(error)
         if not taken:
-            return f"none of {times} answered"
+            return f"none of {times} answered ({why.strip()})"
         worst = f"{statistics.median(taken):.0f} ms (largest {max(taken):.0f} ms)"
         return worst + (f", {lost} lost" if lost else "")
 
@@ -122,8 +135,8 @@ class SuperLink:
 
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
-        began = time.monotonic()
         connections = attack(self)
+        began = time.monotonic()
         beside = self.request_ms(20)
         open_until = closing(connections, began)
         ended.set()
@@ -230,6 +243,8 @@ ATTACKS: dict[str, Callable[[SuperLink], list[socket.socket]]] = {
     "20 without a TLS handshake": no_handshake,
     "400 connections of one address": many_connections,
 }
+if chosen := sys.argv[1:]:
+    ATTACKS = {name: attack for name, attack in ATTACKS.items() if attack.__name__ in chosen}
 
 
 @contextlib.contextmanager
@@ -261,7 +276,7 @@ def superlink(folder: Path) -> Iterator[SuperLink]:
         try:
             ca = coordinator.authority.certificate_file
             gate = SuperLink(0, settings.port, ca, key)
-            end = time.monotonic() + 120
+            end = time.monotonic() + 400
             while "none" in gate.request_ms(1):
                 if time.monotonic() > end:
                     raise RuntimeError("the SuperLink does not answer")
