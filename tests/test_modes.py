@@ -49,7 +49,7 @@ class Hospital:
     """A hospital of one engineer, who gives its commands. The node's process is left out."""
 
     def __init__(self, root: Path) -> None:
-        folder = write_site(root / "site", 12, seed=1, policy='columns = ["label"]\n')
+        folder = write_site(root / "hospital", 12, seed=1, policy='columns = ["label"]\n')
         settings = folder / "site.toml"
         settings.write_text(f'state = "{root}/state"\n' + settings.read_text())
         self.site: Site = open_site(folder)
@@ -70,9 +70,9 @@ class Hospital:
             return
         if not coordinator.folder.exists():
             coordinator.set_up(ADDRESS, listen="127.0.0.1", names=[], own=None)
-        file = self.root / "site.invitation"
-        invitation = coordinator.invite("site", file, days=1)
-        file_of_request = self.root / "site.request"
+        file = self.root / "hospital.invitation"
+        invitation = coordinator.invite("hospital", file, days=1)
+        file_of_request = self.root / "hospital.request"
         run(
             "join", file, self.site.folder, "--request", file_of_request,
             "--fingerprint", invitation.fingerprint(),
@@ -108,9 +108,11 @@ ORDERS = [
 def hospital(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hospital:
     def start(site: Site, membership: object, key: bytes | None = None) -> None:
         """What `service.start` writes before and beside the node's process."""
-        with service._locked_node(site) as running:
+        with service._locked_node(site) as (running, lock):
             service.write_whole(running, "0")
-            service._Node(site, membership)._log.emit(service.logging.makeLogRecord({"msg": ""}))
+            service._Node(site, membership, lock)._log.emit(
+                service.logging.makeLogRecord({"msg": ""})
+            )
 
     monkeypatch.setattr(service, "start", start)
     return Hospital(tmp_path)
@@ -128,7 +130,9 @@ def test_every_order_of_a_hospitals_commands_leaves_the_same_modes(hospital, ord
         getattr(hospital, command)()
         if hospital.site.state.exists():
             assert loose(hospital.site.state) == {}, command
-    written = [hospital.root / name for name in ("site.request", "site.invitation", "ledger.csv")]
+    written = [
+        hospital.root / name for name in ("hospital.request", "hospital.invitation", "ledger.csv")
+    ]
     assert [loose(file) for file in written if file.exists() and loose(file)] == []
 
 
@@ -152,8 +156,8 @@ def words(hospital: Hospital, command: str) -> list[str]:
     if command == "join":
         coordinator = Coordinator(hospital.root / "coordinator")
         coordinator.set_up(ADDRESS, listen="127.0.0.1", names=[], own=None)
-        file = hospital.root / "site.invitation"
-        invitation = coordinator.invite("site", file, days=1)
+        file = hospital.root / "hospital.invitation"
+        invitation = coordinator.invite("hospital", file, days=1)
         return ["join", str(file), folder, "--fingerprint", invitation.fingerprint()]
     more = {"withdraw": ["CANARY-1-0003", "--yes"], "accept": ["--yes"]}.get(command, [])
     return [*(["policy"] if command == "accept" else []), command, folder, *more]

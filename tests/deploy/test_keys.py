@@ -65,7 +65,7 @@ def run(of, *arguments: object, answer: str = "", status: int = 0) -> str:
     return ended.output
 
 
-def join(site: Site, coordinator: Coordinator, root: Path) -> None:
+def join(site: Site, coordinator: Coordinator, root: Path, *options: str) -> None:
     """The way of an invitation, by the commands of both sides."""
     invitation, request = root / "site.invitation", root / "site.request"
     for file in (invitation, request):
@@ -76,7 +76,7 @@ def join(site: Site, coordinator: Coordinator, root: Path) -> None:
     state = ["--state", site.state]
     output = run(
         site_app, "join", invitation, site.folder, "--request", request, "--fingerprint", shown,
-        *state,
+        *state, *options,
     )  # fmt: skip
     read_out = next(line.strip() for line in output.splitlines() if line.startswith("    "))
     run(app, "sites", "admit", request, "--fingerprint", read_out, *at)
@@ -182,7 +182,7 @@ def test_rotation_of_a_nodes_key(site, coordinator, tmp_path):
     join(site, coordinator, tmp_path)
     before = (site.state / "node.key").read_bytes()
     run(app, "sites", "--coordinator", coordinator.folder, "revoke", site.name)
-    join(site, coordinator, tmp_path)
+    join(site, coordinator, tmp_path, "--new-key")
     assert public((site.state / "node.key").read_bytes()) != public(before)
     members = coordinator.members()
     assert [m.status for m in members.sites if m.site == site.name].count("admitted") == 1
@@ -276,14 +276,14 @@ def test_rotation_of_the_authority(coordinator, site, tmp_path):
     known = read_membership(site.state).ca.read_bytes()
     folder, old = coordinator.folder, tmp_path / "old"
     old.mkdir()
-    for name in ("ca", "server", "control"):
+    for name in ("ca", "server"):
         for ending in ("crt", "key"):
             if (file := folder / f"{name}.{ending}").exists():
                 file.rename(old / file.name)
     set_up(coordinator)
     assert not trusts(folder / "server.crt", str(folder / "server.key"), old / "ca.crt")
     run(app, "sites", "--coordinator", folder, "revoke", site.name)
-    join(site, coordinator, tmp_path)
+    join(site, coordinator, tmp_path, "--new-key")
     ca = read_membership(site.state).ca
     assert ca.read_bytes() != known
     assert trusts(folder / "server.crt", str(folder / "server.key"), ca)

@@ -19,6 +19,7 @@ from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site, open_site
 from fedrad.exchange.experiment import Experiment, parse_experiment
 from fedrad.exchange.messages import BaselineRequest, ReleaseRequest, ScoreRequest
+from fedrad.system.folders import make_folder
 
 ONE_SPLIT = parse_experiment(SHORT)
 
@@ -169,18 +170,18 @@ def test_decoded_images_progressions_explanations_and_the_page_go(site):
     database = image_store.ImageStore(site.state / "images")._database
     assert set(database.get("pictures", [gone, stays])) == {gone, stays}
     made = site.state / "progressions" / "made"
-    made.mkdir(parents=True)
+    make_folder(made)
     for key in (gone, stays):
         (made / f"{key.hex()[:32]}1.npy").write_bytes(b"")
     explained = site.state / "experiments" / "x-0" / "explanations" / "label-0"
-    explained.mkdir(parents=True)
+    make_folder(explained)
     files = [site.folder.resolve() / "images" / f"{i:04d}.png" for i in (4, 3)]
     rows = [f"{i:03d}.png,{file},0.1,,,1" for i, file in enumerate(files, start=1)]
     (explained / "images.csv").write_text("\n".join(["picture,file,logit,a,b,label", *rows]) + "\n")
     for name in ("001.png", "002.png"):
         (explained / name).touch()
-    (site.state / "check.html").touch()
-    (site.state / "activations" / "x").mkdir(parents=True)
+    (site.state / "check.html").touch(mode=0o600)
+    make_folder(site.state / "activations" / "x")
     output = withdraw(site, number_of(3))
     assert "decoded images of 1 files" in output
     assert "1 simulated progressions, 1 explanations" in output
@@ -266,9 +267,9 @@ def test_a_record_of_an_earlier_version_is_named_by_its_folder(site):
     data = SiteData(site, ONE_SPLIT)
     key = next(unit.key for unit in data.cohort.units if unit.name.endswith("0003.png"))
     record = {"format": 1, "pseudonyms": data.pseudonyms.fingerprint, "keys": [key]}
-    (site.state / "trained").mkdir()
+    make_folder(site.state / "trained")
     (site.state / "trained" / f"{'7' * 64}.json").write_text(json.dumps(record))
-    (site.state / "experiments" / f"old-one-{'7' * 12}").mkdir(parents=True)
+    make_folder(site.state / "experiments" / f"old-one-{'7' * 12}")
     assert f"trained a model: old-one; identity {'7' * 64}" in withdraw(site, number_of(3))
 
 

@@ -133,13 +133,16 @@ def test_joining_makes_a_key_that_no_other_user_can_read_and_that_is_not_in_the_
     assert (membership.host, membership.port) == ("coordinator.example.org", 8000)
 
 
-def test_an_invitation_answered_twice_gets_the_same_key_and_another_one_a_new_key(
+def test_an_invitation_answered_twice_gets_the_same_key_and_another_one_a_new_key_if_told_so(
     invitation, hospital, tmp_path
 ):
     first = join_federation(hospital, invitation, tmp_path / "1")
     assert join_federation(hospital, invitation, tmp_path / "2").public_key == first.public_key
     other = invitation.model_copy(update={"id": "2" * 32})
-    assert join_federation(hospital, other, tmp_path / "3").public_key != first.public_key
+    with pytest.raises(SiteProblem, match=r"nothing was changed.*--new-key"):
+        join_federation(hospital, other, tmp_path / "3")
+    replaced = join_federation(hospital, other, tmp_path / "3", new_key=True)
+    assert replaced.public_key != first.public_key
 
 
 def test_an_invitation_that_expired_or_is_for_another_site_is_refused(
@@ -188,7 +191,7 @@ def test_a_second_join_that_fails_leaves_the_first_membership(
     if fault == "state":  # a folder where the temporary file of the key would be
         (hospital.state / f".node.key.{os.getpid()}.partial").mkdir()
     with pytest.raises(SiteProblem, match="cannot be written"):
-        join_federation(hospital, other, request)
+        join_federation(hospital, other, request, new_key=True)
     assert {f.name: f.read_bytes() for f in hospital.state.iterdir() if f.is_file()} == before
     assert not request.exists()
 
@@ -243,7 +246,7 @@ def answered(coordinator: Coordinator, hospital, tmp_path: Path, days: float = 1
     letter = tmp_path / "a.invitation"
     letter.unlink(missing_ok=True)
     invitation = coordinator.invite("hospital-a", letter, days=days)
-    join_federation(hospital, invitation, tmp_path / "a.request")
+    join_federation(hospital, invitation, tmp_path / "a.request", new_key=True)
     return tmp_path / "a.request"
 
 
