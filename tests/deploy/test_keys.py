@@ -236,6 +236,7 @@ def test_an_authority_that_is_made_with_a_passphrase_is_never_without_it(tmp_pat
 def test_an_authority_that_is_kept_offline_is_missed_only_when_a_certificate_must_be_made(
     coordinator, tmp_path, caplog, monkeypatch
 ):
+    caplog.set_level("WARNING", "fedrad.server")
     folder = coordinator.folder
     (folder / "ca.key").rename(tmp_path / "ca.key")
     set_up(coordinator)
