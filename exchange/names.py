@@ -23,11 +23,13 @@ def folded(name: str) -> str:
 
 _WORDS = """
 coordinator server superlink gate fedrad site sites base global local best ensemble pooled macro
-within overall mean all any none null nan unknown con prn aux nul
+within overall mean all any none null nan unknown
 """
-RESERVED_SITES = frozenset(_WORDS.split()) | {
+_NO_FILES = frozenset(("con", "prn", "aux", "nul")) | {
     f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10)
 }
+"""No names of files on Windows, whatever follows after a dot."""
+RESERVED_SITES = frozenset(_WORDS.split()) | _NO_FILES
 """No names of sites: those of roles, of models and of figures over sites in results and reports,
 and those that are no file names everywhere."""
 _ALIKE = str.maketrans({"_": "-", ".": "-", "0": "o", "1": "l", "i": "l"})
@@ -35,8 +37,8 @@ _ALIKE = str.maketrans({"_": "-", ".": "-", "0": "o", "1": "l", "i": "l"})
 
 def looks(name: str) -> str:
     """The name of a site without what the eye, or a file system, does not tell apart: case, `_`,
-    `-` and `.`, 0 and O, 1, l and I."""
-    return name.casefold().translate(_ALIKE)
+    `-` and `.` and how many of them, also at the end, 0 and O, 1, l and I."""
+    return re.sub("-+", "-", name.casefold().translate(_ALIKE)).rstrip("-")
 
 
 def fault_of_site(name: str, others: Iterable[str]) -> str | None:
@@ -56,7 +58,7 @@ def fault_of_site(name: str, others: Iterable[str]) -> str | None:
     """
     shape = looks(name)
     for reserved in sorted(RESERVED_SITES):
-        if shape == looks(reserved):
+        if looks(reserved) == shape or name.casefold().split(".")[0] == reserved in _NO_FILES:
             return f"has a meaning of its own ({reserved}) and cannot name a site"
     for other in others:
         if other != name and looks(other) == shape:

@@ -82,7 +82,9 @@ def set_privacy(path: Path, *, private: bool) -> None:
             one.chmod(mode & ~OTHERS if private else mode)
 
 
-def privacy_fault(folder: Path, *, entries: bool = False, advice: str = "") -> str | None:
+def privacy_fault(
+    folder: Path, *, entries: bool = False, above: bool = False, advice: str = ""
+) -> str | None:
     """Why other users of this machine can reach into a folder; None if they cannot.
 
     What is below a folder of mode 700 is closed to others whatever its own mode, so it is not
@@ -94,6 +96,9 @@ def privacy_fault(folder: Path, *, entries: bool = False, advice: str = "") -> s
         The folder. One that does not exist has no fault.
     entries
         Whether its files and folders must be closed too, in case that it was open earlier.
+    above
+        Whether others must not be able to put another folder in its place either, which needs no
+        more than the permission to write into a folder above it.
     advice
         Where else such a folder can be, for a file system that keeps no permissions.
 
@@ -121,6 +126,11 @@ def privacy_fault(folder: Path, *, entries: bool = False, advice: str = "") -> s
             f"users of this machine may read what is in it. Use a folder on a disk of this "
             f"machine{advice}"
         )
+    if above and (replaceable := _replaceable_in(folder)) is not None:
+        return (
+            f"{replaceable}: other users of this machine can write there, and so put another "
+            f"folder in the place of {folder}. Use a folder that is in folders of your own{advice}"
+        )
     loose = [folder] if found.st_mode & OTHERS else []
     if entries and not loose:
         loose = [entry for entry in sorted(folder.iterdir()) if _is_loose(entry)]
@@ -138,6 +148,22 @@ def _is_loose(entry: Path) -> bool:
         return bool(entry.stat().st_mode & OTHERS)
     except FileNotFoundError:  # a link to nothing, or a file that is just being replaced
         return False
+
+
+def _replaceable_in(folder: Path) -> Path | None:
+    """A folder above this one in which others can rename it; None if there is none.
+
+    In a folder with the sticky bit, such as /tmp, only its owner can.
+    """
+    trusted = {0, os.geteuid(), Path("/").stat().st_uid}  # in a user namespace, root has another id
+    above = {*Path(os.path.abspath(folder)).parents, *folder.resolve().parents}
+    for one in sorted(above):
+        found = one.stat()
+        by_group = found.st_mode & stat.S_IWGRP and found.st_gid not in (0, os.getegid())
+        open_to_others = by_group or found.st_mode & stat.S_IWOTH
+        if found.st_uid not in trusted or (open_to_others and not found.st_mode & stat.S_ISVTX):
+            return one
+    return None
 
 
 def _keeps_permissions(folder: Path) -> bool:

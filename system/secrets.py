@@ -39,6 +39,8 @@ def credential(name: str) -> Path | None:
 
 def read_descriptor(number: int) -> bytes:
     """What a file descriptor holds, which the caller opened. It is closed. Raises SecretError."""
+    if number < 0:
+        raise SecretError(f"{number} is no file descriptor; the shell opens one with `3<FILE`")
     try:
         with os.fdopen(number, "rb") as file:
             return file.read(LARGEST)

@@ -86,18 +86,21 @@ def check_not_stopped(node_config: Mapping[str, Any]) -> None:
 
 
 def _holders(lock: Path) -> set[int]:
-    """Ids of the processes that hold a lock, or have its descriptor from one that did."""
-    try:
-        wanted = lock.stat()
-    except OSError:
-        return set()
+    """Ids of the processes that hold a lock, or have its descriptor from one that did; also if the
+    file of the lock was removed since."""
+    removed = f"{lock.parent.resolve() / lock.name} (deleted)"  # as /proc names it
+    file: tuple[int, int] | None = None
+    with suppress(OSError):
+        found = lock.stat()
+        file = found.st_dev, found.st_ino
     pids = set()
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # the process has ended, or belongs to another user
             for descriptor in (process / "fd").iterdir():
                 with suppress(OSError):
                     found = descriptor.stat()
-                    same = (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino)
+                    same = (found.st_dev, found.st_ino) == file
+                    same = same or str(descriptor.readlink()) == removed
                     # A command that only looks whether the file is locked has it open too.
                     if same and "FLOCK" in (process / "fdinfo" / descriptor.name).read_text():
                         pids.add(int(process.name))

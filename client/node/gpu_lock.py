@@ -3,11 +3,14 @@
 import fcntl
 import logging
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
+
+from fedrad.client.problems import SiteProblem
 
 SHARED = Path("/dev/shm")
 """A folder that all services of a machine share, even if they have a private /tmp."""
@@ -27,6 +30,11 @@ def gpu_lock(device: torch.device, log: logging.Logger, folder: Path = SHARED) -
         Gets a line if the process must wait.
     folder
         Folder of the lock's file.
+
+    Raises
+    ------
+    SiteProblem
+        "internal", if another user of the machine has put something else in the place of the file.
     """
     if device.type != "cuda":
         yield
@@ -50,4 +58,19 @@ def _open_shared(file: Path) -> int:
         made = os.open(file, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o600)
         os.fchmod(made, 0o444)  # the umask of this process is for files of its own
         return made
-    return os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        # O_NONBLOCK: a pipe would be waited for until somebody writes into it
+        found = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        raise SiteProblem("internal", _no_lock(file, error.strerror)) from error
+    if not stat.S_ISREG(os.fstat(found).st_mode):
+        os.close(found)
+        raise SiteProblem("internal", _no_lock(file, "it is no file"))
+    return found
+
+
+def _no_lock(file: Path, why: str | None) -> str:
+    return (
+        f"{file}: cannot be used as the lock of the GPU ({why}). A user of this machine has put it "
+        f"there (ls -l {file}); the administrator can remove it"
+    )

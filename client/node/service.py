@@ -34,7 +34,7 @@ from fedrad.system.private import temporary_folder
 from fedrad.system.process_family import start_child
 from fedrad.system.secrets import MemoryFile, inherited_descriptors
 
-from .family import SERVICE, speakers
+from .family import SERVICE, service_of, speakers
 from .stopping import AT_ONCE_SECONDS
 
 NODE_COMMAND = (sys.executable, "-m", "fedrad.client.node.executor")
@@ -103,7 +103,8 @@ def start(site: Site, membership: Membership, key: bytes | None = None) -> None:
             with _daily_heads(site):
                 _run_until_stopped(node, stop)
         finally:
-            running.unlink(missing_ok=True)
+            if service_of(site.state) == os.getpid():  # not the file of another service
+                running.unlink(missing_ok=True)
         log.info("%s: stopped", site.name)
 
 
@@ -111,6 +112,8 @@ def _run_until_stopped(node: "_Node", stop: "_Stop") -> None:
     """Run the node, and start it again whenever it ends."""
     pause = RESTART_SECONDS[0]
     while True:
+        if stop.is_wanted():
+            return
         began = time.monotonic()
         node.run()
         if stop.is_wanted():
@@ -119,8 +122,6 @@ def _run_until_stopped(node: "_Node", stop: "_Stop") -> None:
             pause = RESTART_SECONDS[0]
         log.info("the node ended; started again in %.0f s", pause)
         stop.sleep(pause)
-        if stop.is_wanted():
-            return
         pause = min(pause * 2, RESTART_SECONDS[1])
 
 
@@ -160,6 +161,8 @@ class _Node:
         self.home.chmod(PRIVATE_FOLDER)  # an earlier version made it for everybody
         listen_at(runtime_socket(self.home)).close()  # an unsuitable folder ends the start here
         self.process: subprocess.Popen[bytes] | None = None
+        self._ended_by: int | None = None
+        """Signal that has ended the node, or will: it may come while the process is started."""
         self._last = ""
         self._log = PrivateLogHandler(
             site.state / "node.log", maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8"
@@ -204,6 +207,8 @@ class _Node:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+        if self._ended_by is not None:
+            self.end(self._ended_by)
         reader = Thread(target=self._read, daemon=True)
         reader.start()
         self.process.wait()
@@ -211,7 +216,8 @@ class _Node:
 
     def end(self, number: int) -> None:
         """Pass a signal on. After SIGINT, a node that does not end is killed, and with it all
-        processes that it started."""
+        processes that it started. A process that is just being started gets it then."""
+        self._ended_by = number
         if self.process is not None:
             with suppress(ProcessLookupError):
                 self.process.send_signal(number)
@@ -268,8 +274,9 @@ class _Stop:
             self._node.end(signal.SIGINT)
 
     def is_wanted(self) -> bool:
-        """Whether a signal to end has come."""
-        return self._wanted
+        """Whether a signal to end has come, or this service may not speak any more because its file
+        was removed."""
+        return self._wanted or service_of(self._running.parent) != os.getpid()
 
     def sleep(self, seconds: float) -> None:
         """Sleep, but not longer than until a signal to end comes."""

@@ -46,6 +46,8 @@ def stop(site: Site, *, now: bool) -> None:
     service = service_of(site.state)
     if not now and service in {speaker.pid for speaker in found}:
         _signal([service], signal.SIGTERM)
+        # what is suspended (Ctrl-Z) gets no other signal, and would be waited for without end
+        _signal([speaker.pid for speaker in found], signal.SIGCONT)
         while _lives(service, site.state):
             time.sleep(0.2)
     _end_at_once(site, speakers(site.state))

@@ -117,7 +117,7 @@ def check_state_folder(site: Site) -> None:
     """
     try:
         fault = privacy_fault(
-            site.state, entries=True, advice=" (`state` in site.toml, or --state)"
+            site.state, entries=True, above=True, advice=" (`state` in site.toml, or --state)"
         )
     except OSError as error:
         fault = f"{error.filename}: cannot be read: {error.strerror}"

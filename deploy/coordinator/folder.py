@@ -84,7 +84,7 @@ class Coordinator:
         """Make sure that one `fedrad serve` at a time uses this folder, and that other users of
         the machine cannot reach into it. Raises Refused."""
         make_folder(self.folder)
-        if fault := privacy_fault(self.folder, entries=True, advice=" (--coordinator)"):
+        if fault := privacy_fault(self.folder, entries=True, above=True, advice=" (--coordinator)"):
             raise Refused(fault)
         with ExitStack() as stack:
             try:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from fedrad.exchange.clocks import difference
 from fedrad.server.federation.members import Member
@@ -43,7 +44,7 @@ def show_members(folder: Path) -> None:
             _moment(member.since),
             _connected(member, online),
             _moment(heard.at) if heard else "",
-            short_release(heard.release) if heard else "",
+            Text(short_release(heard.release)) if heard else "",  # the site's own word, no markup
         )
     console = Console()
     console.print(table if members else "No site was invited yet: `fedrad invite SITE`")

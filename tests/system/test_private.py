@@ -239,3 +239,32 @@ def test_a_link_in_an_export_does_not_open_what_it_names(folder, tmp_path):
     (folder / "link").symlink_to(secret)
     set_privacy(folder, private=False)
     assert mode(secret) == 0o600
+
+
+@pytest.mark.parametrize("mode_above", [0o777, 0o757])
+def test_a_folder_that_others_can_replace_is_refused_although_it_is_closed(tmp_path, mode_above):
+    shared = tmp_path / "shared"
+    folder = shared / "state"
+    folder.mkdir(parents=True, mode=0o700)
+    assert privacy_fault(folder, above=True) is None
+    shared.chmod(mode_above)
+    assert str(shared) in str(privacy_fault(folder, above=True))
+    shared.chmod(mode_above | 0o1000)  # as /tmp
+    assert privacy_fault(folder, above=True) is None
+
+
+def test_a_link_does_not_hide_where_a_folder_can_be_replaced(tmp_path):
+    for name in ("shared", "real"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "real" / "state").mkdir(mode=0o700)
+    (tmp_path / "shared" / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "shared").chmod(0o777)
+    assert "shared" in str(privacy_fault(tmp_path / "shared" / "link" / "state", above=True))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a folder to another user")
+def test_a_folder_in_a_folder_of_another_user_is_refused(tmp_path):
+    folder = tmp_path / "theirs" / "state"
+    folder.mkdir(parents=True, mode=0o700)
+    os.chown(tmp_path / "theirs", 65534, 65534)
+    assert "put another folder in the place" in str(privacy_fault(folder, above=True))

@@ -73,3 +73,8 @@ def test_a_child_reads_a_key_from_memory_as_often_as_it_likes_and_sees_a_new_one
 @pytest.mark.parametrize("path", ["/srv/state/node.key", "/proc/self/fd/", "/proc/self/fd/3/a"])
 def test_a_file_on_a_disk_is_no_descriptor(path):
     assert inherited_descriptors(path) == ()
+
+
+def test_a_number_that_is_no_descriptor_is_said():
+    with pytest.raises(SecretError, match="-1 is no file descriptor"):
+        read_descriptor(-1)

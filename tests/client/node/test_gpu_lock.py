@@ -7,9 +7,11 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
 import torch
 
 from fedrad.client.node.gpu_lock import gpu_lock
+from fedrad.client.problems import SiteProblem
 
 CUDA = torch.device("cuda", 0)
 LOG = logging.getLogger("test")
@@ -51,3 +53,20 @@ def test_a_job_that_is_killed_gives_its_turn_away(tmp_path):
 def test_no_process_waits_for_a_cpu(tmp_path):
     with gpu_lock(CUDA, LOG, tmp_path), gpu_lock(torch.device("cpu"), LOG, tmp_path):
         pass
+
+
+@pytest.mark.parametrize("what", ["pipe", "link"])
+def test_what_another_user_put_in_the_place_of_the_lock_is_named_and_not_waited_for(tmp_path, what):
+    file = tmp_path / "fedrad-gpu-0.lock"
+    os.mkfifo(file) if what == "pipe" else file.symlink_to("/etc/passwd")
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.alarm(20)  # a pipe is opened when somebody writes into it, which nobody does
+    try:
+        with (
+            pytest.raises(SiteProblem, match=r"lock of the GPU.*ls -l"),
+            gpu_lock(CUDA, LOG, tmp_path),
+        ):
+            pass
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)

@@ -175,6 +175,67 @@ def test_a_stop_lets_the_round_in_hand_be_finished_and_sent(hospital):
     hospital.services[0].wait(timeout=5)
 
 
+def test_a_stop_that_comes_while_the_node_is_being_started_ends_it(hospital):
+    """The signal comes when the service is there, and its new process is not yet known to it."""
+    started = "service.NODE_COMMAND ="
+    program = SERVES.replace(started, f"{SIGNALLED}\n{started}")
+    (hospital.site.folder / "serves.py").write_text(program)
+    (hospital.site.folder / "node.py").write_text("import time; time.sleep(600)")  # no visit
+    service = hospital.start()
+    service.wait(timeout=30)
+    assert hospital.is_silent()
+
+
+SIGNALLED = """
+import os, signal
+starts = service.start_child
+def start_child(*arguments, **options):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return starts(*arguments, **options)
+service.start_child = start_child
+"""
+
+
+@pytest.mark.parametrize("removed", [[".node.pid.lock"], [RUNNING], [".node.pid.lock", RUNNING]])
+def test_a_stop_finds_a_service_whose_files_were_removed(hospital, removed):
+    service = hospital.at_work()
+    for name in removed:
+        (hospital.site.state / name).unlink()
+    stopping.stop(hospital.site, now=True)
+    service.wait(timeout=2)
+    assert hospital.is_silent()
+    assert not hospital.answers()
+
+
+def test_a_second_start_finds_a_service_whose_lock_was_removed(hospital):
+    service = hospital.at_work()
+    (hospital.site.state / ".node.pid.lock").unlink()
+    assert f"{service.pid} since 20" in hospital.start().communicate(timeout=60)[0]
+
+
+def test_a_service_whose_file_was_removed_starts_no_further_node(hospital):
+    service = hospital.at_work()
+    (hospital.site.state / RUNNING).unlink()
+    os.kill(parent_of(hospital.visit()), signal.SIGKILL)
+    service.wait(timeout=30)
+
+
+def test_a_service_that_was_suspended_is_stopped_without_force(hospital):
+    """With Ctrl-Z, for example: it gets no signal but SIGCONT then."""
+    service = hospital.at_work()
+    os.kill(service.pid, signal.SIGSTOP)
+    stops = subprocess.Popen(
+        [sys.executable, "-c", STOPS, str(hospital.site.folder)], start_new_session=True
+    )
+    time.sleep(2)
+    assert hospital.answers()
+    try:
+        assert stops.wait(timeout=30) == 0
+    finally:
+        stops.kill()
+    assert hospital.is_silent()
+
+
 STOPS = """
 import sys
 from pathlib import Path

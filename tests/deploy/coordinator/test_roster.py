@@ -54,3 +54,10 @@ def test_each_site_is_listed_with_its_release_its_clock_and_when_it_was_heard(co
 def test_a_damaged_file_of_what_was_heard_does_not_hide_the_sites(coordinator):
     (coordinator.folder / "seen.json").write_text("{")
     assert "hospital-a" in listed(coordinator)
+
+
+@pytest.mark.parametrize("stated", ["0.1[/x]", "[conceal]0.1[/conceal]"])
+def test_a_site_states_a_release_and_not_how_the_list_is_drawn(coordinator, stated):
+    seen = {"hospital-a": SeenSite(at=WHEN, release=stated, clock=0.0)}
+    SeenFile(coordinator.folder).write(Seen(sites=seen))
+    assert stated in listed(coordinator)
