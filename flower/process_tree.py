@@ -33,12 +33,13 @@ def end_processes_of(folder: Path) -> None:
 
 
 def processes_of(folder: Path) -> set[int]:
-    """Ids of all processes whose `FLWR_HOME` is in a folder, and of their descendants.
+    """Ids of the processes of a folder's owner whose `FLWR_HOME` is in it, with descendants.
 
     Descendants are included because Ray's workers overwrite their environment. Empty on systems
     without /proc.
     """
     mark = f"FLWR_HOME={folder}{os.sep}".encode()
+    owner = folder.stat().st_uid if folder.exists() else os.geteuid()
     pids: set[int] = set()
     parents: dict[int, int] = {}
     for process in Path("/proc").glob("[0-9]*"):
@@ -47,6 +48,8 @@ def processes_of(folder: Path) -> set[int]:
             if state == "Z":
                 continue
             parents[int(process.name)] = int(parent)
+            if process.stat().st_uid != owner:
+                continue  # anybody can give a process of his own this environment
             if any(v.startswith(mark) for v in (process / "environ").read_bytes().split(b"\0")):
                 pids.add(int(process.name))
     while more := {pid for pid, parent in parents.items() if parent in pids} - pids:

@@ -79,8 +79,8 @@ def read_key(content: bytes, what: str, ask: AskPassphrase = ask) -> ec.Elliptic
     except (ValueError, TypeError, UnsupportedAlgorithm):
         why = "the passphrase is wrong" if encrypted else "it is no key of a node"
         raise SiteProblem("internal", f"{what}: cannot be read: {why}") from None
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise SiteProblem("internal", f"{what}: it is no key of a node")
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP384R1):
+        raise SiteProblem("internal", f"{what}: it is no key of a node, which is ECDSA over P-384")
     return key
 
 

@@ -91,10 +91,10 @@ class Gate:
             signed = _signature(headers)
             key = self._known(signed)
             signed.verify(key.key, "POST", path)
-            if verified is not None:
-                verified(key.id)
             _check_size(path, headers, signed)
             self._check_time(key, signed)
+            if verified is not None:  # not for an old header, which somebody else may hold
+                verified(key.id)
             async with self._bodies.room(key.id, signed.length):
                 body = await _whole_body(receive, signed)
                 key = self._known(signed)  # it may have been revoked meanwhile

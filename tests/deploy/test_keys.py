@@ -178,6 +178,11 @@ def test_what_is_no_key_is_said_to_be_none(content):
         read_key(content, "node.key")
 
 
+def test_a_key_of_another_curve_is_refused_as_no_coordinator_lets_it_in():
+    with pytest.raises(SiteProblem, match="P-384"):
+        read_key(openssh(ec.generate_private_key(ec.SECP256R1())), "node.key")
+
+
 def test_rotation_of_a_nodes_key(site, coordinator, tmp_path):
     join(site, coordinator, tmp_path)
     before = (site.state / "node.key").read_bytes()
