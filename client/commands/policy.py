@@ -38,7 +38,10 @@ def show(folder: SiteFolder = Path("."), name: SiteName = None, state: StateFold
     pin = valid_pin(site)
     print("\n".join(in_lines(pin["message"]["settings"] if pin else now)))
     if pin is None:
-        print("\nsite.toml says this. Nobody has accepted it yet; the first start of the node does")
+        print(
+            "\nsite.toml says this. Nobody has accepted it yet: the first start of the node "
+            "does, or with an officer's key `fedrad-site policy accept FOLDER --key FILE`"
+        )
         return
     print(f"\naccepted by {pin['message']['by']} on {pin['time']}")
     changed = differences(pin["message"]["settings"], now)

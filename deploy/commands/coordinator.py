@@ -119,6 +119,10 @@ def passphrase_command(
             after = typer.prompt(question, hide_input=True, confirmation_prompt=True).encode()
         change_passphrase(here.folder, before, after)
     print("the keys are stored without a passphrase" if remove else "the passphrase is set")
+    if not (here.folder / "ca.key").exists():
+        print(
+            "ca.key is not in the folder, so it is as it was: this holds for the server's key only"
+        )
 
 
 def _check_days(days: float) -> float:
