@@ -134,6 +134,7 @@ def run_experiment(
             raise
         finally:
             try:
+                checkpoint.note_end(progress)
                 summary = _write_results(run, base, lineage, folder)
             except OSError as error:
                 log.error("%s: no summary can be written (%s)", folder, error.strerror)
@@ -164,7 +165,7 @@ class _Run:
     def run(self) -> None:
         """Wait for the sites, train, and evaluate. Steps of an earlier run are not repeated."""
         progress, federation = self.progress, self.federation
-        progress.status, progress.why = "failed", "an unexpected error; see the log"
+        progress.status, progress.why = "failed", Progress.model_fields["why"].default
         log.info("Evaluation plan %s", self.experiment.evaluation_sha256[:12])
         if progress.rounds:
             log.info("Going on after round %d", len(progress.rounds))

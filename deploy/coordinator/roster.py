@@ -44,7 +44,7 @@ def show_members(folder: Path) -> None:
             _moment(member.since),
             _connected(member, online),
             _moment(heard.at) if heard else "",
-            Text(short_release(heard.release)) if heard else "",  # the site's own word, no markup
+            _release(heard) if heard else "",
         )
     console = Console()
     console.print(table if members else "No site was invited yet: `fedrad invite SITE`")
@@ -53,6 +53,11 @@ def show_members(folder: Path) -> None:
             console.print(f"{site}: {words}", style="yellow")
     if online is None:
         console.print("`fedrad serve` is not running: nobody is connected.", style="yellow")
+
+
+def _release(heard: SeenSite) -> Text:
+    """The release that a site states: whole, and as text, as it is the site's own word."""
+    return Text(short_release(heard.release), overflow="fold")
 
 
 def _moment(when: datetime) -> str:

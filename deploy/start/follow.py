@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fedrad.flower.log_lines import run_log_line
-from fedrad.server.federation.failure import ExperimentFailed
+from fedrad.server.federation.failure import ExperimentFailed, ExperimentStopped
 from fedrad.server.results.summary import Summary, read_summary
 
 LAST_LINES = 15
@@ -31,7 +31,8 @@ def follow(lines: Iterable[str], folder: Path) -> Summary:
     Raises
     ------
     ExperimentFailed
-        If the experiment did not complete; the text gives the reason.
+        If the experiment did not complete; the text gives the reason. ExperimentStopped if the
+        coordinator stopped it.
     """
     last: list[str] = []
     for line in lines:
@@ -42,6 +43,8 @@ def follow(lines: Iterable[str], folder: Path) -> Summary:
     if not (folder / "summary.json").is_file():
         raise ExperimentFailed("Flower's run ended early:\n" + "\n".join(last))
     summary = read_summary(folder)
+    if summary.status == "stopped":
+        raise ExperimentStopped(f"The experiment was stopped; `fedrad resume {folder}` goes on")
     if summary.status != "completed":
         raise ExperimentFailed(summary.why or "the run was ended from outside")
     return summary

@@ -13,5 +13,13 @@ class ExperimentFailed(UserError):
         return f"The experiment failed: {self}"
 
 
+class ExperimentStopped(ExperimentFailed):
+    """The experiment was stopped on demand, and can go on. The text says how."""
+
+    def for_command(self) -> str:
+        """The text alone: nothing has failed."""
+        return str(self)
+
+
 class Stopped(Exception):
     """The coordinator asked the run to stop."""

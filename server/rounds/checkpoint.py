@@ -27,7 +27,7 @@ class Progress(BaseModel):
     """Identity of the experiment."""
     started: str
     status: str = "failed"
-    why: str | None = "an unexpected error; see the log"
+    why: str | None = "ended from outside, or by an error that the log has"
     rounds: list[Round] = []
     sites: dict[str, Readiness] = {}
     current: list[str] = []
@@ -59,6 +59,13 @@ class Checkpoint(RunState):
     def load(self) -> Progress | None:
         """Read the progress; None before the first checkpoint. Raises ProgressError."""
         return self._read(Progress)
+
+    def note_end(self, progress: Progress) -> None:
+        """Write down how a run ended, beside the steps of the last checkpoint. Raises OSError."""
+        saved = self.load()
+        if saved is not None:
+            ended = {"status": progress.status, "why": progress.why}
+            self.save(saved.model_copy(update=ended))
 
     def restore(self, progress: Progress, model: GlobalModel) -> None:
         """Load the tensors of a progress into the model."""

@@ -207,6 +207,8 @@ def test_ctrl_c_leaves_a_stopped_experiment_that_can_be_resumed(tmp_path, uninte
         one.run(grid=Interrupted, message_type="train.round", answer=4, error=KeyboardInterrupt)
     summary = read_summary(one.out)
     assert (summary.status, len(summary.rounds)) == ("stopped", 1)
+    saved = checkpoint.Checkpoint(one.out / "checkpoint").progress_head()  # `fedrad status`
+    assert (saved.status, saved.why) == ("stopped", "stopped by the coordinator")
     one.run(resume=True)
     assert_same(one.out, uninterrupted(TEXT))
 
