@@ -44,7 +44,7 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def prepared(sites: dict[str, Path], out: Path, rounds: int = 2) -> Simulation:
-    out.mkdir(parents=True)
+    out.mkdir(parents=True, mode=0o700)
     file = out / "given.toml"
     file.write_text(text(rounds))
     return prepare(file, sites, out)
