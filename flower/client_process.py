@@ -26,16 +26,13 @@ from fedrad.system.secrets import inherited_descriptors
 from .bundles import NOT_UNPACKED, BundleNotApprovedError, check_bundle
 from .internals import (
     AcquireTaskRequest,
-    RuntimeHttpClient,
-    RuntimeTracingInterceptor,
-    RuntimeVersionHttpInterceptor,
     TaskType,
-    make_simple_http_retry_invoker,
     replace,
     run_clientapp,
 )
 from .local_socket import LOCAL, use_socket
 from .runtime_api import runtime_socket
+from .task_loop import task_client
 
 TASK_POLL_SECONDS = 0.1
 _child: list[int] = []
@@ -133,18 +130,7 @@ def run_tasks(socket: Path, is_running: Callable[[], bool]) -> None:
         Whether the SuperNode still runs; the function returns when it does not.
     """
     use_socket(socket)
-    retries = make_simple_http_retry_invoker()
-    retries.max_tries = 1  # the loop below repeats the request
-    client = RuntimeHttpClient.from_server_address(
-        server_address=LOCAL,
-        insecure=True,
-        root_certificates=None,
-        interceptors=[
-            RuntimeTracingInterceptor(),
-            RuntimeVersionHttpInterceptor(component_name="SuperExec"),
-        ],
-        retry_invoker=retries,
-    )
+    client = task_client()
     request = AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP])
     while is_running():
         try:

@@ -111,6 +111,15 @@ class FlowerPart(NamedTuple):
     replaced: tuple[str, ...] = ()
 
 
+_OF_A_RUN = (
+    "    runtime_api_address: str",
+    "    log_queue: Queue[str | None]",
+    "    token: str",
+    "    insecure: bool",
+    "    runtime_dependency_install: bool",
+    "install_from_fab(fab.content, skip_prompt=True)",
+)
+"""Lines of both functions that work on the coordinator's part of a run."""
 PARTS = {
     part.name: part
     for part in (
@@ -203,27 +212,13 @@ PARTS = {
         FlowerPart(
             "flwr.superlink.runtime.run_serverapp",
             "run_serverapp",
-            (
-                "    runtime_api_address: str",
-                "    log_queue: Queue[str | None]",
-                "    token: str",
-                "    insecure: bool",
-                "    runtime_dependency_install: bool",
-                "install_from_fab(fab.content, skip_prompt=True)",
-            ),
+            _OF_A_RUN,
             replaced=("install_from_fab",),
         ),
         FlowerPart(
             "flwr.simulation.app",
             "run_simulation_process",
-            (
-                "    runtime_api_address: str",
-                "    log_queue: Queue[str | None]",
-                "    token: str",
-                "    insecure: bool",
-                "    runtime_dependency_install: bool",
-                "install_from_fab(fab.content, skip_prompt=True)",
-            ),
+            _OF_A_RUN,
             replaced=("install_from_fab",),
         ),
         # Tasks in forks: task_loop.py, client_process.py

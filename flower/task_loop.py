@@ -33,6 +33,22 @@ END_SECONDS = 8.0
 log = logging.getLogger("fedrad.superlink")
 
 
+def task_client() -> RuntimeHttpClient:
+    """A client of the server of tasks at the socket in use. It tries once: a loop asks again."""
+    retries = make_simple_http_retry_invoker()
+    retries.max_tries = 1
+    return RuntimeHttpClient.from_server_address(
+        server_address=LOCAL,
+        insecure=True,
+        root_certificates=None,
+        interceptors=[
+            RuntimeTracingInterceptor(),
+            RuntimeVersionHttpInterceptor(component_name="SuperExec"),
+        ],
+        retry_invoker=retries,
+    )
+
+
 class TaskLoop:
     """Works on all tasks of one kind, side by side.
 
@@ -48,18 +64,7 @@ class TaskLoop:
         self._request = AcquireTaskRequest(supported_task_types=[kind])
         self._work = work
         self._children: set[int] = set()
-        retries = make_simple_http_retry_invoker()
-        retries.max_tries = 1  # the loop below repeats the request
-        self._client = RuntimeHttpClient.from_server_address(
-            server_address=LOCAL,
-            insecure=True,
-            root_certificates=None,
-            interceptors=[
-                RuntimeTracingInterceptor(),
-                RuntimeVersionHttpInterceptor(component_name="SuperExec"),
-            ],
-            retry_invoker=retries,
-        )
+        self._client = task_client()
 
     def run(self) -> None:
         """Take tasks until SIGTERM, then end those that are at work."""
