@@ -40,6 +40,8 @@ class Columns(Settings):
     """Date on which the outcome was known. If outcomes have dates of their own: `OUTCOME_date`."""
     split: str = "split"
     """`train`, `validation` or `test`, if the site itself divides its patients."""
+    time: str | None = None
+    """Time of day of the image, if the date has none: HH:MM, HH:MM:SS, or a DICOM time."""
     view: str = "view"
     scanner: str = "scanner"
     sex: str = "sex"
@@ -149,6 +151,13 @@ class SiteSettings(Settings):
     """Processes that decode files in parallel; 0 for one per core."""
     activations_gib: float = Field(default=20.0, ge=0.0)
     """Disk space for the outputs of frozen blocks on fixed views (`recipe.views`), GiB. 0: none."""
+    patient_numbers: Literal["exact", "digits"] | None = None
+    """Whether patient numbers that differ only in case, leading zeros, `.0` and punctuation are
+    different patients (`exact`) or one (`digits`). None: such numbers are refused. Set it before
+    the first experiment: with another rule, patients are not recognised."""
+    unordered: Literal["first", "left out"] = "first"
+    """A patient of whose images it is unknown which is the earliest (or the latest): the first of
+    them stands for the patient, or the patient is left out."""
     columns: Columns = Columns()
     policy: Policy = Policy()
 

@@ -138,7 +138,7 @@ class _DivisionFile:
         digest = sha256(json.dumps(self.plan, sort_keys=True).encode()).hexdigest()
         self.path = site.state / "splits" / f"{digest}.json"
         self._earlier_path = self.path.with_name(f"{digest[:12]}.json")
-        self._salt = Pseudonyms.load_or_create(site.state).fingerprint
+        self._salt = Pseudonyms.of_site(site).fingerprint
         self._key = PatientDraw.of_site(site).fingerprint
         self._record = record
 
@@ -183,15 +183,15 @@ class _DivisionFile:
 
     def _checked(self, content: _Content[Assignment]) -> _Content[Assignment]:
         for what, stored, now in (
-            ("salt", content.salt, self._salt),
+            ("salt or patient_numbers of site.toml", content.salt, self._salt),
             ("split.key", content.key or self._key, self._key),
         ):
             if stored != now:
                 raise SiteProblem(
                     "cohort",
-                    f"{self.path}: was made with another {what} than the one in the state folder, "
-                    f"so its patients cannot be recognised or new ones divided alike; restore "
-                    f"{what} from a backup, or delete this file to divide all patients anew",
+                    f"{self.path}: was made with another {what} than now, so its patients cannot "
+                    f"be recognised or new ones divided alike; restore {what} from a backup of the "
+                    "state folder, or delete this file to divide all patients anew",
                 )
         content.key = self._key
         return content

@@ -14,6 +14,7 @@ from fedrad.client.images import Reading
 
 from .copies import Copy, find_copies
 from .division import Division
+from .order import IndexRule
 from .patients import patient_numbers
 from .table import CohortRow, CohortTable
 
@@ -49,6 +50,10 @@ class Evidence:
         File -> reason why it cannot be used.
     files
         Number of files in the table.
+    rule
+        The rule that chose the images that are scored.
+    unordered
+        Images of patients who are left out because their order is unknown, with the reason.
     tolerance
         Largest share of files that may be set aside.
     minimum
@@ -68,6 +73,8 @@ class Evidence:
     files: int
     tolerance: float
     minimum: int
+    rule: IndexRule = "earliest"
+    unordered: dict[str, str] = field(default_factory=dict)
     parts: Division = field(default_factory=dict)
     cross_validated: bool = False
 

@@ -36,8 +36,9 @@ class Inspection:
     site, experiment
         Names; the experiment is None if none was given.
     table
-        Encoding and separator of the cohort table, number of its images and patients, and of
-        patients who withdrew and are not among them.
+        Encoding and separator of the cohort table, number of its rows, of the images and patients
+        that were read, and of patients who withdrew and are not among them; `counted`: the same as
+        a sentence.
     outcomes, index_image
         Outcomes of the units, and the rule that chose the image of each patient.
     units
@@ -107,7 +108,7 @@ def inspect(
         If the table or the image store cannot be used at all.
     """
     settings = site.settings
-    pseudonyms = Pseudonyms.load_or_create(site.state)
+    pseudonyms = Pseudonyms.of_site(site)
     store = ImageStore(
         site.state / "images", limit_gib=settings.images_gib, workers=settings.decoders
     )
@@ -124,7 +125,7 @@ def inspect(
     )
     usable = [i for i, reading in enumerate(readings) if reading.unusable is None]
     rows = [with_file[i] for i in usable]
-    set_aside = {row.name: "no such file" for row in table.rows if row.file is None}
+    set_aside = {row.name: row.why_missing for row in table.rows if row.file is None}
     set_aside |= {
         row.name: reading.unusable
         for row, reading in zip(with_file, readings, strict=True)
@@ -132,7 +133,8 @@ def inspect(
     }
     position = {row.name: i for i, row in enumerate(rows)}
     rule = experiment.evaluation.index_image if experiment else "earliest"
-    chosen = [row for row in index_rows(table.rows, rule) if row.name in position]
+    index_images, unordered = index_rows(site, table.rows, rule)
+    chosen = [row for row in index_images if row.name in position]
     cohort, usable_units = remove_unusable(
         Cohort([unit(row) for row in chosen], {}, {}),
         [readings[usable[position[row.name]]] for row in chosen],
@@ -151,6 +153,8 @@ def inspect(
         units=units,
         set_aside=set_aside | cohort.set_aside,
         files=len(table.rows),
+        rule=rule,
+        unordered=unordered,
         tolerance=settings.tolerance,
         minimum=max(
             settings.policy.minimum_units, experiment.evaluation.minimum_units if experiment else 0
@@ -170,9 +174,11 @@ def inspect(
         table={
             "encoding": table.encoding,
             "separator": table.separator,
+            "rows": table.file_rows,
             "images": len(table.rows),
-            "patients": len({row.patient for row in table.rows}),
+            "patients": table.patients,
             "withdrawn": table.withdrawn,
+            "counted": table.counted(),
         },
         outcomes=list(table.outcomes),
         index_image=rule,

@@ -1,12 +1,14 @@
 """Finds the files of rows that name a SOP Instance UID instead of a file."""
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site
 
+from .file_names import shown_name
 from .table import CohortTable
 
 InstanceUids = Callable[[Sequence[Path]], list[str]]
@@ -44,7 +46,8 @@ def find_by_uid(table: CohortTable, site: Site, instance_uids: InstanceUids) -> 
         uid = row.values.get("instance_uid", "")
         matches = by_uid.get(uid, []) if uid and row.file is None else []
         if len(matches) > 1:
-            names = ", ".join(str(f.relative_to(site.folder.resolve())) for f in matches)
+            root = site.folder.resolve()
+            names = ", ".join(shown_name(file.relative_to(root)) for file in matches)
             raise SiteProblem(
                 "cohort",
                 f"{table.path}, line {row.line}: {len(matches)} files have this SOP "
@@ -58,13 +61,29 @@ def find_by_uid(table: CohortTable, site: Site, instance_uids: InstanceUids) -> 
 
 def files_by_uid(site: Site, instance_uids: InstanceUids) -> dict[str, list[Path]]:
     """SOP Instance UID -> files of the site's folder; "" for files without one."""
-    state = site.state.resolve()
+    state, cohort = site.state.resolve(), site.cohort.resolve()
     files = sorted(
-        path
-        for path in site.folder.resolve().rglob("*")
-        if path.is_file() and path != site.cohort.resolve() and not path.is_relative_to(state)
+        file
+        for folder, names in _folders(site.folder.resolve())
+        if not folder.resolve().is_relative_to(state)
+        for name in names
+        if (file := folder / name).is_file() and file.resolve() != cohort
     )
     by_uid: dict[str, list[Path]] = {}
     for file, uid in zip(files, instance_uids(files), strict=True):
         by_uid.setdefault(uid, []).append(file)
     return by_uid
+
+
+def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """The folders below a folder with the names in them. Links to folders are followed, each folder
+    once."""
+    seen = set[tuple[int, int]]()
+    for folder, below, names in os.walk(root, followlinks=True):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:
+            below.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        below.sort()
+        yield Path(folder), names

@@ -7,14 +7,18 @@ from pathlib import Path
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site
 
+from .file_names import SiteFiles
 from .instance_uids import InstanceUids, files_by_uid
+from .spelling import read_number
 from .spreadsheet import read_spreadsheet
-from .table import file_inside
 
 
 @dataclass(frozen=True)
 class ListedPatient:
-    """A patient as the cohort table lists it: number of rows, and those of its files that exist."""
+    """A patient as the cohort table lists it: number of rows, and those of its files that exist.
+
+    Rows count whose cell is the number, or another spelling of it by the site's rule.
+    """
 
     rows: int
     files: list[Path]
@@ -30,7 +34,7 @@ def listed_patients(
     site
         The site with its table.
     numbers
-        Patient numbers.
+        Patient numbers, by the site's rule of spelling.
     instance_uids
         As for `find_by_uid`; called if rows of these patients name no file.
 
@@ -53,10 +57,11 @@ def listed_patients(
     file, uid = sheet.find(columns.file), sheet.find(columns.instance_uid)
     rows: dict[str, list[list[str]]] = {}
     for cells in sheet.rows:
-        rows.setdefault(cells[patient], []).append(cells)
+        rows.setdefault(_number(site, cells[patient]), []).append(cells)
     chosen = {number: rows[number] for number in numbers if number in rows}
+    on_disk = SiteFiles(site.folder)
     found = {
-        number: [f for cells in of if file is not None and (f := _existing(site, cells[file]))]
+        number: [f for cells in of if file is not None and (f := _existing(on_disk, cells[file]))]
         for number, of in chosen.items()
     }
     wanted = {
@@ -73,10 +78,17 @@ def listed_patients(
     return patients, list(rows)
 
 
-def _existing(site: Site, reference: str) -> Path | None:
+def _number(site: Site, cell: str) -> str:
+    """The number in a cell; the cell itself, if it holds none."""
+    try:
+        return read_number(cell, site.settings.patient_numbers)
+    except ValueError:
+        return cell
+
+
+def _existing(files: SiteFiles, reference: str) -> Path | None:
     """The file of a reference, if it is within the site's folder and exists."""
     try:
-        file = file_inside(site.folder, reference, "")
+        return files.find(reference, "").file if reference else None
     except SiteProblem:
         return None
-    return file if file.is_file() else None

@@ -4,7 +4,7 @@ draw that places the patient in the division. Both are made with secrets of the 
 import hmac
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Self
@@ -17,14 +17,32 @@ from fedrad.client.settings import Site
 from fedrad.system.files import locked, write_whole
 from fedrad.system.folders import make_folder
 
+from .spelling import Spelling
+
 
 @dataclass(frozen=True)
 class Pseudonyms:
-    """Turns patient numbers into pseudonyms by a random salt. `stored`: whether the salt is one
-    that the site keeps."""
+    """Turns patient numbers into pseudonyms by a random salt.
+
+    Attributes
+    ----------
+    salt
+        32 random bytes.
+    stored
+        Whether the salt is one that the site keeps.
+    spelling
+        The site's rule of spelling (`patient_numbers` in site.toml), by which the numbers were
+        written. Records by another rule do not recognise all patients.
+    """
 
     salt: bytes
     stored: bool = True
+    spelling: Spelling | None = None
+
+    @classmethod
+    def of_site(cls, site: Site) -> Self:
+        """The pseudonyms of a site (see `load_or_create`), by its rule of spelling."""
+        return replace(cls.load_or_create(site.state), spelling=site.settings.patient_numbers)
 
     @classmethod
     def load_or_create(cls, state: Path) -> Self:
@@ -53,8 +71,10 @@ class Pseudonyms:
 
     @property
     def fingerprint(self) -> str:
-        """Identifies the salt without revealing it."""
-        return self.of("fingerprint of the salt")[:16]
+        """Identifies the salt, and the rule of spelling if it joins numbers, without revealing
+        the salt."""
+        rule = " and of numbers by their digits" if self.spelling == "digits" else ""
+        return self.of(f"fingerprint of the salt{rule}")[:16]
 
 
 @dataclass(frozen=True)

@@ -1,37 +1,19 @@
 """Reads the cohort table: one row per image. Patient numbers become pseudonyms here."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path, PureWindowsPath
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from fedrad.client.problems import SiteProblem
-from fedrad.client.settings import ORDER_COLUMNS, Columns, Site
+from fedrad.client.settings import Columns, Site
 
+from .file_names import NamedFile, SiteFiles
+from .listed_numbers import ListedNumbers
+from .order import order_columns, orders
+from .outcomes import ColumnNearlyOutcome, labels, outcome_columns
 from .patients import PatientDraw, Pseudonyms
-from .spreadsheet import Spreadsheet, day, number, read_spreadsheet
+from .spreadsheet import Spreadsheet, read_spreadsheet
 from .withdrawn import Withdrawn
-
-NOT_OUTCOMES = {
-    "sex",
-    "female",
-    "male",
-    "age",
-    "gestational_age",
-    "birth_weight",
-    "view",
-    "scanner",
-    "manufacturer",
-    "model",
-    "licence",
-    "license",
-    "source",
-    "source_split",
-    "image",
-    "center",
-    "site",
-    "id",
-}
-"""Columns that are never outcomes, even if all their values are 0 or 1."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +27,16 @@ class CohortRow:
     name
         The file as the table names it, or its SOP Instance UID.
     file
-        None if the file does not exist.
+        None if the file cannot be used.
+    why_missing
+        Why `file` is None, if the table names a file.
     patient
         Pseudonym.
     draw
         Digest of the patient number (`PatientDraw`). It orders the patients for the division, so
         that the division does not depend on the salt. It is never written to a file.
     orders
-        Value of each order column, NaN if empty.
+        Place by each order column (`order.orders`), NaN if empty.
     labels
         0, 1 or NaN for each outcome.
     values
@@ -68,15 +52,35 @@ class CohortRow:
     orders: tuple[float, ...]
     labels: tuple[float, ...]
     values: dict[str, str]
+    why_missing: str = ""
 
 
 @dataclass(frozen=True)
 class CohortTable:
     """A site's cohort table.
 
-    `rows` are ordered by patient number, then by file, not as in the file. `repeated`: repeated
-    row -> the row that it repeats. `withdrawn`: number of patients who withdrew, whose rows are
-    not among them.
+    Attributes
+    ----------
+    path, encoding, separator
+        The file, and how it is written.
+    outcomes
+        The columns of `CohortRow.labels`.
+    rows
+        Ordered by patient number, then by file, not as in the file.
+    file_rows
+        Number of rows in the file.
+    repeated
+        Repeated row -> the row that it repeats.
+    withdrawn, withdrawn_rows
+        Number of patients who withdrew, and of their rows, which are not among `rows`.
+    numbers
+        What is remarkable about the patient numbers.
+    nearly_outcomes
+        Columns that look like outcomes and are none; only if no outcomes were asked for.
+    respelled
+        File -> how the disk spells its name.
+    ended
+        Whether the last line has an end; if not, the file may have been cut.
     """
 
     path: Path
@@ -84,14 +88,34 @@ class CohortTable:
     separator: str
     outcomes: tuple[str, ...]
     rows: list[CohortRow]
+    file_rows: int = 0
     repeated: dict[str, str] = field(default_factory=dict)
     withdrawn: int = 0
+    withdrawn_rows: int = 0
+    numbers: ListedNumbers = field(default_factory=ListedNumbers)
+    nearly_outcomes: Sequence[ColumnNearlyOutcome] = ()
+    respelled: dict[str, str] = field(default_factory=dict)
+    ended: bool = True
+
+    @property
+    def patients(self) -> int:
+        """Number of patients in `rows`."""
+        return len({row.patient for row in self.rows})
+
+    def counted(self) -> str:
+        """How many rows were in the file, what became of them, and how many patients they are."""
+        parts = [f"{self.file_rows} rows in the table", f"{len(self.rows)} read"]
+        if self.repeated:
+            parts.append(f"{len(self.repeated)} repeat another")
+        if self.withdrawn_rows:
+            parts.append(f"{self.withdrawn_rows} of {self.withdrawn} patients who withdrew")
+        return f"{', '.join(parts)}; {self.patients} patients"
 
 
 def read_table(site: Site, outcomes: Sequence[str] | None, pseudonyms: Pseudonyms) -> CohortTable:
     """Read and check the cohort table, and replace patient numbers by pseudonyms.
 
-    Rows of patients who withdrew are passed over: nothing of them but the patient number is read.
+    Rows of patients who withdrew are passed over: nothing of them but the patient number is used.
     Rows that name a file by its path get the file here, if it exists. Rows that name a SOP Instance
     UID get it from `find_by_uid`.
 
@@ -108,69 +132,97 @@ def read_table(site: Site, outcomes: Sequence[str] | None, pseudonyms: Pseudonym
     Raises
     ------
     SiteProblem
-        If there is no table; if a column is missing (reason "outcome" for an outcome); for a value
-        that is not 0, 1 or empty, a path outside the site's folder, a row without a patient, or two
-        rows of one file that differ in patient, outcome or order.
+        If there is no table, or it can be read in two ways (`read_spreadsheet`); if a column is
+        missing (reason "outcome" for an outcome); for a value that is not 0, 1 or empty, a place in
+        the order that cannot be compared, a path outside the site's folder, a cell that is no
+        patient number, numbers that may be one patient's, or two rows of one file that differ in
+        patient, outcome or order.
     """
     sheet = read_spreadsheet(site.cohort)
     columns = site.settings.columns
-    withdrawn, passed_over = Withdrawn.read(site.state), set[str]()
+    withdrawn = Withdrawn.read(site.state)
     draw = PatientDraw.of_site(site) if pseudonyms.stored else PatientDraw.temporary()
     if not sheet.rows:
         raise SiteProblem("cohort", f"{sheet.path}: the table has no rows")
     place = _places(sheet, columns)
-    chosen = _outcomes(sheet, place, columns) if outcomes is None else list(outcomes)
-    where = [_required(sheet, outcome, "outcome") for outcome in chosen]
-    orders = [columns.order] if columns.order else list(ORDER_COLUMNS)
-    order_at = [at for name in orders if (at := sheet.find(name)) is not None]
+    listed = ListedNumbers.read(sheet, place["patient"], site.settings.patient_numbers)
+    sheet, numbers, passed_over = _without(sheet, listed, withdrawn)
+    nearly: Sequence[ColumnNearlyOutcome] = ()
+    if outcomes is None:
+        known = {*place.values(), *order_columns(sheet, columns)}
+        outcomes, nearly = outcome_columns(sheet, known)
+    read_labels = labels(sheet, [_required(sheet, outcome, "outcome") for outcome in outcomes])
+    read_orders = orders(sheet, columns, numbers)
+    files = SiteFiles(site.folder)
     roles = {at: role for role, at in place.items()}
-    rows_by_name: dict[str, tuple[str, CohortRow]] = {}
+    by_file: dict[str, tuple[str, CohortRow]] = {}
     repeated: dict[str, str] = {}
-    for line, cells in zip(sheet.lines, sheet.rows, strict=True):
+    respelled: dict[str, str] = {}
+    for at, (line, cells) in enumerate(zip(sheet.lines, sheet.rows, strict=True)):
         what = f"{sheet.path}, line {line}"
-        patient = cells[place["patient"]]
-        if patient in withdrawn:
-            passed_over.add(patient)
-            continue
         reference = cells[place["file"]] if "file" in place else ""
         uid = cells[place["instance_uid"]] if "instance_uid" in place else ""
-        if not patient:
-            raise SiteProblem("cohort", f"{what}: the patient is empty")
-        file = file_inside(site.folder, reference, what) if reference else None
-        name = reference if file is None else file.relative_to(site.folder.resolve()).as_posix()
+        named = files.find(reference, what) if reference else NamedFile(uid, None)
         row = CohortRow(
             line=line,
-            name=name or uid or f"line {line}, which names no file",
-            file=file if file is not None and file.is_file() else None,
-            patient=pseudonyms.of(patient),
-            draw=draw.of(patient),
-            orders=tuple(_order(cells[at], sheet.header[at], what) for at in order_at),
-            labels=tuple(_label(cells[at], sheet.header[at], what) for at in where),
+            name=named.name or f"line {line}, which names no file",
+            file=named.file,
+            patient=pseudonyms.of(numbers[at]),
+            draw=draw.of(numbers[at]),
+            orders=read_orders[at],
+            labels=read_labels[at],
             values={
-                roles.get(at, key): cells[at]
-                for at, key in enumerate(sheet.header)
-                if roles.get(at) not in ("patient", "file")
+                roles.get(i, key): cells[i]
+                for i, key in enumerate(sheet.header)
+                if roles.get(i) not in ("patient", "file")
             },
+            why_missing=named.why or "no such file",
         )
-        if row.name in rows_by_name:
-            first = rows_by_name[row.name][1]
-            _check_repetition(first, row, what)
-            repeated[f"{row.name} (line {line})"] = f"line {first.line} says the same"
-        else:
-            rows_by_name[row.name] = (patient, row)
-    rows = [
-        row for _, row in sorted(rows_by_name.values(), key=lambda item: (item[0], item[1].name))
-    ]
-    if "instance_uid" not in place and not any(row.file for row in rows):
-        raise SiteProblem("cohort", f"{sheet.path}: no row has a file that exists")
+        if named.spelled:
+            respelled[row.name] = named.spelled
+        same = by_file.setdefault(str(row.file or row.name), (numbers[at], row))[1]
+        if same is not row:
+            _check_repetition(same, row, what)
+            repeated[f"{row.name} (line {line})"] = f"line {same.line} says the same"
+    rows = [row for _, row in sorted(by_file.values(), key=lambda item: (item[0], item[1].name))]
+    if "instance_uid" not in place and rows and not any(row.file for row in rows):
+        raise SiteProblem(
+            "cohort",
+            f"{sheet.path}: no row has a file that exists. {rows[0].name}: {rows[0].why_missing}",
+        )
     return CohortTable(
         sheet.path,
         sheet.encoding,
         sheet.separator,
-        tuple(chosen),
+        tuple(outcomes),
         rows,
+        len(listed.numbers),
         repeated,
         len(passed_over),
+        len(listed.numbers) - len(sheet.rows),
+        listed,
+        nearly,
+        respelled,
+        sheet.ended,
+    )
+
+
+def _without(
+    sheet: Spreadsheet, listed: ListedNumbers, withdrawn: Withdrawn
+) -> tuple[Spreadsheet, list[str], set[str]]:
+    """The rows of patients who did not withdraw, their numbers, and the numbers of those who
+    did. Who withdrew under one spelling of a number withdrew under all of them."""
+    out = {
+        number
+        for number, spelled in listed.spelled.items()
+        if any(one in withdrawn for one in {number, *spelled})
+    }
+    stay = [at for at, number in enumerate(listed.numbers) if number not in out]
+    rows, lines = [sheet.rows[at] for at in stay], [sheet.lines[at] for at in stay]
+    return (
+        replace(sheet, rows=rows, lines=lines),
+        [listed.numbers[at] for at in stay],
+        out,
     )
 
 
@@ -204,62 +256,6 @@ def _required(sheet: Spreadsheet, name: str, reason: str) -> int:
             f"{sheet.path}: no {what} {name!r}; columns are {sheet.header}",
         )
     return at
-
-
-def _outcomes(sheet: Spreadsheet, place: dict[str, int], columns: Columns) -> list[str]:
-    """Columns of 0, 1 and empty cells that have no other known meaning."""
-    known = {*place.values()} | {at for c in ORDER_COLUMNS if (at := sheet.find(c)) is not None}
-    outcomes = []
-    for at, name in enumerate(sheet.header):
-        values = {row[at] for row in sheet.rows} - {""}
-        excluded = at in known or name.casefold() in NOT_OUTCOMES
-        if values and not excluded and all(number(value) in (0.0, 1.0) for value in values):
-            outcomes.append(name)
-    if not outcomes:
-        raise SiteProblem(
-            "outcome",
-            f"{sheet.path}: no column holds an outcome (0, 1 or empty); columns are {sheet.header}",
-        )
-    return outcomes
-
-
-def file_inside(folder: Path, reference: str, what: str) -> Path:
-    """The file of a reference: relative to the folder, or absolute within it. `what`: row of the
-    table, for the SiteProblem if it lies outside."""
-    root = folder.resolve()
-    if PureWindowsPath(reference).drive:
-        raise SiteProblem(
-            "cohort",
-            f"{what}: {reference} is a path of a Windows drive; write it relative to "
-            "the site's folder",
-        )
-    if "\\" in reference and not (root / reference).is_file():
-        reference = reference.replace("\\", "/")
-    file = (root / reference).resolve()
-    if not file.is_relative_to(root):
-        raise SiteProblem("cohort", f"{what}: {reference} lies outside the site's folder")
-    return file
-
-
-def _label(text: str, outcome: str, what: str) -> float:
-    if text == "":
-        return float("nan")
-    if (value := number(text)) in (0.0, 1.0):
-        return float(value)
-    raise SiteProblem("cohort", f"{what}: {outcome} = {text!r}; allowed are 0, 1 and empty")
-
-
-def _order(text: str, column: str, what: str) -> float:
-    """A number, or the ordinal of a date."""
-    if text == "":
-        return float("nan")
-    if (date := day(text)) is not None:
-        return float(date.toordinal())
-    if (value := number(text)) is not None:
-        return value
-    raise SiteProblem(
-        "cohort", f"{what}: {column} = {text!r}; write a number or a date as YYYY-MM-DD"
-    )
 
 
 def _check_repetition(first: CohortRow, second: CohortRow, what: str) -> None:

@@ -5,9 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
-from typing import Literal
-
-import numpy as np
 
 from fedrad.client.images import Reading
 from fedrad.client.problems import SiteProblem
@@ -16,12 +13,12 @@ from fedrad.exchange.experiment import Experiment
 from fedrad.exchange.figures import SplitPart
 from fedrad.exchange.names import folded
 
+from .cells import day
+from .groups import group_of
 from .instance_uids import InstanceUids, find_by_uid
+from .order import IndexRule, order_images
 from .patients import Pseudonyms
-from .spreadsheet import day
 from .table import CohortRow, read_table
-
-IndexRule = Literal["earliest", "latest", "all"]
 
 PART_WORDS: dict[str, SplitPart] = {
     "train": "train",
@@ -73,12 +70,15 @@ class Cohort:
     """A site's units, and the files that are not used (file as in the table -> reason).
 
     `set_aside`: missing, unreadable or contradictory files. `repeated`: rows and images that repeat
-    another.
+    another. `unordered`: images of patients who are left out because it is unknown which of their
+    images is the earliest. `read`: sentence with the numbers of rows and patients that were read.
     """
 
     units: list[Unit]
     set_aside: dict[str, str]
     repeated: dict[str, str]
+    unordered: dict[str, str] = field(default_factory=dict)
+    read: str = ""
 
 
 def read_cohort(
@@ -103,17 +103,19 @@ def read_cohort(
     SiteProblem
         As `read_table` and `find_by_uid`, and if no index image exists.
     """
-    pseudonyms = Pseudonyms.load_or_create(site.state)
+    pseudonyms = Pseudonyms.of_site(site)
     table = read_table(site, experiment.outcomes, pseudonyms)
     if instance_uids is not None:
         table = find_by_uid(table, site, instance_uids)
-    rows = index_rows(table.rows, experiment.evaluation.index_image)
+    rows, unordered = index_rows(site, table.rows, experiment.evaluation.index_image)
     rows = with_spellings(rows, experiment.evaluation.subgroups)
-    set_aside = {row.name: "no such file" for row in rows if row.file is None}
+    for column, groups in experiment.evaluation.subgroups.items():
+        group_of([row.values.get(column, "") for row in rows], groups)  # refuses bad ages now
+    set_aside = {row.name: row.why_missing for row in rows if row.file is None}
     units = [unit(row) for row in rows if row.file is not None]
     if not units:
         raise SiteProblem("cohort", f"{table.path}: no patient's index image is there")
-    return Cohort(units, set_aside, dict(table.repeated))
+    return Cohort(units, set_aside, dict(table.repeated), unordered, table.counted())
 
 
 def with_spellings(rows: Sequence[CohortRow], columns: Iterable[str]) -> list[CohortRow]:
@@ -159,29 +161,32 @@ def unit(row: CohortRow) -> Unit:
     )
 
 
-def index_rows(rows: Sequence[CohortRow], rule: IndexRule) -> list[CohortRow]:
-    """The rows that represent their patients.
+def index_rows(
+    site: Site, rows: Sequence[CohortRow], rule: IndexRule
+) -> tuple[list[CohortRow], dict[str, str]]:
+    """The rows that represent their patients, in the order of `rows`, and the images that do not
+    because it is unknown which is the earliest (image -> reason), if site.toml says `unordered =
+    "left out"`. See `order_images`."""
+    chosen: list[CohortRow] = []
+    left_out: dict[str, str] = {}
+    for images in of_patients(rows):
+        ordered = order_images(images, rule)
+        if ordered.tied and site.settings.unordered == "left out":
+            left_out |= dict.fromkeys(
+                (image.name for image in ordered.tied),
+                f"which image of its patient is the {rule} is unknown",
+            )
+        else:
+            chosen += ordered.chosen
+    return chosen, left_out
 
-    The images of a patient are ordered by the first order column that is filled in for all of them,
-    else by their order in the table; images with equal values by name.
-    """
+
+def of_patients(rows: Iterable[CohortRow]) -> Iterable[list[CohortRow]]:
+    """The rows of each patient, in the order of their first row."""
     by_patient: dict[str, list[CohortRow]] = defaultdict(list)
     for row in rows:
         by_patient[row.patient].append(row)
-    chosen: list[CohortRow] = []
-    for images in by_patient.values():
-        column = order_column(images)
-        ordered = sorted(
-            images, key=lambda r: (r.line if column is None else r.orders[column], r.name)
-        )
-        chosen += ordered if rule == "all" else [ordered[-1 if rule == "latest" else 0]]
-    return chosen
-
-
-def order_column(images: Sequence[CohortRow]) -> int | None:
-    """The first order column with a value in all these rows; None if there is none."""
-    complete = ~np.isnan(np.array([row.orders for row in images])).any(axis=0)
-    return int(np.argmax(complete)) if complete.any() else None
+    return by_patient.values()
 
 
 def remove_unusable(cohort: Cohort, readings: Sequence[Reading]) -> tuple[Cohort, list[int]]:
@@ -224,4 +229,5 @@ def remove_unusable(cohort: Cohort, readings: Sequence[Reading]) -> tuple[Cohort
             who = "" if units[row].key == first.key else ", which stands for another patient"
             repeated[units[row].name] = f"same pixels as {first.name}{who}"
     usable.sort()
-    return Cohort([units[row] for row in usable], set_aside, repeated), usable
+    remaining = [units[row] for row in usable]
+    return replace(cohort, units=remaining, set_aside=set_aside, repeated=repeated), usable

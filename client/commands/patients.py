@@ -67,7 +67,8 @@ def withdraw(
             "nor in a record. Correct them; or record them with --force, so that these patients "
             "stay out if they come into the table later"
         )
-    other = sorted({n for one in patients for n in one.similar if n not in numbers})
+    given_numbers = {one.number for one in patients}
+    other = sorted({n for one in patients for n in one.similar} - given_numbers)
     if other and not force:
         spelled = ", ".join(map(_visible, other))
         fail(

@@ -110,7 +110,9 @@ class Participant:
                 }
                 for part, examples in data.parts.items()
             },
-            set_aside=len(data.cohort.set_aside) + len(data.cohort.repeated),
+            set_aside=sum(
+                map(len, (data.cohort.set_aside, data.cohort.repeated, data.cohort.unordered))
+            ),
             left_out=None if data.disclosure.epsilon else len(data.left_out),
         )
 

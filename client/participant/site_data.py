@@ -70,7 +70,7 @@ class SiteData:
     @cached_property
     def pseudonyms(self) -> Pseudonyms:
         """The pseudonyms of the site's patients."""
-        return Pseudonyms.load_or_create(self.site.state)
+        return Pseudonyms.of_site(self.site)
 
     @cached_property
     def disclosure(self) -> Disclosure:
@@ -145,6 +145,9 @@ class SiteData:
             self.log.warning("set aside %s: %s", name, reason)
         for name, reason in cohort.repeated.items():
             self.log.warning("not used again %s: %s", name, reason)
+        for name, reason in cohort.unordered.items():
+            self.log.warning("left out %s: %s", name, reason)
+        self.log.info("%s: %s", self.site.name, cohort.read)
         share = len(set_aside) / (len(files) + len(listed.set_aside))
         if share > self.site.settings.tolerance:
             raise SiteProblem(

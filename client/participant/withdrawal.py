@@ -1,9 +1,7 @@
 """Withdrawal of patients: what they have been in, and the removal of what is kept of them."""
 
 import csv
-import re
 import shutil
-import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,6 +9,7 @@ from pathlib import Path
 
 from fedrad.client.cohort import Pseudonyms, Withdrawn, record_withdrawn
 from fedrad.client.cohort.patient_files import ListedPatient, listed_patients
+from fedrad.client.cohort.spelling import bare, read_number
 from fedrad.client.images import ImageStore
 from fedrad.client.policy.ledger import LEDGER, Ledger
 from fedrad.client.policy.ledger_lines import LedgerError
@@ -82,11 +81,13 @@ class Removed:
 
 
 def look_up(site: Site, numbers: Sequence[str]) -> list[KnownPatient]:
-    """What the site knows of some patient numbers. Nothing is changed.
+    """What the site knows of some patient numbers, as a person typed them. Nothing is changed.
 
-    Raises SiteProblem if the cohort table or a record cannot be read.
+    Raises SiteProblem if the cohort table or a record cannot be read, or for a text that is no
+    patient number.
     """
-    pseudonyms = Pseudonyms.load_or_create(site.state)
+    numbers = list(dict.fromkeys(_number(site, given) for given in numbers))
+    pseudonyms = Pseudonyms.of_site(site)
     trained = TrainedPatients(site.state / "trained", pseudonyms.fingerprint)
     records = {
         identity: (record, frozenset(record.keys)) for identity, record in trained.all().items()
@@ -113,7 +114,7 @@ def look_up(site: Site, numbers: Sequence[str]) -> list[KnownPatient]:
                     if any(key in use.counted[part] for part in use.released)
                 },
                 withdrawn=number in withdrawn,
-                similar=[n for n in everyone if n != number and _bare(n) == _bare(number)],
+                similar=[n for n in everyone if n != number and bare(n) == bare(number)],
             )
         )
     return patients
@@ -194,12 +195,11 @@ def _training(site: Site, identity: str, name: str, since: str) -> Training:
     return Training(name, identity, since, models[0] if models else None)
 
 
-def _bare(number: str) -> str:
-    """A patient number without what spreadsheets add or lose: case, blanks, invisible characters
-    and apostrophes, leading zeros, and the `.0` of a number."""
-    letters = unicodedata.normalize("NFKC", number).casefold()
-    kept = "".join(c for c in letters if unicodedata.category(c)[0] not in "ZC" and c not in "'’")
-    return re.sub(r"^0+(?=.)|\.0+$", "", kept)
+def _number(site: Site, given: str) -> str:
+    try:
+        return read_number(given, site.settings.patient_numbers)
+    except ValueError as error:
+        raise SiteProblem("cohort", f"the patient number {error}") from None
 
 
 def _forget_updates(experiments: Path, trained: Iterable[Training]) -> None:

@@ -60,12 +60,12 @@ def cohort_reference(
     SiteProblem
         If there is no cohort, too few usable images, or no record of the patients who trained.
     """
-    pseudonyms = Pseudonyms.load_or_create(site.state)
+    pseudonyms = Pseudonyms.of_site(site)
     store = ImageStore(
         site.state / "images", limit_gib=site.settings.images_gib, workers=site.settings.decoders
     )
     table = find_by_uid(read_table(site, [], pseudonyms), site, store.instance_uids)
-    rows = [row for row in index_rows(table.rows, "earliest") if row.file]
+    rows = [row for row in index_rows(site, table.rows, "earliest")[0] if row.file]
     images, readings = store.load([row.file for row in rows if row.file], settings)
     usable = [k for k, reading in enumerate(readings) if reading.unusable is None]
     trained = _trained_patients(site, lineage, pseudonyms)

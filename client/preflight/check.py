@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -160,9 +161,8 @@ def print_inspection(inspection: Inspection, page: Path, least: int, console: Co
     """
     facts = inspection.table
     console.print(
-        f"[bold]{inspection.site}[/]: {facts['images']} images of {facts['patients']} patients "
-        f"({facts['encoding']}); outcomes {', '.join(inspection.outcomes)}; index image: "
-        f"{inspection.index_image}"
+        f"[bold]{inspection.site}[/]: {facts['counted']} ({facts['encoding']}); "
+        f"outcomes {escape(', '.join(inspection.outcomes))}; index image: {inspection.index_image}"
     )
     if inspection.division:
         console.print(f"{inspection.division}.", markup=False)

@@ -4,19 +4,33 @@ from fedrad.client.cohort.evidence import Evidence
 
 from .check import SEVERITY_RANK, Check, CheckFinding, CheckResult, Severity, run_check
 from .duplicates import ContradictingLabels, DuplicateImages, SameImageOfTwoPatients
-from .files import ImagesAfterOutcome, RepeatedRows, UnorderedImages, UnusableFiles
+from .files import ImagesAfterOutcome, UnusableFiles
 from .images import LateralViews, NotFrontalChest, Outliers, ReadingRemarks
 from .numbers import TooFewUnits
 from .shortcuts import EasyTask, Shortcuts
+from .table import (
+    FileNames,
+    NearlyOutcomes,
+    PatientNumbers,
+    RepeatedRows,
+    UnorderedImages,
+    UnreadDates,
+    WholeTable,
+)
 
 COHORT_CHECKS: tuple[Check[Evidence], ...] = (
+    WholeTable(),
+    PatientNumbers(),
+    NearlyOutcomes(),
     UnusableFiles(),
+    FileNames(),
     RepeatedRows(),
     ContradictingLabels(),
     SameImageOfTwoPatients(),
     DuplicateImages(),
-    ImagesAfterOutcome(),
     UnorderedImages(),
+    UnreadDates(),
+    ImagesAfterOutcome(),
     LateralViews(),
     NotFrontalChest(),
     Outliers(),

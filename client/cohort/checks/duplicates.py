@@ -1,6 +1,6 @@
 """Checks of images that occur more than once in a cohort."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import isnan
 
 from fedrad.client.cohort.copies import Copy
@@ -9,8 +9,17 @@ from fedrad.client.cohort.evidence import Evidence
 from .check import Check, CheckFinding
 
 
-def _names(subject: Evidence, copy: Copy) -> tuple[str, str]:
-    return subject.rows[copy.first].name, subject.rows[copy.second].name
+def _together(subject: Evidence, copies: Sequence[Copy]) -> list[tuple[str, ...]]:
+    """The names of files that show the same image, together: all copies of an image are one group,
+    also if only their copies were compared."""
+    group_of: dict[int, list[int]] = {}
+    for copy in copies:
+        one, other = (group_of.setdefault(row, [row]) for row in (copy.first, copy.second))
+        if one is not other:
+            one += other
+            group_of |= dict.fromkeys(other, one)
+    groups = {id(group): group for group in group_of.values()}.values()
+    return [tuple(subject.rows[row].name for row in sorted(group)) for group in groups]
 
 
 def _same_labels(subject: Evidence, copy: Copy) -> bool:
@@ -23,7 +32,7 @@ class DuplicateImages(Check[Evidence]):
 
     name = "duplicate images"
     problem = "An image that is there twice counts twice and narrows intervals that it should not."
-    remedy = "Keep one of each pair. Of equal pixels fedrad uses the first only."
+    remedy = "Keep one of each group. Of equal pixels fedrad uses the first only."
 
     def findings(self, subject: Evidence) -> Iterator[CheckFinding]:
         """One finding for equal pixels, one for copies that were saved again or resized."""
@@ -33,9 +42,13 @@ class DuplicateImages(Check[Evidence]):
             if subject.patients[copy.first] == subject.patients[copy.second]
         ]
         for exact, what in ((True, "equal pixels"), (False, "the same picture, saved again")):
-            pairs = [_names(subject, copy) for copy in within_patient if copy.exact is exact]
-            if pairs:
-                yield CheckFinding(f"{len(pairs)} pairs of files of one patient: {what}", pairs)
+            groups = _together(subject, [copy for copy in within_patient if copy.exact is exact])
+            if groups:
+                yield CheckFinding(
+                    f"{len(groups)} images of one patient are there more than once, in "
+                    f"{sum(map(len, groups))} files: {what}",
+                    groups,
+                )
 
 
 class SameImageOfTwoPatients(Check[Evidence]):
@@ -59,11 +72,13 @@ class SameImageOfTwoPatients(Check[Evidence]):
             if subject.patients[copy.first] != subject.patients[copy.second]
         ]
         if pairs:
+            groups = _together(subject, pairs)
             exact = sum(copy.exact for copy in pairs)
             yield CheckFinding(
-                f"{len(pairs)} images stand under two patient numbers ({exact} with equal pixels, "
+                f"{len(groups)} images stand under two patient numbers, in "
+                f"{sum(map(len, groups))} files ({exact} pairs with equal pixels, "
                 f"{len(pairs) - exact} saved again or resized)",
-                [_names(subject, copy) for copy in pairs],
+                groups,
             )
 
 
@@ -83,8 +98,10 @@ class ContradictingLabels(Check[Evidence]):
         """One finding for all copies whose known outcomes differ."""
         pairs = [copy for copy in subject.copies if not _same_labels(subject, copy)]
         if pairs:
+            groups = _together(subject, pairs)
             exact = sum(copy.exact for copy in pairs)
             yield CheckFinding(
-                f"{len(pairs)} images have two labels ({exact} with equal pixels)",
-                [_names(subject, copy) for copy in pairs],
+                f"{len(groups)} images have two labels, in {sum(map(len, groups))} files ({exact} "
+                f"pairs with equal pixels, {len(pairs) - exact} saved again or resized)",
+                groups,
             )

@@ -1,11 +1,9 @@
-"""Checks of the files and of the rows of the table."""
+"""Checks of the files and of their dates."""
 
-from collections import defaultdict
 from collections.abc import Iterator
 
+from fedrad.client.cohort.cells import day
 from fedrad.client.cohort.evidence import Evidence
-from fedrad.client.cohort.spreadsheet import day
-from fedrad.client.cohort.units import order_column
 
 from .check import Check, CheckFinding
 
@@ -29,46 +27,6 @@ class UnusableFiles(Check[Evidence]):
             [(f"{file}: {reason}",) for file, reason in subject.set_aside.items()],
             severity="refused" if above else None,
         )
-
-
-class RepeatedRows(Check[Evidence]):
-    """Rows that repeat another row."""
-
-    name = "repeated rows"
-    problem = "A row that stands twice counts once; it hints at a faulty export of the table."
-    remedy = "Remove the repetition."
-
-    def findings(self, subject: Evidence) -> Iterator[CheckFinding]:
-        """One finding with all repeated rows."""
-        if subject.table.repeated:
-            yield CheckFinding(
-                f"{len(subject.table.repeated)} rows repeat another row",
-                [(f"{row}: {why}",) for row, why in subject.table.repeated.items()],
-            )
-
-
-class UnorderedImages(Check[Evidence]):
-    """Patients with several images in no known order."""
-
-    name = "order of a patient's images"
-    problem = (
-        "Without a date or an order, the image that stands for a patient is the first in the "
-        "table, which may be a follow-up image that already shows the outcome."
-    )
-    remedy = "Fill in a column order_index, day_offset, day or date for these images."
-
-    def findings(self, subject: Evidence) -> Iterator[CheckFinding]:
-        """One finding: patients with several rows and no order column that is filled in for all."""
-        by_patient = defaultdict(list)
-        for row in subject.table.rows:
-            by_patient[row.patient].append(row)
-        several = [rows for rows in by_patient.values() if len(rows) > 1]
-        unordered = [rows for rows in several if order_column(rows) is None]
-        if unordered:
-            yield CheckFinding(
-                f"{len(unordered)} of {len(several)} patients with several images have no order",
-                [tuple(row.name for row in rows) for rows in unordered],
-            )
 
 
 class ImagesAfterOutcome(Check[Evidence]):

@@ -12,8 +12,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from fedrad.client.cohort.cells import day
 from fedrad.client.cohort.evidence import Evidence
-from fedrad.client.cohort.spreadsheet import day
 from fedrad.stats.exact import Units, auroc_variance
 from fedrad.stats.intervals import large_sample_interval
 

@@ -63,7 +63,7 @@ def test_no_patient_number_is_stored(site):
         ([(F(0), "p", 2)], "cohort", r"line 2: label = '2'; allowed are 0, 1 and empty"),
         ([(F(0), "p", "yes")], "cohort", "label = 'yes'"),
         ([(F(0), "p", 1), (F(0), "q", 0)], "cohort", "stands already in line 2"),
-        ([(F(0), "", 1)], "cohort", "the patient is empty"),
+        ([(F(0), "", 1)], "cohort", "the patient number is empty"),
         ([("../../secret.png", "p", 1)], "cohort", "outside the site's folder"),
         ([("images/gone.png", "p", 1)], "cohort", "no row has a file that exists"),
     ],

@@ -7,7 +7,7 @@ import pytest
 from support.hospital import EXPERIMENT, write_site
 
 from fedrad.client.cohort import Pseudonyms, find_by_uid, read_cohort, read_table
-from fedrad.client.cohort.spreadsheet import day, number
+from fedrad.client.cohort.cells import day, number
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import open_site
 from fedrad.exchange.experiment import parse_experiment
@@ -76,7 +76,7 @@ def test_an_absolute_path_inside_the_folder_is_fine(site):
         (PLAIN + "images/0002.png,r,1,2,3\n", "line 4: 5 cells for 4 columns"),
         (PLAIN + "images/0000.png,q,1,1.5\n", "line 4: .* line 2, with another patient"),
         (PLAIN + "images/0000.png,p,0,1.5\n", "line 4: .* line 2, with another outcome"),
-        (PLAIN.replace(",1.5", ",03/04/2024"), "line 2: day = '03/04/2024'; write a number or"),
+        (PLAIN.replace(",1.5", ",03/04/2024"), "line 2: day = .03/04/2024.; write a number, or"),
         (b"PK\x03\x04", "Excel workbook; save it as CSV"),
         (b"", "the table is empty"),
         ("file,patient_id,label\n", "the table has no rows"),

@@ -1,0 +1,177 @@
+"""Checks of the table: its rows, patient numbers, outcomes, dates and the order of images."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from fedrad.client.cohort.cells import day
+from fedrad.client.cohort.evidence import Evidence
+from fedrad.client.cohort.order import SERIAL_DATES, order_images, ordered_by
+from fedrad.client.cohort.units import of_patients
+
+from .check import Check, CheckFinding
+
+
+class RepeatedRows(Check[Evidence]):
+    """Rows that repeat another row."""
+
+    name = "repeated rows"
+    problem = "A row that stands twice counts once; it hints at a faulty export of the table."
+    remedy = "Remove the repetition."
+
+    def findings(self, subject: Evidence) -> Iterator[CheckFinding]:
+        """One finding with all repeated rows."""
+        if subject.table.repeated:
+            yield CheckFinding(
+                f"{len(subject.table.repeated)} rows repeat another row",
+                [(f"{row}: {why}",) for row, why in subject.table.repeated.items()],
+            )
+
+
+class WholeTable(Check[Evidence]):
+    """Whether all rows of the table arrived."""
+
+    name = "rows of the table"
+    problem = "A table that was cut while it was copied lacks patients."
+    remedy = "Compare these numbers with the original table."
+    severity = "information"
+
+    def findings(self, subject: Evidence) -> Iterator[CheckFinding]:
+        """The numbers of rows and patients, and whether the last line has an end."""
+        yield CheckFinding(subject.table.counted())
+        if not subject.table.ended:
+            yield CheckFinding(
+                "the last line of the table has no end: see whether the table is whole"
+            )
+
+
+class PatientNumbers(Check[Evidence]):
+    """Patient numbers in several spellings, and those that may be none."""
+
+    name = "patient numbers"
+    problem = (
+        "A patient with two numbers can be trained on and tested on; two patients with one number "
+        "count as one."
+    )
+    remedy = "Correct the column of patients in the original table, and export it again as text."
+
+    def findings(self, subject: Evidence) -> Iterator[CheckFinding]:
+        """One finding for each kind of doubt."""
+        numbers = subject.table.numbers
+        several = [sorted(cells) for cells in numbers.spelled.values() if len(cells) > 1]
+        if several:
+            yield CheckFinding(
+                f"{len(several)} patients have a number in several spellings; each counts as one "
+                "patient",
+                [tuple(map(ascii, cells)) for cells in several],
+                severity="information",
+            )
+        if numbers.alike:
+            yield CheckFinding(
+                f"{len(numbers.alike)} numbers have another that differs only in case, zeros or "
+                "punctuation; by site.toml they are different patients",
+                [tuple(map(ascii, group)) for group in numbers.alike],
+                severity="information",
+            )
+        if numbers.like_dates:
+            yield CheckFinding(
+                f"{len(numbers.like_dates)} numbers look like dates: spreadsheets turn 3-4 into a "
+                "date, and two numbers may have become one",
+                [(ascii(number),) for number in numbers.like_dates],
+            )
+        if numbers.frequent:
+            number, rows = numbers.frequent
+            yield CheckFinding(
+                f"one number stands in {rows} of {subject.table.file_rows} rows: is it a "
+                "placeholder for patients without a number?",
+                [(ascii(number),)],
+            )
+
+
+class NearlyOutcomes(Check[Evidence]):
+    """Columns that look like outcomes and hold other values."""
+
+    name = "columns that are nearly outcomes"
+    problem = "A column with a value other than 0, 1 and empty is not read as an outcome."
+    remedy = "If it is an outcome, write 0, 1 or nothing in all its cells."
+
+    def findings(self, subject: Evidence) -> Iterator[CheckFinding]:
+        """One finding per column: the first such value with its line, and all values."""
+        for column in subject.table.nearly_outcomes:
+            yield CheckFinding(str(column))
+
+
+class FileNames(Check[Evidence]):
+    """Files whose names the table spells otherwise than the disk."""
+
+    name = "spelling of file names"
+    problem = "The table and the disk spell the names of these files differently."
+    remedy = "Nothing: for each of them only one file fits, and it was used."
+    severity = "information"
+
+    def findings(self, subject: Evidence) -> Iterator[CheckFinding]:
+        """One finding with all these files."""
+        if subject.table.respelled:
+            yield CheckFinding(
+                f"{len(subject.table.respelled)} files were found under another spelling (case, "
+                "Unicode form or encoding)",
+                [(f"{name}: {on_disk}",) for name, on_disk in subject.table.respelled.items()],
+            )
+
+
+class UnorderedImages(Check[Evidence]):
+    """Patients of whose images it is unknown which is the earliest, or the latest."""
+
+    name = "order of a patient's images"
+    problem = (
+        "Where nothing tells which image was first, the one that stands for the patient may be a "
+        "follow-up image that already shows the outcome."
+    )
+    remedy = (
+        "Fill in a column order_index, day_offset, day or date for these images, with the time of "
+        'day where there are several a day. Or leave these patients out: unordered = "left out" in '
+        "site.toml."
+    )
+
+    def findings(self, subject: Evidence) -> Iterator[CheckFinding]:
+        """One finding for images without any order, one for images at equal places."""
+        several = [rows for rows in of_patients(subject.table.rows) if len(rows) > 1]
+        tied = [tied for rows in several if (tied := order_images(rows, subject.rule).tied)]
+        without = [rows for rows in tied if not ordered_by(rows)]
+        equal = [rows for rows in tied if ordered_by(rows)]
+        left_out = "; they are left out" if subject.unordered else ""
+        for groups, what in (
+            (without, "have no order"),
+            (equal, f"have images at equal places, so that the {subject.rule} is unknown"),
+        ):
+            if groups:
+                yield CheckFinding(
+                    f"{len(groups)} of {len(several)} patients with several images {what}"
+                    f"{left_out}",
+                    [tuple(f"{row.name} (line {row.line})" for row in rows) for rows in groups],
+                )
+
+
+class UnreadDates(Check[Evidence]):
+    """Dates that cannot be read."""
+
+    name = "dates"
+    problem = "What a date would show, such as an image taken after the outcome, is not seen."
+    remedy = "Write dates as YYYY-MM-DD, with or without a time as HH:MM."
+
+    def findings(self, subject: Evidence) -> Iterator[CheckFinding]:
+        """One finding per column, with the first line and value."""
+        unread = defaultdict[str, list[tuple[int, str]]](list)
+        columns = ("date", "outcome_date", *(f"{o}_date" for o in subject.table.outcomes))
+        for row in subject.table.rows:
+            for column in columns:
+                text = row.values.get(column, "")
+                if text and day(text) is None:
+                    unread[column].append((row.line, text))
+        for column, cells in unread.items():
+            line, text = min(cells)
+            serial = text.isdecimal() and int(text) in SERIAL_DATES
+            hint = " (perhaps the serial number by which a spreadsheet stores a date)"
+            yield CheckFinding(
+                f"{len(cells)} cells of {column} are no date; the first is in line {line}: "
+                f"{text!r}{hint if serial else ''}"
+            )

@@ -1,0 +1,125 @@
+"""What is a patient number, and which spellings can be one number.
+
+Spreadsheets add and lose characters: 00012 becomes 12 or 12.0, 1002003004000 becomes 1.00200E+12.
+A patient whose number is written in two ways would be two patients, of whom one is trained on and
+the other tested; two patients whose numbers became equal would be one.
+"""
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Literal
+
+Spelling = Literal["exact", "digits"]
+"""`exact`: numbers that are spelled differently are different patients. `digits`: they are one
+patient if they differ only in what `bare` takes away."""
+
+NO_NUMBERS = re.compile(
+    r"nan|none|null|nil|na|n/a|n\.a\.?|nd|missing|unknown|unbekannt|unbek\.?|inconnu|tbd|tba|todo"
+    r"|anonym|anonymous|anonymi[sz]ed|anonymisiert|xx+|test|true|false",
+    re.IGNORECASE,
+)
+"""Cells that stand for no patient."""
+_SCIENTIFIC = re.compile(r"\d+([.,]\d+)?E[+-]\d+|\d+[.,]\d+E\d+", re.ASCII | re.IGNORECASE)
+_SPREADSHEET_ERROR = re.compile(r"#(N/?A|REF!|VALUE!|NAME\?|DIV/0!|NUM!|NULL!|WERT!|BEZUG!|#+)?")
+_FLOAT = re.compile(r"(\d+)[.,]0+", re.ASCII)
+_MONTH = "(jan|feb|mar|mär|mrz|apr|may|mai|jun|jul|aug|sep|sept|oct|okt|nov|dec|dez)"
+_DATE = re.compile(
+    r"\d{4}-\d\d-\d\d( 00:00(:00)?)?"
+    rf"|\d{{1,2}}[-. ]{{1,2}}{_MONTH}([-. ]+\d{{2,4}})?"
+    rf"|{_MONTH}[-. ]+\d{{2,4}}"
+    r"|\d{1,2}[./]\d{1,2}[./]\d{4}",
+    re.IGNORECASE,
+)
+_RUNS = re.compile(r"\d+|[^\W\d_]+")
+EXACT_DIGITS = 15
+"""Decimal digits that a spreadsheet keeps of a number."""
+
+
+def patient_number(cell: str) -> str:
+    """The patient number in a cell.
+
+    Characters that cannot be seen are taken away, all kinds of blanks are one blank, and letters
+    have their composed Unicode form (NFC): what looks the same is the same number.
+
+    Raises
+    ------
+    ValueError
+        If the cell holds no patient number; the text completes the sentence "the patient number …".
+    """
+    shown = "".join(c for c in cell if unicodedata.category(c) != "Cf")
+    number = unicodedata.normalize("NFC", " ".join(shown.split()))
+    if not number:
+        raise ValueError("is empty")
+    if _SCIENTIFIC.fullmatch(number):
+        raise ValueError(
+            f"{cell!r} is in scientific notation, which a spreadsheet made of a long number: its "
+            "last digits are lost. Format the column as text in the original table and export it "
+            "again"
+        )
+    if _SPREADSHEET_ERROR.fullmatch(number):
+        raise ValueError(f"{cell!r} is an error of the spreadsheet, not a number")
+    if NO_NUMBERS.fullmatch(number) or not _RUNS.search(number):
+        raise ValueError(
+            f"{cell!r} names no patient; write the number, or take the row out of the table"
+        )
+    odd = next((c for c in number if c in '"=\N{REPLACEMENT CHARACTER}' or c < " "), None)
+    if odd is not None or any(unicodedata.category(c) == "Cc" for c in number):
+        raise ValueError(
+            f"{cell!r} holds a quotation mark, an equals sign or a character that is none; export "
+            "the column as plain text"
+        )
+    return number
+
+
+def read_number(cell: str, rule: Spelling | None) -> str:
+    """The patient number in a cell, or in what a person typed, by a site's rule. Raises ValueError
+    as `patient_number`."""
+    number = patient_number(cell)
+    return bare(number) if rule == "digits" else number
+
+
+def bare(number: str) -> str:
+    """A patient number without case, blanks, punctuation and accents' forms, leading zeros, and the
+    `.0` of a number. Numbers with the same `bare` can be spellings of one number.
+
+    Punctuation between two digits stays as `-`, since 1-23 and 12-3 are two numbers.
+    """
+    plain = unicodedata.normalize("NFKC", number).casefold().strip("'’`´\" ")
+    if whole := _FLOAT.fullmatch(plain):
+        plain = whole[1]
+    runs = [_without_zeros(run) if run.isdecimal() else run for run in _RUNS.findall(plain)]
+    text = "".join(runs[:1])
+    for before, run in pairwise(runs):
+        text += f"-{run}" if before.isdecimal() and run.isdecimal() else run
+    return text
+
+
+def _without_zeros(digits: str) -> str:
+    """Decimal digits of any script in ASCII, without leading zeros."""
+    return "".join(str(unicodedata.digit(c)) for c in digits).lstrip("0") or "0"
+
+
+def alike_numbers(numbers: Iterable[str]) -> list[list[str]]:
+    """Groups of two or more numbers that can be spellings of one number, each group sorted."""
+    groups: dict[str, set[str]] = defaultdict(set)
+    for number in numbers:
+        groups[bare(number)].add(number)
+    return sorted(sorted(group) for group in groups.values() if len(group) > 1)
+
+
+def rounded(numbers: Iterable[str]) -> list[str]:
+    """Numbers of more than EXACT_DIGITS digits, if all of these end in zeros from there on: a
+    spreadsheet has rounded them, and two patients may have become one. [] otherwise."""
+    long = [n for n in numbers if n.isdecimal() and len(n) > EXACT_DIGITS]
+    cut = [n for n in long if not n[EXACT_DIGITS:].strip("0")]
+    return cut if len(cut) == len(long) else []
+
+
+def like_dates(numbers: Iterable[str]) -> list[str]:
+    """Numbers that look like a date, if not all do: spreadsheets turn 3-4 or MAR4 into one."""
+    everything = list(numbers)
+    dates = [n for n in everything if _DATE.fullmatch(n)]
+    return dates if len(dates) < len(everything) else []
