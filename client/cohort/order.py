@@ -1,5 +1,6 @@
 """The order of a patient's images: by numbers, days or times of day, which are never mixed."""
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 IndexRule = Literal["earliest", "latest", "all"]
 Kind = Literal["a number", "a date", "a date with a time zone"]
+
+_THOUSANDS = re.compile(r"[1-9]\d{0,2}[.,]\d{3}", re.ASCII)
+_DECIMAL = re.compile(r"\d+[.,]\d+", re.ASCII)
 
 SERIAL_DATES = range(20_000, 60_000)
 """Days since 1900 by which spreadsheets store the dates of 1954 to 2064."""
@@ -59,6 +63,7 @@ def orders(
     time_at = sheet.find(columns.time) if columns.time else None
     read = []
     for at in order_columns(sheet, columns):
+        _refuse_thousands(sheet, at)
         clock = time_at if sheet.find(columns.date) == at else None
         places = _column(sheet, at, clock)
         _forget_times_of_mixed_days(places, patients)
@@ -104,6 +109,22 @@ def _column(sheet: Spreadsheet, at: int, clock: int | None) -> list[_Place]:
             place = _Place(place.at + seconds / 86400)
         places.append(place)
     return places
+
+
+def _refuse_thousands(sheet: Spreadsheet, at: int) -> None:
+    """Raise SiteProblem for a number such as 45,306, which may be 45306 or 45.306, unless other
+    numbers of the column show that the mark is a decimal one."""
+    cells = [(line, row[at]) for line, row in zip(sheet.lines, sheet.rows, strict=True)]
+    doubtful = [(line, text) for line, text in cells if _THOUSANDS.fullmatch(text)]
+    decimal = any(_DECIMAL.fullmatch(text) and not _THOUSANDS.fullmatch(text) for _, text in cells)
+    if doubtful and not decimal:
+        line, text = doubtful[0]
+        raise SiteProblem(
+            "cohort",
+            f"{sheet.path}, line {line}: {sheet.header[at]} = {text!r} may mean "
+            f"{re.sub('[.,]', '', text)} or {text.replace(',', '.')}; write numbers without a mark "
+            "for thousands",
+        )
 
 
 def _place(text: str, what: str) -> tuple[Kind, _Place]:

@@ -24,7 +24,7 @@ NO_NUMBERS = re.compile(
 """Cells that stand for no patient."""
 _SCIENTIFIC = re.compile(r"\d+([.,]\d+)?E[+-]\d+|\d+[.,]\d+E\d+", re.ASCII | re.IGNORECASE)
 _SPREADSHEET_ERROR = re.compile(r"#(N/?A|REF!|VALUE!|NAME\?|DIV/0!|NUM!|NULL!|WERT!|BEZUG!|#+)?")
-_FLOAT = re.compile(r"(\d+)[.,]0+", re.ASCII)
+_DECIMALS = re.compile(r"(?<=\d)[.,]0+$", re.ASCII)
 _MONTH = "(jan|feb|mar|mär|mrz|apr|may|mai|jun|jul|aug|sep|sept|oct|okt|nov|dec|dez)"
 _DATE = re.compile(
     r"\d{4}-\d\d-\d\d( 00:00(:00)?)?"
@@ -33,6 +33,9 @@ _DATE = re.compile(
     r"|\d{1,2}[./]\d{1,2}[./]\d{4}",
     re.IGNORECASE,
 )
+_MARKS = frozenset(" -–_./\\:#+*()[]&@'’")
+"""What numbers may hold besides letters and digits. Others, such as `?`, `"`, `=` and separators,
+are what programs leave in a damaged number."""
 _RUNS = re.compile(r"\d+|[^\W\d_]+")
 EXACT_DIGITS = 15
 """Decimal digits that a spreadsheet keeps of a number."""
@@ -53,23 +56,24 @@ def patient_number(cell: str) -> str:
     number = unicodedata.normalize("NFC", " ".join(shown.split()))
     if not number:
         raise ValueError("is empty")
-    if _SCIENTIFIC.fullmatch(number):
+    word = "".join(number.lstrip("'’ ").split())
+    if _SCIENTIFIC.fullmatch(word):
         raise ValueError(
             f"{cell!r} is in scientific notation, which a spreadsheet made of a long number: its "
             "last digits are lost. Format the column as text in the original table and export it "
             "again"
         )
-    if _SPREADSHEET_ERROR.fullmatch(number):
+    if _SPREADSHEET_ERROR.fullmatch(word):
         raise ValueError(f"{cell!r} is an error of the spreadsheet, not a number")
-    if NO_NUMBERS.fullmatch(number) or not _RUNS.search(number):
+    if NO_NUMBERS.fullmatch(word.lstrip("0")) or not _RUNS.search(number):
         raise ValueError(
             f"{cell!r} names no patient; write the number, or take the row out of the table"
         )
-    odd = next((c for c in number if c in '"=\N{REPLACEMENT CHARACTER}' or c < " "), None)
-    if odd is not None or any(unicodedata.category(c) == "Cc" for c in number):
+    foreign = [c for c in number if c not in _MARKS and unicodedata.category(c)[0] not in "LMN"]
+    if foreign:
         raise ValueError(
-            f"{cell!r} holds a quotation mark, an equals sign or a character that is none; export "
-            "the column as plain text"
+            f"{cell!r} holds {foreign[0]!r}, which is no part of a patient number: the table was "
+            "damaged, or the column is not plain text; export it again"
         )
     return number
 
@@ -87,10 +91,11 @@ def bare(number: str) -> str:
 
     Punctuation between two digits stays as `-`, since 1-23 and 12-3 are two numbers.
     """
-    plain = unicodedata.normalize("NFKC", number).casefold().strip("'’`´\" ")
-    if whole := _FLOAT.fullmatch(plain):
-        plain = whole[1]
+    plain = "".join(unicodedata.normalize("NFKC", number).casefold().split())
+    plain = _DECIMALS.sub("", plain)
     runs = [_without_zeros(run) if run.isdecimal() else run for run in _RUNS.findall(plain)]
+    if len(runs) > 1 and runs[0] == "0":
+        del runs[0]
     text = "".join(runs[:1])
     for before, run in pairwise(runs):
         text += f"-{run}" if before.isdecimal() and run.isdecimal() else run

@@ -81,9 +81,10 @@ def read_spreadsheet(path: Path) -> Spreadsheet:
     """
     text, encoding = _decoded(path)
     lines = _LINE_END.split(text)
-    ended = lines[-1] == ""
+    half_an_end = "\r\n" in text and text.endswith("\r")
+    ended = _is_blank(lines[-1]) and not half_an_end
     separator, first = _stated_separator(lines)
-    while first < len(lines) and not lines[first].strip(" \t;,|"):
+    while first < len(lines) and _is_blank(lines[first]):
         first += 1
     if first == len(lines):
         raise SiteProblem("cohort", f"{path}: the table is empty")
@@ -112,6 +113,10 @@ def read_spreadsheet(path: Path) -> Spreadsheet:
             )
     rows = [row[:width] for row in rows]
     return Spreadsheet(path, encoding, separator, header[:width], rows, numbers, ended)
+
+
+def _is_blank(line: str) -> bool:
+    return not line.strip(" " + "".join(SEPARATORS))
 
 
 def _stated_separator(lines: list[str]) -> tuple[str, int]:
