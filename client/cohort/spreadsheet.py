@@ -81,8 +81,8 @@ def read_spreadsheet(path: Path) -> Spreadsheet:
     """
     text, encoding = _decoded(path)
     lines = _LINE_END.split(text)
-    half_an_end = "\r\n" in text and text.endswith("\r")
-    ended = _is_blank(lines[-1]) and not half_an_end
+    first_end = _LINE_END.search(text)
+    ended = first_end is not None and text.endswith(first_end[0])
     separator, first = _stated_separator(lines)
     while first < len(lines) and _is_blank(lines[first]):
         first += 1

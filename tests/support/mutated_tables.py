@@ -201,7 +201,7 @@ def _drop(random: Random, text: str, character: str) -> str:
 
 def _blank_lines(random: Random, table: Written) -> None:
     lines = table.text.split(table.line_end)
-    lines.insert(random.randrange(len(lines) + 1), random.choice(["", "  ", table.separator * 4]))
+    lines.insert(random.randrange(len(lines)), random.choice(["", "  ", table.separator * 4]))
     table.text = table.line_end.join(lines)
 
 
@@ -268,6 +268,8 @@ def mutated_table(
     )
     if table.encoding == "mac_roman":
         table.line_end = "\r"  # what "CSV (Macintosh)" writes, and how it is recognised
+    elif table.encoding == "cp1252" and table.line_end == "\r":
+        table.line_end = "\r\n"
     names = list(mutations or ())
     if mutations is None:
         names = random.sample(sorted(MUTATIONS), random.choice([1, 1, 2, 3]))
