@@ -133,13 +133,12 @@ def _header(path: Path, lines: list[str], first: int, separator: str) -> tuple[l
     """
     for after in range(first + 1, min(first + HEADER_LINES, len(lines)) + 1):
         text = "\n".join(lines[first:after])
-        parsed = {
-            one: names
-            for one in ([separator] if separator else SEPARATORS)
-            if (names := _parsed(text, one)) is not None
-        }
+        tried = {one: _parsed(text, one) for one in ([separator] if separator else SEPARATORS)}
+        parsed = {one: names for one, names in tried.items() if names is not None}
         most = max(map(len, parsed.values()), default=0)
         best = [one for one, names in parsed.items() if len(names) == most]
+        if most < 2 and len(parsed) < len(tried):  # an open quotation mark: a line break in a name
+            continue
         if len(best) > 1 and most > 1:
             raise SiteProblem(
                 "cohort",
