@@ -155,9 +155,9 @@ class SiteSettings(Settings):
     """Whether patient numbers that differ only in case, leading zeros, `.0` and punctuation are
     different patients (`exact`) or one (`digits`). None: such numbers are refused. Set it before
     the first experiment: with another rule, patients are not recognised."""
-    unordered: Literal["first", "left out"] = "first"
-    """A patient of whose images it is unknown which is the earliest (or the latest): the first of
-    them stands for the patient, or the patient is left out."""
+    unordered: Literal["left out"] | None = None
+    """A patient of whose images it is unknown which is the earliest (or the latest) is left out.
+    None: the first of them by name stands for the patient."""
     columns: Columns = Columns()
     policy: Policy = Policy()
 

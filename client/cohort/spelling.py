@@ -56,7 +56,7 @@ def patient_number(cell: str) -> str:
     number = unicodedata.normalize("NFC", " ".join(shown.split()))
     if not number:
         raise ValueError("is empty")
-    word = "".join(number.lstrip("'’ ").split())
+    word = _DECIMALS.sub("", "".join(number.lstrip("'’ ").split()))
     if _SCIENTIFIC.fullmatch(word):
         raise ValueError(
             f"{cell!r} is in scientific notation, which a spreadsheet made of a long number: its "

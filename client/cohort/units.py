@@ -171,7 +171,7 @@ def index_rows(
     left_out: dict[str, str] = {}
     for images in of_patients(rows):
         ordered = order_images(images, rule)
-        if ordered.tied and site.settings.unordered == "left out":
+        if ordered.tied and site.settings.unordered:
             left_out |= dict.fromkeys(
                 (image.name for image in ordered.tied),
                 f"which image of its patient is the {rule} is unknown",

@@ -19,8 +19,10 @@ Pinned = dict[str, Any]
 
 
 def settings_to_pin(settings: SiteSettings) -> Pinned:
-    """The settings that decide what leaves, with their defaults: name, table, columns, policy."""
-    return settings.model_dump(mode="json", include={"name", "cohort", "columns", "policy"})
+    """The settings that decide what leaves, with their defaults: name, table, who is a patient,
+    columns, policy."""
+    decide = {"name", "cohort", "patient_numbers", "unordered", "columns", "policy"}
+    return settings.model_dump(mode="json", include=decide)
 
 
 def last_pin(site: Site) -> LedgerEntry | None:
