@@ -1,6 +1,6 @@
 """The data that the checks examine: the table, the reading of each file, and thumbnails."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from fedrad.client.images import Reading
+from fedrad.exchange.experiment import Groups
 
 from .copies import Copy, find_copies
 from .division import Division
@@ -58,6 +59,8 @@ class Evidence:
         Largest share of files that may be set aside.
     minimum
         Fewest units of a class about which figures are released.
+    groups
+        Column -> its groups, for which the experiment asks for figures.
     parts
         Part -> positions in `units`; empty without an experiment.
     cross_validated
@@ -75,6 +78,7 @@ class Evidence:
     minimum: int
     rule: IndexRule = "earliest"
     unordered: dict[str, str] = field(default_factory=dict)
+    groups: Mapping[str, Groups] = field(default_factory=dict)
     parts: Division = field(default_factory=dict)
     cross_validated: bool = False
 

@@ -155,6 +155,7 @@ def inspect(
         files=len(table.rows),
         rule=rule,
         unordered=unordered,
+        groups=experiment.evaluation.subgroups if experiment else {},
         tolerance=settings.tolerance,
         minimum=max(
             settings.policy.minimum_units, experiment.evaluation.minimum_units if experiment else 0

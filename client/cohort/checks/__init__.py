@@ -15,6 +15,7 @@ from .table import (
     RepeatedRows,
     UnorderedImages,
     UnreadDates,
+    ValuesInNoGroup,
     WholeTable,
 )
 
@@ -22,6 +23,7 @@ COHORT_CHECKS: tuple[Check[Evidence], ...] = (
     WholeTable(),
     PatientNumbers(),
     NearlyOutcomes(),
+    ValuesInNoGroup(),
     UnusableFiles(),
     FileNames(),
     RepeatedRows(),

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 
 from fedrad.client.cohort.cells import day
 from fedrad.client.cohort.evidence import Evidence
+from fedrad.client.cohort.groups import group_of
 from fedrad.client.cohort.order import SERIAL_DATES, order_images, ordered_by
-from fedrad.client.cohort.units import of_patients
+from fedrad.client.cohort.units import of_patients, with_spellings
 
 from .check import Check, CheckFinding
 
@@ -118,6 +119,31 @@ class FileNames(Check[Evidence]):
             )
 
 
+class ValuesInNoGroup(Check[Evidence]):
+    """Values that fit no group for which an experiment asks for figures."""
+
+    name = "groups of patients"
+    problem = "Patients whose value fits no group are in no figure of the groups."
+    remedy = "Correct the values, or tell the coordinator which groups are missing."
+
+    def findings(self, subject: Evidence) -> Iterator[CheckFinding]:
+        """One finding per column, with the first line and value; empty cells do not count."""
+        for column, groups in subject.groups.items():
+            rows = with_spellings(subject.table.rows, [column])
+            values = [row.values.get(column, "") for row in rows]
+            outside = [
+                (row.line, value)
+                for row, value, group in zip(rows, values, group_of(values, groups), strict=True)
+                if value and group < 0
+            ]
+            if outside:
+                line, value = min(outside)
+                yield CheckFinding(
+                    f"{len(outside)} values of {column} are in no group; the first is in line "
+                    f"{line}: {value!r}"
+                )
+
+
 class UnorderedImages(Check[Evidence]):
     """Patients of whose images it is unknown which is the earliest, or the latest."""
 
@@ -147,7 +173,7 @@ class UnorderedImages(Check[Evidence]):
                 yield CheckFinding(
                     f"{len(groups)} of {len(several)} patients with several images {what}"
                     f"{left_out}",
-                    [tuple(f"{row.name} (line {row.line})" for row in rows) for rows in groups],
+                    [tuple(f"{row.name}: line {row.line}" for row in rows) for rows in groups],
                 )
 
 
