@@ -11,11 +11,13 @@ from typer.core import TyperGroup
 from .errors import UserError
 from .private import set_privacy
 from .release import release
+from .terminal import reader_is_gone
+from .text import visible
 
 
 def fail(text: str) -> NoReturn:
     """Print what is wrong and end the command with status 2."""
-    print(text, file=sys.stderr)
+    print(visible(text, lines=True), file=sys.stderr)
     raise SystemExit(2)
 
 
@@ -35,8 +37,12 @@ class CommandGroup(TyperGroup):
         try:
             return super().invoke(ctx)
         except UserError as error:
-            print(error.for_command(), file=sys.stderr)
+            print(visible(error.for_command(), lines=True), file=sys.stderr)
             raise SystemExit(error.status) from None
+        except BrokenPipeError as error:
+            if not reader_is_gone():  # click would end in silence, as if it were the terminal's
+                raise RuntimeError("a connection broke that is not the terminal's") from error
+            raise
 
 
 def _print_version(wanted: bool) -> None:

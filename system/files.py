@@ -6,13 +6,20 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from .text import ESCAPED
+
 PRIVATE_FILE, FILE_FOR_OTHERS = 0o600, 0o644
 """Permissions of a file that only the user who runs fedrad may read, and of one for all users."""
+
+
+LONGEST_NAME = 200
+"""Bytes of a name with which temporary files are named; file systems allow 255 in all."""
 
 
 class UnreadableFileError(Exception):
@@ -44,7 +51,7 @@ def replacing(path: Path, *, private: bool = True, durable: bool = True) -> Iter
     OSError
         If the file cannot be written, for example because the disk is full.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary = path.with_name(f".{_shortened(path.name)}.{os.getpid()}.partial")
     try:
         temporary.unlink(missing_ok=True)
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE))
@@ -62,6 +69,12 @@ def replacing(path: Path, *, private: bool = True, durable: bool = True) -> Iter
         raise
 
 
+def _shortened(name: str) -> str:
+    """A name, or for a long one its hash: with more around it, it must fit into 255 bytes."""
+    data = os.fsencode(name)
+    return name if len(data) <= LONGEST_NAME else sha256(data).hexdigest()
+
+
 def _set_mode(file: Path, mode: int) -> None:
     """Give a file its permissions; a library may have put a file of its own in its place. Raises
     OSError if it stays more open than that, for example on a mounted Windows share."""
@@ -77,9 +90,13 @@ def _set_mode(file: Path, mode: int) -> None:
 
 
 def write_whole(path: Path, content: str | bytes, *, private: bool = True) -> None:
-    """Write a file in one step, text as UTF-8. Parameters and errors are those of `replacing`."""
+    """Write a file in one step. Parameters and errors are those of `replacing`.
+
+    Text is UTF-8; odd bytes of file names in it are escaped.
+    """
+    data = content.encode(errors=ESCAPED) if isinstance(content, str) else content
     with replacing(path, private=private) as temporary:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        temporary.write_bytes(data)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import typer
 
 from fedrad.system.commands import CommandGroup, VersionOption, fail
 from fedrad.system.private import make_private
+from fedrad.system.program import run_program
 
 from . import book, cohort, images, node, officer, officer_key, patients, policy
 from .options import SiteFolder
@@ -68,4 +69,4 @@ app.add_typer(officer_key.app, name="officer")
 def main() -> None:
     """Entry point of `fedrad-site`."""
     make_private()
-    app()
+    run_program(app)

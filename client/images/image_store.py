@@ -46,8 +46,8 @@ _DAY = 86400.0
 class ImageStore:
     """The image store in a folder, of at most `limit_gib` GiB.
 
-    The folder must be on a local disk. `workers` is the number of processes that decode; 0 for one
-    per core.
+    The folder must be on a local disk. `workers` is the number of processes that decode; 0 for as
+    many as cores and memory allow.
     """
 
     def __init__(self, folder: Path, *, limit_gib: float = 50.0, workers: int = 0) -> None:

@@ -60,11 +60,15 @@ def write_template(template: Path, file: Path) -> None:
 
 def show_progress() -> None:
     """Show the log lines of fedrad on the terminal, and the libraries' warnings."""
-    from rich.console import Console
     from rich.logging import RichHandler
 
+    from fedrad.system.terminal import PlainConsole
+
     handler = RichHandler(
-        console=Console(stderr=True), show_path=False, show_level=False, log_time_format="%H:%M:%S"
+        console=PlainConsole(stderr=True),
+        show_path=False,
+        show_level=False,
+        log_time_format="%H:%M:%S",
     )
     logging.getLogger("fedrad").addHandler(handler)
     logging.getLogger("fedrad").setLevel(logging.INFO)
