@@ -10,8 +10,9 @@ from typer.core import TyperGroup
 
 from .errors import UserError
 from .private import set_privacy
+from .program import CLOSED_PIPE
 from .release import release
-from .terminal import reader_is_gone
+from .terminal import is_closed_pipe
 from .text import visible
 
 
@@ -40,9 +41,10 @@ class CommandGroup(TyperGroup):
             print(visible(error.for_command(), lines=True), file=sys.stderr)
             raise SystemExit(error.status) from None
         except BrokenPipeError as error:
-            if not reader_is_gone():  # click would end in silence, as if it were the terminal's
-                raise RuntimeError("a connection broke that is not the terminal's") from error
-            raise
+            if is_closed_pipe(error):
+                raise SystemExit(CLOSED_PIPE) from None
+            # click would end in silence, as if it were the terminal's
+            raise RuntimeError("a connection broke that is not the terminal's") from error
 
 
 def _print_version(wanted: bool) -> None:

@@ -10,13 +10,13 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import NoReturn
 
 from .errors import UserError
 from .files import write_whole
 from .folders import make_folder, state_home
 from .resources import limit_threads
-from .terminal import open_standard_streams, written_out
+from .terminal import is_closed_pipe, open_standard_streams, written_out
 from .text import visible
 
 CLOSED_PIPE = 141
@@ -38,9 +38,8 @@ def run_program(commands: Callable[[], object]) -> NoReturn:
     _use_utf8()
     open_standard_streams()
     limit_threads()
-    streams = sys.stdout, sys.stderr
-    fault: BaseException | None = None
     status: object = 0
+    fault: Exception | None = None
     try:
         commands()
     except SystemExit as ended:
@@ -49,8 +48,13 @@ def run_program(commands: Callable[[], object]) -> NoReturn:
         _say(error.for_command())
         status = error.status
     except Exception as error:
-        fault, status = error, 2
-    status = _end_of_output(fault, status, streams)
+        fault = error
+    fault = written_out(sys.stdout) or fault
+    if fault is not None and not is_closed_pipe(fault):
+        _report(fault)
+        status = 2
+    if is_closed_pipe(fault) or is_closed_pipe(written_out(sys.stderr)):
+        status = CLOSED_PIPE
     sys.exit(status)  # type: ignore[arg-type]
 
 
@@ -67,27 +71,6 @@ def _use_utf8() -> None:
     encoding = getattr(sys.stdout, "encoding", None) or "ascii"
     os.environ["PYTHONIOENCODING"] = encoding
     os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
-
-
-def _end_of_output(
-    fault: BaseException | None, status: object, streams: tuple[TextIO, TextIO]
-) -> object:
-    """Report what was not foreseen, write out what the streams hold, and return the status."""
-    out, err = streams
-    unwritten = written_out(out)
-    # typer puts others in the place of both streams when a pipe was closed
-    closed = isinstance(unwritten, BrokenPipeError) or sys.stdout is not out
-    sys.stdout, sys.stderr = streams
-    if closed:
-        status = CLOSED_PIPE
-    elif unwritten is not None:
-        _say(f"what was to be shown cannot be written: {unwritten.strerror}")
-        status = 2
-    elif fault is not None:
-        _report(fault)
-    if isinstance(written_out(err), BrokenPipeError):
-        status = CLOSED_PIPE
-    return status
 
 
 def _report(fault: BaseException) -> None:

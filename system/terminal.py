@@ -2,7 +2,6 @@
 
 import io
 import os
-import select
 import sys
 from typing import Any, TextIO
 
@@ -10,6 +9,8 @@ from rich.console import Console
 from rich.text import Text
 
 from .text import ESCAPED, visible
+
+STREAMS = {1: "standard output", 2: "standard error"}
 
 
 class PlainConsole(Console):
@@ -22,6 +23,22 @@ class PlainConsole(Console):
     def render_str(self, text: str, **options: Any) -> Text:
         """A text for the terminal. Rich calls it for what is printed and for cells of tables."""
         return super().render_str(visible(text, lines=True), **options)
+
+    def on_broken_pipe(self) -> None:
+        """Raise BrokenPipeError, of which the program makes its end; rich would end it here."""
+        raise  # noqa: PLE0704 - rich calls this while it handles the error
+
+
+class _StandardStream(io.FileIO):
+    """Standard output or error, whose errors say that they are its own (`filename`)."""
+
+    def write(self, data: Any, /) -> int:
+        """Write bytes. Raises OSError with the name of the stream."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            error.filename = STREAMS[self.fileno()]
+            raise
 
 
 def open_standard_streams() -> None:
@@ -36,11 +53,26 @@ def open_standard_streams() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # the lowest number that is free is this one
             os.set_inheritable(descriptor, True)
-    sys.stdout = sys.stdout or os.fdopen(1, "w", encoding="utf-8", closefd=False)
-    sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8", closefd=False)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=ESCAPED)
+    sys.stdout, sys.stderr = _reopened(1, sys.stdout), _reopened(2, sys.stderr)
+
+
+def _reopened(descriptor: int, stream: TextIO | None) -> TextIO:
+    """A standard stream of the same encoding; None: it was closed."""
+    if stream is not None:
+        written_out(stream)
+    raw = _StandardStream(descriptor, "w", closefd=False)
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw),
+        encoding=stream.encoding if stream is not None else "utf-8",
+        errors=ESCAPED,
+        line_buffering=descriptor == 2 or raw.isatty(),
+        write_through=getattr(stream, "write_through", False),
+    )
+
+
+def is_closed_pipe(error: BaseException | None) -> bool:
+    """Whether an error says that nobody reads a standard stream any more."""
+    return isinstance(error, BrokenPipeError) and error.filename in STREAMS.values()
 
 
 def written_out(stream: TextIO) -> OSError | None:
@@ -54,11 +86,3 @@ def written_out(stream: TextIO) -> OSError | None:
         os.close(null)
         return error
     return None
-
-
-def reader_is_gone() -> bool:
-    """Whether standard output or error is a pipe that nobody reads any more."""
-    poll = select.poll()
-    poll.register(1, 0)
-    poll.register(2, 0)
-    return any(event & select.POLLERR for _, event in poll.poll(0))
