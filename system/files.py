@@ -18,6 +18,8 @@ PRIVATE_FILE, FILE_FOR_OTHERS = 0o600, 0o644
 """Permissions of a file that only the user who runs fedrad may read, and of one for all users."""
 
 
+LARGEST_FILE, LARGEST_RECORD = 4_000_000, 2**30
+"""Bytes of a file that a person writes, and of one that programs write."""
 LONGEST_NAME = 200
 """Bytes of a name with which temporary files are named; file systems allow 255 in all."""
 
@@ -25,6 +27,37 @@ LONGEST_NAME = 200
 class UnreadableFileError(Exception):
     """A file that exists and has no valid content. The text names the file and the fault, but no
     value in the file."""
+
+
+def read_regular(path: Path, largest: int = LARGEST_FILE) -> bytes:
+    """The content of a file that people write, such as settings.
+
+    Parameters
+    ----------
+    path
+        The file, or a link to it.
+    largest
+        Most bytes that it may have.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read; also for a pipe or a device, which may never end, and for a file that
+        is larger. `strerror` says why.
+    """
+    found = path.stat()
+    if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+        raise OSError(errno.EINVAL, "it is a pipe or a device, and no file", str(path))
+    if found.st_size > largest:
+        raise OSError(errno.EFBIG, f"it has more than {largest / 1e6:g} million bytes", str(path))
+    return path.read_bytes()
+
+
+def read_regular_text(path: Path) -> str:
+    """The text of a file that a person writes: UTF-8, with any ends of lines and a byte order mark
+    or none. Raises OSError, as `read_regular` does, and UnicodeDecodeError."""
+    text = read_regular(path).decode("utf-8-sig")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 @contextmanager
@@ -170,7 +203,7 @@ class JsonFile(Generic[M]):
     def read(self) -> M | None:
         """The content; None if there is no file. Raises UnreadableFileError."""
         try:
-            return self._kind.model_validate_json(self.path.read_bytes())
+            return self._kind.model_validate_json(read_regular(self.path, LARGEST_RECORD))
         except FileNotFoundError:
             return None
         except OSError as error:

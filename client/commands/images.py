@@ -1,6 +1,7 @@
 """Commands over single images of a hospital: estimates of outcomes, simulated progressions."""
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,7 +46,7 @@ def predict(
 
     Ends with status 0, with 1 if a file could not be used, with 2 if nothing was done.
     """
-    if out is not None and out.exists():
+    if out is not None and os.path.lexists(out):
         fail(f"{out}: is there already")
     if out is not None and not out.parent.is_dir():
         fail(f"{out.parent}: no such folder")

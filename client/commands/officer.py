@@ -90,10 +90,11 @@ def ledger(
 def _compare(record: "LedgerContent", against: Path, site: str) -> None:
     """Print what kept heads say of a ledger. Ends with status 2 if one contradicts it."""
     from fedrad.client.policy.ledger_heads import compare_with_heads, read_heads
+    from fedrad.system.files import read_regular_text
 
     source = "standard input" if str(against) == "-" else str(against)
     try:
-        text = sys.stdin.read() if str(against) == "-" else against.read_text(encoding="utf-8")
+        text = sys.stdin.read() if str(against) == "-" else read_regular_text(against)
     except UnicodeDecodeError:
         fail(f"{source}: is not text")
     heads = read_heads(text, source)
