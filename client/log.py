@@ -15,7 +15,7 @@ def site_log(name: str, state: Path) -> logging.Logger:
     """The logger of a site, which writes to `site.log` in the state folder."""
     make_folder(state)
     log = logging.getLogger(f"fedrad.site.{name.replace('.', '_')}")
-    handler = PrivateLogHandler(state / "site.log", encoding="utf-8")
+    handler = PrivateLogHandler(state / "site.log")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
     log.setLevel(logging.INFO)

@@ -1,5 +1,6 @@
 """`site.toml`: the settings and the policy of one hospital. The file is optional."""
 
+import os
 import tomllib
 from dataclasses import dataclass
 from datetime import time
@@ -9,8 +10,9 @@ from typing import Literal
 from pydantic import Field, ValidationError, model_validator
 
 from fedrad.exchange.names import Name, Outcome
-from fedrad.exchange.validation_errors import explain_validation_error
+from fedrad.exchange.validation_errors import explain_validation_error, shown
 from fedrad.models.settings import Fraction, Settings
+from fedrad.system.files import read_regular_text
 from fedrad.system.folders import state_home
 
 from .problems import SiteProblem
@@ -215,23 +217,24 @@ def open_site(folder: Path, *, name: str | None = None, state: Path | None = Non
         raise SiteProblem("cohort", f"{folder}: no such folder")
     file = folder / "site.toml"
     try:
-        given = tomllib.loads(file.read_text("utf-8-sig")) if file.is_file() else {}
+        there = os.path.lexists(file)  # a link to nothing is no site without settings
+        given = tomllib.loads(read_regular_text(file)) if there else {}
         if name is not None:
             given["name"] = name
         if "name" not in given:
-            lacking = "name: missing" if file.is_file() else "no such file (init writes one)"
+            lacking = "name: missing" if there else "no such file (init writes one)"
             raise SiteProblem(
                 "cohort",
                 f"{file}: {lacking}; give the site's name there, as the coordinator "
                 'writes it (name = "hospital-a"), or with --name',
             )
         settings = SiteSettings.model_validate(given)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise SiteProblem("cohort", f"{file}: cannot be read: {error}") from error
     except ValidationError as error:
         raise SiteProblem(
             "cohort", explain_validation_error(error, str(file), SiteSettings)
         ) from error
+    except (ValueError, RecursionError, OSError) as error:
+        raise SiteProblem("cohort", f"{file}: cannot be read: {_why(error)}") from error
     if state is None:
         state = folder / settings.state if settings.state else state_home() / settings.name
     site = Site(folder, settings, state)
@@ -240,16 +243,25 @@ def open_site(folder: Path, *, name: str | None = None, state: Path | None = Non
     return site
 
 
+def _why(error: Exception) -> str:
+    """Why a settings file cannot be read."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8 text; save it as UTF-8"
+    if isinstance(error, RecursionError):
+        return "its lists are too deep"
+    return (error.strerror if isinstance(error, OSError) else None) or shown(str(error))
+
+
 def check_settings_file(folder: Path) -> None:
     """Raise SiteProblem("policy") unless `site.toml` is there, can be read and says something. A
     site that has joined a federation has no default policy."""
     file = folder / "site.toml"
     try:
-        if file.is_file() and tomllib.loads(file.read_text("utf-8-sig")):
+        if os.path.lexists(file) and tomllib.loads(read_regular_text(file)):
             return
         why = "is missing or empty"
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        why = f"cannot be read ({error})"
+    except (ValueError, RecursionError, OSError) as error:
+        why = f"cannot be read ({_why(error)})"
     raise SiteProblem(
         "policy",
         f"{file}: {why}, and a site that has joined has no default policy. Restore it, or write "

@@ -23,6 +23,7 @@ from fedrad.models.schedule import Schedule
 from fedrad.models.settings import Fraction, ModelSettings, RecipeSettings, Settings, Text
 from fedrad.models.tasks import CLASSIFICATION, TASKS, Task, TaskName
 from fedrad.system.errors import UserError
+from fedrad.system.files import read_regular_text
 
 from .bounds import MOST_ROUNDS
 from .names import Name, Outcome, folded
@@ -293,7 +294,7 @@ def group_names(groups: Groups) -> list[str]:
 def read_experiment(path: Path) -> tuple[Experiment, str]:
     """Read an experiment; returns it and the text of its file. Raises ExperimentError."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_regular_text(path)
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ExperimentError(

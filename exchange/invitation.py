@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 from pydantic import AwareDatetime, Field, StringConstraints, ValidationError, field_validator
 
 from fedrad.system.errors import UserError
-from fedrad.system.files import write_whole
+from fedrad.system.files import read_regular, write_whole
 
 from .names import Name
 from .wire import Wire
@@ -60,8 +60,7 @@ class _ExchangedFile(Wire):
     def read(cls, path: Path) -> Self:
         """Read it from a file. Raises InvitationError."""
         try:
-            with path.open("rb") as file:
-                return cls.model_validate_json(file.read(LARGEST_FILE))
+            return cls.model_validate_json(read_regular(path, LARGEST_FILE))
         except OSError as error:
             raise InvitationError(f"{path}: cannot be read: {error.strerror}") from None
         except ValidationError as error:

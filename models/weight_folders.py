@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from fedrad.system.folders import cache_home
+from fedrad.system.folders import cache_home, home
 
 VARIABLE = "FEDRAD_WEIGHTS"
 
@@ -28,4 +28,4 @@ def cache_folder() -> Path:
 
 def torchxrayvision_folder() -> Path:
     """Folder in which torchxrayvision stores the weights that it downloads."""
-    return Path.home() / ".torchxrayvision" / "models_data"
+    return home() / ".torchxrayvision" / "models_data"

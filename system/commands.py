@@ -10,12 +10,15 @@ from typer.core import TyperGroup
 
 from .errors import UserError
 from .private import set_privacy
+from .program import CLOSED_PIPE
 from .release import release
+from .terminal import is_closed_pipe
+from .text import visible
 
 
 def fail(text: str) -> NoReturn:
     """Print what is wrong and end the command with status 2."""
-    print(text, file=sys.stderr)
+    print(visible(text, lines=True), file=sys.stderr)
     raise SystemExit(2)
 
 
@@ -35,8 +38,13 @@ class CommandGroup(TyperGroup):
         try:
             return super().invoke(ctx)
         except UserError as error:
-            print(error.for_command(), file=sys.stderr)
+            print(visible(error.for_command(), lines=True), file=sys.stderr)
             raise SystemExit(error.status) from None
+        except BrokenPipeError as error:
+            if is_closed_pipe(error):
+                raise SystemExit(CLOSED_PIPE) from None
+            # click would end in silence, as if it were the terminal's
+            raise RuntimeError("a connection broke that is not the terminal's") from error
 
 
 def _print_version(wanted: bool) -> None:

@@ -6,18 +6,58 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from .text import ESCAPED
+
 PRIVATE_FILE, FILE_FOR_OTHERS = 0o600, 0o644
 """Permissions of a file that only the user who runs fedrad may read, and of one for all users."""
+
+
+LARGEST_FILE, LARGEST_RECORD = 4_000_000, 2**30
+"""Bytes of a file that a person writes, and of one that programs write."""
+LONGEST_NAME = 200
+"""Bytes of a name with which temporary files are named; file systems allow 255 in all."""
 
 
 class UnreadableFileError(Exception):
     """A file that exists and has no valid content. The text names the file and the fault, but no
     value in the file."""
+
+
+def read_regular(path: Path, largest: int = LARGEST_FILE) -> bytes:
+    """The content of a file that people write, such as settings.
+
+    Parameters
+    ----------
+    path
+        The file, or a link to it.
+    largest
+        Most bytes that it may have.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read; also for a pipe or a device, which may never end, and for a file that
+        is larger. `strerror` says why.
+    """
+    found = path.stat()
+    if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+        raise OSError(errno.EINVAL, "it is a pipe or a device, and no file", str(path))
+    if found.st_size > largest:
+        raise OSError(errno.EFBIG, f"it has more than {largest / 1e6:g} million bytes", str(path))
+    return path.read_bytes()
+
+
+def read_regular_text(path: Path) -> str:
+    """The text of a file that a person writes: UTF-8, with any ends of lines and a byte order mark
+    or none. Raises OSError, as `read_regular` does, and UnicodeDecodeError."""
+    text = read_regular(path).decode("utf-8-sig")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 @contextmanager
@@ -44,7 +84,7 @@ def replacing(path: Path, *, private: bool = True, durable: bool = True) -> Iter
     OSError
         If the file cannot be written, for example because the disk is full.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary = path.with_name(f".{_shortened(path.name)}.{os.getpid()}.partial")
     try:
         temporary.unlink(missing_ok=True)
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE))
@@ -62,6 +102,12 @@ def replacing(path: Path, *, private: bool = True, durable: bool = True) -> Iter
         raise
 
 
+def _shortened(name: str) -> str:
+    """A name, or for a long one its hash: with more around it, it must fit into 255 bytes."""
+    data = os.fsencode(name)
+    return name if len(data) <= LONGEST_NAME else sha256(data).hexdigest()
+
+
 def _set_mode(file: Path, mode: int) -> None:
     """Give a file its permissions; a library may have put a file of its own in its place. Raises
     OSError if it stays more open than that, for example on a mounted Windows share."""
@@ -77,9 +123,13 @@ def _set_mode(file: Path, mode: int) -> None:
 
 
 def write_whole(path: Path, content: str | bytes, *, private: bool = True) -> None:
-    """Write a file in one step, text as UTF-8. Parameters and errors are those of `replacing`."""
+    """Write a file in one step. Parameters and errors are those of `replacing`.
+
+    Text is UTF-8; odd bytes of file names in it are escaped.
+    """
+    data = content.encode(errors=ESCAPED) if isinstance(content, str) else content
     with replacing(path, private=private) as temporary:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        temporary.write_bytes(data)
 
 
 @contextmanager
@@ -153,7 +203,7 @@ class JsonFile(Generic[M]):
     def read(self) -> M | None:
         """The content; None if there is no file. Raises UnreadableFileError."""
         try:
-            return self._kind.model_validate_json(self.path.read_bytes())
+            return self._kind.model_validate_json(read_regular(self.path, LARGEST_RECORD))
         except FileNotFoundError:
             return None
         except OSError as error:

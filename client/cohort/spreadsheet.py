@@ -9,8 +9,11 @@ from pathlib import Path
 
 from fedrad.client.problems import SiteProblem
 from fedrad.exchange.names import folded
+from fedrad.system.files import read_regular
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+LARGEST_TABLE = 2**28
+"""Bytes; the largest cohorts have tables of a hundredth of this."""
 HEADER_LINES = 20
 """Most lines that a header with line breaks may take."""
 
@@ -185,7 +188,7 @@ def _row(path: Path, at: int, line: str, separator: str) -> list[str]:
 def _decoded(path: Path) -> tuple[str, str]:
     """The text of a file and the name of its encoding."""
     try:
-        content = path.read_bytes()
+        content = read_regular(path, LARGEST_TABLE)
     except OSError as error:
         raise SiteProblem(
             "cohort", f"{path}: cannot be read as a CSV table: {error.strerror}"

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from fedrad.client.participant.budget_words import budget_sentence
 from fedrad.client.policy.approvals import ApprovalRequest, Approvals, Decision
@@ -107,7 +108,7 @@ def show_experiment(
         If this version of fedrad cannot read it, or its text is not the one that was asked for.
     """
     experiment = asked.experiment()
-    console.print(f"[bold]{asked.name}[/], asked for {_minute(asked.asked)}")
+    console.print(Text.assemble((asked.name, "bold"), f", asked for {_minute(asked.asked)}"))
     console.print(f"SHA-256 of all its settings: {asked.identity}", soft_wrap=True)
     if site.joined:
         console.print(f"this site's coordinator: {read_membership(site.state).address}")
@@ -120,9 +121,9 @@ def show_experiment(
         ("What each patient has been in before", budget_sentence(site, experiment)),
     ]
     for heading, sentences in sections:
-        console.print(f"\n[bold]{heading}[/]")
+        console.print(f"\n{heading}", style="bold")
         for sentence in sentences:
-            console.print(f"  - {sentence}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"  - {sentence}", soft_wrap=True)
     if all_settings:
         _show_settings(experiment, console)
     console.print()
@@ -137,9 +138,9 @@ def _other_release(asked: ApprovalRequest) -> str:
 
 def _show_settings(experiment: Experiment, console: Console) -> None:
     """Every setting, as it is hashed. JSON has no control characters: it escapes them."""
-    console.print("\n[bold]All settings[/]")
+    console.print("\nAll settings", style="bold")
     text = json.dumps(json.loads(experiment.written_out), indent=1, sort_keys=True)
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(text, soft_wrap=True)
 
 
 def limits_in_words(until: datetime | None, runs: int | None) -> str:

@@ -22,14 +22,13 @@ def book(
 
     A question is answered once; the ledger has the answers that left.
     """
-    from rich.console import Console
-
     from fedrad.client.policy.book_file import all_books
     from fedrad.client.settings import open_site
     from fedrad.system.files import UnreadableFileError
+    from fedrad.system.terminal import PlainConsole
 
     site = open_site(folder, name=name, state=state)
-    console = Console(highlight=False)
+    console = PlainConsole()
     try:
         books = [one for one in all_books(site.state) if experiment in (None, one.name)]
     except UnreadableFileError as error:
@@ -44,7 +43,7 @@ def book(
             soft_wrap=True,
         )
         if one.closed:
-            console.print(f"  closed: {one.closed}", markup=False, soft_wrap=True)
+            console.print(f"  closed: {one.closed}", soft_wrap=True)
         if experiment is None:
             continue
         rows = [("training", "number", "asked (UTC)", "model", "answer", "question")]
@@ -58,5 +57,5 @@ def book(
         widths = [max(len(row[column]) for row in rows) for column in range(5)]
         for *row, last in rows:
             cells = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
-            console.print("  ".join([" ", *cells, last]), markup=False, soft_wrap=True)
+            console.print("  ".join([" ", *cells, last]), soft_wrap=True)
         console.print("  model and answer: first characters of their SHA-256", soft_wrap=True)

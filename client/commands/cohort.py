@@ -41,8 +41,6 @@ def check(
         add_weight_folder(experiment.parent)
     try:
         status = check_site(site, wanted, html, as_json=as_json)
-    except OSError as error:
-        fail(f"check.html cannot be written: {error}")
     except KeyboardInterrupt:
         print("interrupted; what was read is kept, run it again to continue", file=sys.stderr)
         raise SystemExit(130) from None

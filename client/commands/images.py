@@ -1,6 +1,7 @@
 """Commands over single images of a hospital: estimates of outcomes, simulated progressions."""
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Annotated
 import typer
 
 from fedrad.system.commands import fail
+from fedrad.system.text import visible
 
 from .options import SiteName, StateFolder, open_private_site
 
@@ -44,7 +46,7 @@ def predict(
 
     Ends with status 0, with 1 if a file could not be used, with 2 if nothing was done.
     """
-    if out is not None and out.exists():
+    if out is not None and os.path.lexists(out):
         fail(f"{out}: is there already")
     if out is not None and not out.parent.is_dir():
         fail(f"{out.parent}: no such folder")
@@ -53,8 +55,6 @@ def predict(
 
     site = None if cohort is None else open_private_site(cohort, name=name, state=state)
     import json
-
-    from rich.console import Console
 
     from fedrad.client.predict.estimate import at_prevalence, open_model
     from fedrad.client.predict.estimate import predict as estimate
@@ -65,7 +65,7 @@ def predict(
         print_predictions,
     )
     from fedrad.client.problems import SiteProblem
-    from fedrad.system.files import write_whole
+    from fedrad.system.terminal import PlainConsole
 
     opened = open_model(model)
     prevalences = _prevalences(prevalence or [], opened.record.outputs)
@@ -75,13 +75,24 @@ def predict(
         fail(f"--{problem}")
     predictions, yardstick = estimate(opened, files, site)
     likeness = likeness_in_words(yardstick, site.name if site else None)
-    if out is not None:
-        write_whole(out, predictions_csv(opened, predictions))
-    if as_json:
-        print(json.dumps(predictions_json(opened, predictions, likeness), indent=1))
-    else:
-        print_predictions(opened, predictions, likeness, Console())
+    try:
+        if as_json:
+            print(json.dumps(predictions_json(opened, predictions, likeness), indent=1), flush=True)
+        else:
+            print_predictions(opened, predictions, likeness, PlainConsole())
+    finally:  # also if the terminal takes no more
+        if out is not None:
+            _write_csv(out, predictions_csv(opened, predictions))
     raise SystemExit(int(any(one.reading.unusable is not None for one in predictions)))
+
+
+def _write_csv(file: Path, table: str) -> None:
+    from fedrad.system.files import write_whole
+
+    try:
+        write_whole(file, table)
+    except OSError as error:
+        fail(f"{file}: cannot be written ({error.strerror}); the estimates are shown above")
 
 
 def _prevalences(options: Sequence[str], outcomes: Sequence[str]) -> dict[str, float]:
@@ -188,7 +199,7 @@ def progression(
     asked = prepare_progression(generator, towards, settings, classifier=model, mask_file=mask_file)
     unusable = simulate_files(asked, files, out, torch.device(device))
     for file, why in unusable:
-        print(f"{file}: {why}", file=sys.stderr)
+        print(f"{visible(file)}: {why}", file=sys.stderr)
     print(
         f"{out}: {len(files) - len(unusable)} simulated progressions: invented pictures, for "
         "research only; they were sent to nobody"

@@ -8,13 +8,15 @@ from fedrad.system.no_telemetry import disable_telemetry
 
 disable_telemetry()
 
-import shutil
+import os
 from pathlib import Path
 
 import typer
 
 from fedrad.system.commands import CommandGroup, VersionOption, fail
+from fedrad.system.files import write_whole
 from fedrad.system.private import make_private
+from fedrad.system.program import run_program
 
 from . import book, cohort, images, node, officer, officer_key, patients, policy
 from .options import SiteFolder
@@ -37,11 +39,11 @@ def options(version: VersionOption = False) -> None:
 def init(folder: SiteFolder = Path(".")) -> None:
     """Write a commented site.toml to start from."""
     file = folder / "site.toml"
-    if file.exists():
+    if os.path.lexists(file):
         fail(f"{file}: exists already")
     if not folder.is_dir():
         fail(f"{folder}: no such folder")
-    shutil.copyfile(Path(__file__).parent / "templates" / "site.toml", file)
+    write_whole(file, (Path(__file__).parent / "templates" / "site.toml").read_bytes())
     print(f"{file} written; edit it, the comments say how")
 
 
@@ -68,4 +70,4 @@ app.add_typer(officer_key.app, name="officer")
 def main() -> None:
     """Entry point of `fedrad-site`."""
     make_private()
-    app()
+    run_program(app)

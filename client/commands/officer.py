@@ -50,8 +50,6 @@ def ledger(
     state: StateFolder = None,
 ) -> None:
     """Show every message that has left this site, and verify that the record is unchanged."""
-    from rich.console import Console
-
     from fedrad.client.policy.ledger import LEDGER, Ledger, check_ledger_is_there
     from fedrad.client.policy.ledger_heads import check_last_head, head_of
     from fedrad.client.policy.ledger_table import (
@@ -61,6 +59,7 @@ def ledger(
         write_ledger,
     )
     from fedrad.client.settings import open_site
+    from fedrad.system.terminal import PlainConsole
 
     site = open_site(folder, name=name, state=state)
     try:
@@ -73,15 +72,17 @@ def ledger(
         if head:
             print(head_of(site.name, record))
             return
-        record = filter_by_experiment(record, experiment)
-        if export is not None:
-            write_ledger(record, export)
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}")
-    if as_json:
-        print(ledger_as_json(record))
-    else:
-        print_ledger(record, Console(highlight=False))
+    record = filter_by_experiment(record, experiment)
+    try:
+        if as_json:
+            print(ledger_as_json(record))
+        else:
+            print_ledger(record, PlainConsole())
+    finally:  # also if the terminal takes no more
+        if export is not None:
+            write_ledger(record, export)
     if export is not None and not as_json:
         print(f"{export} written")
 
@@ -89,10 +90,11 @@ def ledger(
 def _compare(record: "LedgerContent", against: Path, site: str) -> None:
     """Print what kept heads say of a ledger. Ends with status 2 if one contradicts it."""
     from fedrad.client.policy.ledger_heads import compare_with_heads, read_heads
+    from fedrad.system.files import read_regular_text
 
     source = "standard input" if str(against) == "-" else str(against)
     try:
-        text = sys.stdin.read() if str(against) == "-" else against.read_text(encoding="utf-8")
+        text = sys.stdin.read() if str(against) == "-" else read_regular_text(against)
     except UnicodeDecodeError:
         fail(f"{source}: is not text")
     heads = read_heads(text, source)
@@ -141,15 +143,14 @@ def approve(
     state: StateFolder = None,
 ) -> None:
     """Show in plain words what an experiment would do at this site, and approve it."""
-    from rich.console import Console
-
     from fedrad.client.policy.approvals import Approvals, Decided
     from fedrad.client.policy.ledger_heads import write_head_of
     from fedrad.exchange.experiment import read_experiment
+    from fedrad.system.terminal import PlainConsole
 
     from . import approvals as approving
 
-    console = Console(highlight=False)
+    console = PlainConsole()
     site = open_private_site(folder, name=name, state=state)
     try:
         if until is not None and until.date() < datetime.now().astimezone().date():

@@ -2,7 +2,7 @@
 
 The file is memory-mapped, allows one writer and many readers across processes, and is never
 half-written (copy-on-write pages). It must be on a local disk, because LMDB's locks do not work on
-network file systems.
+network file systems: a database there is refused, before it is made.
 """
 
 import os
@@ -18,6 +18,7 @@ import lmdb
 
 from fedrad.client.problems import SiteProblem
 from fedrad.system.folders import make_folder
+from fedrad.system.mounts import LOCAL_DISK, sharing_fault
 
 TableName = Literal["files", "uids", "readings", "pictures", "used"]
 TABLE_NAMES: tuple[TableName, ...] = ("files", "uids", "readings", "pictures", "used")
@@ -164,6 +165,8 @@ def _handle(folder: Path, size: int) -> _Handle:
 
 
 def _open(folder: Path, size: int) -> _Handle:
+    if fault := sharing_fault(folder):
+        raise SiteProblem("storage", f"{folder}: {fault}. {LOCAL_DISK}")
     environment = lmdb.open(
         str(folder),
         map_size=size,

@@ -7,6 +7,7 @@ but a changed file is. File names are stored only as digests.
 
 import json
 import os
+import stat
 import struct
 import time
 from collections.abc import Callable, Sequence
@@ -46,8 +47,8 @@ _DAY = 86400.0
 class ImageStore:
     """The image store in a folder, of at most `limit_gib` GiB.
 
-    The folder must be on a local disk. `workers` is the number of processes that decode; 0 for one
-    per core.
+    The folder must be on a local disk. `workers` is the number of processes that decode; 0 for as
+    many as cores and memory allow.
     """
 
     def __init__(self, folder: Path, *, limit_gib: float = 50.0, workers: int = 0) -> None:
@@ -300,6 +301,8 @@ def _fingerprint(file: Path) -> bytes:
     try:
         status = os.stat(file)
     except OSError:
+        return b""
+    if not stat.S_ISREG(status.st_mode):  # a pipe or a device may never end
         return b""
     attributes = f"{file}|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}"
     return sha256(attributes.encode(errors="replace")).digest()

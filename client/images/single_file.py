@@ -4,11 +4,15 @@ from hashlib import sha256
 from pathlib import Path
 
 from fedrad.models.settings import InputSettings
+from fedrad.system.files import read_regular
 
 from .dicom import instance_uid
 from .lungs import open_lung_network
 from .reading import Reading, UnusableImage
 from .reading_chain import read_radiograph
+
+LARGEST_IMAGE = 2**30
+"""Bytes of an image file."""
 
 
 def read_file(
@@ -19,7 +23,7 @@ def read_file(
     `pspnet` is the file of that network's weights, for region = "lungs-pspnet".
     """
     try:
-        data = Path(path).read_bytes()
+        data = read_regular(Path(path), LARGEST_IMAGE)
     except OSError as error:
         return Reading("", unusable=f"cannot be opened ({error.strerror})"), None
     try:

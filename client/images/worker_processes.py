@@ -21,11 +21,14 @@ from typing import Any
 
 from fedrad.system.private import forbid_core_files
 from fedrad.system.process_family import end_with_parent, start_child
+from fedrad.system.resources import free_memory, usable_cores
 
 ITEM_SECONDS = 60
 """Time limit of one item. A 12-bit JPEG 2000 image of 4 million pixels takes less than 1 s."""
 MEMORY_MIB = 2048
 """Memory limit of one item, beyond the memory of an idle worker."""
+WORKER_MIB = 256
+"""Memory that a worker uses, by which their number is chosen: 70 MiB idle, and the image."""
 GRACE_SECONDS = 5
 """Time after which a worker is killed if its own alarm did not end it."""
 START_SECONDS = 120
@@ -67,6 +70,14 @@ class _Worker:
         return -signal.SIGKILL
 
 
+def decoders() -> int:
+    """Number of worker processes for this machine: one for each core that this process may use, and
+    fewer where memory is short."""
+    memory = free_memory()
+    enough = memory // (WORKER_MIB * 2**20) if memory is not None else usable_cores()
+    return max(1, min(usable_cores(), enough))
+
+
 def run_isolated(  # noqa: PLR0912 - one loop with all outcomes of an item
     function: Callable[..., Any],
     items: Sequence[tuple[Any, ...]],
@@ -87,7 +98,7 @@ def run_isolated(  # noqa: PLR0912 - one loop with all outcomes of an item
     items
         Arguments of each call.
     workers
-        Number of processes; 0 for one per core.
+        Number of processes; 0 for as many as `decoders` says.
     seconds, memory_mib
         Limits of one item.
 
@@ -101,7 +112,7 @@ def run_isolated(  # noqa: PLR0912 - one loop with all outcomes of an item
     RuntimeError
         If no worker can be started.
     """
-    wanted = min(workers or os.cpu_count() or 1, len(items))
+    wanted = min(workers or decoders(), len(items))
     waiting = iter(range(len(items)))
     team: list[_Worker] = []
 

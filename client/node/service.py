@@ -165,7 +165,7 @@ class _Node:
         """Signal that has ended the node, or will: it may come while the process is started."""
         self._last = ""
         self._log = PrivateLogHandler(
-            site.state / "node.log", maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8"
+            site.state / "node.log", maxBytes=LOG_BYTES, backupCount=LOG_FILES
         )
         self._log.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
 

@@ -33,6 +33,7 @@ from fedrad.models.progression.generators import OpenedGenerator
 from fedrad.models.weight_files import WeightsError
 from fedrad.models.weights import BaseWeights, StartingNetwork
 from fedrad.stats.exact import Logits, Units
+from fedrad.system.resources import usable_cores
 
 from .patient_uses import PatientUses
 from .score_store import forget_scores
@@ -40,8 +41,9 @@ from .simulated_images import SimulatedImages, open_recipe_generator
 from .trained_patients import TrainedPatients, check_lineage
 from .withdrawal import withdrawn_now
 
-ALL_THREADS = torch.get_num_threads()
-"""Number of threads that PyTorch uses by default: all cores, or OMP_NUM_THREADS."""
+ALL_THREADS = min(torch.get_num_threads(), usable_cores())
+"""Number of threads that PyTorch uses by default: OMP_NUM_THREADS, or all cores that it sees; never
+more than this process may use."""
 
 
 class SiteData:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site, check_settings_file
+from fedrad.system.mounts import LOCAL_DISK, sharing_fault
 from fedrad.system.private import privacy_fault
 
 from .ledger import LEDGER, check_ledger_is_there
@@ -111,7 +112,8 @@ def check_modes(state: Path) -> None:
 
 
 def check_state_folder(site: Site) -> None:
-    """Raise SiteProblem("policy") if other users of this machine can reach what a site stores.
+    """Raise SiteProblem("policy") if other users of this machine can reach what a site stores, and
+    SiteProblem("storage") if it is on a file system on which locks do not hold.
 
     It is looked at before a command writes there; `check_site` looks again at each visit.
     """
@@ -123,6 +125,8 @@ def check_state_folder(site: Site) -> None:
         fault = f"{error.filename}: cannot be read: {error.strerror}"
     if fault is not None:
         raise SiteProblem("policy", fault)
+    if unshared := sharing_fault(site.state):
+        raise SiteProblem("storage", f"{site.state}: {unshared}. {LOCAL_DISK}")
 
 
 def _check_membership(site: Site) -> None:

@@ -41,7 +41,7 @@ def parsed(line: bytes) -> LedgerEntry | None:
         texts = all(isinstance(entry[key], str) for key in ("time", "previous", "hash"))
         if not texts or json.dumps(entry).encode() != line:
             return None
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
     if entry.get("format", FORMAT) != FORMAT:
         raise LedgerError(

@@ -63,7 +63,7 @@ def print_ledger(record: LedgerContent, console: Console) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     for *row, last in rows:
         cells = (text.ljust(width) for text, width in zip(row, widths, strict=True))
-        console.print("  ".join([*cells, last]), markup=False, soft_wrap=True)
+        console.print("  ".join([*cells, last]), soft_wrap=True)
     console.print()
     kinds = Counter(entry["message"]["kind"] for entry in record.entries)
     for kind, number in kinds.items():

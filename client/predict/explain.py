@@ -22,6 +22,7 @@ from fedrad.models.weight_files import WeightsError, file_sha256, read_safetenso
 from fedrad.models.weights import read_model
 from fedrad.system.files import replacing
 from fedrad.system.folders import make_folder
+from fedrad.system.text import ESCAPED
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def _write(cases: list[_Case], outcome: str, calibration: Calibration | None, fo
         old.unlink()
     with (
         replacing(folder / "images.csv") as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
+        temporary.open("w", newline="", encoding="utf-8", errors=ESCAPED) as file,
     ):
         table = csv.writer(file)
         table.writerow(["picture", "file", "logit", "probability", "prevalence", outcome])

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from fedrad.system.files import replacing
+from fedrad.system.text import ESCAPED
 
 SIMULATED = "SIMULATED"
 NOTE = "research use only; not a medical device"
@@ -96,7 +97,7 @@ def write_confidence(sequences: dict[str, EditSequence], file: Path) -> None:
     change from the image (root mean square, grey levels)."""
     with (
         replacing(file) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as handle,
+        temporary.open("w", newline="", encoding="utf-8", errors=ESCAPED) as handle,
     ):
         table = csv.writer(handle)
         table.writerow(["picture", "file", "towards", "step", "logit", "probability", "change"])

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from fedrad.client.images import REMARKS
 from fedrad.models.typicality import LEVEL
+from fedrad.system.text import visible
 
 from .cohort_reference import CohortReference
 from .estimate import ExportedModel, Prediction
@@ -67,18 +68,18 @@ def prediction_rows(
 ) -> list[tuple[str | float | None, ...]]:
     """Values of `PREDICTION_COLUMNS`: one row for each file and outcome.
 
-    An unusable file has one row, with the problem. Files are named as the user gave them; there are
-    no other data of a patient.
+    An unusable file has one row, with the problem. Files are named as the user gave them, with odd
+    bytes escaped; there are no other data of a patient.
     """
     rows = list[tuple[str | float | None, ...]]()
     for one in predictions:
         remarks, problem = "; ".join(one.reading.remarks), one.reading.unusable
         if problem is not None:
-            rows.append((one.file, "", *[None] * 6, remarks, problem))
+            rows.append((visible(one.file), "", *[None] * 6, remarks, problem))
         for outcome, e in one.estimates.items():
             rows.append(
                 (
-                    one.file,
+                    visible(one.file),
                     outcome,
                     e.logit,
                     e.probability,
@@ -129,7 +130,7 @@ def predictions_json(
         "use": USE,
         "files": [
             {
-                "file": one.file,
+                "file": visible(one.file),
                 "problem": one.reading.unusable,
                 "remarks": list(one.reading.remarks),
                 "as_far": one.as_far,
@@ -153,7 +154,7 @@ def print_predictions(
         far = "not checked" if one.as_far is None else f"{one.as_far:.3f}"
         for outcome, e in one.estimates.items():
             table.add_row(
-                one.file,
+                visible(one.file),
                 outcome,
                 f"{e.logit:.3f}",
                 "not calibrated" if e.probability is None else f"{e.probability:.3f}",
@@ -163,11 +164,14 @@ def print_predictions(
     console.print(table)
     for one in predictions:
         if one.reading.unusable is not None:
-            _line(console, f"{one.file}: cannot be used: {one.reading.unusable}")
+            _line(console, f"{visible(one.file)}: cannot be used: {one.reading.unusable}")
         if one.unlike:
-            _line(console, f"{one.file}: UNLIKE the cohort's images: do not rely on its figures")
+            _line(
+                console,
+                f"{visible(one.file)}: UNLIKE the cohort's images: do not rely on its figures",
+            )
         for remark in one.reading.remarks:
-            _line(console, f"{one.file}: {remark}: {REMARKS[remark]}")
+            _line(console, f"{visible(one.file)}: {remark}: {REMARKS[remark]}")
     for outcome, prevalence in model.prevalences.items():
         if prevalence is None:
             _line(console, f"{outcome}: not calibrated; its logits rank patients, no more")
@@ -180,4 +184,4 @@ def print_predictions(
 
 
 def _line(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(text, soft_wrap=True)

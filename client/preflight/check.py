@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from fedrad.client.cohort.checks import SEVERITY_RANK, Check, CheckFinding, CheckResult, run_check
 from fedrad.client.cohort.inspection import Inspection, inspect
@@ -22,19 +22,20 @@ from fedrad.client.settings import Site
 from fedrad.exchange.experiment import Experiment
 from fedrad.system.files import write_whole
 from fedrad.system.folders import make_folder
+from fedrad.system.terminal import PlainConsole
 
 from .machine import check_machine
 from .patients import BudgetCheck, ColumnList, ColumnsCheck, WithdrawnCheck
 
-SEVERITY_MARKS = {
-    "information": "[dim]i[/]",
-    "warning": "[yellow]![/]",
-    "refused": "[bold red]x[/]",
+SEVERITY_MARKS: dict[str, Text] = {
+    "information": Text("i", "dim"),
+    "warning": Text("!", "yellow"),
+    "refused": Text("x", "bold red"),
 }
-SEVERITY_LABELS = {
-    "information": "[green]OK[/]      ",
-    "warning": "[yellow]warning[/] ",
-    "refused": "[bold red]failure[/] ",
+SEVERITY_LABELS: dict[str, Text] = {
+    "information": Text("OK      ", "green"),
+    "warning": Text("warning ", "yellow"),
+    "refused": Text("failure ", "bold red"),
 }
 FILES_PER_FINDING = 5
 """Files that are printed for each finding; the page has all of them."""
@@ -77,13 +78,14 @@ def check_site(
     Raises
     ------
     SiteProblem
-        If the cohort cannot be inspected at all.
+        If the cohort cannot be inspected at all; or, after the results are printed, if check.html
+        cannot be written.
     """
     logging.getLogger("fedrad").setLevel(logging.ERROR)  # the findings report it more clearly
     machine = check_machine(site)
     if not as_json:
-        print_machine(machine, Console(highlight=False))
-    screen = Console(stderr=True)
+        print_machine(machine, PlainConsole())
+    screen = PlainConsole(stderr=True)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -105,17 +107,31 @@ def check_site(
         ]
         inspection = replace(inspection, results=[*inspection.results, *decided])
         page = html or site.state / "check.html"
-        make_folder(page.parent)
-        write_whole(page, render_page(inspection, evidence, pictures))
+        text = render_page(inspection, evidence, pictures)
     least = evidence.minimum
     if experiment is not None:
         inspection = _with_readiness(inspection, site, experiment)
-    if as_json:
-        inspection = replace(inspection, results=[*machine, *inspection.results])
-        print(json.dumps(inspection.to_json(), indent=1))
-    else:
-        print_inspection(inspection, page, least, Console(highlight=False))
+    try:
+        if as_json:
+            inspection = replace(inspection, results=[*machine, *inspection.results])
+            print(json.dumps(inspection.to_json(), indent=1), flush=True)
+        else:
+            print_inspection(inspection, page, least, PlainConsole())
+    finally:  # also if the terminal takes no more
+        _write_page(page, text)
     return max(inspection.status, *(SEVERITY_RANK[result.severity] for result in machine))
+
+
+def _write_page(page: Path, text: str) -> None:
+    """Write check.html. Raises SiteProblem("storage")."""
+    try:
+        make_folder(page.parent)
+        write_whole(page, text)
+    except OSError as error:
+        raise SiteProblem(
+            "storage",
+            f"{page}: cannot be written ({error.strerror}); --html names another file",
+        ) from error
 
 
 def print_machine(results: Sequence[CheckResult], console: Console) -> None:
@@ -124,9 +140,9 @@ def print_machine(results: Sequence[CheckResult], console: Console) -> None:
         for finding in result.findings:
             severity = finding.severity or result.severity
             console.print(SEVERITY_LABELS[severity], end=" ")
-            console.print(f"{result.name}: {finding.text}", markup=False, soft_wrap=True)
+            console.print(f"{result.name}: {finding.text}", soft_wrap=True)
         if result.severity != "information":
-            console.print(f"         → {result.remedy}", markup=False, soft_wrap=True)
+            console.print(f"         → {result.remedy}", soft_wrap=True)
     console.print()
 
 
@@ -160,12 +176,13 @@ def print_inspection(inspection: Inspection, page: Path, least: int, console: Co
     `page`: the file of the page. `least`: fewest units of a class about which figures are released.
     """
     facts = inspection.table
+    console.print(inspection.site, style="bold", end="")
     console.print(
-        f"[bold]{inspection.site}[/]: {facts['counted']} ({facts['encoding']}); "
-        f"outcomes {escape(', '.join(inspection.outcomes))}; index image: {inspection.index_image}"
+        f": {facts['counted']} ({facts['encoding']}); outcomes {', '.join(inspection.outcomes)}; "
+        f"index image: {inspection.index_image}"
     )
     if inspection.division:
-        console.print(f"{inspection.division}.", markup=False)
+        console.print(f"{inspection.division}.")
     table = Table("units", "outcome", "with", "without", "unknown", box=None)
     for part, outcomes in inspection.units.items():
         for outcome, counts in outcomes.items():
@@ -180,22 +197,23 @@ def print_inspection(inspection: Inspection, page: Path, least: int, console: Co
             f"null: withheld, as a class has fewer than {least} patients in that part of the split"
         )
     console.print("\nAll that follows from this stays here. Images and files: ", end="")
-    console.print(str(page.resolve()), soft_wrap=True, markup=False)
-    ends = {0: "No warnings.", 1: "[yellow]Warnings.[/]", 2: "[bold red]Refused.[/]"}
-    console.print(ends[inspection.status] + " Research use only; not a medical device.")
+    console.print(str(page.resolve()), soft_wrap=True)
+    ends = {0: ("No warnings.", ""), 1: ("Warnings.", "yellow"), 2: ("Refused.", "bold red")}
+    use = " Research use only; not a medical device."
+    console.print(Text.assemble(ends[inspection.status], use))
 
 
 def _print_result(result: CheckResult, console: Console) -> None:
     if not result.findings:
-        console.print(f"[green]·[/] {result.name}: nothing found")
+        console.print(Text.assemble(("·", "green"), f" {result.name}: nothing found"))
         return
     for finding in result.findings:
         severity = finding.severity or result.severity
         console.print(SEVERITY_MARKS[severity], end=" ")
-        console.print(f"{result.name}: {finding.text}", markup=False)
+        console.print(f"{result.name}: {finding.text}")
         for group in finding.files[:FILES_PER_FINDING] if severity != "information" else ():
-            console.print(f"    {' = '.join(group)}", style="dim", markup=False, soft_wrap=True)
+            console.print(f"    {' = '.join(group)}", style="dim", soft_wrap=True)
         if severity != "information" and len(finding.files) > FILES_PER_FINDING:
             console.print(f"    and {len(finding.files) - FILES_PER_FINDING} more", style="dim")
     if result.severity != "information":
-        console.print(f"  → {result.remedy}", markup=False)
+        console.print(f"  → {result.remedy}")

@@ -10,11 +10,14 @@ from pathlib import Path
 import torch
 
 from fedrad.client.cohort.checks import Check, CheckFinding, CheckResult, Severity, run_check
+from fedrad.client.images.worker_processes import decoders
 from fedrad.client.policy.admission import check_coordinator
 from fedrad.client.policy.approvals import Approvals
 from fedrad.client.policy.membership import read_membership
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Policy, Site
+from fedrad.system.mounts import LOCAL, Mount, mount_of, sharing_fault
+from fedrad.system.resources import allowed_cores, free_memory, usable_cores
 
 from .route import ROUTE_CHECKS, try_route
 
@@ -30,7 +33,9 @@ class Machine:
 
     `memory`: free memory in GiB, within the limit of a container; None if unknown. `disk`: free
     space for the state folder in GiB. `wanted_flwr`: minor version of Flower that fedrad requires.
-    `driver`: whether an NVIDIA driver is installed.
+    `driver`: whether an NVIDIA driver is installed. `cores`: how many this process may use, and how
+    many it may run on. `decoders`: number of processes that decode files. `mount`: file system of
+    the state folder; None if unknown.
     """
 
     site: Site
@@ -40,16 +45,23 @@ class Machine:
     wanted_flwr: str | None
     gpus: list[str] = field(default_factory=list)
     driver: bool = False
+    cores: tuple[int, int] = (1, 1)
+    decoders: int = 1
+    mount: Mount | None = None
 
 
 def inspect_machine(site: Site) -> Machine:
     """The state of this machine. Nothing is changed."""
+    memory = free_memory()
     existing = next(folder for folder in (site.state, *site.state.parents) if folder.is_dir())
     required = importlib.metadata.requires("fedrad") or []
     pins = (re.match(r"flwr\S*==([0-9]+\.[0-9]+)", line) for line in required)
     return Machine(
         site=site,
-        memory=_memory(),
+        memory=None if memory is None else memory / 2**30,
+        cores=(usable_cores(), allowed_cores()),
+        decoders=site.settings.decoders or decoders(),
+        mount=mount_of(site.state),
         disk=shutil.disk_usage(existing).free / 2**30,
         versions={name: importlib.metadata.version(name) for name in ("fedrad", "flwr", "torch")},
         wanted_flwr=next((pin[1] for pin in pins if pin), None),
@@ -63,22 +75,6 @@ def _gpus() -> list[str]:
         return []
     devices = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
     return [f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB" for gpu in devices]
-
-
-def _memory() -> float | None:
-    """Free memory in GiB, of the machine and within the limit of its container."""
-    try:
-        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
-        free = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return None
-    limit = Path("/sys/fs/cgroup/memory.max")
-    used = Path("/sys/fs/cgroup/memory.current")
-    try:
-        contained = (int(limit.read_text()) - int(used.read_text())) / 2**30
-    except (OSError, ValueError):  # "max"
-        contained = float("inf")
-    return min(free / 2**20, contained)
 
 
 class VersionsCheck(Check[Machine]):
@@ -158,6 +154,41 @@ class DiskCheck(Check[Machine]):
         return [_compare_amount(subject.disk, DISK_GIB, f"free for {subject.site.state}")]
 
 
+class CoresCheck(Check[Machine]):
+    """Cores of the container or batch job."""
+
+    name = "cores"
+    problem = "More processes or threads than cores hinder each other."
+    remedy = "Set `threads` and `decoders` in site.toml to 0, or raise the container's limit."
+
+    def findings(self, subject: Machine) -> list[CheckFinding]:
+        """The cores that may be used, and what is set beyond them."""
+        usable, allowed = subject.cores
+        quota = f" (of {allowed}, by the quota of the container)" if usable < allowed else ""
+        text = f"{usable} may be used{quota}; files are decoded by {subject.decoders} at once"
+        threads = subject.site.settings.threads
+        if max(threads, subject.site.settings.decoders) > usable:
+            beyond = f"threads = {threads}, decoders = {subject.site.settings.decoders}"
+            return [CheckFinding(f"{text}; site.toml asks for more: {beyond}", severity="warning")]
+        return [CheckFinding(text, severity="information")]
+
+
+class FileSystemCheck(Check[Machine]):
+    """File system of the state folder."""
+
+    name = "file system"
+    problem = "Processes that share a database on a network file system damage it."
+    remedy = "Set `state` in site.toml to a folder on a disk of this machine."
+
+    def findings(self, subject: Machine) -> list[CheckFinding]:
+        """The kind of file system, and whether locks hold on it."""
+        state, kind = subject.site.state, subject.mount.kind if subject.mount else "unknown"
+        if fault := sharing_fault(state):
+            return [CheckFinding(f"{state}: {fault}", severity="refused")]
+        tried = "" if LOCAL.fullmatch(kind) else ", not known to fedrad; locks held when tried"
+        return [CheckFinding(f"{kind}{tried}", severity="warning" if tried else "information")]
+
+
 class PrivateKeyCheck(Check[Machine]):
     """Permissions of the node's private key."""
 
@@ -206,7 +237,9 @@ MACHINE_CHECKS: tuple[Check[Machine], ...] = (
     VersionsCheck(),
     GpuCheck(),
     MemoryCheck(),
+    CoresCheck(),
     DiskCheck(),
+    FileSystemCheck(),
     PrivateKeyCheck(),
     PolicyCheck(),
 )

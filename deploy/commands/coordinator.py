@@ -1,6 +1,7 @@
 """Commands of a coordinator: serve hospitals, and run experiments over them."""
 
 import logging
+import sqlite3
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -263,6 +264,8 @@ def status(
         watch(folder, once=once)
     except FileNotFoundError:
         fail(f"{folder}: holds no experiment; give the --out of `fedrad run` or `simulate`")
+    except sqlite3.DatabaseError as error:
+        fail(f"{folder / 'records.sqlite'}: cannot be read ({error}); restore it from a backup")
 
 
 def stop(folder: ResultsFolder) -> None:

@@ -17,6 +17,7 @@ import typer
 from fedrad.server.federation.failure import Stopped
 from fedrad.system.commands import CommandGroup, VersionOption, fail
 from fedrad.system.private import make_private
+from fedrad.system.program import run_program
 
 from . import coordinator, local, results
 from .terminal import write_template
@@ -91,6 +92,10 @@ app.add_typer(weights_app, name="weights")
 def main() -> None:
     """Entry point of `fedrad`."""
     make_private()
+    run_program(_commands)
+
+
+def _commands() -> None:
     try:
         app()
     except Stopped:

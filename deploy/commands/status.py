@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from statistics import median
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -15,6 +15,7 @@ from rich.text import Text
 from fedrad.exchange.experiment import read_experiment
 from fedrad.server.federation.records import Record, Records
 from fedrad.server.rounds.run_state import RunState
+from fedrad.system.terminal import PlainConsole
 
 REFRESH_SECONDS = 2.0
 LAST_ROUNDS = 5
@@ -31,7 +32,7 @@ def watch(folder: Path, *, once: bool) -> None:
     """
     if not (folder / "records.sqlite").is_file():
         raise FileNotFoundError(folder)
-    console = Console()
+    console = PlainConsole()
     running = RunState(folder / "checkpoint").is_running
     if once or not running():
         console.print(state(folder))
@@ -54,13 +55,14 @@ def state(folder: Path) -> RenderableType:
     rounds = experiment.federation.rounds
     finished = _latest(rows, "seconds", site="")
     began = _latest(rows, "began", site="")
-    lines = [f"[bold]{experiment.name}[/]: {_standing(run)}"]
+    lines = [Text.assemble((experiment.name, "bold"), f": {_standing(run)}")]
     if began:
         number = max(began)
-        lines.append(f"Round {number} of {rounds}, stage {began[number].text}{_left(rows, rounds)}")
+        stage = began[number].text
+        lines.append(Text(f"Round {number} of {rounds}, stage {stage}{_left(rows, rounds)}"))
     waiting = [r for r in rows if r.metric == "waiting"]
     if waiting and run.is_running() and waiting[-1].id > max(r.id for r in finished.values()):
-        lines.append(f"[yellow]Waiting[/]: {waiting[-1].text}")
+        lines.append(Text.assemble(("Waiting", "yellow"), f": {waiting[-1].text}"))
     table = Table()
     monitored = experiment.task.monitored
     for column in (
@@ -86,7 +88,7 @@ def state(folder: Path) -> RenderableType:
             _curve(_values(rows, "loss", site)),
             "\n".join(_curve(_values(rows, m, site), low=low, high=high) for m in metrics),
         )
-    return Group(*(Text.from_markup(line) for line in lines), table)
+    return Group(*lines, table)
 
 
 def _standing(run: RunState) -> str:

@@ -2,18 +2,18 @@
 
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from fedrad.exchange.model_names import family_of, local_of
 from fedrad.server.results.summary import Cell, Interval, Summary
+from fedrad.system.terminal import PlainConsole
 
 FAMILIES = {"base": "base", "local": "local-only", "global": "global"}
 
 
 def show_results(summary: Summary, folder: Path) -> None:
     """Print the matrix of models and sites for each outcome, and where the report is."""
-    console = Console()
+    console = PlainConsole()
     for outcome in summary.experiment["outcomes"]:
         console.print(_table(summary, outcome))
     console.print(

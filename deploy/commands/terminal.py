@@ -1,13 +1,14 @@
 """Arguments, quick checks and log output that the commands of `fedrad` share."""
 
 import logging
-import shutil
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fedrad.system.commands import fail
+from fedrad.system.files import write_whole
 
 
 def _readable(file: Path) -> Path:
@@ -50,21 +51,25 @@ def check_summary(folder: Path) -> None:
 
 def write_template(template: Path, file: Path) -> None:
     """Copy a commented template to a new file."""
-    if file.exists():
+    if os.path.lexists(file):
         fail(f"{file}: exists already")
     if not file.parent.is_dir():
         fail(f"{file.parent}: no such folder")
-    shutil.copyfile(template, file)
+    write_whole(file, template.read_bytes())
     print(f"{file} written; edit it, the comments say how")
 
 
 def show_progress() -> None:
     """Show the log lines of fedrad on the terminal, and the libraries' warnings."""
-    from rich.console import Console
     from rich.logging import RichHandler
 
+    from fedrad.system.terminal import PlainConsole
+
     handler = RichHandler(
-        console=Console(stderr=True), show_path=False, show_level=False, log_time_format="%H:%M:%S"
+        console=PlainConsole(stderr=True),
+        show_path=False,
+        show_level=False,
+        log_time_format="%H:%M:%S",
     )
     logging.getLogger("fedrad").addHandler(handler)
     logging.getLogger("fedrad").setLevel(logging.INFO)

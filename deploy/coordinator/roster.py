@@ -3,7 +3,6 @@
 from datetime import datetime
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -11,6 +10,7 @@ from fedrad.exchange.clocks import difference
 from fedrad.server.federation.members import Member
 from fedrad.system.ports import listens_at
 from fedrad.system.release import release, short_release
+from fedrad.system.terminal import PlainConsole
 
 from .folder import Coordinator
 from .seen import SeenSite, read_seen
@@ -46,7 +46,7 @@ def show_members(folder: Path) -> None:
             _moment(heard.at) if heard else "",
             _release(heard) if heard else "",
         )
-    console = Console()
+    console = PlainConsole()
     console.print(table if members else "No site was invited yet: `fedrad invite SITE`")
     for site in sorted({member.site for member in members if member.status == "admitted"}):
         if site in seen and (words := _clock(seen[site])):

@@ -248,9 +248,7 @@ class _SuperLink:
 
     def _write_log(self) -> None:
         assert self.process.stdout is not None
-        handler = PrivateLogHandler(
-            self.log_file, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8"
-        )
+        handler = PrivateLogHandler(self.log_file, maxBytes=LOG_BYTES, backupCount=LOG_FILES)
         for line in self.process.stdout:
             text = line.decode("utf-8", "replace").rstrip("\n")
             moment = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {text}"

@@ -5,7 +5,6 @@ The apps, messages and checks are those of a deployed federation; Ray runs the s
 
 import json
 import math
-import os
 from pathlib import Path
 
 import torch
@@ -17,6 +16,7 @@ from fedrad.flower.control import FlowerError, FlowerSettings
 from fedrad.flower.processes import own_flower_processes
 from fedrad.server.federation.failure import ExperimentFailed
 from fedrad.server.results.summary import Summary
+from fedrad.system.resources import usable_cores
 
 from .simulation import Simulation, save_simulation
 
@@ -50,7 +50,7 @@ def run_flower(simulation: Simulation) -> Summary:
 
 def _resources(simulation: Simulation) -> FlowerSettings:
     """Settings of the runtime: as many sites run in parallel as CPU cores and GPU memory allow."""
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     sites = [open_site(Path(node["folder"]), name=node["name"]) for node in simulation.nodes]
     threads = max(min(site.settings.threads or cores, cores) for site in sites)
     settings: dict[str, str | int | float] = {

@@ -9,7 +9,7 @@ from fedrad.exchange.experiment import ExperimentError, parse_experiment
 from fedrad.models.settings import ModelSettings
 from fedrad.models.weight_files import PUBLISHED, WeightsError, fetch, file_sha256
 from fedrad.models.weight_folders import add_weight_folder
-from fedrad.system.files import write_whole
+from fedrad.system.files import read_regular_text, write_whole
 
 from .preparation import weights_fault
 
@@ -38,9 +38,13 @@ def pin_weights(weights: str, experiment_file: Path) -> str:
         If the weights cannot be used; the experiment file stays unchanged.
     """
     try:
-        document = tomlkit.parse(experiment_file.read_text("utf-8"))
-    except (OSError, TOMLKitError) as error:
-        raise ExperimentError(f"{experiment_file}: {error}") from error
+        document = tomlkit.parse(read_regular_text(experiment_file))
+    except OSError as error:
+        raise ExperimentError(f"{experiment_file}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ExperimentError(f"{experiment_file}: it is not UTF-8 text") from error
+    except (TOMLKitError, RecursionError) as error:
+        raise ExperimentError(f"{experiment_file}: not valid TOML: {error}") from error
     table = document.setdefault("model", tomlkit.table())
     if weights in PUBLISHED:
         file = fetch(ModelSettings(weights=weights, backbone=table.get("backbone", "resnet50")))

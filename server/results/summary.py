@@ -10,7 +10,7 @@ from fedrad.exchange.figures import Missing, ProbabilityFigures, RankFigures
 from fedrad.models.calibration import Calibration
 from fedrad.models.tasks import MonitoredFigure
 from fedrad.stats.intervals import Interval
-from fedrad.system.files import replacing, write_whole
+from fedrad.system.files import LARGEST_RECORD, read_regular, replacing, write_whole
 
 from .parts import (
     PROBABILITIES,
@@ -280,4 +280,4 @@ def read_summary(folder: Path) -> Summary:
     pydantic.ValidationError
         If the file is not a summary.
     """
-    return Summary.model_validate_json((folder / "summary.json").read_text("utf-8"))
+    return Summary.model_validate_json(read_regular(folder / "summary.json", LARGEST_RECORD))

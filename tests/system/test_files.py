@@ -14,11 +14,15 @@ import pytest
 from pydantic import BaseModel
 from safetensors.numpy import save_file
 
+from fedrad.client.problems import SiteProblem
+from fedrad.client.settings import open_site
+from fedrad.exchange.experiment import ExperimentError, read_experiment
 from fedrad.system.files import (
     JsonFile,
     UnreadableFileError,
     is_locked,
     locked,
+    read_regular_text,
     replacing,
     write_whole,
 )
@@ -240,3 +244,30 @@ def test_a_damaged_json_file_is_refused_unchanged_and_no_value_is_shown(tmp_path
 def test_a_json_file_that_is_a_folder_is_refused(tmp_path):
     with pytest.raises(UnreadableFileError, match="Is a directory"):
         JsonFile(tmp_path, Counts).read()
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (os.mkfifo, "a pipe or a device"),
+        (lambda path: path.symlink_to("/dev/zero"), "a pipe or a device"),
+        (lambda path: path.symlink_to(path), "symbolic links"),
+        (lambda path: path.symlink_to("/nonexistent"), "No such file"),
+        (lambda path: path.mkdir(), "Is a directory"),
+        (lambda path: path.write_bytes(bytes(5_000_000)), "more than 4 million bytes"),
+    ],
+)
+def test_what_is_no_file_of_settings_is_refused_at_once(tmp_path, make, why):
+    make(tmp_path / "site.toml")
+    with pytest.raises(OSError, match=why):
+        read_regular_text(tmp_path / "site.toml")
+    with pytest.raises(SiteProblem, match=why):
+        open_site(tmp_path, name="a")
+    with pytest.raises(ExperimentError, match=why):
+        read_experiment(tmp_path / "site.toml")
+
+
+@pytest.mark.parametrize("text", ["name = 'a'\r\nb = 1\r\n", "\ufeffname = 'a'\rb = 1\r"])
+def test_all_ends_of_lines_are_read(tmp_path, text):
+    (tmp_path / "x").write_bytes(text.encode())
+    assert read_regular_text(tmp_path / "x") == "name = 'a'\nb = 1\n"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from fedrad.system.errors import UserError
 from fedrad.system.folders import cache_home, state_home
 from fedrad.system.ports import free_port
 
@@ -28,3 +29,24 @@ def test_a_free_port_can_be_listened_at():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", free_port()))
         listener.listen()
+
+
+@pytest.mark.parametrize("home", [None, ""])
+def test_without_a_home_the_places_that_can_be_named_are(monkeypatch, home):
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.delenv("HOME")
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
+
+    def nameless(_: int) -> None:
+        raise KeyError
+
+    monkeypatch.setattr("pwd.getpwuid", nameless)
+    with pytest.raises(UserError, match=r"`state` in site\.toml.*XDG_STATE_HOME.*HOME"):
+        state_home()
+
+
+def test_a_relative_folder_for_state_is_refused(monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", "here")
+    with pytest.raises(UserError, match="XDG_STATE_HOME is 'here'"):
+        state_home()

@@ -3,6 +3,10 @@
 import csv
 import io
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -226,3 +230,60 @@ def test_without_enough_patients_or_the_record_of_who_trained_nothing_is_compare
     lost = predict(model, file, "--cohort", finished / "a")
     assert lost.exit_code == 2
     assert "has no record of the patients" in lost.output
+
+
+@pytest.fixture
+def oddly_named(finished, tmp_path) -> list[str]:
+    """Files of which one is named in Latin-1, one in brackets, and one with the end of a line."""
+    names = [b"M\xfcller.png", b"[red]b[bold].png", b"two\nlines.png", b"x" * 251 + b".png"]
+    for name in names:
+        shutil.copy(finished / "a" / "images" / "0000.png", os.fsencode(tmp_path) + b"/" + name)
+    return [os.fsdecode(os.fsencode(tmp_path) + b"/" + name) for name in names]
+
+
+def test_every_file_is_estimated_and_its_name_shown_whatever_its_bytes(
+    model, oddly_named, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("COLUMNS", "600")
+    result = predict(model, *oddly_named, "--out", tmp_path / "new.csv")
+    assert result.exit_code == 0, result.output
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "new.csv").read_text())))
+    shown = [r"M\xfcller.png", "[red]b[bold].png", r"two\nlines.png", "x" * 251 + ".png"]
+    assert [row["file"] for row in rows] == [f"{tmp_path}/{name}" for name in shown]
+    assert len({row["logit"][:6] for row in rows}) == 1
+    assert all(name in result.output for name in shown)
+    as_json = json.loads(predict(model, *oddly_named, "--json").output)
+    assert [one["file"] for one in as_json["files"]] == [row["file"] for row in rows]
+
+
+def test_estimates_are_written_if_they_cannot_be_shown_and_shown_if_they_cannot_be_written(
+    model, finished, tmp_path
+):
+    file, table = finished / "a" / "images" / "0000.png", tmp_path / "new.csv"
+    script = [str(Path(sys.executable).parent / "fedrad-site"), "predict", str(model), str(file)]
+    for output, status in (("/dev/full", 2), ("&-", 0)):
+        shell = f'"$@" >{output}'
+        ended = subprocess.run(
+            ["bash", "-c", shell, "-", *script, "--out", str(table)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ended.returncode == status, ended.stderr
+        assert len(table.read_text().splitlines()) == 2
+        assert "Traceback" not in ended.stderr
+        table.unlink()
+    result = predict(model, file, "--out", tmp_path / ("x" * 300))
+    assert result.exit_code == 2
+    assert "cannot be written (File name too long)" in result.stderr
+    assert "label" in result.stdout
+    assert list(tmp_path.glob("*.csv")) + list(tmp_path.glob(".*partial")) == []
+
+
+def test_a_pipe_is_no_image_and_is_named_at_once(model, finished, tmp_path):
+    os.mkfifo(tmp_path / "pipe.dcm")
+    result = predict(model, tmp_path / "pipe.dcm", finished / "a" / "images" / "0000.png")
+    assert result.exit_code == 1
+    assert "cannot be opened (it is a pipe or a device, and no file)" in " ".join(
+        result.output.split()
+    )
