@@ -43,7 +43,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-READING_CHAIN = 2
+READING_CHAIN = 3
 """Version of the reading chain, from a file to the network's input (`client.images.reading_chain`).
 It is raised whenever its pictures change, so that no stored picture of an earlier version is used,
 and no model gets pictures of another version than it was trained on."""

@@ -4,21 +4,20 @@ pydicom reads uncompressed pixels and RLE, python-gdcm (BSD) the JPEG family, Op
 through pylibjpeg-openjpeg) JPEG 2000, and imagecodecs (BSD) the rest.
 """
 
+import re
 import warnings
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.pixels.utils import pixel_array
 
-from .dicom import element_number
-from .reading import UnusableImage
-
-StoredValues = NDArray[np.integer[Any]]
+from .damage import decoder_messages, require_end_of_stream, stream_precision
+from .elements import element_number
+from .reading import UnusableImage, reason_of, whole_reason
+from .stored_pixels import StoredPixels, StoredValues, cell_pixels, stream_pixels
 
 LARGEST_IMAGE = 100_000_000
 """Largest number of pixels. More than this is a broken header: the largest detectors have about
@@ -61,12 +60,29 @@ IMAGECODECS_FUNCTIONS: dict[str, str] = {
 }
 """Transfer syntax -> function of imagecodecs."""
 
+END_MARKED_SYNTAXES = {
+    syntax
+    for syntax in (*PYDICOM_PLUGINS, *IMAGECODECS_FUNCTIONS)
+    if syntax not in WHOLE_CELL_SYNTAXES and IMAGECODECS_FUNCTIONS.get(syntax) != "jpegxl_decode"
+}
+"""Transfer syntaxes whose streams end with a marker: JPEG, JPEG-LS and JPEG 2000."""
 
-def stored_values(dataset: Dataset) -> StoredValues:
-    """Stored values, (rows, columns), with BitsStored bits and the sign that the file states.
 
-    Raises UnusableImage for a transfer syntax without decoder, for broken or missing pixels, and
-    for a header that does not match the pixels.
+SOUND_WARNINGS = (
+    "The pixel data is",  # longer than stated, which `_require_length` judges
+    "The number of bytes of pixel data is sufficient to contain",
+    "The number of bytes of compressed pixel data matches the expected number for uncompressed",
+    "The number of items in (7FE0,0001) 'Extended Offset Table'",
+    "A value of",  # '0' for the number of frames
+)
+"""How pydicom's warnings begin that are no sign of damage."""
+
+
+def stored_pixels(dataset: Dataset) -> StoredPixels:
+    """Stored values, (rows, columns), with the bits and the sign that they have.
+
+    Raises UnusableImage for a transfer syntax without decoder, for broken, cut or missing pixels,
+    and for a header that does not match the pixels.
     """
     syntax = str(dataset.file_meta.TransferSyntaxUID)
     rows, columns = element_number(dataset, "Rows"), element_number(dataset, "Columns")
@@ -80,33 +96,69 @@ def stored_values(dataset: Dataset) -> StoredValues:
     else:
         raise UnusableImage(f"no decoder for transfer syntax {uid.UID(syntax).name}")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        _require_length(dataset, syntax)
+        with warnings.catch_warnings(record=True) as warned, decoder_messages() as messages:
+            warnings.simplefilter("always")
             stored = decode(dataset)
     except (UnusableImage, MemoryError):  # lack of memory is no fault of the file
         raise
     except Exception as error:  # decoders can raise nearly any exception
-        first = str(error).strip().split("\n")[0] or type(error).__name__
-        raise UnusableImage(f"pixels cannot be decoded: {first[:200]}") from error
+        raise UnusableImage(f"pixels cannot be decoded: {reason_of(error)}") from error
+    messages += [str(w.message) for w in warned if issubclass(w.category, UserWarning)]
+    for message in messages:
+        if not _is_sound(message):
+            raise UnusableImage(f"pixels cannot be decoded: {whole_reason(message)}")
     if stored.shape != (rows, columns):
         shape = " x ".join(map(str, stored.shape))
         raise UnusableImage(f"the header says {rows:.0f} x {columns:.0f} pixels, there are {shape}")
     if syntax in WHOLE_CELL_SYNTAXES:
-        return _stored_bits(stored, dataset, high_bit=element_number(dataset, "HighBit"))
-    if element_number(dataset, "PixelRepresentation") == 1 and syntax not in JPEG_2000_SYNTAXES:
-        # JPEG has no signed values: it holds the stored bits of a negative value.
-        return _stored_bits(stored.view(f"i{stored.dtype.itemsize}"), dataset)
-    return stored
+        return cell_pixels(stored, dataset)
+    if syntax not in JPEG_2000_SYNTAXES:
+        stored = stored.view(f"u{stored.dtype.itemsize}")
+    return stream_pixels(stored, dataset)
+
+
+def _is_sound(message: str) -> bool:
+    padded = re.search(r"RLE segment contains non-conformant padding - (\d+) vs. (\d+)", message)
+    if padded is not None:  # segments have an even length
+        return int(padded[1]) - int(padded[2]) <= 2
+    return message.startswith(SOUND_WARNINGS)
+
+
+def _require_length(dataset: Dataset, syntax: str) -> None:
+    """Raise UnusableImage if the header describes less pixels than there are, or a stream was cut.
+
+    Zeros after uncompressed pixels are padding.
+    """
+    if syntax in END_MARKED_SYNTAXES:
+        require_end_of_stream(_frame(dataset))
+    elif syntax in WHOLE_CELL_SYNTAXES and syntax != uid.RLELossless:
+        row = (
+            int(element_number(dataset, "Columns") * element_number(dataset, "BitsAllocated")) // 8
+        )
+        rest = dataset.PixelData[row * int(element_number(dataset, "Rows")) :]
+        if len(rest) > max(row, 1) and rest.strip(b"\0"):
+            raise UnusableImage(
+                "the header says fewer pixels, or fewer bits of each, than there are: "
+                f"{len(rest)} bytes are left over"
+            )
+
+
+def _frame(dataset: Dataset) -> bytes:
+    """The stream of the only frame, which may lie in several fragments."""
+    frame: bytes = next(generate_frames(dataset.PixelData, number_of_frames=1))
+    return frame
 
 
 def _with_pydicom(dataset: Dataset) -> StoredValues:
     syntax = str(dataset.file_meta.TransferSyntaxUID)
-    # pydicom assumes that the unused bits are always the upper ones, so its correction is off.
-    decoded: StoredValues = pixel_array(
-        dataset,
-        decoding_plugin=PYDICOM_PLUGINS[syntax],
-        correct_unused_bits=syntax not in WHOLE_CELL_SYNTAXES,
-    )
+    # pydicom takes Bits Stored for right, and the unused bits for the upper ones: not corrected.
+    options: dict[str, Any] = {"correct_unused_bits": False}
+    if PYDICOM_PLUGINS[syntax] == "gdcm":
+        # GDCM gives wrong values if it is told fewer bits than the stream has.
+        precision = stream_precision(_frame(dataset))
+        options["bits_stored"] = max(precision, int(element_number(dataset, "BitsStored")))
+    decoded: StoredValues = pixel_array(dataset, decoding_plugin=PYDICOM_PLUGINS[syntax], **options)
     return decoded
 
 
@@ -116,23 +168,5 @@ def _with_imagecodecs(dataset: Dataset) -> StoredValues:
     decode: Any = getattr(
         imagecodecs, IMAGECODECS_FUNCTIONS[str(dataset.file_meta.TransferSyntaxUID)]
     )
-    frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
-    decoded: StoredValues = decode(frame)
+    decoded: StoredValues = decode(_frame(dataset))
     return decoded
-
-
-def _stored_bits(stored: StoredValues, dataset: Dataset, high_bit: float = -1) -> StoredValues:
-    """Only the stored bits of each pixel cell, sign-extended if the cells are signed.
-
-    Old files hold overlays or rubbish in the other bits (PS3.5, 8.1.1). `high_bit` is the position
-    of the highest stored bit; if it is impossible, the lowest bits are taken. Decoders of
-    compressed pixels return the stored bits alone.
-    """
-    allocated, bits = stored.dtype.itemsize * 8, int(element_number(dataset, "BitsStored"))
-    high = int(high_bit) if bits - 1 <= high_bit < allocated else bits - 1
-    if not 1 <= bits < allocated:
-        return stored
-    left, right = allocated - 1 - high, allocated - bits
-    cells: NDArray[np.integer[Any]] = stored.astype(stored.dtype.newbyteorder("="))
-    bits_alone: StoredValues = np.right_shift(np.left_shift(cells, left), right)
-    return bits_alone

@@ -3,15 +3,23 @@
 import io
 import warnings
 from contextlib import suppress
-from typing import Any
 
+import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from .reading import Tags, UnusableImage
+from .elements import (
+    element_code,
+    element_codes,
+    element_number,
+    element_numbers,
+    element_text,
+    shown_code,
+)
+from .reading import Tags, UnusableImage, reason_of
 
-RADIOGRAPHY = ("CR", "DX", "DR", "RG", "XR", "SC", "OT", "")
+RADIOGRAPHY = ("CR", "DX", "DR", "RG", "XR", "SC", "OT")
 """Modalities that may hold a radiograph. SC and OT are secondary captures; old archives write DR,
 RG or XR; still older ones leave the attribute empty."""
 
@@ -19,13 +27,11 @@ FOR_PROCESSING_SOP_CLASS = "1.2.840.10008.5.1.4.1.1.1.1.1"
 """SOP class Digital X-Ray Image Storage - For Processing."""
 
 _VIEWS = {
-    "antero-posterior": "AP",
-    "anteroposterior": "AP",
-    "postero-anterior": "PA",
-    "posteroanterior": "PA",
-    "left lateral": "LL",
-    "right lateral": "RL",
-    "lateral": "LL",
+    "ANTEROPOSTERIOR": "AP",
+    "POSTEROANTERIOR": "PA",
+    "LEFTLATERAL": "LL",
+    "RIGHTLATERAL": "RL",
+    "LATERAL": "LL",
 }
 
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
@@ -46,7 +52,7 @@ def open_dicom(data: bytes) -> tuple[Dataset, bool]:
         except MemoryError:  # no fault of the file
             raise
         except Exception as error:  # pydicom can raise nearly any exception for a broken file
-            raise UnusableImage(f"no readable DICOM: {_first_line(error)}") from error
+            raise UnusableImage(f"no readable DICOM: {reason_of(error)}") from error
     if not marked and "Rows" not in dataset and "SOPClassUID" not in dataset:
         raise UnusableImage("no DICOM, PNG or JPEG file")
     return dataset, _name_transfer_syntax(dataset) or not marked
@@ -67,64 +73,77 @@ def _name_transfer_syntax(dataset: Dataset) -> bool:
 
 
 def require_radiograph(dataset: Dataset) -> None:
-    """Raise UnusableImage, with the reason, unless this is one grey radiograph for display."""
-    modality = element_text(dataset, "Modality")
-    if modality not in RADIOGRAPHY:
+    """Raise UnusableImage, with the reason, unless this is one grey radiograph for display.
+
+    Its photometric interpretation and number of frames are then written as the standard has them.
+    """
+    others = [code for code in element_codes(dataset, "Modality") if code not in RADIOGRAPHY]
+    if others:
         raise UnusableImage(
-            f"modality {modality}: only radiographs (CR, DX) and secondary captures (SC, OT) are "
-            "read"
+            f"modality {shown_code(others[0])}: only radiographs (CR, DX) and secondary captures "
+            "(SC, OT) are read"
         )
     if not any(k in dataset for k in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         raise UnusableImage("holds no pixel data (cut off, or a report, plan or index)")
     if "PixelData" not in dataset:
         raise UnusableImage("floating-point pixels are no stored radiograph")
-    for_processing = element_text(dataset, "PresentationIntentType") == "FOR PROCESSING"
-    if for_processing or element_text(dataset, "SOPClassUID") == FOR_PROCESSING_SOP_CLASS:
+    intent = element_code(dataset, "PresentationIntentType")
+    sop_class = element_text(dataset, "SOPClassUID")
+    if intent == "FORPROCESSING" or sop_class == FOR_PROCESSING_SOP_CLASS:
         raise UnusableImage(
             "a FOR PROCESSING image: raw detector values, which no one reads; export the image "
             "FOR PRESENTATION"
         )
+    if intent not in ("", "FORPRESENTATION"):
+        raise UnusableImage(
+            f"Presentation Intent Type {shown_code(intent)}: neither FOR PRESENTATION nor FOR "
+            "PROCESSING"
+        )
     frames = element_number(dataset, "NumberOfFrames")
     if frames > 1:
-        raise UnusableImage(f"several frames ({frames:.0f})")
+        raise UnusableImage(f"several frames ({frames:g})")
     if element_number(dataset, "SamplesPerPixel") > 1:
         raise UnusableImage("a colour image")
-    photometric = element_text(dataset, "PhotometricInterpretation")
+    photometric = element_code(dataset, "PhotometricInterpretation")
     if photometric not in ("MONOCHROME1", "MONOCHROME2"):
+        stated = element_text(dataset, "PhotometricInterpretation")
         raise UnusableImage(
-            f"photometric interpretation {photometric or 'missing'}, not MONOCHROME1 or MONOCHROME2"
+            f"photometric interpretation {shown_code(stated) if stated else 'missing'}, not "
+            "MONOCHROME1 or MONOCHROME2"
         )
+    # As decoders need them, which interpret the elements themselves.
+    dataset.PhotometricInterpretation = photometric
+    if "NumberOfFrames" in dataset:
+        dataset.NumberOfFrames = 1
 
 
 def tags(dataset: Dataset) -> Tags:
     """The attributes that describe how the image was acquired; none identifies the patient."""
-    spacing = element_numbers(dataset, "PixelSpacing") or element_numbers(
-        dataset, "ImagerPixelSpacing"
-    )
     return Tags(
-        modality=element_text(dataset, "Modality"),
+        modality=element_code(dataset, "Modality"),
         view=_view(dataset),
         body_part=element_text(dataset, "BodyPartExamined").upper(),
         manufacturer=element_text(dataset, "Manufacturer"),
         model=element_text(dataset, "ManufacturerModelName"),
-        photometric=element_text(dataset, "PhotometricInterpretation"),
+        photometric=element_code(dataset, "PhotometricInterpretation"),
         transfer_syntax=str(dataset.file_meta.TransferSyntaxUID),
-        rows=_integer(dataset, "Rows"),
-        columns=_integer(dataset, "Columns"),
-        bits=_integer(dataset, "BitsStored"),
-        kvp=element_number(dataset, "KVP"),
-        exposure=element_number(dataset, "Exposure"),
-        exposure_index=element_number(dataset, "ExposureIndex"),
-        spacing=spacing[0] if spacing else float("nan"),
+        rows=int(element_number(dataset, "Rows")),
+        columns=int(element_number(dataset, "Columns")),
+        bits=int(np.nan_to_num(element_number(dataset, "BitsStored"))),
+        kvp=_described(dataset, "KVP"),
+        exposure=_described(dataset, "Exposure"),
+        exposure_index=_described(dataset, "ExposureIndex"),
+        spacing=_spacing(dataset),
         acquired=_date(dataset),
     )
 
 
 def height_to_width(dataset: Dataset) -> float:
-    """Height of a pixel divided by its width; 1 if the file states no plausible value.
+    """Height of a pixel divided by its width; 1 if the file does not state it.
 
     The first of these that is present decides: Pixel Aspect Ratio, Pixel Spacing, Imager Pixel
-    Spacing and, for a digitised film, Nominal Scanned Pixel Spacing.
+    Spacing and, for a digitised film, Nominal Scanned Pixel Spacing. Zeros mean "not known". Raises
+    UnusableImage for one that is present and is no pair of numbers, or no plausible one.
     """
     for keyword in (
         "PixelAspectRatio",
@@ -133,9 +152,17 @@ def height_to_width(dataset: Dataset) -> float:
         "NominalScannedPixelSpacing",
     ):
         pair = element_numbers(dataset, keyword)
-        if len(pair) == 2 and pair[0] > 0 and pair[1] > 0:
-            return pair[0] / pair[1] if 0.2 <= pair[0] / pair[1] <= 5 else 1.0
+        if not any(pair):
+            continue
+        if len(pair) != 2 or not min(pair) > 0 or not 0.2 <= pair[0] / pair[1] <= 5:
+            raise UnusableImage(f"{keyword} is in the header and gives no plausible pixel")
+        return pair[0] / pair[1]
     return 1.0
+
+
+def burned_in(dataset: Dataset) -> bool:
+    """Whether the file says, or may say, that text is burned into its pixels."""
+    return element_code(dataset, "BurnedInAnnotation") not in ("", "NO", "N")
 
 
 def has_overlay(dataset: Dataset) -> bool:
@@ -161,40 +188,27 @@ def instance_uid(data: bytes) -> str:
     return ""
 
 
-def element_text(dataset: Dataset, keyword: str) -> str:
-    """An element as text without surrounding blanks; "" if absent, empty or unreadable."""
-    with suppress(Exception):
-        return str(dataset.get(keyword) or "").strip(" \t\r\n\0")
-    return ""
+def _described(dataset: Dataset, keyword: str) -> float:
+    """A number that has no part in the picture; NaN if it is absent or unreadable."""
+    with suppress(UnusableImage):
+        return element_number(dataset, keyword)
+    return float("nan")
 
 
-def element_numbers(dataset: Dataset, keyword: str) -> list[float]:
-    """The numbers in an element; an empty list if it is absent, empty or not numeric."""
-    with suppress(Exception):
-        element: Any = dataset.get(keyword)
-        if element is None or element == "":
-            return []
-        many = [element] if isinstance(element, str | int | float) else list(element)
-        return [float(value) for value in many]
-    return []
-
-
-def element_number(dataset: Dataset, keyword: str) -> float:
-    """The first number in an element; NaN if it has none."""
-    return next(iter(element_numbers(dataset, keyword)), float("nan"))
-
-
-def _integer(dataset: Dataset, keyword: str) -> int:
-    return int(next(iter(element_numbers(dataset, keyword)), 0.0))
+def _spacing(dataset: Dataset) -> float:
+    for keyword in ("PixelSpacing", "ImagerPixelSpacing"):
+        with suppress(UnusableImage):
+            if pair := element_numbers(dataset, keyword):
+                return pair[0]
+    return float("nan")
 
 
 def _view(dataset: Dataset) -> str:
-    if view := element_text(dataset, "ViewPosition").upper():
-        return view
-    with suppress(Exception):
-        meaning = str(dataset.ViewCodeSequence[0].CodeMeaning).strip().lower()
-        return _VIEWS.get(meaning, meaning.upper())
-    return ""
+    view = element_code(dataset, "ViewPosition")
+    if not view:
+        with suppress(Exception):
+            view = element_code(dataset.ViewCodeSequence[0], "CodeMeaning")
+    return _VIEWS.get(view, view)
 
 
 def _date(dataset: Dataset) -> str:
@@ -203,9 +217,3 @@ def _date(dataset: Dataset) -> str:
         if len(day) == 8 and day.isdigit():
             return f"{day[:4]}-{day[4:6]}-{day[6:]}"
     return ""
-
-
-def _first_line(error: Exception) -> str:
-    """The first line of a library's exception, without the advice that may follow."""
-    first = str(error).strip().split("\n")[0] or type(error).__name__
-    return first[:200]

@@ -11,46 +11,44 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from .arrays import PixelMask, Plane, Values
-from .borders import visible_values
-from .dicom import element_number, element_numbers, element_text
-from .reading import ContrastScheme, Remark, UnusableImage
+from .contrast import Contrast, ShownImage, show
+from .elements import UnreadableElement, element_code, element_number, element_numbers
+from .reading import Remark, UnusableImage
+from .stored_pixels import StoredPixels
 
-MINIMUM_VISIBLE = 0.05
-"""Share of the pixels that a window must show as grey. If fewer are grey, the window was not made
-for these pixels."""
+LEAST_OVERLAP = 0.6
+"""Share of a window that stored values can take, at least. If they cannot take the rest, whatever
+the image is, the window was made for other pixels."""
 
 LARGEST_RESCALE = 1e9
-"""Upper limit of slope and intercept; larger ones could overflow in later steps."""
+"""Upper limit of slope, intercept and windows; larger ones could overflow in later steps."""
 
-BLACK_LEVEL = 1 / 512
-"""An 8-bit display shows this as black. A sigmoid never reaches 0."""
-
-PERCENTILES = (0.5, 99.5)
+FUNCTIONS = ("LINEAR", "LINEAREXACT", "SIGMOID")
+"""The VOI LUT functions, as `element_code` writes them."""
 
 
 @dataclass(frozen=True)
 class DisplayedImage:
-    """The displayed image, (rows, columns) in [0, 1], and how its contrast was chosen."""
+    """The displayed image, its exposed field and contrast, and remarks about them."""
 
-    image: Plane
-    scheme: ContrastScheme
+    shown: ShownImage
     remarks: tuple[Remark, ...]
 
 
-def display_image(stored: Values, dataset: Dataset, mask: PixelMask | None) -> DisplayedImage:
+def display_image(stored: StoredPixels, dataset: Dataset, mask: PixelMask | None) -> DisplayedImage:
     """Apply the modality LUT or rescale, then a contrast, then the inversion of MONOCHROME1.
 
     The contrast is the first VOI LUT, else the first window with its VOI LUT Function. A display
     may offer every one in the file (PS3.3 C.11.2); manufacturers put their default first. If there
-    is none, or if it shows nearly nothing of these pixels, the contrast reaches from the 0.5th to
-    the 99.5th percentile of the visible values. The window refers to values before inversion, so
+    is none, or if it was not made for these pixels, the contrast reaches from the 0.5th to the
+    99.5th percentile of the visible values. The window refers to values before inversion, so
     MONOCHROME1 is inverted after the contrast. Presentation LUT Shape only repeats the photometric
     interpretation (PS3.3 C.8.11.3.1.2), so it inverts nothing.
 
     Parameters
     ----------
     stored
-        Stored values, (rows, columns).
+        Stored values, and the bits and sign that they have.
     dataset
         Attributes of the file.
     mask
@@ -59,62 +57,90 @@ def display_image(stored: Values, dataset: Dataset, mask: PixelMask | None) -> D
     Raises
     ------
     UnusableImage
-        If all visible pixels are equal, or a table or rescale is broken.
+        If all visible pixels are equal, or a table or rescale is broken or unreadable.
     """
     remarks: list[Remark] = []
-    rescaled = _apply_modality_lut(stored, dataset)
-    choices = _contrasts(dataset)
+    rescaled, possible = _apply_modality_lut(stored, dataset)
+    try:
+        choices = _contrasts(dataset)
+        if not choices:
+            remarks.append("no window")
+    except _UnreadableWindow:
+        choices = []
+        remarks.append("window unreadable")
     if len(choices) > 1:
         remarks.append("several windows")
-    image: Plane | None = None
-    scheme: ContrastScheme = "percentiles"
-    if choices:
-        scheme, image = choices[0][0], _apply_contrast(rescaled, dataset, choices[0])
-        visible = visible_values(image, mask)
-        if ((visible > BLACK_LEVEL) & (visible < 1 - BLACK_LEVEL)).mean() < MINIMUM_VISIBLE:
-            image = None
-            remarks.append("window not of these pixels")
-    else:
-        remarks.append("no window")
-    if image is None:
-        scheme, image = "percentiles", _apply_percentiles(rescaled, mask)
-    inverted = element_text(dataset, "PhotometricInterpretation") == "MONOCHROME1"
-    if inverted:
-        np.subtract(1, image, out=image)
-    if element_text(dataset, "PresentationLUTShape") == ("IDENTITY" if inverted else "INVERSE"):
+    contrasts = [
+        _contrast_function(choice, dataset) for choice in choices[:1] if _overlaps(choice, possible)
+    ]
+    inverted = element_code(dataset, "PhotometricInterpretation") == "MONOCHROME1"
+    shown = show(rescaled, contrasts, mask, inverted=inverted)
+    if choices and shown.scheme == "percentiles":
+        remarks.append("window not of these pixels")
+    if shown.poor:
+        remarks.append("dark or flat")
+    if element_code(dataset, "PresentationLUTShape") == ("IDENTITY" if inverted else "INVERSE"):
         remarks.append("presentation disagrees")
-    if mask is not None:
-        image[mask] = 0
-    return DisplayedImage(image, scheme, tuple(remarks))
+    return DisplayedImage(shown, tuple(remarks))
 
 
-DisplayContrast = tuple[Literal["VOI LUT", "window"], float, float]
-"""Kind, and the centre and width of a window (0 for a VOI LUT)."""
+@dataclass(frozen=True)
+class _DisplayContrast:
+    kind: Literal["VOI LUT", "window"]
+    centre: float = 0.0
+    width: float = 0.0
+    function: str = ""
 
 
-def _contrasts(dataset: Dataset) -> list[DisplayContrast]:
-    """The contrasts in the file, best first, without windows of impossible width."""
-    tables: list[DisplayContrast] = [
-        ("VOI LUT", 0.0, 0.0) for _ in _tables(dataset, "VOILUTSequence")
+class _UnreadableWindow(Exception):
+    """A window that is in the file and cannot be used."""
+
+
+def _contrasts(dataset: Dataset) -> list[_DisplayContrast]:
+    """The contrasts in the file, best first. Raises _UnreadableWindow if it states none that can be
+    used, but parts of one."""
+    contrasts = [_DisplayContrast("VOI LUT") for _ in _tables(dataset, "VOILUTSequence")]
+    try:
+        windows = _windows(dataset)
+    except _UnreadableWindow:
+        if not contrasts:
+            raise
+        windows = []
+    return [*contrasts, *dict.fromkeys(windows)]
+
+
+def _windows(dataset: Dataset) -> list[_DisplayContrast]:
+    try:
+        centres = element_numbers(dataset, "WindowCenter")
+        widths = element_numbers(dataset, "WindowWidth")
+    except UnreadableElement as error:
+        raise _UnreadableWindow from error
+    function = element_code(dataset, "VOILUTFunction") or "LINEAR"
+    windows = [
+        _DisplayContrast("window", centre, width, function)
+        for centre, width in zip(centres, widths, strict=False)
+        if abs(centre) < LARGEST_RESCALE and 0 < width < LARGEST_RESCALE
     ]
-    windows: list[DisplayContrast] = [
-        ("window", centre, width)
-        for centre, width in zip(
-            element_numbers(dataset, "WindowCenter"),
-            element_numbers(dataset, "WindowWidth"),
-            strict=False,
-        )
-        if np.isfinite(centre) and np.isfinite(width) and width > 0
-    ]
-    return [*tables, *dict.fromkeys(windows)]
+    if (centres or widths) and (not windows or function not in FUNCTIONS):
+        raise _UnreadableWindow
+    return windows
 
 
-def _apply_contrast(rescaled: Plane, dataset: Dataset, contrast: DisplayContrast) -> Plane:
-    kind, centre, width = contrast
-    if kind == "VOI LUT":
-        return _apply_voi_lut(rescaled, dataset)
-    return apply_window(
-        rescaled, centre, width, element_text(dataset, "VOILUTFunction").upper() or "LINEAR"
+def _overlaps(contrast: _DisplayContrast, possible: tuple[float, float]) -> bool:
+    """Whether stored values can take most of a window. A sigmoid has no ends."""
+    if contrast.kind == "VOI LUT" or contrast.function == "SIGMOID":
+        return True
+    low, high = contrast.centre - contrast.width / 2, contrast.centre + contrast.width / 2
+    # A step of the values more at each end: windows of one or two values are none of the kind.
+    inside = min(high, possible[1] + 1) - max(low, possible[0] - 1)
+    return inside >= LEAST_OVERLAP * contrast.width
+
+
+def _contrast_function(contrast: _DisplayContrast, dataset: Dataset) -> Contrast:
+    if contrast.kind == "VOI LUT":
+        return "VOI LUT", lambda values: _apply_voi_lut(values, dataset)
+    return "window", lambda values: apply_window(
+        values, contrast.centre, contrast.width, contrast.function
     )
 
 
@@ -122,21 +148,27 @@ def apply_window(rescaled: Plane, centre: float, width: float, function: str = "
     """Apply a window to rescaled values (rows, columns); the result is in [0, 1].
 
     `centre` and `width` are in units of the values. `function` is LINEAR (PS3.3 C.11.2.1.2),
-    LINEAR_EXACT or SIGMOID (C.11.2.1.3).
+    LINEAREXACT or SIGMOID (C.11.2.1.3).
     """
     if function == "SIGMOID":
         slope = np.clip(-4 * (rescaled - centre) / width, -80, 80)
         return np.asarray(1 / (1 + np.exp(slope)), np.float32)
-    if function != "LINEAR_EXACT" and width > 1:
+    if function != "LINEAREXACT" and width > 1:
         centre, width = centre - 0.5, width - 1
     scaled = (rescaled - np.float32(centre)) / np.float32(width) + np.float32(0.5)
     return np.asarray(np.clip(scaled, 0, 1), np.float32)
 
 
-def _apply_modality_lut(stored: Values, dataset: Dataset) -> Plane:
-    """Apply the modality LUT, else slope (1 if absent) and intercept (0 if absent)."""
+def _apply_modality_lut(
+    stored: StoredPixels, dataset: Dataset
+) -> tuple[Plane, tuple[float, float]]:
+    """Apply the modality LUT, else slope (1 if absent) and intercept (0 if absent).
+
+    Returns the values, and the smallest and largest that the stored bits can give.
+    """
     if tables := _tables(dataset, "ModalityLUTSequence"):
-        return _look_up(stored, tables[0], dataset, "modality LUT")[0]
+        rescaled, white, largest = _look_up(stored.values, tables[0], dataset, "modality LUT")
+        return rescaled, (0.0, max(white, largest))
     slope, intercept = (
         element_number(dataset, "RescaleSlope"),
         element_number(dataset, "RescaleIntercept"),
@@ -148,7 +180,9 @@ def _apply_modality_lut(stored: Values, dataset: Dataset) -> Plane:
         raise UnusableImage(
             f"Rescale Slope {slope:g} and Intercept {intercept:g} are not plausible"
         )
-    return np.asarray(stored * np.float64(slope) + intercept, np.float32)
+    low, high = sorted(float(end * slope + intercept) for end in stored.possible)
+    rescaled = np.asarray(stored.values * np.float64(slope) + intercept, np.float32)
+    return rescaled, (low, high)
 
 
 def _apply_voi_lut(rescaled: Plane, dataset: Dataset) -> Plane:
@@ -206,13 +240,3 @@ def _look_up(
         first -= 65536
     index = np.clip(np.rint(given).astype(np.int64) - first, 0, len(table) - 1)
     return table[index], white, float(table.max())
-
-
-def _apply_percentiles(rescaled: Plane, mask: PixelMask | None) -> Plane:
-    visible = visible_values(rescaled, mask)
-    low, high = (float(v) for v in np.percentile(visible, PERCENTILES))
-    if not high > low:
-        low, high = float(visible.min()), float(visible.max())
-    if not high > low:
-        raise UnusableImage("all pixels are equal")
-    return np.asarray(np.clip((rescaled - low) / (high - low), 0, 1), np.float32)

@@ -1,5 +1,6 @@
 """The result of reading a file: whether it can be used, and remarks for the site engineer."""
 
+import re
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self, get_args
 
@@ -9,6 +10,17 @@ from numpy.typing import NDArray
 
 class UnusableImage(Exception):
     """A file that cannot be used as a radiograph. The text gives the reason, for the site only."""
+
+
+def reason_of(error: Exception) -> str:
+    """What a library's exception says, in one line; its type if it says nothing."""
+    return whole_reason(str(error)) or type(error).__name__
+
+
+def whole_reason(text: str) -> str:
+    """What a library said, in one line of at most 500 characters, without paths."""
+    words = re.sub(r"(?<!\w)/(?:[\w.+-]+/)+[\w.+-]*", "(path)", " ".join(text.split()))
+    return words if len(words) <= 500 else f"{words[:499]}…"
 
 
 ContrastScheme = Literal["", "VOI LUT", "window", "percentiles", "as stored"]
@@ -22,11 +34,19 @@ Remark = Literal[
     "no lungs found",
     "several windows",
     "no window",
+    "window unreadable",
     "window not of these pixels",
     "presentation disagrees",
     "non-square pixels",
     "colour picture",
-    "fewer bits used",
+    "contrast from the values",
+    "dark or flat",
+    "suspected cut",
+    "header states too few bits",
+    "header states other bits",
+    "header states other sign",
+    "transparency or gamma",
+    "shutter unreadable",
     "file repaired",
 ]
 
@@ -43,14 +63,34 @@ REMARKS: dict[Remark, str] = {
     "several windows": "several display windows are in the file; the first is used",
     "no window": "no display window is in the file; the 0.5th to 99.5th percentile of the body "
     "is used",
-    "window not of these pixels": "the display window shows nearly nothing of these pixels; the "
-    "0.5th to 99.5th percentile of the body is used instead",
+    "window unreadable": "a display window is in the file and cannot be used (a value that is no "
+    "number, a width of 0, half of a pair, or an unknown VOI LUT function); the 0.5th to 99.5th "
+    "percentile of the body is used instead",
+    "window not of these pixels": "the display window was made for other pixels: the picture would "
+    "be dark, bright, flat, or nearly all black and white; the 0.5th to 99.5th percentile of the "
+    "body is used instead",
     "presentation disagrees": "Presentation LUT Shape contradicts the photometric interpretation; "
     "the photometric interpretation is used",
     "non-square pixels": "pixels are not square; the picture was resampled to true proportions",
     "colour picture": "a grey picture stored in colour; its three channels are equal",
-    "fewer bits used": "a 16-bit picture whose values use 10, 12 or 14 bits only; white is the "
-    "largest value of the bits used",
+    "contrast from the values": "a PNG with 16 bits does not say which values are black and "
+    "white; the 0.5th to 99.5th percentile of the body is used",
+    "dark or flat": "as it is stored, the picture is dark, bright, flat, or nearly all black and "
+    "white. Its contrast was stretched to the 0.5th to 99.5th percentile of the body, as far as "
+    "that helps: look at it, and export it again",
+    "suspected cut": "the lower part is one grey, or one row over and over, as if the rest of "
+    "the file had been lost: look at the picture, and export it again",
+    "header states too few bits": "the pixel values have more bits than Bits Stored says, and "
+    "would have wrapped round to contour lines; the bits that they need are used: look at "
+    "the picture",
+    "header states other bits": "Bits Stored or High Bit is impossible for these pixel values; "
+    "they are taken from the lowest bits: look at the picture",
+    "header states other sign": "Pixel Representation contradicts the pixel values, which would "
+    "have wrapped round; the sign that leaves them whole is used: look at the picture",
+    "transparency or gamma": "the PNG has transparent pixels, or asks for another gamma than that "
+    "of a screen; the values are used as they are stored",
+    "shutter unreadable": "the file names a display shutter of unknown shape or edges: "
+    "what it should hide is shown",
     "file repaired": "the file breaks the rules of DICOM (no header, no transfer syntax) and was "
     "read by what its elements look like: look at the picture",
 }
@@ -124,6 +164,8 @@ class Reading:
     """Mean of the displayed image without borders and padding, in [0, 1]."""
     contrast: float = float("nan")
     """Standard deviation of the same pixels."""
+    span: float = float("nan")
+    """Difference of the values shown white and black, if they were chosen from the values."""
 
     def to_json(self) -> dict[str, Any]:
         """Fields as plain values."""

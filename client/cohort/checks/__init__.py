@@ -5,7 +5,7 @@ from fedrad.client.cohort.evidence import Evidence
 from .check import SEVERITY_RANK, Check, CheckFinding, CheckResult, Severity, run_check
 from .duplicates import ContradictingLabels, DuplicateImages, SameImageOfTwoPatients
 from .files import ImagesAfterOutcome, UnusableFiles
-from .images import LateralViews, NotFrontalChest, Outliers, ReadingRemarks
+from .images import GreyScales, LateralViews, NotFrontalChest, Outliers, ReadingRemarks
 from .numbers import TooFewUnits
 from .shortcuts import EasyTask, Shortcuts
 from .table import (
@@ -36,6 +36,7 @@ COHORT_CHECKS: tuple[Check[Evidence], ...] = (
     LateralViews(),
     NotFrontalChest(),
     Outliers(),
+    GreyScales(),
     ReadingRemarks(),
     TooFewUnits(),
     Shortcuts(),

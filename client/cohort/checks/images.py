@@ -28,6 +28,15 @@ FEWEST_IMAGES = 30
 OUTLIER_DEVIATIONS = 5.0
 """Robust standard deviations from the median beyond which a value is an outlier."""
 
+# In brackets: 2,887 radiographs of four hospitals, as their 8 bits and as percentiles show them.
+SOUND_RANGES = {"brightness": (0.2, 0.87), "contrast": (0.06, 0.42)}
+"""Mean and standard deviation of a sound image's grey values (0.25 to 0.83; 0.064 to 0.37)."""
+USUAL_MEDIANS = {"brightness": (0.35, 0.7), "contrast": (0.11, 0.32)}
+"""The same of a site's median (0.49 to 0.62; 0.14 to 0.27)."""
+FEWEST_OF_A_KIND, SPAN_RATIO = 5, 4
+"""Images of one kind from which their ranges of values are compared; how much wider or narrower
+than the median a range must be (real: 2.0 times)."""
+
 
 class LateralViews(Check[Evidence]):
     """Lateral views."""
@@ -102,12 +111,17 @@ class Outliers(Check[Evidence]):
     """Images whose brightness, contrast or size is far from that of the site's other images."""
 
     name = "outliers"
-    problem = "Images far darker, brighter, flatter or smaller than the others are often faulty."
+    problem = (
+        "Images far darker, brighter, flatter or smaller than the others, or than those of other "
+        "hospitals, are often faulty."
+    )
     remedy = "Look at them in check.html; what is faulty should be exported again or left out."
 
     def findings(self, subject: Evidence) -> Iterator[CheckFinding]:
-        """One finding per quantity: images more than OUTLIER_DEVIATIONS · 1.4826 MAD from the
+        """One finding per quantity: images outside SOUND_RANGES; all of them, if their median is
+        outside USUAL_MEDIANS; and images more than OUTLIER_DEVIATIONS · 1.4826 MAD from the
         median. The MAD has a lower limit, so that differences too small to matter are ignored."""
+        yield from self._absolute(subject)
         if len(subject.rows) < FEWEST_IMAGES:
             return
         tags = [reading.tags for reading in subject.readings]
@@ -132,6 +146,54 @@ class Outliers(Check[Evidence]):
                     [(subject.rows[row].name,) for row in far],
                 )
 
+    def _absolute(self, subject: Evidence) -> Iterator[CheckFinding]:
+        """What is unlike the images of any hospital, however usual it is at this one."""
+        for what, (low, high) in SOUND_RANGES.items():
+            values = np.array([getattr(reading, what) for reading in subject.readings])
+            if not np.isfinite(values).any():
+                continue
+            median, (least, most) = float(np.nanmedian(values)), USUAL_MEDIANS[what]
+            if not least <= median <= most:
+                yield CheckFinding(
+                    f"the site's images as a whole have a {what} of {median:.2f}; those of other "
+                    f"hospitals have {least:.2f} to {most:.2f}: look whether all were exported so"
+                )
+            far = np.flatnonzero((values < low) | (values > high))
+            if len(far):
+                yield CheckFinding(
+                    f"{what} unlike that of any sound radiograph: {len(far)}",
+                    [(subject.rows[row].name,) for row in far],
+                )
+
+
+class GreyScales(Check[Evidence]):
+    """Images of one kind whose contrast was chosen from very different ranges of values."""
+
+    name = "grey scales"
+    problem = (
+        "The contrast of these images was chosen from the values of each. If the images of one "
+        "kind have very different ranges, some were exported with another scale."
+    )
+    remedy = "Look at them in check.html; export all of a kind in the same way, or with a window."
+
+    def findings(self, subject: Evidence) -> Iterator[CheckFinding]:
+        """One finding for each kind (size, bits, device) with such images."""
+        kinds: dict[tuple[object, ...], list[int]] = defaultdict(list)
+        for row, reading in enumerate(subject.readings):
+            t = reading.tags
+            if np.isfinite(reading.span):
+                kinds[t.rows, t.columns, t.bits, t.manufacturer, t.model].append(row)
+        for (rows, columns, *_), members in kinds.items():
+            spans = np.array([subject.readings[row].span for row in members])
+            ratio = spans / np.median(spans)
+            far = np.flatnonzero((ratio > SPAN_RATIO) | (ratio < 1 / SPAN_RATIO))
+            if len(members) >= FEWEST_OF_A_KIND and len(far):
+                yield CheckFinding(
+                    f"{len(far)} of {len(members)} images of {rows} x {columns} pixels have a "
+                    f"range of values more than {SPAN_RATIO} times as wide or narrow as the others",
+                    [(subject.rows[members[one]].name,) for one in far],
+                )
+
 
 WARNING_REMARKS: tuple[Remark, ...] = (
     "burned-in annotation",
@@ -139,6 +201,12 @@ WARNING_REMARKS: tuple[Remark, ...] = (
     "whole body",
     "no lungs found",
     "window not of these pixels",
+    "window unreadable",
+    "dark or flat",
+    "suspected cut",
+    "header states too few bits",
+    "header states other bits",
+    "header states other sign",
 )
 
 

@@ -164,7 +164,7 @@ def test_remarks_of_the_reading_are_shown(model, tmp_path):
     values = rng.integers(0, 4095, (60, 50)).astype(np.uint16)
     Image.fromarray(values).save(tmp_path / "x.png")
     prediction = json.loads(predict(model, tmp_path / "x.png", "--json").output)["files"][0]
-    assert "fewer bits used" in prediction["remarks"]
+    assert "contrast from the values" in prediction["remarks"]
 
 
 def test_what_is_no_model_for_this_fedrad_is_refused(finished, model, tmp_path):
