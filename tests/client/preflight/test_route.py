@@ -294,7 +294,7 @@ def test_a_proxy_that_is_itself_reached_over_tls(tmp_path, monkeypatch):
         assert not faults(try_route(HOST, port, ca))
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{there.port}")
         assert "gives no proxy's answer" in faults(try_route(HOST, port, ca))["proxy"]
-    with proxy() as plain:
+    with proxy("no proxy") as plain:
         monkeypatch.setenv("HTTPS_PROXY", f"https://127.0.0.1:{plain.port}")
         assert "http:// may be meant" in faults(try_route(HOST, 8000, ca))["proxy"]
 
