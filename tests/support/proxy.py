@@ -26,11 +26,15 @@ class Proxy:
         self._open: list[socket.socket] = [self._listener]
         threading.Thread(target=self._accept, daemon=True).start()
 
+    def cut(self) -> None:
+        """End all connections that it has."""
+        while len(self._open) > 1:
+            _end(self._open.pop())
+
     def close(self) -> None:
-        for end in self._open:
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
+        """End all connections, and take no others."""
+        self.cut()
+        _end(self._listener)
 
     def _accept(self) -> None:
         with suppress(OSError):
@@ -47,7 +51,7 @@ class Proxy:
             if self.kind == "closes":
                 peer.close()
                 return
-            if self.kind == "no proxy":
+            if self.kind == "no proxy":  # a mail server
                 peer.sendall(b"220 mail.example.org ESMTP\r\n")
                 peer.recv(2**16)  # a connection that ends with unread data is reset
                 peer.close()
@@ -61,8 +65,8 @@ class Proxy:
             self.asked.append(target)
             expected = b"basic " + base64.b64encode(self.user.encode()).lower()
             refused = self.kind
-            if self.user:
-                refused = "works" if expected in head.lower() else "407"
+            if self.user and expected not in head.lower():
+                refused = "407"
             if refused == "silent":
                 time.sleep(60)
             elif reason := REASONS.get(refused):
@@ -94,6 +98,12 @@ def _copy(source: socket.socket, to: socket.socket) -> None:
     for end in (source, to):
         with suppress(OSError):
             end.shutdown(socket.SHUT_RDWR)
+
+
+def _end(open_socket: socket.socket) -> None:
+    with suppress(OSError):
+        open_socket.shutdown(socket.SHUT_RDWR)
+    open_socket.close()
 
 
 @contextmanager

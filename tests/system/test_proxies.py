@@ -201,10 +201,11 @@ HOSTS = ("hospital.test", "a.hospital.test", "nothospital.test", "10.1.2.3", "[2
 ENTRIES = (
     *("hospital.test", ".hospital.test", "HOSPITAL.test.", "a.hospital.test", "test", "*"),
     *("*.hospital.test", "10.0.0.0/8", "10.1.2.3", "10.1.2.0/24", "10.1.2.4", "10.", "10.1.2.3/31"),
-    *("2001:db8::5", "2001:db9::/32", "2001:0db8::0005", "2001:db8::6", "192.168.0.0/16"),
+    *("2001:db8::5", "2001:db9::/32", "2001:db8::6", "192.168.0.0/16"),
     *("http://hospital.test", "hospital", "ospital.test", "0.0.0.0", "192.168.0.0/40"),
 )
-"""Without networks of IPv6: they are in curl's manual, but curl 7.88 ignores them."""
+"""Without networks of IPv6, which curl 7.88 ignores against its manual, and without addresses of
+IPv6 that are written in two ways, which it takes for two."""
 
 
 def curl_goes_directly(host: str, no_proxy: str) -> bool:
