@@ -61,7 +61,7 @@ def test_a_visit_imports_nothing_that_takes_time(tmp_path):
 def test_a_proxy_that_cannot_be_used_ends_the_start_before_a_node_runs(tmp_path, monkeypatch):
     site = join(open_site(write_site(tmp_path / "a", 20), state=tmp_path / "state"))
     monkeypatch.setenv("https_proxy", "socks5://me:secret@proxy.hospital.de:1080")
-    with pytest.raises(ProxySettingError, match="https_proxy=.*SOCKS proxy is not supported"):
+    with pytest.raises(ProxySettingError, match=r"https_proxy=.*SOCKS proxy is not supported"):
         start(site, read_membership(site.state))
     assert not (site.state / RUNNING).exists()
 
