@@ -107,12 +107,13 @@ def _use_superlink() -> None:
     or the coordinator at `--superlink HOST:PORT`."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--superlink-socket", type=Path)
-    parser.add_argument("--superlink", default="")
+    parser.add_argument("--superlink")
     given, further = parser.parse_known_args()
-    sys.argv[1:] = [*further, "--superlink", given.superlink]
+    if given.superlink is not None:
+        sys.argv[1:] = [*further, "--superlink", given.superlink]
     if given.superlink_socket is not None:
         use_socket(given.superlink_socket)
-    elif given.superlink:
+    elif given.superlink is not None:
         use_coordinator(given.superlink, _log_fault)
 
 

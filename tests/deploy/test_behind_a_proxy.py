@@ -42,7 +42,7 @@ def do(home: Path, variables: dict[str, str], *command: str, status: int = 0) ->
         env=environment(home, variables),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
     assert ended.returncode == status, ended.stdout + ended.stderr
