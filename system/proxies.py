@@ -169,6 +169,11 @@ def _proxy(variable: str, value: str) -> Proxy:
     given, _, place = rest.rpartition("@")
     place = place.partition("/")[0]
     shown = f"{variable}={f'{scheme}://…@{place}' if given else value}"
+    shown = shown.encode(errors="backslashreplace").decode()
+    if not given.isprintable():  # such as a password in Latin-1, of which no header can be made
+        raise ProxySettingError(
+            f"{shown}: its name or password is not UTF-8: write such characters as %C3%A4"
+        )
     if scheme.startswith("socks"):
         raise ProxySettingError(
             f"{shown}: a SOCKS proxy is not supported. Set HTTPS_PROXY to a proxy that knows "

@@ -175,6 +175,8 @@ def test_the_url_of_a_proxy_is_read_with_and_without_its_scheme(value, url):
         ("http:/NAME:SECRET@proxy:8080:1", "is not the URL of a proxy"),
         ("NAME:SEC://RET@pro xy:1", "is not the URL of a proxy"),
         ("http://NAME:SECRET@", "is not the URL of a proxy"),
+        ("http://me:SECRET\udce4@proxy:8080", "is not UTF-8"),  # Latin-1, as the system has it
+        ("http://pr\udcf6xy:8080", r"pr\udcf6xy:8080: is not the URL"),
         ("proxy..hospital.de:8080", "is not the URL of a proxy"),
     ],
 )
@@ -183,6 +185,7 @@ def test_a_url_that_is_none_is_refused_without_its_password(value, words):
         proxy_for("fedrad.org", 443, {"HTTPS_PROXY": value})
     assert str(error.value).startswith("HTTPS_PROXY=")
     assert words in str(error.value)
+    assert str(error.value).encode()
     for secret in ("NAME:S", "SECRET", "SEC:", "RET@"):
         assert secret not in str(error.value)
 
