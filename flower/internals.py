@@ -43,9 +43,6 @@ if TYPE_CHECKING:  # types of the names below; a test compares the two lists
     from flwr.proto.message_pb2 import ObjectTree as ObjectTree
     from flwr.proto.runtime_pb2 import AcquireTaskRequest as AcquireTaskRequest
     from flwr.simulation.app import run_simulation_process as run_simulation_process
-    from flwr.supercore.app_utils import (
-        start_parent_process_monitor as start_parent_process_monitor,
-    )
     from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER as FLEET_HTTP_PUBLIC_KEY_HEADER
     from flwr.supercore.constant import FLWR_IN_MEMORY_DB_NAME as FLWR_IN_MEMORY_DB_NAME
     from flwr.supercore.constant import TaskType as TaskType
@@ -160,7 +157,7 @@ PARTS = {
         FlowerPart(
             "flwr.supercore.task_identity", "TaskIdentity", ("run_id:", "node_id:", "task_id:")
         ),
-        # Clients over a Unix socket: local_socket.py
+        # Clients over a socket, and to the coordinator: local_socket.py, coordinator_transport.py
         FlowerPart(
             "flwr.supercore.protobuf.client",
             "ProtobufClient",
@@ -250,7 +247,6 @@ PARTS = {
             "_try_setup_client_authentication",
             ("Path(args.auth_supernode_private_key).expanduser().read_bytes()",),
         ),
-        FlowerPart("flwr.supercore.app_utils", "start_parent_process_monitor"),
         FlowerPart("flwr.common.config", "get_fused_config_from_fab"),
         FlowerPart(
             "flwr.supernode.start_client_internal",

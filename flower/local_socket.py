@@ -4,7 +4,8 @@ A port on loopback is open to every user of a machine, and Flower asks nobody th
 Unix socket of mode 600 in a folder of mode 700 is open to its owner (and to root) only.
 
 Flower's clients take an address `HOST:PORT`. A client in a process that called `use_socket` reaches
-the address LOCAL over the socket, and every other address as before.
+the address LOCAL over the socket, and every other address directly: such a process speaks to this
+machine only, so no proxy of the environment concerns it.
 """
 
 import os
@@ -88,7 +89,7 @@ def use_socket(path: Path) -> None:
 
     def client(**arguments: Any) -> httpx.Client:
         return httpx.Client(
-            **arguments, mounts={f"all://{LOCAL_HOST}": _SocketTransport(path)}, trust_env=True
+            **arguments, mounts={f"all://{LOCAL_HOST}": _SocketTransport(path)}, trust_env=False
         )
 
     replace("ProtobufClient", "httpx", SimpleNamespace(**{**vars(httpx), "Client": client}))
@@ -99,7 +100,7 @@ class _SocketTransport(httpx.HTTPTransport):
 
     def __init__(self, path: Path) -> None:
         self._folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
-        super().__init__(uds=f"/proc/self/fd/{self._folder}/{path.name}")
+        super().__init__(trust_env=False, uds=f"/proc/self/fd/{self._folder}/{path.name}")
 
     def close(self) -> None:
         """Close all connections."""

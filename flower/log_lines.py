@@ -112,6 +112,8 @@ LINES = (
     MESSAGE_LOST,
     RUN_HAS_ENDED,
 )
+NO_WAY = "no way to the coordinator: "
+"""Beginning of a line of fedrad in the node's log: why it does not reach the coordinator."""
 _REFUSED_BY_GATE = re.compile(r"^401 Unauthorized: (this machine's clock .*)")
 _MOVED = re.compile(rf"{FlowerMovedError.__name__}: (.*)")
 _OF_FEDRAD = re.compile(r"fedrad (DEBUG|INFO|WARNING|ERROR|CRITICAL) (.*)")
@@ -145,6 +147,11 @@ def clock_fault(line: str) -> str | None:
     """What the coordinator's gate says of this machine's clock, from a line of the node's log."""
     match = _REFUSED_BY_GATE.search(line)
     return match[1] if match else None
+
+
+def route_fault(line: str) -> str | None:
+    """What keeps a node from its coordinator, from a line of the node's log."""
+    return line if line.startswith(NO_WAY) else None
 
 
 def run_log_formatter() -> logging.Formatter:

@@ -34,16 +34,25 @@ PROGRAM = (sys.executable, "-m", "fedrad.flower.superlink")
 
 
 def flower_environment(further: Mapping[str, str]) -> dict[str, str]:
-    """Environment of a Flower process that can only connect to this machine."""
+    """Environment of a Flower process that can only connect to this machine.
+
+    No variable of the person's own about proxies is left, whichever library reads it.
+    """
     scripts = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")])
+    own = {name: value for name, value in os.environ.items() if not _is_of_proxies(name)}
     return {
-        **os.environ,
+        **own,
         **further,
         **dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), NOWHERE),
         **dict.fromkeys(("no_proxy", "NO_PROXY"), "127.0.0.1,localhost,::1"),
         "PATH": scripts,  # Flower starts its own commands by name
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def _is_of_proxies(name: str) -> bool:
+    """Such as ALL_PROXY, or grpc_proxy and no_grpc_proxy, which Ray's connections obey first."""
+    return name.lower().endswith("_proxy")
 
 
 class FlowerProcesses:

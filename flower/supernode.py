@@ -6,6 +6,7 @@ SIGINT or a second SIGTERM ends it at once.
 """
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -17,17 +18,20 @@ from types import FrameType, SimpleNamespace
 from typing import Any
 
 from .bundles import BundleNotApprovedError, check_bundle
+from .coordinator_transport import use_coordinator
 from .internals import (
     flower_supernode,
     get_fused_config_from_fab,
     replace,
-    start_parent_process_monitor,
 )
 from .last_check import OutgoingRecord, install_last_check
 from .local_socket import use_socket
+from .log_lines import NO_WAY
 from .request_signing import sign_requests
+from .route_faults import RouteFault
 from .runtime_api import serve_at_socket
 
+log = logging.getLogger("fedrad.node")
 POLL_SECONDS = 0.5
 """How often the coordinator is asked for messages; 3 s in Flower."""
 
@@ -98,13 +102,25 @@ class GracefulEnd:
         signal.signal(signal.SIGTERM, end)
 
 
-def _use_superlink_socket() -> None:
-    """Take `--superlink-socket PATH` from the command line: a SuperLink on this machine."""
+def _use_superlink() -> None:
+    """Lead the way to the SuperLink of the command line: `--superlink-socket PATH` on this machine,
+    or the coordinator at `--superlink HOST:PORT`."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--superlink-socket", type=Path)
-    given, sys.argv[1:] = parser.parse_known_args()
+    parser.add_argument("--superlink")
+    given, further = parser.parse_known_args()
+    if given.superlink is not None:
+        sys.argv[1:] = [*further, "--superlink", given.superlink]
     if given.superlink_socket is not None:
         use_socket(given.superlink_socket)
+    elif given.superlink is not None:
+        use_coordinator(given.superlink, _log_fault)
+
+
+def _log_fault(fault: RouteFault) -> None:
+    """Log what keeps this node from the coordinator. Flower's own lines do not say it."""
+    if fault.step != "answer":  # once there is a way, Flower asks again and says so
+        log.error("%s%s", NO_WAY, fault.text)
 
 
 def main(record_of: Callable[[Mapping[str, Any]], OutgoingRecord]) -> None:
@@ -120,7 +136,6 @@ def main(record_of: Callable[[Mapping[str, Any]], OutgoingRecord]) -> None:
     FlowerMovedError
         If Flower has changed.
     """
-    start_parent_process_monitor(os.getppid())  # the node ends with its executor
     quick = SimpleNamespace(**vars(time))
     quick.sleep = lambda seconds: time.sleep(min(seconds, POLL_SECONDS))
     replace("start_client_internal", "time", quick)
@@ -128,7 +143,7 @@ def main(record_of: Callable[[Mapping[str, Any]], OutgoingRecord]) -> None:
     sign_requests()
     install_last_check(record_of)
     GracefulEnd()
-    _use_superlink_socket()
+    _use_superlink()
     serve_at_socket()
     sys.argv[1:1] = ["--isolation", "process"]
     try:

@@ -32,8 +32,10 @@ from fedrad.system.log_file import PrivateLogHandler
 from fedrad.system.no_telemetry import NO_TELEMETRY
 from fedrad.system.private import temporary_folder
 from fedrad.system.process_family import start_child
+from fedrad.system.proxies import not_understood, proxy_for
 from fedrad.system.secrets import MemoryFile, inherited_descriptors
 
+from .events import event
 from .family import SERVICE, service_of, speakers
 from .stopping import AT_ONCE_SECONDS
 
@@ -46,28 +48,6 @@ STEADY_SECONDS = 120.0
 HEAD_SECONDS = 24 * 3600.0
 """How often the head of the ledger is written down while the node runs."""
 log = logging.getLogger("fedrad.site")
-
-NOT_LET_IN = (
-    "the coordinator does not let this node in. After a node was killed that takes about a minute; "
-    "if it lasts, the coordinator has not admitted it yet (`fedrad sites admit`), or has revoked "
-    "it, or this machine's clock is wrong"
-)
-EVENTS = (
-    (log_lines.CONNECTED, logging.INFO, "connected; waiting for the coordinator"),
-    (log_lines.NOT_ADMITTED, logging.WARNING, NOT_LET_IN),
-    (
-        log_lines.OTHER_CERTIFICATE,
-        logging.ERROR,
-        "the coordinator's certificate is not the one of the invitation: either another machine "
-        "answers in its place, or the coordinator has a new authority and must invite again",
-    ),
-    (log_lines.CONNECTED_AGAIN, logging.INFO, "the connection is back"),
-    (log_lines.MESSAGE_RECEIVED, logging.INFO, "a message came; working on it"),
-    (log_lines.ANSWER_SENT, logging.INFO, "answered"),
-    (log_lines.MESSAGE_LOST, logging.WARNING, "a message was lost on the way"),
-    (log_lines.RUN_HAS_ENDED, logging.INFO, "the experiment has ended meanwhile"),
-)
-"""Kind of line in the node's log, with level and text of the line in the site's log."""
 
 
 def start(site: Site, membership: Membership, key: bytes | None = None) -> None:
@@ -90,7 +70,10 @@ def start(site: Site, membership: Membership, key: bytes | None = None) -> None:
         If a node of this site runs already.
     SocketError
         If the state folder cannot hold a socket that is this user's alone.
+    ProxySettingError
+        If the environment names a proxy that cannot be used.
     """
+    proxy = proxy_for(membership.host, membership.port)
     with _locked_node(site) as (running, lock):
         node = _Node(site, membership, lock, key)
         stop = _Stop(node, running)
@@ -98,7 +81,14 @@ def start(site: Site, membership: Membership, key: bytes | None = None) -> None:
         # Only a warning: the node works without these lines, and node.log has all that it prints.
         for fault in log_lines.missing_lines():
             log.warning("this log may lack events of the node: %s", fault)
-        log.info("%s: connecting to %s", site.name, membership.address)
+        for sentence in not_understood():
+            log.warning("%s", sentence)
+        log.info(
+            "%s: connecting to %s%s",
+            site.name,
+            membership.address,
+            f" through {proxy}" if proxy else "",
+        )
         try:
             with _daily_heads(site):
                 _run_until_stopped(node, stop)
@@ -198,7 +188,6 @@ class _Node:
                 SERVICE: str(os.getpid()),
                 "FLWR_HOME": str(self.home),
                 "PYTHONUNBUFFERED": "1",
-                **_no_local_proxy(),
             },
             lock=self.lock,
             descriptors=inherited_descriptors(key),
@@ -232,20 +221,11 @@ class _Node:
         for line in self.process.stdout:
             text = line.decode("utf-8", "replace").rstrip("\n")
             self._log.emit(logging.makeLogRecord({"msg": text}))
-            if (event := _event(text)) is not None:
-                level, words = event
+            if (told := event(text)) is not None:
+                level, words = told
                 if words != self._last or level < logging.WARNING:
                     log.log(level, "%s", words)
                 self._last = words
-
-
-def _event(line: str) -> tuple[int, str] | None:
-    """Level and text of the site's line for a line of the node's log; None if there is none."""
-    if moved := log_lines.moved_part(line):
-        return logging.ERROR, moved
-    if wrong := log_lines.clock_fault(line):
-        return logging.ERROR, wrong
-    return next(((level, words) for kind, level, words in EVENTS if kind.matches(line)), None)
 
 
 class _Stop:
@@ -316,11 +296,3 @@ def _locked_node(site: Site) -> Iterator[tuple[Path, int]]:
             )
         running.unlink(missing_ok=True)  # file of a process that was killed
         yield running, lock
-
-
-def _no_local_proxy() -> dict[str, str]:
-    """Environment with which a coordinator at the end of a tunnel on this machine is reached
-    without a proxy."""
-    given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    hosts = ",".join(filter(None, [given, "127.0.0.1", "localhost"]))
-    return {"no_proxy": hosts, "NO_PROXY": hosts}

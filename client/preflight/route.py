@@ -1,50 +1,43 @@
 """Checks of the route from this site to its coordinator, one step after the other."""
 
-import http.client
-import socket
+import os
 import ssl
 import time
-import urllib.parse
-import urllib.request
-from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
-from fedrad.client.cohort.checks import Check, CheckFinding
+import httpx
+
+from fedrad.client.cohort.checks import Check, CheckFinding, Severity
+from fedrad.flower.coordinator_transport import CoordinatorTransport
+from fedrad.flower.route_faults import RouteFault, Step
 from fedrad.flower.signatures import AHEAD_SECONDS, BEHIND_SECONDS
+from fedrad.system.proxies import PROXY_VARIABLES, ProxySettingError, not_understood
 
 PATIENCE = 8.0
 """Seconds to wait for each step."""
 SOON_DAYS = 14
 """A certificate that ends within these days is a warning."""
-_CERTIFICATE = {
-    9: "is not valid yet: this machine's clock is behind",
-    10: "has expired, or this machine's clock is wrong",
-    62: "is for other names than the one of the invitation",
-    64: "is for other addresses than the one of the invitation",
-}
-"""By OpenSSL's X509_V_ERR: CERT_NOT_YET_VALID, CERT_HAS_EXPIRED, HOSTNAME_ and
-IP_ADDRESS_MISMATCH."""
+_STEPS: tuple[Step, ...] = ("setting", "name", "connection", "proxy", "certificate", "answer")
+"""In the order in which they are gone."""
 
 
 @dataclass(frozen=True)
 class Route:
     """Result of an attempt to reach `host`:`port`.
 
-    The first step that failed has its fault as a sentence; the steps after it were not tried.
-
     Attributes
     ----------
     host, port
         Address of the coordinator.
     proxy
-        `HOST:PORT` of the proxy in use, if any.
-    addresses
-        Addresses of the host, or of the proxy.
-    resolution_fault, connection_fault, tls_fault
-        Fault of the step, if it failed.
+        The proxy in use, if any, as a text without its user.
+    fault
+        The first step that failed, and why; the steps after it were not tried.
+    address
+        IP address of the host, or of the proxy, once there was a connection.
     expires
         End of the validity of the coordinator's certificate.
     skew
@@ -54,23 +47,28 @@ class Route:
     host: str
     port: int
     proxy: str | None = None
-    addresses: list[str] = field(default_factory=list)
-    resolution_fault: str | None = None
-    connection_fault: str | None = None
-    tls_fault: str | None = None
+    fault: RouteFault | None = None
+    address: str | None = None
     expires: datetime | None = None
     skew: float | None = None
 
     @property
     def target(self) -> str:
-        """The address that this machine connects to: the proxy, or the coordinator."""
+        """What this machine connects to: the proxy, or the coordinator."""
         return self.proxy or f"{self.host}:{self.port}"
+
+    def fault_at(self, *steps: Step) -> str | None:
+        """The fault, if it is at one of these steps."""
+        return self.fault.text if self.fault and self.fault.step in steps else None
+
+    def ended_before(self, step: Step) -> bool:
+        """Whether a step was not tried, as one before it failed."""
+        return self.fault is not None and _STEPS.index(self.fault.step) < _STEPS.index(step)
 
 
 def try_route(host: str, port: int, ca: Path, *, patience: float = PATIENCE) -> Route:
-    """Try the route to a coordinator: resolve its name, connect, verify TLS, request `/health`.
-
-    Uses the proxy of the environment, if there is one.
+    """Try the route to a coordinator as the node goes it: resolve its name, connect, verify TLS,
+    request `/health`.
 
     Parameters
     ----------
@@ -81,83 +79,44 @@ def try_route(host: str, port: int, ca: Path, *, patience: float = PATIENCE) -> 
     patience
         Seconds to wait for each step.
     """
-    proxy = _proxy(host)
-    untried = Route(host, port, proxy=f"{proxy[0]}:{proxy[1]}" if proxy else None)
-    results = dict(untried.__dict__)
-    target = proxy or (host, port)
+    trusted = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    untrusted: RouteFault | None = None
     try:
-        infos = socket.getaddrinfo(*target, type=socket.SOCK_STREAM)
-        results["addresses"] = sorted({str(info[4][0]) for info in infos})
-    except OSError as error:
-        results["resolution_fault"] = f"{target[0]} has no address here ({error.strerror or error})"
-        return Route(**results)
-    try:
-        socket.create_connection(target, timeout=patience).close()
-    except TimeoutError:
-        results["connection_fault"] = (
-            f"no answer from {target[0]}:{target[1]} within {patience:g} s"
-        )
-        return Route(**results)
-    except OSError as error:
-        results["connection_fault"] = (
-            f"{target[0]}:{target[1]}: {error.strerror or type(error).__name__}"
-        )
-        return Route(**results)
-    try:
-        context = ssl.create_default_context(cafile=str(ca))
+        trusted.load_verify_locations(ca)
     except (OSError, ssl.SSLError):
-        results["tls_fault"] = f"{ca}: is missing, or no certificate; join again"
-        return Route(**results)
+        untrusted = RouteFault("certificate", f"{ca}: is missing, or no certificate; join again")
+    faults: list[RouteFault] = []
     try:
-        results |= _shake_hands(host, port, context, proxy, patience)
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        results["tls_fault"] = _tls_fault(error, ca, patience)
-    return Route(**results)
-
-
-def _shake_hands(
-    host: str, port: int, context: ssl.SSLContext, proxy: tuple[str, int] | None, patience: float
-) -> dict[str, object]:
-    connection = http.client.HTTPSConnection(
-        *(proxy or (host, port)), timeout=patience, context=context
-    )
-    if proxy:
-        connection.set_tunnel(host, port)
-    with closing(connection):
-        connection.connect()
-        assert isinstance(connection.sock, ssl.SSLSocket)
-        certificate = connection.sock.getpeercert() or {}
-        ends = ssl.cert_time_to_seconds(str(certificate["notAfter"]))
+        transport = CoordinatorTransport(host, port, trusted, faults.append)
+    except ProxySettingError as error:
+        return Route(host, port, fault=RouteFault("setting", str(error)))
+    proxy = str(transport.proxy) if transport.proxy else None
+    with httpx.Client(transport=transport, trust_env=False, timeout=patience) as client:
         before = time.time()
-        connection.request("GET", "/health")
-        answer = connection.getresponse()
-        now = (before + time.time()) / 2
-        stated = answer.getheader("Date")
-    skew = (
-        parsedate_to_datetime(stated).timestamp() + 0.5 - now if stated else None
-    )  # whole seconds
-    return {"expires": datetime.fromtimestamp(ends, UTC), "skew": skew}
+        try:
+            with client.stream("GET", f"https://{host}:{port}/health") as answer:
+                now = (before + time.time()) / 2
+                stream = answer.extensions["network_stream"]
+                certificate = stream.get_extra_info("ssl_object").getpeercert()
+                server = stream.get_extra_info("server_addr")
+                stated = answer.headers.get("Date")
+        except httpx.TransportError:
+            (fault,) = faults
+            late = fault.step in {"certificate", "answer"}
+            return Route(host, port, proxy, untrusted if untrusted and late else fault)
+    return Route(
+        host,
+        port,
+        proxy,
+        address=str(server[0]) if server else None,
+        expires=datetime.fromtimestamp(ssl.cert_time_to_seconds(certificate["notAfter"]), UTC),
+        skew=None if stated is None else _seconds(stated) - now,
+    )
 
 
-def _tls_fault(error: Exception, ca: Path, patience: float) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        other = f"is not the invitation's authority's ({error.verify_message})"
-        return f"the coordinator's certificate {_CERTIFICATE.get(error.verify_code, other)}"
-    if isinstance(error, TimeoutError):
-        return f"the connection was taken, and then nothing was said for {patience:g} s"
-    if "Tunnel" in str(error):
-        return f"the proxy refuses: {error}"
-    if isinstance(error, ssl.SSLError) and error.reason:
-        return f"what answers there does not speak TLS as a coordinator does ({error.reason})"
-    return f"the connection was broken off ({type(error).__name__})"
-
-
-def _proxy(host: str) -> tuple[str, int] | None:
-    url = urllib.request.getproxies().get("https")
-    if not url or urllib.request.proxy_bypass(host):
-        return None
-    parts = urllib.parse.urlsplit(url if "://" in url else f"http://{url}")
-    return (parts.hostname, parts.port or 3128) if parts.hostname else None
+def _seconds(date: str) -> float:
+    """The middle of the second that a date of HTTP names, in seconds since the epoch."""
+    return parsedate_to_datetime(date).timestamp() + 0.5
 
 
 class ResolutionCheck(Check[Route]):
@@ -172,11 +131,14 @@ class ResolutionCheck(Check[Route]):
     severity = "refused"
 
     def findings(self, subject: Route) -> list[CheckFinding]:
-        """The addresses, or the fault."""
-        if subject.resolution_fault:
-            return [CheckFinding(subject.resolution_fault)]
-        name = f"the proxy {subject.proxy}" if subject.proxy else subject.host
-        return [CheckFinding(f"{name} is {', '.join(subject.addresses)}", severity="information")]
+        """The address, or the fault."""
+        if subject.ended_before("name"):
+            return [NOT_TRIED]
+        if fault := subject.fault_at("name"):
+            return [CheckFinding(fault)]
+        known = f"is {subject.address}" if subject.address else "has an address here"
+        name = subject.proxy or subject.host
+        return [CheckFinding(f"{name} {known}", severity="information")]
 
 
 class ConnectionCheck(Check[Route]):
@@ -192,10 +154,10 @@ class ConnectionCheck(Check[Route]):
 
     def findings(self, subject: Route) -> list[CheckFinding]:
         """That the connection was opened, or the fault."""
-        if subject.resolution_fault:
+        if subject.ended_before("connection"):
             return [NOT_TRIED]
-        if subject.connection_fault:
-            return [CheckFinding(subject.connection_fault)]
+        if fault := subject.fault_at("connection"):
+            return [CheckFinding(fault)]
         return [CheckFinding(f"{subject.target} answers", severity="information")]
 
 
@@ -212,10 +174,11 @@ class CertificateCheck(Check[Route]):
 
     def findings(self, subject: Route) -> list[CheckFinding]:
         """That the certificate is valid, or the fault; a warning shortly before it ends."""
-        if subject.resolution_fault or subject.connection_fault:
+        if subject.ended_before("certificate"):
             return [NOT_TRIED]
-        if subject.tls_fault or subject.expires is None:
-            return [CheckFinding(subject.tls_fault or "no certificate was shown")]
+        if subject.expires is None:
+            fault = subject.fault_at("certificate", "answer")
+            return [CheckFinding(fault or "no certificate was shown")]
         days = (subject.expires - datetime.now(UTC)).days
         return [
             CheckFinding(
@@ -246,21 +209,35 @@ class ClockCheck(Check[Route]):
 
 
 class ProxyCheck(Check[Route]):
-    """The proxy of the environment."""
+    """The proxy of the environment, and what there is not understood."""
 
     name = "proxy"
     problem = (
         "A proxy that does not let the coordinator's port through, or opens TLS, keeps it out."
     )
-    remedy = "Set NO_PROXY to the coordinator's host where the way is direct."
+    remedy = (
+        "Ask for the coordinator's address and port to be let through unopened, or put its host "
+        "into NO_PROXY where the way is direct. The node's environment counts: where systemd or a "
+        "container starts it, that of the unit or the container."
+    )
 
     def findings(self, subject: Route) -> list[CheckFinding]:
-        """The proxy, if any; a warning if the route through it fails."""
+        """The proxy, if any; a warning if the route through it fails; a failure if it refuses."""
+        ignored = [CheckFinding(text) for text in not_understood()]
+        if fault := subject.fault_at("setting", "proxy"):
+            return [CheckFinding(fault, severity="refused"), *ignored]
         if subject.proxy is None:
-            return [CheckFinding("none is used", severity="information")]
-        fault = subject.resolution_fault or subject.connection_fault or subject.tls_fault
-        text = f"HTTPS_PROXY leads the way through {subject.proxy}"
-        return [CheckFinding(text, severity="warning" if fault else "information")]
+            return [CheckFinding(f"none is used{_only_http()}", severity="information"), *ignored]
+        text = f"the way leads through {subject.proxy}"
+        severity: Severity = "warning" if subject.fault else "information"
+        return [CheckFinding(text, severity=severity), *ignored]
+
+
+def _only_http() -> str:
+    """A remark for those who have set the wrong one of two variables."""
+    given = [name for name in ("http_proxy", "HTTP_PROXY") if os.environ.get(name)]
+    wanted = any(os.environ.get(name) for name in PROXY_VARIABLES)
+    return f"; {given[0]} is not for TLS, HTTPS_PROXY would be" if given and not wanted else ""
 
 
 NOT_TRIED = CheckFinding("not tried, as there is no way there", severity="information")

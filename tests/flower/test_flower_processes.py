@@ -27,7 +27,7 @@ from fedrad.exchange.messages import READY, ReadyRequest, to_record
 from fedrad.flower.bundles import BUNDLE
 from fedrad.flower.grid import InProcessGrid
 from fedrad.flower.process_tree import processes_of
-from fedrad.flower.processes import FlowerProcesses, own_flower_processes
+from fedrad.flower.processes import FlowerProcesses, flower_environment, own_flower_processes
 from fedrad.server.federation.failure import ExperimentFailed
 from fedrad.server.results.summary import Summary, read_summary
 
@@ -55,6 +55,16 @@ def in_process(sites: dict[str, Path], tmp_path_factory: pytest.TempPathFactory)
     out = tmp_path_factory.mktemp("in-process") / "out"
     simulate(prepared(sites, out))
     return out
+
+
+def test_processes_that_speak_to_this_machine_only_get_no_proxy_of_the_person(monkeypatch):
+    for name in ("all_proxy", "ALL_PROXY", "grpc_proxy", "no_grpc_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://proxy.hospital.de:8080")
+    monkeypatch.setenv("no_proxy", "*")
+    environment = flower_environment({"FURTHER": "yes"})
+    assert environment["FURTHER"] == "yes"
+    assert "proxy.hospital.de" not in " ".join(environment.values())
+    assert environment["no_proxy"] == environment["NO_PROXY"] == "127.0.0.1,localhost,::1"
 
 
 # The bundle

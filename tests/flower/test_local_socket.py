@@ -43,10 +43,18 @@ def private_folder(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["short", "long-" * 40])
-def test_flowers_client_reaches_a_server_over_the_socket_whatever_its_path(tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "proxy"),
+    [
+        ("short", {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}),
+        ("long-" * 40, {"ALL_PROXY": "socks5://127.0.0.1:9", "NO_PROXY": "[::1],fd00::/8"}),
+        ("no URL", {"http_proxy": "http://proxy:port"}),
+    ],
+)
+def test_flowers_client_reaches_a_server_over_the_socket_whatever_its_path_and_proxy(
+    tmp_path, name, proxy
+):
     path = private_folder(tmp_path / name) / "runtime.sock"
-    proxy = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(CLIENT), str(path)],
         check=False,

@@ -2,11 +2,12 @@
 
 import contextlib
 import json
+import os
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from support.hospital import write_site
+from support.proxy import proxy
 from typer.testing import CliRunner
 
 from fedrad.client.cohort.checks import CheckResult, run_check
@@ -31,9 +33,18 @@ NOW = datetime.now(UTC)
 
 @pytest.fixture(autouse=True)
 def _no_proxy_of_this_machine(monkeypatch):
-    for name in ("http_proxy", "https_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+
+
+def server_context(folder: Path, names: Sequence[str], signed: datetime = NOW) -> ssl.SSLContext:
+    """A server's certificate of the authority in a folder."""
+    certificate, key = folder / "server.pem", folder / "server.key"
+    Authority(folder).server_certificate(certificate, key, names, now=signed)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return context
 
 
 @contextlib.contextmanager
@@ -56,18 +67,14 @@ def coordinator(
             pass
 
     folder.mkdir(exist_ok=True)
-    authority = Authority(folder)
-    certificate, key = folder / "server.pem", folder / "server.key"
-    authority.server_certificate(certificate, key, names, now=signed)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+    context = server_context(folder, names, signed)
     server = HTTPServer(("127.0.0.1", 0), Health)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     server.handle_error = lambda *_: None  # type: ignore[method-assign]
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     try:
-        yield server.server_port, authority.certificate_file
+        yield server.server_port, Authority(folder).certificate_file
     finally:
         server.shutdown()
         thread.join()
@@ -88,7 +95,7 @@ def test_a_sound_coordinator_passes_every_check(tmp_path, host):
     with coordinator(tmp_path) as (port, ca):
         route = try_route(host, port, ca)
     assert {r.severity for r in results(route).values()} == {"information"}
-    assert route.addresses == ["127.0.0.1"] or "127.0.0.1" in route.addresses
+    assert route.address == "127.0.0.1"
     assert route.skew is not None
     assert abs(route.skew) < 2
 
@@ -170,10 +177,9 @@ def test_something_else_behind_the_port(tmp_path):
 
         def answer() -> None:
             with contextlib.suppress(OSError):
-                for _ in range(2):
-                    peer, _address = other.accept()
-                    peer.sendall(b"220 mail.example.org ESMTP\r\n" * 20)
-                    peer.close()
+                peer, _address = other.accept()
+                peer.sendall(b"220 mail.example.org ESMTP\r\n" * 20)
+                peer.close()
 
         thread = threading.Thread(target=answer)
         thread.start()
@@ -190,16 +196,132 @@ def test_a_file_that_is_no_authority(tmp_path):
         )
 
 
-def test_a_proxy_is_used_and_named(tmp_path, monkeypatch):
+# Through a proxy. `coordinator.invalid` is a name that only the proxy knows.
+
+HOST = "coordinator.invalid"
+
+
+def test_a_working_proxy_leads_to_a_coordinator_whose_name_only_it_knows(tmp_path, monkeypatch):
+    with coordinator(tmp_path, names=(HOST,)) as (port, ca), proxy() as there:
+        assert set(faults(try_route(HOST, port, ca))) == {"name of the coordinator"}
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{there.port}")
+        route = try_route(HOST, port, ca)
+    assert {r.severity for r in results(route).values()} == {"information"}
+    assert there.asked == [f"{HOST}:{port}"]
+    shown = results(route)["proxy"].findings[0].text
+    assert shown == f"the way leads through https_proxy=http://127.0.0.1:{there.port}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("403", "answers 403 Forbidden to CONNECT coordinator.invalid:8000: ask for "),
+        ("407", "it wants a name and a password: http://NAME:PASSWORD@HOST:PORT"),
+        ("502", "answers 502 Bad Gateway to CONNECT coordinator.invalid:8000: it does not reach"),
+        ("silent", "answers nothing to CONNECT coordinator.invalid:8000: ask for "),
+        ("closes", "gives no proxy's answer to CONNECT coordinator.invalid:8000"),
+        ("no proxy", "gives no proxy's answer to CONNECT coordinator.invalid:8000"),
+    ],
+)
+def test_what_a_proxy_does_is_said_in_the_words_of_the_settings(tmp_path, monkeypatch, kind, why):
+    ca = Authority(tmp_path).certificate_file
+    with proxy(kind) as there:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{there.port}")
+        route = try_route(HOST, 8000, ca, patience=0.5)
+    assert set(faults(route)) == {"proxy"}, "not the coordinator's certificate"
+    text = faults(route)["proxy"]
+    assert text.startswith(f"HTTPS_PROXY=http://127.0.0.1:{there.port} ")
+    assert why in text
+    assert results(route)["certificate"].findings[0].text.startswith("not tried")
+
+
+def test_a_proxy_that_is_not_there_or_has_no_address_is_named(tmp_path, monkeypatch):
+    ca = Authority(tmp_path).certificate_file
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{closed.getsockname()[1]}")
-        with coordinator(tmp_path) as (port, ca):
-            route = try_route("localhost", port, ca)
-            assert results(route)["proxy"].severity == "warning"
-            assert "connection" in faults(route)
-            monkeypatch.setenv("NO_PROXY", "localhost")
-            assert not faults(try_route("localhost", port, ca))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        monkeypatch.setenv("HTTPS_PROXY", url)
+        route = try_route(HOST, 8000, ca)
+    assert faults(route) == {"connection": f"HTTPS_PROXY={url}: Connection refused"}
+    assert results(route)["proxy"].severity == "warning"
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.invalid:8080")
+    fault = faults(try_route(HOST, 8000, ca))["name of the coordinator"]
+    assert fault.startswith("HTTPS_PROXY=http://proxy.invalid:8080 has no address here")
+
+
+def test_name_and_password_reach_the_proxy_and_no_text(tmp_path, monkeypatch):
+    with (
+        coordinator(tmp_path, names=(HOST,)) as (port, ca),
+        proxy(user="radiology:p@ss/#1") as there,
+    ):
+        place = f"127.0.0.1:{there.port}"
+        for given in ("radiology:p@ss/#1", "radiology:p%40ss%2F%231"):
+            monkeypatch.setenv("HTTPS_PROXY", f"http://{given}@{place}")
+            route = try_route(HOST, port, ca)
+            assert not faults(route)
+            assert "(its user is left out)" in str(route)
+            assert "radiology" not in str(route)
+        monkeypatch.setenv("HTTPS_PROXY", f"http://radiology:wrong@{place}")
+        fault = faults(try_route(HOST, port, ca))["proxy"]
+    assert "it does not accept the name and the password that are given" in fault
+    assert "wrong" not in fault
+    assert "radiology" not in fault
+
+
+def test_a_proxy_that_opens_tls_is_named_beside_the_certificate(tmp_path, monkeypatch):
+    own, real = tmp_path / "proxy", tmp_path / "real"
+    own.mkdir()
+    real.mkdir()
+    tls = server_context(own, (HOST,))
+    with proxy("opens TLS", tls=tls) as there:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{there.port}")
+        route = try_route(HOST, 8000, Authority(real).certificate_file)
+    text = faults(route)["certificate"]
+    assert "not the invitation's authority's" in text
+    assert f"HTTPS_PROXY=http://127.0.0.1:{there.port}, which may open TLS" in text
+
+
+def test_a_proxy_that_is_itself_reached_over_tls(tmp_path, monkeypatch):
+    own, real = tmp_path / "proxy", tmp_path / "real"
+    own.mkdir()
+    tls = server_context(own, ("127.0.0.1",))
+    with coordinator(real, names=(HOST,)) as (port, ca), proxy(tls=tls) as there:
+        monkeypatch.setenv("HTTPS_PROXY", f"https://127.0.0.1:{there.port}")
+        fault = faults(try_route(HOST, port, ca))["proxy"]
+        assert "this machine does not trust" in fault
+        assert "SSL_CERT_FILE" in fault
+        monkeypatch.setenv("SSL_CERT_FILE", str(Authority(own).certificate_file))
+        assert not faults(try_route(HOST, port, ca))
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{there.port}")
+        assert "gives no proxy's answer" in faults(try_route(HOST, port, ca))["proxy"]
+    with proxy("no proxy") as plain:
+        monkeypatch.setenv("HTTPS_PROXY", f"https://127.0.0.1:{plain.port}")
+        assert "http:// may be meant" in faults(try_route(HOST, 8000, ca))["proxy"]
+
+
+def test_a_coordinator_on_this_machine_or_in_no_proxy_is_reached_directly(tmp_path, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.invalid:8080")
+    with coordinator(tmp_path) as (port, ca):
+        assert not faults(try_route("localhost", port, ca))
+    monkeypatch.setenv("NO_PROXY", "other.example, .invalid")
+    route = try_route(HOST, 8000, ca)
+    assert faults(route)["name of the coordinator"].startswith(f"{HOST}:8000 has no address")
+    assert results(route)["proxy"].findings[0].text == "none is used"
+
+
+def test_settings_that_have_no_meaning_are_named(tmp_path, monkeypatch):
+    ca = Authority(tmp_path).certificate_file
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.invalid:8080")
+    found = results(try_route(HOST, 8000, ca))["proxy"].findings
+    assert [f.text for f in found] == [
+        "none is used; HTTP_PROXY is not for TLS, HTTPS_PROXY would be"
+    ]
+    monkeypatch.setenv("HTTPS_PROXY", "proxy")
+    monkeypatch.setenv("NO_PROXY", "*.example.org,127.0.0.1")
+    found = results(try_route(HOST, 8000, ca))["proxy"].findings
+    assert [f.severity for f in found] == ["refused", None]
+    assert "HTTPS_PROXY=proxy: it names no port" in found[0].text
+    assert "NO_PROXY: '*.example.org' is not understood" in found[1].text
 
 
 def test_the_numbers_of_flowers_tolerance_are_what_they_were():

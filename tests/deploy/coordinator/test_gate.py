@@ -18,7 +18,7 @@ from flwr.proto.message_pb2 import ObjectTree
 from flwr.proto.node_pb2 import Node
 from support.gate import Hospital, admitted, send
 
-from fedrad.client.node.service import _event
+from fedrad.client.node.events import event
 from fedrad.deploy.coordinator import gate_limits, seen
 from fedrad.deploy.coordinator.gate import Gate
 from fedrad.deploy.coordinator.seen import SeenFile, read_seen
@@ -392,13 +392,13 @@ def test_a_wrong_clock_is_named_on_both_sides(gate, behind, hospital, caplog, cl
 
 def test_the_nodes_log_says_by_how_much_the_clock_is_wrong(gate, hospital, caplog):
     _log_refusal(send(gate, hospital.request(PULL, BODY, clock=-10_920)))
-    level, words = _event(caplog.messages[-1])
+    level, words = event(caplog.messages[-1])
     assert level == logging.ERROR
     assert words.startswith("this machine's clock is 3 h 2 min behind the coordinator's. One of")
     stranger = Hospital("b", ec.derive_private_key(8, ec.SECP384R1()))
     _log_refusal(send(gate, stranger.request(PULL, BODY)))
     assert caplog.messages[-1] == "401 Unauthorized: no site with this key is admitted"
-    assert "does not let this node in" in _event(caplog.messages[-1])[1]
+    assert "does not let this node in" in event(caplog.messages[-1])[1]
 
 
 def test_what_was_signed_before_the_gate_started_is_signed_again(gate, behind, hospital):
