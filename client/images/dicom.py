@@ -154,6 +154,8 @@ def height_to_width(dataset: Dataset) -> float:
         pair = element_numbers(dataset, keyword)
         if not any(pair):
             continue
+        if keyword == "PixelAspectRatio" and pair == [1]:  # as ACR-NEMA files write 1 to 1
+            return 1.0
         if len(pair) != 2 or not min(pair) > 0 or not 0.2 <= pair[0] / pair[1] <= 5:
             raise UnusableImage(f"{keyword} is in the header and gives no plausible pixel")
         return pair[0] / pair[1]

@@ -103,6 +103,13 @@ def test_an_empty_spacing_or_noughts_say_nothing(text):
     assert radiograph.reading.remarks == ()
 
 
+def test_a_ratio_of_one_number_that_is_one_says_that_pixels_are_square():
+    radiograph = read(with_element(dicom(TWELVE, **WINDOW), "PixelAspectRatio", b"1"))
+    assert radiograph.reading.remarks == ()
+    with pytest.raises(UnusableImage, match="PixelAspectRatio"):
+        read(with_element(dicom(TWELVE, **WINDOW), "PixelAspectRatio", b"2"))
+
+
 @pytest.mark.parametrize("text", [b"1,0", b"1.0", b"1 ", b"0", b""])
 def test_one_frame_however_it_is_written(text):
     radiograph = read(with_element(dicom(TWELVE, **WINDOW), "NumberOfFrames", text))
