@@ -10,6 +10,7 @@ import json
 import re
 from base64 import b64decode, b64encode
 from datetime import UTC, datetime
+from errno import EFBIG
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -59,14 +60,16 @@ class _ExchangedFile(Wire):
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read it from a file. Raises InvitationError."""
+        kind = cls.model_fields["kind"].default
         try:
             return cls.model_validate_json(read_regular(path, LARGEST_FILE))
         except OSError as error:
-            raise InvitationError(f"{path}: cannot be read: {error.strerror}") from None
+            why = "cannot be read" if error.errno != EFBIG else f"no {kind} of fedrad"
+            raise InvitationError(f"{path}: {why}: {error.strerror}") from None
         except ValidationError as error:
             fields = ", ".join(sorted({".".join(map(str, e["loc"])) for e in error.errors()}))
             raise InvitationError(
-                f"{path}: no {cls.model_fields['kind'].default} of fedrad, or a damaged one"
+                f"{path}: no {kind} of fedrad, or a damaged one"
                 + (f" ({fields})" if fields else "")
             ) from None
 

@@ -49,7 +49,7 @@ def read_regular(path: Path, largest: int = LARGEST_FILE) -> bytes:
     if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
         raise OSError(errno.EINVAL, "it is a pipe or a device, and no file", str(path))
     if found.st_size > largest:
-        raise OSError(errno.EFBIG, f"it has more than {largest / 1e6:g} million bytes", str(path))
+        raise OSError(errno.EFBIG, f"it has more than {largest:,} bytes", str(path))
     return path.read_bytes()
 
 

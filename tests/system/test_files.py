@@ -254,7 +254,7 @@ def test_a_json_file_that_is_a_folder_is_refused(tmp_path):
         (lambda path: path.symlink_to(path), "symbolic links"),
         (lambda path: path.symlink_to("/nonexistent"), "No such file"),
         (lambda path: path.mkdir(), "Is a directory"),
-        (lambda path: path.write_bytes(bytes(5_000_000)), "more than 4 million bytes"),
+        (lambda path: path.write_bytes(bytes(5_000_000)), "more than 4,000,000 bytes"),
     ],
 )
 def test_what_is_no_file_of_settings_is_refused_at_once(tmp_path, make, why):
