@@ -111,6 +111,19 @@ def test_a_stream_that_lacks_its_last_part_but_has_its_end_marker_is_set_aside_o
         assert "pixels cannot be decoded" in str(problem)  # noqa: PT017 - either is right
 
 
+@pytest.mark.parametrize("name", [name for name in STREAMS if name.startswith("JPEG ext")])
+@pytest.mark.parametrize("share", [20, 30, 45, 60, 75, 90])
+def test_an_extended_jpeg_that_lost_its_middle_is_set_aside(name, share):
+    """The decoder of imagecodecs reads on without a word, and shows shifted and grey parts."""
+
+    def without_a_part(stream: bytes) -> bytes:
+        at = len(stream) * share // 100
+        return stream[:at] + stream[at + 128 :]
+
+    with pytest.raises(UnusableImage, match="pixels cannot be decoded: Corrupt JPEG data"):
+        read(file_of(name, without_a_part))
+
+
 @pytest.mark.parametrize("name", ["JPEG baseline", "JPEG lossless", "RLE", "JPEG 2000"])
 def test_a_stream_in_several_fragments_is_whole(name):
     stream = bytes(STREAMS[name][2]())
