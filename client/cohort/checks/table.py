@@ -68,8 +68,9 @@ class PatientNumbers(Check[Evidence]):
             )
         if numbers.alike:
             yield CheckFinding(
-                f"{len(numbers.alike)} numbers have another that differs only in case, zeros or "
-                "punctuation; by site.toml they are different patients",
+                f"{len(numbers.alike)} numbers have another that differs only in case, zeros, "
+                "punctuation, century or letters before it; by site.toml they are different "
+                "patients",
                 [tuple(map(ascii, group)) for group in numbers.alike],
                 severity="information",
             )
@@ -85,6 +86,12 @@ class PatientNumbers(Check[Evidence]):
                 f"one number stands in {rows} of {subject.table.file_rows} rows: is it a "
                 "placeholder for patients without a number?",
                 [(ascii(number),)],
+            )
+        if numbers.like_placeholders:
+            yield CheckFinding(
+                f"{len(numbers.like_placeholders)} numbers may be words or codes for patients "
+                "without a number; all rows with one of them count as one patient",
+                [(ascii(number),) for number in numbers.like_placeholders],
             )
 
 

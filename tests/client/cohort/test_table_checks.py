@@ -104,6 +104,15 @@ def test_a_number_in_very_many_rows_may_be_a_placeholder(tmp_path, rows):
     assert "one number stands in 24 of 48 rows" in found["patient numbers"][0][0]
 
 
+@pytest.mark.parametrize("setting", ["", 'patient_numbers = "digits"'])
+def test_codes_for_patients_without_a_number_are_named(tmp_path, rows, setting):
+    rows[0]["patient_id"] = rows[5]["patient_id"] = "-9"
+    found = findings(tmp_path, rows, setting)
+    text, *numbers = found["patient numbers"][-1]
+    assert "words or codes for patients without a number" in text
+    assert numbers == ["'-9'"]
+
+
 def test_a_table_that_may_be_cut_is_said(tmp_path, rows):
     findings(tmp_path, rows)
     table = tmp_path / "ward/cohort.csv"
