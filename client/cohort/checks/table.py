@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from fedrad.client.cohort.cells import day
 from fedrad.client.cohort.evidence import Evidence
 from fedrad.client.cohort.groups import group_of
-from fedrad.client.cohort.order import SERIAL_DATES, order_images, ordered_by
+from fedrad.client.cohort.order import SERIAL_DATES, in_contradiction, order_images, ordered_by
 from fedrad.client.cohort.units import of_patients, with_spellings
 
 from .check import Check, CheckFinding
@@ -162,11 +162,13 @@ class UnorderedImages(Check[Evidence]):
     remedy = (
         "Fill in a column order_index, day_offset, day or date for these images, with the time of "
         'day where there are several a day. Or leave these patients out: unordered = "left out" in '
-        "site.toml."
+        "site.toml. Of columns that contradict each other the first decides: correct them, or name "
+        "the right one as order under [columns]."
     )
 
     def findings(self, subject: Evidence) -> Iterator[CheckFinding]:
-        """One finding for images without any order, one for images at equal places."""
+        """One finding for images without any order, one for images at equal places, and one for
+        those that two columns order in opposite ways."""
         several = [rows for rows in of_patients(subject.table.rows) if len(rows) > 1]
         tied = [tied for rows in several if (tied := order_images(rows, subject.rule).tied)]
         without = [rows for rows in tied if not ordered_by(rows)]
@@ -182,6 +184,12 @@ class UnorderedImages(Check[Evidence]):
                     f"{left_out}",
                     [tuple(f"{row.name}: line {row.line}" for row in rows) for rows in groups],
                 )
+        if opposite := [rows for rows in several if in_contradiction(rows)]:
+            yield CheckFinding(
+                f"{len(opposite)} of {len(several)} patients with several images have them in one "
+                "order by one column and in another by another",
+                [tuple(f"{row.name}: line {row.line}" for row in rows) for rows in opposite],
+            )
 
 
 class UnreadDates(Check[Evidence]):

@@ -113,6 +113,18 @@ def test_codes_for_patients_without_a_number_are_named(tmp_path, rows, setting):
     assert numbers == ["'-9'"]
 
 
+def test_columns_that_order_the_images_of_a_patient_in_opposite_ways_are_named(tmp_path, rows):
+    for at, row in enumerate(rows):
+        row["order_index"] = at
+    assert not findings(tmp_path, rows)["order of a patient's images"]
+    rows[4]["order_index"] = 9
+    found = findings(tmp_path, rows)["order of a patient's images"]
+    text, *files = found[0]
+    assert text.startswith("1 of 12 patients with several images have them in one order by one")
+    assert files == ["images/4.png: line 6", "images/5.png: line 7"]
+    assert not findings(tmp_path, rows, '[columns]\norder = "date"')["order of a patient's images"]
+
+
 def test_a_table_that_may_be_cut_is_said(tmp_path, rows):
     findings(tmp_path, rows)
     table = tmp_path / "ward/cohort.csv"
