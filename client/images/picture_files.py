@@ -12,6 +12,7 @@ from .contrast import Contrast
 from .damage import jpeg_complaint, require_end_of_stream, require_whole_png
 from .decoding import LARGEST_IMAGE
 from .reading import Remark, UnusableImage, reason_of
+from .stored_pixels import require_byte_order
 
 Image.MAX_IMAGE_PIXELS = LARGEST_IMAGE
 
@@ -56,6 +57,7 @@ def picture_values(data: bytes) -> tuple[NDArray[Any], list[Contrast], list[Rema
                     raise UnusableImage(f"no readable picture: {complaint}")
             grey, from_colours = _one_channel(data, file)
             values = np.asarray(ImageOps.exif_transpose(grey))
+            require_byte_order(values, values)
             if from_colours:
                 remarks.append("colour picture")
             if _transparent(file) or not _on_screens(file.info.get("gamma")):
