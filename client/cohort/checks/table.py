@@ -1,12 +1,16 @@
 """Checks of the table: its rows, patient numbers, outcomes, dates and the order of images."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from fedrad.client.cohort.cells import day
 from fedrad.client.cohort.evidence import Evidence
+from fedrad.client.cohort.file_names import shown_name
 from fedrad.client.cohort.groups import group_of
 from fedrad.client.cohort.order import SERIAL_DATES, in_contradiction, order_images, ordered_by
+from fedrad.client.cohort.table import CohortRow
 from fedrad.client.cohort.units import of_patients, with_spellings
 
 from .check import Check, CheckFinding
@@ -37,12 +41,40 @@ class WholeTable(Check[Evidence]):
     severity = "information"
 
     def findings(self, subject: Evidence) -> Iterator[CheckFinding]:
-        """The numbers of rows and patients, and whether the last line has an end."""
+        """The numbers of rows and patients, whether the last line has an end, and how many files
+        beside those of the table stand in no row."""
         yield CheckFinding(subject.table.counted())
         if not subject.table.ended:
             yield CheckFinding(
                 "the last line of the table has no end: see whether the table is whole"
             )
+        if unlisted := _unlisted(subject.table.rows):
+            # Those who withdrew are among them, and are not to be shown.
+            shown = [] if subject.table.withdrawn_rows else unlisted[:SHOWN_FILES]
+            yield CheckFinding(
+                f"{len(unlisted)} files of the same kind lie beside those of the table and stand "
+                "in no row of a patient who takes part",
+                [(shown_name(file.name),) for file in shown],
+            )
+
+
+SHOWN_FILES = 10
+"""Files in no row of the table that are listed."""
+
+
+def _unlisted(rows: Sequence[CohortRow]) -> list[Path]:
+    """Files in the folders of the rows' files, with an extension of these, that are in no row."""
+    listed = {row.file for row in rows if row.file is not None}
+    kinds = {file.suffix.casefold() for file in listed}
+    unlisted = []
+    for folder in {file.parent for file in listed}:
+        with suppress(OSError):  # a folder that may be entered and not listed
+            unlisted += [
+                file
+                for file in folder.iterdir()
+                if file.suffix.casefold() in kinds and file not in listed and file.is_file()
+            ]
+    return sorted(unlisted)
 
 
 class PatientNumbers(Check[Evidence]):

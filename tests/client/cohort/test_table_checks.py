@@ -135,6 +135,14 @@ def test_a_table_that_may_be_cut_is_said(tmp_path, rows):
     assert texts[1] == "the last line of the table has no end: see whether the table is whole"
 
 
+def test_images_that_stand_in_no_row_are_counted(tmp_path, rows):
+    (tmp_path / "ward/images/notes.txt").write_text("no image")
+    found = findings(tmp_path, rows[:-2])["rows of the table"]
+    text, *files = found[1]
+    assert text.startswith("2 files of the same kind lie beside those of the table")
+    assert files == ["22.png", "23.png"]
+
+
 def test_values_in_no_group_of_the_experiment_are_named(tmp_path, rows):
     rows[3]["sex"] = "x"
     rows[5]["sex"] = ""
