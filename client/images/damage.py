@@ -86,8 +86,8 @@ def suspected_cut(stored: Values) -> bool:
     """Whether the lower part looks filled in, because the pixels of it were lost.
 
     A decoder fills what is missing with one grey, or with copies of a row, to the last row; a copy
-    of a file that was interrupted has zeros from the middle of a row on. A collimated margin is
-    black or white and begins with a row.
+    of a file that was interrupted has zeros from there on. A collimated margin is black or white
+    too, and begins with a row; but its edge is soft, or it frames the picture on other sides too.
     """
     rows, columns = stored.shape
     same = (stored[::-1] == stored[-1]).all(axis=1)
@@ -103,7 +103,11 @@ def suspected_cut(stored: Values) -> bool:
     if low + near < last[0] < high - near:
         return bool(np.abs(above - last[0]).max() > STEP * (high - low))
     filled = columns if (above == last[0]).all() else int((above[::-1] != last[0]).argmax())
-    if rows - count < 2 or filled < columns / 10:
+    if filled < columns / 10:
+        edges = stored[0], stored[:, 0], stored[:, -1]
+        framed = any((edge == last[0]).all() for edge in edges)
+        return bool(not framed and np.median(np.abs(above - last[0])) > ABRUPT * (high - low))
+    if rows - count < 2:
         return False
     before = stored[rows - count - 2, columns - filled :].astype(np.int64)
     return bool(np.median(np.abs(before - last[0])) > ABRUPT * (high - low))
