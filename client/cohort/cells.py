@@ -57,7 +57,7 @@ def moment(text: str) -> Moment | None:
     None for anything else, for days that do not exist, and for days and months with slashes:
     3/4/2024 may be in March or in April.
     """
-    plain = text.strip()
+    plain = " ".join(text.split())  # blanks of every kind
     found = next((m for one in _MOMENTS if (m := one.fullmatch(plain))), None)
     found = found or _COMPACT_MOMENT.fullmatch(plain)
     if found is None or int(found["year"]) not in YEARS:

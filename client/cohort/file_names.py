@@ -41,6 +41,7 @@ class SiteFiles:
     def __init__(self, folder: Path) -> None:
         self._given, self._root = normpath(folder.absolute()), folder.resolve()
         self._names: dict[str, dict[str, list[tuple[str, str]]]] = {}
+        self._stems: dict[str, dict[str, list[str]]] = {}
 
     def find(self, reference: str, what: str) -> NamedFile:
         """The file of a reference: relative to the folder, or absolute within it.
@@ -88,6 +89,8 @@ class SiteFiles:
                 why += f"; {len(spelled)} files have nearly this name: " + ", ".join(
                     shown_name(one) for one, _ in spelled
                 )
+            elif near := self._of_other_extension(name):
+                why += f"; {', '.join(map(shown_name, near))} is there: write its whole name"
         return NamedFile(name, None, why)
 
     def _within(self, reference: str) -> str | None:
@@ -111,6 +114,17 @@ class SiteFiles:
                 for one, other in self._alike(folder, part)
             ]
         return found
+
+    def _of_other_extension(self, name: str) -> list[str]:
+        """Names in the same folder that differ only in their extension, or in having one."""
+        folder, part = os.path.split(name)
+        if folder not in self._stems:
+            self._stems[folder] = {}
+            for names in _by_key(self._root / folder).values():
+                for one, _ in names:
+                    self._stems[folder].setdefault(Path(one).stem, []).append(one)
+        stems = self._stems[folder]
+        return sorted({*stems.get(part, []), *stems.get(Path(part).stem, [])})
 
     def _alike(self, folder: str, part: str) -> list[tuple[str, str]]:
         """Names in a folder that are a name in another spelling; the name itself, if it is there,

@@ -7,7 +7,16 @@ from typing import Self
 
 from fedrad.client.problems import SiteProblem
 
-from .spelling import Spelling, alike_numbers, bare, like_dates, patient_number, rounded
+from .spelling import (
+    Spelling,
+    alike_numbers,
+    bare,
+    like_dates,
+    like_placeholders,
+    patient_number,
+    perhaps_one,
+    rounded,
+)
 from .spreadsheet import Spreadsheet
 
 SHOWN_GROUPS = 3
@@ -28,6 +37,8 @@ class ListedNumbers:
         Groups of numbers that could be one and are not, because the site says so.
     like_dates
         Numbers that look like dates, if others do not.
+    like_placeholders
+        Numbers that may stand for patients without a number.
     frequent
         The number that stands in many more rows than a patient has images, if there is one, with
         its number of rows.
@@ -37,6 +48,7 @@ class ListedNumbers:
     spelled: Mapping[str, frozenset[str]] = field(default_factory=dict)
     alike: Sequence[Sequence[str]] = ()
     like_dates: Sequence[str] = ()
+    like_placeholders: Sequence[str] = ()
     frequent: tuple[str, int] | None = None
 
     @classmethod
@@ -72,6 +84,9 @@ class ListedNumbers:
         alike = alike_numbers(numbers)
         if alike and rule is None:
             _refuse_alike(sheet, numbers, alike)
+        other_forms = perhaps_one(numbers)
+        if other_forms and rule != "exact":
+            _refuse_other_forms(sheet, numbers, other_forms)
         if rule == "digits":
             numbers, alike = [bare(number) for number in exact], []
         spelled = defaultdict[str, set[str]](set)
@@ -81,8 +96,9 @@ class ListedNumbers:
         return cls(
             numbers,
             {number: frozenset(cells) for number, cells in spelled.items()},
-            alike,
-            like_dates(spelled),
+            [*alike, *other_forms],
+            like_dates(exact),
+            like_placeholders(exact),
             _frequent(rows),
         )
 
@@ -100,21 +116,40 @@ def _line(sheet: Spreadsheet, numbers: Sequence[str], number: str) -> int:
     return sheet.lines[numbers.index(number)]
 
 
-def _refuse_alike(
-    sheet: Spreadsheet, numbers: Sequence[str], groups: Sequence[Sequence[str]]
-) -> None:
+def _named(sheet: Spreadsheet, numbers: Sequence[str], groups: Sequence[Sequence[str]]) -> str:
+    """The first groups of spellings, with the lines where they stand."""
     named = "; ".join(
         " and ".join(f"{number!r} (line {_line(sheet, numbers, number)})" for number in group)
         for group in groups[:SHOWN_GROUPS]
     )
     more = f", and {len(groups) - SHOWN_GROUPS} more" if len(groups) > SHOWN_GROUPS else ""
+    return named + more
+
+
+def _refuse_alike(
+    sheet: Spreadsheet, numbers: Sequence[str], groups: Sequence[Sequence[str]]
+) -> None:
     raise SiteProblem(
         "cohort",
-        f"{sheet.path}: {len(groups)} patient numbers are written in several ways: {named}{more}. "
+        f"{sheet.path}: {len(groups)} patient numbers are written in several ways: "
+        f"{_named(sheet, numbers, groups)}. "
         "If these are the same patients, correct the table, or write patient_numbers = "
         '"digits" in site.toml, by which case, leading zeros, .0 and punctuation do not count; '
         'if they are different patients, write patient_numbers = "exact". Otherwise a patient '
         "could be both trained on and tested on",
+    )
+
+
+def _refuse_other_forms(
+    sheet: Spreadsheet, numbers: Sequence[str], groups: Sequence[Sequence[str]]
+) -> None:
+    raise SiteProblem(
+        "cohort",
+        f"{sheet.path}: {len(groups)} patient numbers stand with and without punctuation, century "
+        f"or letters before them: {_named(sheet, numbers, groups)}. If these are the same "
+        "patients, write each number in one way in the table; if they are different patients, "
+        'write patient_numbers = "exact" in site.toml. Otherwise a patient could be both trained '
+        "on and tested on",
     )
 
 

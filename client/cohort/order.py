@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations, pairwise
 from math import floor, isnan, nan
 from typing import TYPE_CHECKING, Literal
 
@@ -21,6 +22,7 @@ Kind = Literal["a number", "a date", "a date with a time zone"]
 
 _THOUSANDS = re.compile(r"[1-9]\d{0,2}[.,]\d{3}", re.ASCII)
 _DECIMAL = re.compile(r"\d+[.,]\d+", re.ASCII)
+_COMPACT_TIME = re.compile(r"(\d+)([.]\d+)?", re.ASCII)
 
 SERIAL_DATES = range(20_000, 60_000)
 """Days since 1900 by which spreadsheets store the dates of 1954 to 2064."""
@@ -81,6 +83,8 @@ class _Place:
 
 def _column(sheet: Spreadsheet, at: int, clock: int | None) -> list[_Place]:
     """The places of a column. `clock`: position of the column of the times of day, if any."""
+    if clock is not None:
+        _refuse_lost_zeros(sheet, clock)
     first: tuple[Kind, int] | None = None
     places = []
     for line, row in zip(sheet.lines, sheet.rows, strict=True):
@@ -109,6 +113,22 @@ def _column(sheet: Spreadsheet, at: int, clock: int | None) -> list[_Place]:
             place = _Place(place.at + seconds / 86400)
         places.append(place)
     return places
+
+
+def _refuse_lost_zeros(sheet: Spreadsheet, at: int) -> None:
+    """Raise SiteProblem for a time such as 1500 among others of six digits, as DICOM writes them:
+    it may be 15:00, or 00:15:00 without its zeros, which a spreadsheet took away."""
+    times = [(line, row[at]) for line, row in zip(sheet.lines, sheet.rows, strict=True)]
+    compact = [(line, text, m[1]) for line, text in times if (m := _COMPACT_TIME.fullmatch(text))]
+    short = [(line, text) for line, text, digits in compact if len(digits) < 6]
+    if short and len(short) < len(compact):
+        line, text = short[0]
+        raise SiteProblem(
+            "cohort",
+            f"{sheet.path}, line {line}: {sheet.header[at]} = {text!r}, and other times have six "
+            "digits: a spreadsheet may have taken zeros from its start; write a time of day as "
+            "HH:MM or HH:MM:SS",
+        )
 
 
 def _refuse_thousands(sheet: Spreadsheet, at: int) -> None:
@@ -167,6 +187,17 @@ def ordered_by(images: "Sequence[CohortRow]") -> list[int]:
         for at in range(len(images[0].orders))
         if not any(isnan(image.orders[at]) for image in images)
     ]
+
+
+def in_contradiction(images: "Sequence[CohortRow]") -> bool:
+    """Whether two of the columns that are filled in for all of these images order them in opposite
+    ways: one column says that an image was earlier, the other that it was later."""
+    complete = ordered_by(images)
+    for one, other in combinations(complete, 2):
+        places = sorted((image.orders[one], image.orders[other]) for image in images)
+        if any(before > after for (_, before), (_, after) in pairwise(places)):
+            return True
+    return False
 
 
 def order_images(images: "Sequence[CohortRow]", rule: IndexRule) -> OrderedImages:

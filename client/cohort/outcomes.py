@@ -33,9 +33,16 @@ NOT_OUTCOMES = {
 """Columns that are never outcomes, even if all their values are 0 or 1."""
 
 WORDS = re.compile(
-    "yes|no|true|false|ja|nein|oui|non|y|n|j|t|f|pos|neg|positive|negative|[+-]", re.IGNORECASE
+    "yes|no|true|false|ja|nein|nej|nei|nee|oui|non|y|n|j|t|f|x|pos|neg|positive|negative|[+-]"
+    "|wahr|falsch|vrai|faux|sant|falskt|sand|falsk|waar|onwaar|verdadero|falso|kyllä|ei|si|sí|sì"
+    r"|2|2[.,]0|[012] ?[-=:(].*",
+    re.IGNORECASE,
 )
-"""Words that people write for 1 and 0."""
+"""What people and spreadsheets write for 1 and 0: words, 1 and 2, `1 = yes`."""
+MISSING = re.compile(
+    r"n/?a|nan|null|none|unknown|unbekannt|k\. ?a\.|[.?-]|-\d+([.,]0)?|9+([.,]0)?", re.I
+)
+"""What they write for an unknown outcome. It does not count in what a column mostly holds."""
 
 SHOWN_VALUES = 6
 """Different values of a column that a message lists."""
@@ -73,8 +80,8 @@ def outcome_columns(
     Returns
     -------
     tuple
-        Columns of 0, 1 and empty cells; and columns of which at least half of the values are 0, 1
-        or words for them.
+        Columns of 0, 1 and empty cells; and columns of which at least half of the values that are
+        known are 0, 1 or words for them.
 
     Raises
     ------
@@ -93,7 +100,8 @@ def outcome_columns(
             outcomes.append(name)
             continue
         near = sum(n for v, n in values.items() if v not in wrong or WORDS.fullmatch(v))
-        if 2 * near >= values.total():
+        known_values = sum(n for v, n in values.items() if not MISSING.fullmatch(v))
+        if near and 2 * near >= known_values:
             nearly.append(_first_wrong(sheet, at, values, wrong))
     if not outcomes:
         found = "; ".join(map(str, nearly))

@@ -18,14 +18,26 @@ patient if they differ only in what `bare` takes away."""
 
 NO_NUMBERS = re.compile(
     r"nan|none|null|nil|na|n/a|n\.a\.?|nd|missing|unknown|unbekannt|unbek\.?|inconnu|tbd|tba|todo"
-    r"|anonym|anonymous|anonymi[sz]ed|anonymisiert|xx+|test|true|false",
+    r"|anonym|anonymous|anonymi[sz]ed|anonymisiert|xx+|test|true|false"
+    r"|k\.a\.|o\.a\.|fehlt|fehlend|manquant|ok[äa]nd|saknas|ukendt|ukjent|mangler|tuntematon|puuttuu"
+    r"|onbekend|ontbreekt|desconocido|sconosciuto|mancante|desconhecido"
+    r"|ditto|dito|idem|ebenso|seeabove|sameasabove|asabove|s\.o\.|sieheoben|voirci-dessus"
+    r"|totals?|totalt|sum|summe|summa|gesamt|gesamtsumme|somme|totale|suma",
     re.IGNORECASE,
 )
-"""Cells that stand for no patient."""
-_SCIENTIFIC = re.compile(r"\d+([.,]\d+)?E[+-]\d+|\d+[.,]\d+E\d+", re.ASCII | re.IGNORECASE)
+"""Cells, without blanks, that stand for no patient, for the one above, or for a sum."""
+_SCIENTIFIC = re.compile(
+    r"\d+([.,]\d+)?E\+\d+|\d+[.,]\d+E-?\d+",  # 3E-1024 is patient 1024 of ward 3E
+    re.ASCII | re.IGNORECASE,
+)
 _SPREADSHEET_ERROR = re.compile(r"#(N/?A|REF!|VALUE!|NAME\?|DIV/0!|NUM!|NULL!|WERT!|BEZUG!|#+)?")
 _DECIMALS = re.compile(r"(?<=\d)[.,]0+$", re.ASCII)
-_MONTH = "(jan|feb|mar|mär|mrz|apr|may|mai|jun|jul|aug|sep|sept|oct|okt|nov|dec|dez)"
+_MONTH = (
+    r"(jan|feb|mar|mär|mrz|apr|may|mai|jun|jul|aug|sep|sept|oct|okt|nov|dec|dez"
+    r"|janv|févr|fevr|mars|avr|juin|juil|août|aout|déc|maj|mei|mrt|ene|abr|ago|dic|gen|mag|giu|lug"
+    r"|set|ott)\.?"
+)
+"""Of English, German, French, the Nordic languages, Dutch, Spanish and Italian."""
 _DATE = re.compile(
     r"\d{4}-\d\d-\d\d( 00:00(:00)?)?"
     rf"|\d{{1,2}}[-. ]{{1,2}}{_MONTH}([-. ]+\d{{2,4}})?"
@@ -33,10 +45,20 @@ _DATE = re.compile(
     r"|\d{1,2}[./]\d{1,2}[./]\d{4}",
     re.IGNORECASE,
 )
-_MARKS = frozenset(" -–_./\\:#+*()[]&@'’")
+_MARKS = frozenset(" -–_./\\:#+*()[]{}&@'’")
 """What numbers may hold besides letters and digits. Others, such as `?`, `"`, `=` and separators,
 are what programs leave in a damaged number."""
+_SAME_LOOKS = str.maketrans("аеорсхукмтвніαβεζηικμνορτυχ", "aeopcxykmtbhiabezhikmvoptyx")
+"""Small letters of Cyrillic and Greek -> those of Latin whose capitals look the same."""
+_BIRTH_DATE = re.compile(r"(18|19|20)\d\d(0[1-9]|1[0-2])\d\d[^\W_]{4}", re.ASCII)
+"""A Nordic number with the century of the year of birth, without punctuation."""
+_LETTERS_FIRST = re.compile(r"[^\W\d_]+(?=\d+$)")
+_PLACEHOLDER = re.compile(r"0+|9{2,}|-\d+", re.ASCII)
 _RUNS = re.compile(r"\d+|[^\W\d_]+")
+FEWEST_DIGITS = 6
+"""Numbers with fewer digits are equal by chance, if something is taken away from them."""
+LARGEST_SHARE_OF_PLACEHOLDERS = 0.2
+"""Of all numbers; if more of them look so, numbers are of this kind here."""
 EXACT_DIGITS = 15
 """Decimal digits that a spreadsheet keeps of a number."""
 
@@ -86,12 +108,14 @@ def read_number(cell: str, rule: Spelling | None) -> str:
 
 
 def bare(number: str) -> str:
-    """A patient number without case, blanks, punctuation and accents' forms, leading zeros, and the
-    `.0` of a number. Numbers with the same `bare` can be spellings of one number.
+    """A patient number without case, alphabets of the same looks, blanks, punctuation and accents'
+    forms, leading zeros, and the `.0` of a number. Numbers with the same `bare` can be spellings of
+    one number.
 
     Punctuation between two digits stays as `-`, since 1-23 and 12-3 are two numbers.
     """
     plain = "".join(unicodedata.normalize("NFKC", number).casefold().split())
+    plain = plain.translate(_SAME_LOOKS)
     plain = _DECIMALS.sub("", plain)
     runs = [_without_zeros(run) if run.isdecimal() else run for run in _RUNS.findall(plain)]
     if len(runs) > 1 and runs[0] == "0":
@@ -115,6 +139,57 @@ def alike_numbers(numbers: Iterable[str]) -> list[list[str]]:
     return sorted(sorted(group) for group in groups.values() if len(group) > 1)
 
 
+def perhaps_one(numbers: Iterable[str]) -> list[list[str]]:
+    """Groups of numbers that may be one in forms that `bare` keeps apart, each group sorted.
+
+    A number can stand with and without the punctuation between its digits (010203-1234,
+    0102031234), the century of the date of birth in it (20010203-1234), and letters before it
+    (KH001234). 1-23456 and 12-3456 are two numbers.
+    """
+    every = {number: _joined(number) for number in numbers}
+    by_joined: dict[str, set[str]] = defaultdict(set)
+    for number, joined in every.items():
+        by_joined[joined.lstrip("0")].add(number)
+    groups = set[frozenset[str]]()
+    for number, joined in every.items():
+        shorter = {_LETTERS_FIRST.sub("", joined)} - {joined}
+        if _BIRTH_DATE.fullmatch(joined):
+            shorter.add(joined[2:])
+        others = {one for short in shorter for one in by_joined.get(short.lstrip("0"), ())}
+        if "-" in bare(number):
+            others |= {one for one in by_joined[joined.lstrip("0")] if "-" not in bare(one)}
+        if others and sum(map(str.isdecimal, joined)) >= FEWEST_DIGITS:
+            groups.add(frozenset({number, *others}))
+    return sorted(map(sorted, groups))
+
+
+def _joined(number: str) -> str:
+    """A number without case and without all that is no letter or digit."""
+    plain = unicodedata.normalize("NFKC", number).casefold().translate(_SAME_LOOKS)
+    return "".join(_RUNS.findall(plain))
+
+
+def like_placeholders(numbers: Iterable[str]) -> list[str]:
+    """Numbers that may stand for no patient: 0, -9 and 999 without a neighbour (998), and words
+    where nearly all others have digits and no other number has this length."""
+    everything = list(dict.fromkeys(numbers))
+    counted = {int(number) for number in everything if number.isdecimal()}
+    codes = [
+        number
+        for number in everything
+        if _PLACEHOLDER.fullmatch(number) and not {int(number) - 1, int(number) + 1} & counted
+    ]
+    with_digits = [number for number in everything if any(map(str.isdecimal, number))]
+    lengths = set(map(len, with_digits))
+    words = [
+        number
+        for number in set(everything).difference(with_digits)
+        if len(number) not in lengths or not number.isalpha()
+    ]
+    few = LARGEST_SHARE_OF_PLACEHOLDERS * len(everything)
+    return sorted(one for found in (codes, words) if len(found) <= few for one in found)
+
+
 def rounded(numbers: Iterable[str]) -> list[str]:
     """Numbers of more than EXACT_DIGITS digits, if all of these end in zeros from there on: a
     spreadsheet has rounded them, and two patients may have become one. [] otherwise."""
@@ -125,6 +200,6 @@ def rounded(numbers: Iterable[str]) -> list[str]:
 
 def like_dates(numbers: Iterable[str]) -> list[str]:
     """Numbers that look like a date, if not all do: spreadsheets turn 3-4 or MAR4 into one."""
-    everything = list(numbers)
+    everything = list(dict.fromkeys(numbers))
     dates = [n for n in everything if _DATE.fullmatch(n)]
     return dates if len(dates) < len(everything) else []

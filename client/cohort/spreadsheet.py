@@ -102,7 +102,8 @@ def read_spreadsheet(path: Path) -> Spreadsheet:
                 "cohort",
                 f"{path}, line {at + 1}: {len(row)} cells for {len(header)} columns; put values "
                 f"that hold a {SEPARATORS.get(separator, 'separator')} between quotation marks, "
-                "and write a separator for an empty cell too",
+                "write a separator for an empty cell too, and take out titles, comments and notes "
+                f"(line {first + 1} is read as the header)",
             )
         rows.append(row)
         numbers.append(at + 1)

@@ -32,6 +32,13 @@ ABRUPT = 0.1
 """Difference from the row above, as a share of the range, with which a damaged part begins."""
 
 
+SOUND_COMPLAINTS = (
+    "Unsupported JPEG data precision 12",  # of the decoder for 8 bits, which is tried first
+    "Invalid SOS parameters for sequential JPEG",  # in the header, of some scanners
+)
+"""How GDCM's complaints begin that are no sign of damage."""
+
+
 def require_end_of_stream(stream: bytes) -> None:
     """Raise UnusableImage for a JPEG, JPEG-LS or JPEG 2000 stream without its end marker.
 
@@ -79,8 +86,8 @@ def suspected_cut(stored: Values) -> bool:
     """Whether the lower part looks filled in, because the pixels of it were lost.
 
     A decoder fills what is missing with one grey, or with copies of a row, to the last row; a copy
-    of a file that was interrupted has zeros from the middle of a row on. A collimated margin is
-    black or white and begins with a row.
+    of a file that was interrupted has zeros from there on. A collimated margin is black or white
+    too, and begins with a row; but its edge is soft, or it frames the picture on other sides too.
     """
     rows, columns = stored.shape
     same = (stored[::-1] == stored[-1]).all(axis=1)
@@ -96,14 +103,30 @@ def suspected_cut(stored: Values) -> bool:
     if low + near < last[0] < high - near:
         return bool(np.abs(above - last[0]).max() > STEP * (high - low))
     filled = columns if (above == last[0]).all() else int((above[::-1] != last[0]).argmax())
-    if rows - count < 2 or filled < columns / 10:
+    if filled < columns / 10:
+        edges = stored[0], stored[:, 0], stored[:, -1]
+        framed = any((edge == last[0]).all() for edge in edges)
+        return bool(not framed and np.median(np.abs(above - last[0])) > ABRUPT * (high - low))
+    if rows - count < 2:
         return False
     before = stored[rows - count - 2, columns - filled :].astype(np.int64)
     return bool(np.median(np.abs(before - last[0])) > ABRUPT * (high - low))
 
 
-def require_undamaged_jpeg(data: bytes, rows: int, columns: int, channels: int) -> None:
-    """Raise UnusableImage if GDCM's decoder complains of a JPEG file, as Pillow's never does."""
+def jpeg_complaint(stream: bytes, rows: int, columns: int, channels: int, bits: int = 8) -> str:
+    """What GDCM's decoder complains of in a JPEG stream, "" if nothing.
+
+    Pillow's decoder and that of imagecodecs fill in what is damaged, and never complain.
+
+    Parameters
+    ----------
+    stream
+        The JPEG file or stream.
+    rows, columns, channels
+        Shape of the picture.
+    bits
+        Bits of each value; 8, or 12 of JPEG Extended.
+    """
     from pydicom.encaps import encapsulate
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.uid import JPEGBaseline8Bit
@@ -114,25 +137,25 @@ def require_undamaged_jpeg(data: bytes, rows: int, columns: int, channels: int) 
         "samples_per_pixel": channels,
         "photometric_interpretation": "MONOCHROME2" if channels == 1 else "RGB",
         "planar_configuration": 0,
-        "bits_allocated": 8,
-        "bits_stored": 8,
+        "bits_allocated": 8 if bits == 8 else 16,
+        "bits_stored": bits,
         "pixel_representation": 0,
         "number_of_frames": 1,
         "pixel_keyword": "PixelData",
-        "pixel_vr": "OB",
+        "pixel_vr": "OB" if bits == 8 else "OW",
     }
     with warnings.catch_warnings(), decoder_messages() as messages:
         warnings.simplefilter("ignore")  # pydicom's, about colours
         try:
-            get_decoder(JPEGBaseline8Bit).as_array(
-                encapsulate([data]), decoding_plugin="gdcm", raw=True, **options
+            get_decoder(JPEGBaseline8Bit).as_array(  # the stream states its own bits
+                encapsulate([stream]), decoding_plugin="gdcm", raw=True, **options
             )
         except MemoryError:  # no fault of the file
             raise
         except Exception as error:  # decoders can raise nearly any exception
             messages.append(reason_of(error))
-    if messages:
-        raise UnusableImage(f"no readable picture: {whole_reason(messages[0])}")
+    lines = [line for message in messages for line in message.splitlines()]
+    return whole_reason(next((line for line in lines if not line.startswith(SOUND_COMPLAINTS)), ""))
 
 
 _ONE_AT_A_TIME = threading.Lock()

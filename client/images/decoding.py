@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.pixels.utils import pixel_array
 
-from .damage import decoder_messages, require_end_of_stream, stream_precision
+from .damage import decoder_messages, jpeg_complaint, require_end_of_stream, stream_precision
 from .elements import element_number
 from .reading import UnusableImage, reason_of, whole_reason
 from .stored_pixels import StoredPixels, StoredValues, cell_pixels, stream_pixels
@@ -97,6 +97,8 @@ def stored_pixels(dataset: Dataset) -> StoredPixels:
         raise UnusableImage(f"no decoder for transfer syntax {uid.UID(syntax).name}")
     try:
         _require_length(dataset, syntax)
+        if IMAGECODECS_FUNCTIONS.get(syntax) == "jpeg_decode":
+            _require_undamaged(_frame(dataset), int(rows), int(columns))
         with warnings.catch_warnings(record=True) as warned, decoder_messages() as messages:
             warnings.simplefilter("always")
             stored = decode(dataset)
@@ -142,6 +144,12 @@ def _require_length(dataset: Dataset, syntax: str) -> None:
                 "the header says fewer pixels, or fewer bits of each, than there are: "
                 f"{len(rest)} bytes are left over"
             )
+
+
+def _require_undamaged(jpeg: bytes, rows: int, columns: int) -> None:
+    complaint = jpeg_complaint(jpeg, rows, columns, 1, stream_precision(jpeg) or 8)
+    if complaint:
+        raise UnusableImage(f"pixels cannot be decoded: {complaint}")
 
 
 def _frame(dataset: Dataset) -> bytes:

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps
 
 from .contrast import Contrast
-from .damage import require_end_of_stream, require_undamaged_jpeg, require_whole_png
+from .damage import jpeg_complaint, require_end_of_stream, require_whole_png
 from .decoding import LARGEST_IMAGE
 from .reading import Remark, UnusableImage, reason_of
+from .stored_pixels import require_byte_order
 
 Image.MAX_IMAGE_PIXELS = LARGEST_IMAGE
 
@@ -51,9 +52,12 @@ def picture_values(data: bytes) -> tuple[NDArray[Any], list[Contrast], list[Rema
         ):
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             if file.mode in ("L", "RGB") and file.format == "JPEG":
-                require_undamaged_jpeg(data, file.height, file.width, len(file.getbands()))
+                shape = file.height, file.width, len(file.getbands())
+                if complaint := jpeg_complaint(data, *shape):
+                    raise UnusableImage(f"no readable picture: {complaint}")
             grey, from_colours = _one_channel(data, file)
             values = np.asarray(ImageOps.exif_transpose(grey))
+            require_byte_order(values, values)
             if from_colours:
                 remarks.append("colour picture")
             if _transparent(file) or not _on_screens(file.info.get("gamma")):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from .elements import element_number
-from .reading import Remark
+from .reading import Remark, UnusableImage
 
 StoredValues = NDArray[np.integer[Any]]
 
@@ -23,6 +23,11 @@ or rubbish over a smooth image none, and over noise one eighth."""
 RANDOM, ORDERED = 0.8, 0.4
 """Mean difference of neighbours, in standard deviations of the values, above which values are as
 good as random (1.13 if they are), and below which they are an image (0.01 to 0.2)."""
+
+DISORDERED, SWAPPED = 0.3, 0.25
+"""Mean difference of neighbours, in standard deviations, from which the order of bytes is doubted,
+and the share of it that is left if they are swapped. Of 120 real radiographs of 12 and 16 bits with
+swapped bytes the least were 0.40 and the largest share 0.19; as they are, the largest was 0.19."""
 
 ABOVE = 0.01
 """Share of pixels above the stated bits from which a decoded stream has more bits than stated.
@@ -64,6 +69,11 @@ def cell_pixels(cells: StoredValues, dataset: Dataset) -> StoredPixels:
         Pixel cells, (rows, columns), with the sign of the header.
     dataset
         Bits Stored, High Bit, Pixel Representation and overlays.
+
+    Raises
+    ------
+    UnusableImage
+        If the bytes of the cells are swapped.
     """
     allocated, bits = 8 * cells.dtype.itemsize, _number(dataset, "BitsStored")
     signed = cells.dtype.kind == "i"
@@ -77,6 +87,7 @@ def cell_pixels(cells: StoredValues, dataset: Dataset) -> StoredPixels:
     if high < 0 or remarks:
         high = bits - 1
     stated = StoredPixels(_cut(native, bits, high, signed), bits, signed, remarks)
+    require_byte_order(native, stated.values)
     doubted = _with_more_bits(native, stated, _overlay_bits(dataset)) if high == bits - 1 else None
     return doubted or _with_true_sign(stated)
 
@@ -99,6 +110,35 @@ def stream_pixels(values: StoredValues, dataset: Dataset) -> StoredPixels:
     if signed and values.dtype.kind == "u":
         values = _cut(values, bits, bits - 1, signed=True)
     return _with_true_sign(StoredPixels(values, bits, values.dtype.kind == "i", remarks))
+
+
+def require_byte_order(cells: StoredValues, stated: StoredValues) -> None:
+    """Raise UnusableImage if neighbours are far more alike once the two bytes of each value are
+    swapped. In any window they would look like noise.
+
+    Parameters
+    ----------
+    cells
+        Pixel cells, (rows, columns).
+    stated
+        Their stored bits. Rubbish in the others is no sign of anything.
+    """
+    rows = _some_rows(cells)
+    some = cells[rows]
+    if cells.dtype.itemsize != 2 or min(map(_differing, (some, stated[rows]))) < DISORDERED:
+        return
+    swapped = some.byteswap()
+    either_sign = (_differing(swapped.view("u2")), _differing(swapped.view("i2")))
+    if min(either_sign) < SWAPPED * _differing(some):
+        raise UnusableImage(
+            "the two bytes of each pixel value are in the wrong order; export the file again"
+        )
+
+
+def _differing(values: StoredValues) -> float:
+    """Mean difference of neighbours in standard deviations; 0 if all are equal."""
+    spread = float(values.std())
+    return _roughness(values) / spread if spread > 0 else 0.0
 
 
 def _number(dataset: Dataset, keyword: str) -> int:

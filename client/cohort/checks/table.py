@@ -1,12 +1,16 @@
 """Checks of the table: its rows, patient numbers, outcomes, dates and the order of images."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from fedrad.client.cohort.cells import day
 from fedrad.client.cohort.evidence import Evidence
+from fedrad.client.cohort.file_names import shown_name
 from fedrad.client.cohort.groups import group_of
-from fedrad.client.cohort.order import SERIAL_DATES, order_images, ordered_by
+from fedrad.client.cohort.order import SERIAL_DATES, in_contradiction, order_images, ordered_by
+from fedrad.client.cohort.table import CohortRow
 from fedrad.client.cohort.units import of_patients, with_spellings
 
 from .check import Check, CheckFinding
@@ -37,12 +41,40 @@ class WholeTable(Check[Evidence]):
     severity = "information"
 
     def findings(self, subject: Evidence) -> Iterator[CheckFinding]:
-        """The numbers of rows and patients, and whether the last line has an end."""
+        """The numbers of rows and patients, whether the last line has an end, and how many files
+        beside those of the table stand in no row."""
         yield CheckFinding(subject.table.counted())
         if not subject.table.ended:
             yield CheckFinding(
                 "the last line of the table has no end: see whether the table is whole"
             )
+        if unlisted := _unlisted(subject.table.rows):
+            # Those who withdrew are among them, and are not to be shown.
+            shown = [] if subject.table.withdrawn_rows else unlisted[:SHOWN_FILES]
+            yield CheckFinding(
+                f"{len(unlisted)} files of the same kind lie beside those of the table and stand "
+                "in no row of a patient who takes part",
+                [(shown_name(file.name),) for file in shown],
+            )
+
+
+SHOWN_FILES = 10
+"""Files in no row of the table that are listed."""
+
+
+def _unlisted(rows: Sequence[CohortRow]) -> list[Path]:
+    """Files in the folders of the rows' files, with an extension of these, that are in no row."""
+    listed = {row.file for row in rows if row.file is not None}
+    kinds = {file.suffix.casefold() for file in listed}
+    unlisted = []
+    for folder in {file.parent for file in listed}:
+        with suppress(OSError):  # a folder that may be entered and not listed
+            unlisted += [
+                file
+                for file in folder.iterdir()
+                if file.suffix.casefold() in kinds and file not in listed and file.is_file()
+            ]
+    return sorted(unlisted)
 
 
 class PatientNumbers(Check[Evidence]):
@@ -68,8 +100,9 @@ class PatientNumbers(Check[Evidence]):
             )
         if numbers.alike:
             yield CheckFinding(
-                f"{len(numbers.alike)} numbers have another that differs only in case, zeros or "
-                "punctuation; by site.toml they are different patients",
+                f"{len(numbers.alike)} numbers have another that differs only in case, zeros, "
+                "punctuation, century or letters before it; by site.toml they are different "
+                "patients",
                 [tuple(map(ascii, group)) for group in numbers.alike],
                 severity="information",
             )
@@ -85,6 +118,12 @@ class PatientNumbers(Check[Evidence]):
                 f"one number stands in {rows} of {subject.table.file_rows} rows: is it a "
                 "placeholder for patients without a number?",
                 [(ascii(number),)],
+            )
+        if numbers.like_placeholders:
+            yield CheckFinding(
+                f"{len(numbers.like_placeholders)} numbers may be words or codes for patients "
+                "without a number; all rows with one of them count as one patient",
+                [(ascii(number),) for number in numbers.like_placeholders],
             )
 
 
@@ -155,11 +194,13 @@ class UnorderedImages(Check[Evidence]):
     remedy = (
         "Fill in a column order_index, day_offset, day or date for these images, with the time of "
         'day where there are several a day. Or leave these patients out: unordered = "left out" in '
-        "site.toml."
+        "site.toml. Of columns that contradict each other the first decides: correct them, or name "
+        "the right one as order under [columns]."
     )
 
     def findings(self, subject: Evidence) -> Iterator[CheckFinding]:
-        """One finding for images without any order, one for images at equal places."""
+        """One finding for images without any order, one for images at equal places, and one for
+        those that two columns order in opposite ways."""
         several = [rows for rows in of_patients(subject.table.rows) if len(rows) > 1]
         tied = [tied for rows in several if (tied := order_images(rows, subject.rule).tied)]
         without = [rows for rows in tied if not ordered_by(rows)]
@@ -175,6 +216,12 @@ class UnorderedImages(Check[Evidence]):
                     f"{left_out}",
                     [tuple(f"{row.name}: line {row.line}" for row in rows) for rows in groups],
                 )
+        if opposite := [rows for rows in several if in_contradiction(rows)]:
+            yield CheckFinding(
+                f"{len(opposite)} of {len(several)} patients with several images have them in one "
+                "order by one column and in another by another",
+                [tuple(f"{row.name}: line {row.line}" for row in rows) for rows in opposite],
+            )
 
 
 class UnreadDates(Check[Evidence]):

@@ -50,6 +50,14 @@ def test_of_several_files_of_nearly_the_name_none_is_used(folder):
     assert found.why.startswith("no such file; 2 files have nearly this name: images/A.png")
 
 
+@pytest.mark.parametrize("named", ["images/0005", "images/0005.dcm", "images/0005.jpeg"])
+def test_a_file_of_another_extension_is_proposed_and_not_used(folder, named):
+    put(folder, b"images/0005.png")
+    found = SiteFiles(folder).find(named, "line 2")
+    assert found.file is None
+    assert found.why == "no such file; 0005.png is there: write its whole name"
+
+
 def test_the_exact_name_is_preferred(folder):
     put(folder, b"images/a.PNG")
     put(folder, b"images/a.png")

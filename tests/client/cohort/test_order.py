@@ -38,6 +38,7 @@ def index_images(site) -> list[str]:
         ("date", "2024-01-05 18:00", "2024-01-05 07:30", ""),
         ("date", "2024-01-05T18:00:00", "2024-01-05T07:30:00.5", ""),
         ("date", "05.01.2024 18:00", "5.1.2024 07:30", ""),
+        ("date", "2024-01-05\u00a018:00", "2024-01-05 07:30", ""),
         ("date", "20240105180000", "20240105073000", ""),
         ("date", "2024-01-05T18:00+01:00", "2024-01-05T18:00+09:00", ""),
         ("date;hour", "2024-01-05;18:00", "2024-01-05;07:30", '[columns]\ntime = "hour"'),
@@ -122,3 +123,17 @@ def test_cells_as_people_write_them():
         *(27000, 27000, 27000.25),
         None,
     ]
+
+
+def test_a_time_that_may_have_lost_its_zeros_is_refused(folder):
+    """001500 is a quarter past midnight; a spreadsheet makes 1500 of it, which is the afternoon."""
+    times = '[columns]\ntime = "hour"'
+    site = cohort_of(
+        folder, "date;hour", "2024-01-05;113000", "2024-01-05;1500", "2024-01-05;", times
+    )
+    with pytest.raises(SiteProblem, match="line 3: hour = '1500', and other times have six digits"):
+        index_images(site)
+    site = cohort_of(
+        folder, "date;hour", "2024-01-05;1500", "2024-01-05;1130", "2024-01-05;", times
+    )
+    assert index_images(site) == [MORNING, OTHER]

@@ -50,6 +50,29 @@ def test_a_column_with_one_wrong_cell_is_named_beside_the_outcomes(folder):
     ]
 
 
-def test_a_column_of_other_numbers_is_not_named(folder):
-    table = table_of(folder, lambda k: k % 2, grams=lambda k: 500 + 10 * k)
+@pytest.mark.parametrize(
+    "values",
+    [
+        ("WAHR", "FALSCH"),
+        ("SANT", "FALSKT"),
+        ("VRAI", "FAUX"),
+        ("Ja", "Nej"),
+        ("1", "2", "2", "9"),
+        ("0", "1", "NA", "NA", "NA", "NA", "NA", "NA"),
+        ("0", "1", "9", "9", "-1", "-1", ".", "k.A."),
+        ("1 = yes", "0 = no"),
+        ("x", ""),
+    ],
+)
+def test_outcomes_in_the_codes_of_other_programs_and_languages_are_named(folder, values):
+    table = table_of(folder, lambda k: k % 2, bpd=lambda k: values[k % len(values)])
+    assert table.outcomes == ("label",)
+    assert [column.name for column in table.nearly_outcomes] == ["bpd"]
+
+
+@pytest.mark.parametrize(
+    "values", [range(500, 580, 10), range(-8, 0), "abcdefgh", ["9"] * 8, ["AP", "PA"] * 4]
+)
+def test_a_column_of_other_values_is_not_named(folder, values):
+    table = table_of(folder, lambda k: k % 2, grams=lambda k: values[k])
     assert not table.nearly_outcomes

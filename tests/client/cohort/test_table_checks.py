@@ -104,6 +104,27 @@ def test_a_number_in_very_many_rows_may_be_a_placeholder(tmp_path, rows):
     assert "one number stands in 24 of 48 rows" in found["patient numbers"][0][0]
 
 
+@pytest.mark.parametrize("setting", ["", 'patient_numbers = "digits"'])
+def test_codes_for_patients_without_a_number_are_named(tmp_path, rows, setting):
+    rows[0]["patient_id"] = rows[5]["patient_id"] = "-9"
+    found = findings(tmp_path, rows, setting)
+    text, *numbers = found["patient numbers"][-1]
+    assert "words or codes for patients without a number" in text
+    assert numbers == ["'-9'"]
+
+
+def test_columns_that_order_the_images_of_a_patient_in_opposite_ways_are_named(tmp_path, rows):
+    for at, row in enumerate(rows):
+        row["order_index"] = at
+    assert not findings(tmp_path, rows)["order of a patient's images"]
+    rows[4]["order_index"] = 9
+    found = findings(tmp_path, rows)["order of a patient's images"]
+    text, *files = found[0]
+    assert text.startswith("1 of 12 patients with several images have them in one order by one")
+    assert files == ["images/4.png: line 6", "images/5.png: line 7"]
+    assert not findings(tmp_path, rows, '[columns]\norder = "date"')["order of a patient's images"]
+
+
 def test_a_table_that_may_be_cut_is_said(tmp_path, rows):
     findings(tmp_path, rows)
     table = tmp_path / "ward/cohort.csv"
@@ -112,6 +133,14 @@ def test_a_table_that_may_be_cut_is_said(tmp_path, rows):
     results = inspect(site, None, lambda *_: None)[0].results
     texts = [f.text for r in results if r.name == "rows of the table" for f in r.findings]
     assert texts[1] == "the last line of the table has no end: see whether the table is whole"
+
+
+def test_images_that_stand_in_no_row_are_counted(tmp_path, rows):
+    (tmp_path / "ward/images/notes.txt").write_text("no image")
+    found = findings(tmp_path, rows[:-2])["rows of the table"]
+    text, *files = found[1]
+    assert text.startswith("2 files of the same kind lie beside those of the table")
+    assert files == ["22.png", "23.png"]
 
 
 def test_values_in_no_group_of_the_experiment_are_named(tmp_path, rows):

@@ -111,6 +111,19 @@ def test_a_stream_that_lacks_its_last_part_but_has_its_end_marker_is_set_aside_o
         assert "pixels cannot be decoded" in str(problem)  # noqa: PT017 - either is right
 
 
+@pytest.mark.parametrize("name", [name for name in STREAMS if name.startswith("JPEG ext")])
+@pytest.mark.parametrize("share", [20, 30, 45, 60, 75, 90])
+def test_an_extended_jpeg_that_lost_its_middle_is_set_aside(name, share):
+    """The decoder of imagecodecs reads on without a word, and shows shifted and grey parts."""
+
+    def without_a_part(stream: bytes) -> bytes:
+        at = len(stream) * share // 100
+        return stream[:at] + stream[at + 128 :]
+
+    with pytest.raises(UnusableImage, match="pixels cannot be decoded: Corrupt JPEG data"):
+        read(file_of(name, without_a_part))
+
+
 @pytest.mark.parametrize("name", ["JPEG baseline", "JPEG lossless", "RLE", "JPEG 2000"])
 def test_a_stream_in_several_fragments_is_whole(name):
     stream = bytes(STREAMS[name][2]())
@@ -174,6 +187,15 @@ def test_every_checksum_of_a_png_counts():
             read(bytes(damaged))
 
 
+@pytest.mark.parametrize("level", [0, 4095])
+@pytest.mark.parametrize("rows", [5, 30, 60])
+def test_whole_rows_without_pixels_are_suspected(level, rows):
+    """Blocks of 4 KiB hold whole rows of 2048 pixels, so a copy that stopped ends with a row."""
+    cut = TWELVE.copy()
+    cut[-rows:] = level
+    assert suspected_cut(cut)
+
+
 WINDOW = {"WindowCenter": 2048, "WindowWidth": 4096}
 
 
@@ -194,6 +216,10 @@ def test_a_lower_part_that_was_filled_in_is_named():
 @pytest.mark.parametrize("rows", [1, 5, 30])
 def test_a_black_or_white_margin_below_is_no_damage(level, rows):
     framed = TWELVE.copy()
+    soft = [0.02, 0.1, 0.3, 0.6, 0.9]
+    for at, share in enumerate(soft):  # the edge of a collimator
+        row = framed[SIDE - rows - 1 - at]
+        framed[SIDE - rows - 1 - at] = level + share * (row.astype(float) - level)
     framed[-rows:] = level
     assert not suspected_cut(framed)
     framed[:rows], framed[:, :rows], framed[:, -rows:] = level, level, level

@@ -11,6 +11,8 @@ from pydicom import uid
 from support.chest import CHEST, SIDE, chest, difference, read
 from support.dicom import dicom, full_window
 
+from fedrad.client.images import UnusableImage
+
 
 def stored(bits: int, grey: np.ndarray = CHEST) -> np.ndarray:
     return (grey * (2**bits - 1)).round().astype(np.int64)
@@ -117,3 +119,24 @@ def test_a_stream_has_the_bits_that_it_states_itself(name, said, noted):
     radiograph = read(data)
     assert radiograph.reading.remarks == (("header states too few bits",) if noted else ())
     assert difference(radiograph) < 0.01
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("bits", [12, 16])
+def test_pixels_with_swapped_bytes_are_set_aside_and_not_shown_as_noise(bits, signed):
+    stored = (CHEST * (2**bits - 1)).round().astype(np.int64) - (2 ** (bits - 1) if signed else 0)
+    sound = dicom(stored, bits=bits, signed=signed, **full_window(stored))
+    assert read(sound).reading.remarks == ()
+    ds = pydicom.dcmread(io.BytesIO(sound))
+    ds.PixelData = np.frombuffer(ds.PixelData, "u2").byteswap().tobytes()
+    ds.save_as(file := io.BytesIO(), enforce_file_format=True)
+    with pytest.raises(UnusableImage, match="wrong order"):
+        read(file.getvalue())
+
+
+def test_a_png_with_swapped_bytes_is_set_aside():
+    values = (CHEST * 4095).round().astype(np.uint16)
+    for stored in (values, values * 16):
+        assert read(imagecodecs.png_encode(stored)).reading.unusable is None
+        with pytest.raises(UnusableImage, match="wrong order"):
+            read(imagecodecs.png_encode(stored.byteswap()))
