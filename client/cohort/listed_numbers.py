@@ -7,16 +7,8 @@ from typing import Self
 
 from fedrad.client.problems import SiteProblem
 
-from .spelling import (
-    Spelling,
-    alike_numbers,
-    bare,
-    like_dates,
-    like_placeholders,
-    patient_number,
-    perhaps_one,
-    rounded,
-)
+from .doubtful_numbers import like_dates, like_placeholders, like_visits, rounded
+from .spelling import Spelling, alike_numbers, bare, patient_number, perhaps_one
 from .spreadsheet import Spreadsheet
 
 SHOWN_GROUPS = 3
@@ -39,6 +31,8 @@ class ListedNumbers:
         Numbers that look like dates, if others do not.
     like_placeholders
         Numbers that may stand for patients without a number.
+    like_visits
+        Groups of numbers that may be visits of one patient.
     frequent
         The number that stands in many more rows than a patient has images, if there is one, with
         its number of rows.
@@ -49,6 +43,7 @@ class ListedNumbers:
     alike: Sequence[Sequence[str]] = ()
     like_dates: Sequence[str] = ()
     like_placeholders: Sequence[str] = ()
+    like_visits: Sequence[Sequence[str]] = ()
     frequent: tuple[str, int] | None = None
 
     @classmethod
@@ -99,6 +94,7 @@ class ListedNumbers:
             [*alike, *other_forms],
             like_dates(exact),
             like_placeholders(exact),
+            like_visits(exact),
             _frequent(rows),
         )
 

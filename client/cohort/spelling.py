@@ -32,19 +32,6 @@ _SCIENTIFIC = re.compile(
 )
 _SPREADSHEET_ERROR = re.compile(r"#(N/?A|REF!|VALUE!|NAME\?|DIV/0!|NUM!|NULL!|WERT!|BEZUG!|#+)?")
 _DECIMALS = re.compile(r"(?<=\d)[.,]0+$", re.ASCII)
-_MONTH = (
-    r"(jan|feb|mar|mär|mrz|apr|may|mai|jun|jul|aug|sep|sept|oct|okt|nov|dec|dez"
-    r"|janv|févr|fevr|mars|avr|juin|juil|août|aout|déc|maj|mei|mrt|ene|abr|ago|dic|gen|mag|giu|lug"
-    r"|set|ott)\.?"
-)
-"""Of English, German, French, the Nordic languages, Dutch, Spanish and Italian."""
-_DATE = re.compile(
-    r"\d{4}-\d\d-\d\d( 00:00(:00)?)?"
-    rf"|\d{{1,2}}[-. ]{{1,2}}{_MONTH}([-. ]+\d{{2,4}})?"
-    rf"|{_MONTH}[-. ]+\d{{2,4}}"
-    r"|\d{1,2}[./]\d{1,2}[./]\d{4}",
-    re.IGNORECASE,
-)
 _MARKS = frozenset(" -–_./\\:#+*()[]{}&@'’")
 """What numbers may hold besides letters and digits. Others, such as `?`, `"`, `=` and separators,
 are what programs leave in a damaged number."""
@@ -53,14 +40,9 @@ _SAME_LOOKS = str.maketrans("аеорсхукмтвніαβεζηικμνορτ�
 _BIRTH_DATE = re.compile(r"(18|19|20)\d\d(0[1-9]|1[0-2])\d\d[^\W_]{4}", re.ASCII)
 """A Nordic number with the century of the year of birth, without punctuation."""
 _LETTERS_FIRST = re.compile(r"[^\W\d_]+(?=\d+$)")
-_PLACEHOLDER = re.compile(r"0+|9{2,}|-\d+", re.ASCII)
 _RUNS = re.compile(r"\d+|[^\W\d_]+")
 FEWEST_DIGITS = 6
 """Numbers with fewer digits are equal by chance, if something is taken away from them."""
-LARGEST_SHARE_OF_PLACEHOLDERS = 0.2
-"""Of all numbers; if more of them look so, numbers are of this kind here."""
-EXACT_DIGITS = 15
-"""Decimal digits that a spreadsheet keeps of a number."""
 
 
 def patient_number(cell: str) -> str:
@@ -167,39 +149,3 @@ def _joined(number: str) -> str:
     """A number without case and without all that is no letter or digit."""
     plain = unicodedata.normalize("NFKC", number).casefold().translate(_SAME_LOOKS)
     return "".join(_RUNS.findall(plain))
-
-
-def like_placeholders(numbers: Iterable[str]) -> list[str]:
-    """Numbers that may stand for no patient: 0, -9 and 999 without a neighbour (998), and words
-    where nearly all others have digits and no other number has this length."""
-    everything = list(dict.fromkeys(numbers))
-    counted = {int(number) for number in everything if number.isdecimal()}
-    codes = [
-        number
-        for number in everything
-        if _PLACEHOLDER.fullmatch(number) and not {int(number) - 1, int(number) + 1} & counted
-    ]
-    with_digits = [number for number in everything if any(map(str.isdecimal, number))]
-    lengths = set(map(len, with_digits))
-    words = [
-        number
-        for number in set(everything).difference(with_digits)
-        if len(number) not in lengths or not number.isalpha()
-    ]
-    few = LARGEST_SHARE_OF_PLACEHOLDERS * len(everything)
-    return sorted(one for found in (codes, words) if len(found) <= few for one in found)
-
-
-def rounded(numbers: Iterable[str]) -> list[str]:
-    """Numbers of more than EXACT_DIGITS digits, if all of these end in zeros from there on: a
-    spreadsheet has rounded them, and two patients may have become one. [] otherwise."""
-    long = [n for n in numbers if n.isdecimal() and len(n) > EXACT_DIGITS]
-    cut = [n for n in long if not n[EXACT_DIGITS:].strip("0")]
-    return cut if len(cut) == len(long) else []
-
-
-def like_dates(numbers: Iterable[str]) -> list[str]:
-    """Numbers that look like a date, if not all do: spreadsheets turn 3-4 or MAR4 into one."""
-    everything = list(dict.fromkeys(numbers))
-    dates = [n for n in everything if _DATE.fullmatch(n)]
-    return dates if len(dates) < len(everything) else []

@@ -4,7 +4,7 @@ from fedrad.client.cohort.evidence import Evidence
 
 from .check import SEVERITY_RANK, Check, CheckFinding, CheckResult, Severity, run_check
 from .duplicates import ContradictingLabels, DuplicateImages, SameImageOfTwoPatients
-from .files import ImagesAfterOutcome, UnusableFiles
+from .files import DatesOfFiles, ImagesAfterOutcome, UnusableFiles
 from .images import GreyScales, LateralViews, NotFrontalChest, Outliers, ReadingRemarks
 from .numbers import TooFewUnits
 from .shortcuts import EasyTask, Shortcuts
@@ -32,6 +32,7 @@ COHORT_CHECKS: tuple[Check[Evidence], ...] = (
     DuplicateImages(),
     UnorderedImages(),
     UnreadDates(),
+    DatesOfFiles(),
     ImagesAfterOutcome(),
     LateralViews(),
     NotFrontalChest(),

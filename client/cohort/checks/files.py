@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 from fedrad.client.cohort.cells import day
 from fedrad.client.cohort.evidence import Evidence
+from fedrad.client.cohort.order import order_images
+from fedrad.client.cohort.units import of_patients
 
 from .check import Check, CheckFinding
 
@@ -27,6 +29,38 @@ class UnusableFiles(Check[Evidence]):
             [(f"{file}: {reason}",) for file, reason in subject.set_aside.items()],
             severity="refused" if above else None,
         )
+
+
+class DatesOfFiles(Check[Evidence]):
+    """Patients whose files were taken in another order than the table says."""
+
+    name = "dates in the files"
+    problem = "The image that stands for a patient may be a follow-up image."
+    remedy = "Correct the order in the table, or find out which date is right."
+
+    def findings(self, subject: Evidence) -> Iterator[CheckFinding]:
+        """One finding: patients of whom another image is earlier (or later) by its file than the
+        one that stands for the patient. Files without a date do not count."""
+        if subject.rule == "all":
+            return
+        dates = {
+            row.name: taken
+            for row, reading in zip(subject.rows, subject.readings, strict=True)
+            if (taken := day(reading.tags.acquired))
+        }
+        first = min if subject.rule == "earliest" else max
+        wrong = []
+        for rows in of_patients(row for row in subject.rows if row.name in dates):
+            ordered = order_images(rows, subject.rule)
+            chosen, true = ordered.chosen[0], first(rows, key=lambda row: dates[row.name])
+            if not ordered.tied and dates[chosen.name] != dates[true.name]:
+                wrong.append(tuple(f"{row.name}: {dates[row.name]}" for row in (chosen, true)))
+        if wrong:
+            yield CheckFinding(
+                f"{len(wrong)} patients have an image that is the {subject.rule} by the table and "
+                "not by the dates in the files",
+                wrong,
+            )
 
 
 class ImagesAfterOutcome(Check[Evidence]):

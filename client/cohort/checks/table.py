@@ -112,6 +112,12 @@ class PatientNumbers(Check[Evidence]):
                 "date, and two numbers may have become one",
                 [(ascii(number),) for number in numbers.like_dates],
             )
+        if numbers.like_visits:
+            yield CheckFinding(
+                f"{len(numbers.like_visits)} groups of numbers differ only in one or two digits at "
+                "the end: are these visits of one patient?",
+                [tuple(map(ascii, group)) for group in numbers.like_visits],
+            )
         if numbers.frequent:
             number, rows = numbers.frequent
             yield CheckFinding(

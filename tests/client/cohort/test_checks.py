@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
 from support.hospital import EXPERIMENT, with_, write_cohort, write_site
@@ -61,8 +62,6 @@ def flagged(inspection: Inspection, name: str) -> list[str]:
 
 def another(folder: Path, source: str, name: str, side: float = 0.6) -> str:
     """Write the image of a file again, as a smaller JPEG with another contrast."""
-    import pydicom
-
     pixels = pydicom.dcmread(folder / source).pixel_array.astype(float)
     grey = (pixels - pixels.min()) / np.ptp(pixels)
     picture = Image.fromarray((255 * grey**0.85).astype(np.uint8))
@@ -127,6 +126,24 @@ def test_images_after_the_outcome_and_lateral_views(ward):
     late = flagged(inspection, "images after the outcome")
     assert late[1] == f"{rows[4]['file']}: 2024-03-01, outcome 2024-02-28"
     assert flagged(inspection, "lateral views")[1] == rows[6]["file"]
+
+
+def test_files_of_another_order_than_the_table_says(ward):
+    folder, rows = ward
+    patient = rows[0]["patient_id"]
+    for row in rows[1:3]:
+        row["patient_id"] = patient
+    for at, (row, taken) in enumerate(
+        zip(rows[:3], ("20240103", "20240101", "20240102"), strict=True)
+    ):
+        row |= {"order_index": str(at)}
+        file = pydicom.dcmread(folder / row["file"])
+        file.AcquisitionDate = taken
+        file.save_as(folder / row["file"])
+    write_cohort(folder, [{**row, "order_index": row.get("order_index", "")} for row in rows])
+    text, *files = flagged(inspected(folder), "dates in the files")
+    assert text.startswith("1 patients have an image that is the earliest by the table and not by")
+    assert files == [f"{rows[0]['file']}: 2024-01-03", f"{rows[1]['file']}: 2024-01-01"]
 
 
 def test_a_scanner_that_goes_with_the_outcome_is_a_shortcut(ward):

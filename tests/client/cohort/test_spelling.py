@@ -4,15 +4,13 @@ import pytest
 from support.hospital import write_site
 
 from fedrad.client.cohort import Pseudonyms, read_table
-from fedrad.client.cohort.spelling import (
-    alike_numbers,
-    bare,
+from fedrad.client.cohort.doubtful_numbers import (
     like_dates,
     like_placeholders,
-    patient_number,
-    perhaps_one,
+    like_visits,
     rounded,
 )
+from fedrad.client.cohort.spelling import alike_numbers, bare, patient_number, perhaps_one
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import open_site
 
@@ -206,3 +204,12 @@ def test_a_table_whose_long_numbers_all_end_in_zeros_is_refused(site):
     (site / "cohort.csv").write_text(text)
     with pytest.raises(SiteProblem, match=r"line 2: .* a spreadsheet has rounded them"):
         patients(site)
+
+
+def test_numbers_that_may_be_visits_of_one_patient():
+    visits = [f"P{k}_{visit}" for k in range(10) for visit in (1, 2)]
+    assert like_visits(visits)[0] == ["P0_1", "P0_2"]
+    assert like_visits([f"P{k}-V{visit}" for k in range(10) for visit in (1, 2)])
+    assert not like_visits([f"{ward}-{k:02d}" for ward in "ABC" for k in range(30)])
+    assert not like_visits([f"{k}/23" for k in range(30)])
+    assert not like_visits([*(f"P{k}" for k in range(30)), "P1_1", "P1_2", "P2_1", "P2_2"])
