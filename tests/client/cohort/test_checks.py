@@ -1,7 +1,6 @@
 """Checks of a cohort report every planted fault with its files, and nothing in a sound cohort."""
 
 import contextlib
-import csv
 import json
 import os
 import pty
@@ -11,19 +10,17 @@ import subprocess
 import sys
 import termios
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pydicom
 import pytest
 from PIL import Image
-from support.hospital import EXPERIMENT, with_, write_cohort, write_site
-from typer.testing import CliRunner
+from support.checks import check, flagged, inspected
+from support.hospital import EXPERIMENT, write_cohort, write_site
 
 from fedrad.client.cohort.checks.numbers import narrowest_interval
 from fedrad.client.cohort.checks.shortcuts import cross_validated_auroc, tags_classifier
-from fedrad.client.cohort.inspection import Inspection, inspect
-from fedrad.client.commands.main import app
+from fedrad.client.cohort.inspection import inspect
 from fedrad.client.figures.disclosure import Disclosure
 from fedrad.client.settings import open_site
 from fedrad.deploy import phantoms
@@ -43,21 +40,6 @@ def ward(tmp_path, monkeypatch):
     lines = (folder / "cohort.csv").read_text().splitlines()
     header = lines[0].split(",")
     return folder, [dict(zip(header, line.split(","), strict=True)) for line in lines[1:]]
-
-
-def inspected(folder: Path, experiment=None) -> Inspection:
-    return inspect(open_site(folder), experiment, lambda *_: None)[0]
-
-
-def flagged(inspection: Inspection, name: str) -> list[str]:
-    """Texts and files of the findings of a check, without those of severity "information"."""
-    result = next(r for r in inspection.results if r.name == name)
-    return [
-        text
-        for f in result.findings
-        if (f.severity or result.severity) != "information"
-        for text in (f.text, *(name for group in f.files for name in group))
-    ]
 
 
 def another(folder: Path, source: str, name: str, side: float = 0.6) -> str:
@@ -219,10 +201,6 @@ def test_a_minimum_counts_patients_not_images():
     assert len(histogram.positives) == 1
 
 
-def check(folder: Path, *options: str):
-    return CliRunner().invoke(app, ["check", str(folder), *options])
-
-
 def test_the_command_reports_everything_and_writes_the_page(ward, tmp_path):
     folder, rows = ward
     (folder / rows[0]["file"]).write_bytes(b"broken")
@@ -287,115 +265,6 @@ def test_a_check_interrupted_with_ctrl_c_is_continued_by_the_next(tmp_path):
     )
     assert 0 < totals[0] <= 240 - reached + 1
     assert inspection.units["all"]["label"] == [120, 120, 0]
-
-
-PARTS = ("train", "validation", "test")
-
-
-@pytest.fixture
-def thirty(tmp_path):
-    """A site of 30 patients, 15 with the outcome."""
-    folder = write_site(tmp_path / "x", 30)
-    settings = folder / "site.toml"
-    settings.write_text('state = "state"\n' + settings.read_text())
-    return folder
-
-
-def show(folder: Path, experiment: str) -> tuple[dict[str, int], str, dict[str, Any]]:
-    """Number of units in each part by `check --experiment`, its text, and its JSON."""
-    file = folder / "experiment.toml"
-    file.write_text(experiment)
-    result = check(folder, "--experiment", str(file), "--json")
-    report = json.loads(result.stdout)
-    words = " ".join(check(folder, "--experiment", str(file)).stdout.split())
-    return {part: sum(report["units"][part]["label"]) for part in PARTS}, words, report
-
-
-@pytest.mark.parametrize(
-    ("experiment", "units", "words"),
-    [
-        (EXPERIMENT, (12, 6, 12), None),
-        (
-            with_(EXPERIMENT, folds="3"),
-            (16, 4, 10),
-            "Cross-validation, each patient is tested once: these are the parts of training 1 of 3 "
-            "(fold_number = 0).",
-        ),
-        (
-            with_(EXPERIMENT, folds="3", repeats="2", fold_number="4"),
-            (16, 4, 10),
-            "Cross-validation, each patient is tested once in each of 2 repeats: these are the "
-            "parts of training 5 of 6 (fold_number = 4).",
-        ),
-        (
-            with_(EXPERIMENT, held_out='["x"]'),
-            (0, 0, 30),
-            "The experiment holds this site out: all its patients are for testing.",
-        ),
-    ],
-    ids=["one split", "folds", "folds and repeats", "held out"],
-)
-def test_the_check_shows_what_the_experiment_will_do_and_writes_no_division(
-    thirty, experiment, units, words
-):
-    from fedrad.client.participant.site_data import SiteData
-
-    shown, text, report = show(thirty, experiment)
-    assert tuple(shown[part] for part in PARTS) == units
-    assert report["division"] == (words and words.removesuffix("."))
-    assert words is None or words in text
-    assert words is None or words in (thirty / "state" / "check.html").read_text()
-    assert not (thirty / "state" / "splits").exists()
-    data = SiteData(open_site(thirty), parse_experiment(experiment))
-    assert tuple(len(data.rows[part]) for part in PARTS) == units
-    for part, examples in data.parts.items():
-        labels = examples.labels[:, 0]
-        assert report["units"][part]["label"][:2] == [(labels == 1).sum(), (labels == 0).sum()]
-    files = list((thirty / "state").glob("splits/*.json"))
-    assert len(files) == (0 if units == (0, 0, 30) else 1)
-    assert show(thirty, experiment)[0] == shown
-
-
-def test_a_check_after_taking_part_shows_the_parts_that_were_assigned(thirty):
-    from fedrad.client.participant.participant import Participant
-    from fedrad.client.participant.site_data import SiteData
-
-    rows = list(csv.DictReader((thirty / "cohort.csv").open()))
-    write_cohort(thirty, rows[:20])
-    Participant(SiteData(open_site(thirty), parse_experiment(EXPERIMENT))).ready()
-    (file,) = (thirty / "state" / "splits").glob("*.json")
-    given = file.read_bytes()
-    turned = [
-        dict(row, label=1 - int(row["label"])) if i < 9 else row for i, row in enumerate(rows)
-    ]
-    write_cohort(thirty, turned)
-    shown, _, report = show(thirty, EXPERIMENT)
-    assert file.read_bytes() == given
-    data = SiteData(open_site(thirty), parse_experiment(EXPERIMENT))
-    for part, examples in data.parts.items():
-        labels = examples.labels[:, 0]
-        assert report["units"][part]["label"][:2] == [(labels == 1).sum(), (labels == 0).sum()]
-    assert sum(shown.values()) == 30
-
-
-def test_a_check_without_an_experiment_divides_no_patient(thirty):
-    report = json.loads(check(thirty, "--json").stdout)
-    assert list(report["units"]) == ["all"]
-    assert report["division"] is None
-    assert not (thirty / "state" / "splits").exists()
-
-
-def test_what_folds_can_show_rests_on_all_patients(thirty):
-    narrowest = narrowest_interval(15, positive=False)
-    words = flagged(
-        inspected(thirty, parse_experiment(with_(EXPERIMENT, folds="3"))), "too few units per class"
-    )
-    assert any(
-        f"with 15 negatives over all folds no interval can be narrower than {narrowest[0]:.2f}" in w
-        for w in words
-    )
-    words = flagged(inspected(thirty, parse_experiment(EXPERIMENT)), "too few units per class")
-    assert any("with 6 negatives in the test part no interval" in w for w in words)
 
 
 def test_all_images_count_with_the_unit_image(ward):
