@@ -35,6 +35,10 @@ from fedrad.server.federation.members import Member, Members
 
 NOW = datetime(2026, 11, 28, tzinfo=UTC)
 ADDRESS = "https://coordinator"
+PULL = "/v1/fleet/pull-messages"
+PUSH = "/v1/fleet/push-messages"
+BODY = PullMessagesRequest(node=Node(node_id=5))
+"""Body of a pull of the node 5."""
 
 
 @dataclass
@@ -179,3 +183,24 @@ class Coordinator:
         answer = self.ask(hospital, "push-messages", request)
         assert answer.status_code == 200, answer.text
         return reply, PushMessagesResponse.FromString(answer.content)
+
+
+class Behind:
+    """Stands behind a gate in the place of Flower: notes what is passed on."""
+
+    def __init__(self) -> None:
+        self.passed: list[tuple[str, bytes]] = []
+
+    async def __call__(self, scope, receive, send) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        self.passed.append((scope["path"], body))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+
+def status(app, request: httpx.Request) -> int:
+    return send(app, request).status_code

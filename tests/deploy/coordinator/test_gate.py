@@ -13,10 +13,9 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
     decode_dss_signature,
     encode_dss_signature,
 )
-from flwr.proto.fleet_pb2 import PullMessagesRequest, PullMessagesResponse
+from flwr.proto.fleet_pb2 import PullMessagesResponse
 from flwr.proto.message_pb2 import ObjectTree
-from flwr.proto.node_pb2 import Node
-from support.gate import Hospital, admitted, send
+from support.gate import BODY, PULL, PUSH, Hospital, admitted, send, status
 
 from fedrad.client.node.events import event
 from fedrad.deploy.coordinator import gate_limits, seen
@@ -24,13 +23,10 @@ from fedrad.deploy.coordinator.gate import Gate
 from fedrad.deploy.coordinator.seen import SeenFile, read_seen
 from fedrad.exchange import clocks
 from fedrad.exchange.signed_request import HEADER
-from fedrad.flower.fleet import LARGEST_BODY
 from fedrad.flower.internals import create_app
 from fedrad.flower.request_signing import _log_refusal
 from fedrad.system.release import release
 
-PULL = "/v1/fleet/pull-messages"
-PUSH = "/v1/fleet/push-messages"
 ORDER = int(
     "ffffffffffffffffffffffffffffffffffffffffffffffff"
     "c7634d81f4372ddf581a0db248b0a77aecec196accc52973",
@@ -41,52 +37,6 @@ ORDER = int(
 @pytest.fixture(scope="module")
 def flower():
     return create_app()
-
-
-class Behind:
-    """Stands behind a gate in the place of Flower: notes what is passed on."""
-
-    def __init__(self) -> None:
-        self.passed: list[tuple[str, bytes]] = []
-
-    async def __call__(self, scope, receive, send) -> None:
-        body, more = b"", True
-        while more:
-            message = await receive()
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-        self.passed.append((scope["path"], body))
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
-
-
-@pytest.fixture
-def hospital():
-    return Hospital("hospital-a", ec.derive_private_key(7, ec.SECP384R1()), node=5)
-
-
-@pytest.fixture
-def behind():
-    return Behind()
-
-
-@pytest.fixture
-def members(tmp_path, hospital):
-    file = tmp_path / "members.json"
-    file.write_text(admitted(hospital).model_dump_json())
-    return file
-
-
-@pytest.fixture
-def gate(behind, members, tmp_path):
-    return Gate(behind, members, SeenFile(tmp_path))
-
-
-BODY = PullMessagesRequest(node=Node(node_id=5))
-
-
-def status(app, request: httpx.Request) -> int:
-    return send(app, request).status_code
 
 
 # What is reached
@@ -230,126 +180,6 @@ def test_a_hospital_that_is_revoked_while_its_request_comes_is_not_let_in(
     slowly = httpx.Request("POST", request.url, headers=request.headers, content=slow())
     assert status(gate, slowly) == 401
     assert behind.passed == []
-
-
-@pytest.mark.parametrize(
-    "name", [HEADER, "flwr-signature", "flwr-public-key", "content-length", "host", "content-type"]
-)
-def test_a_header_that_is_there_twice_is_refused(gate, behind, hospital, name):
-    request = hospital.request(PULL, BODY)
-    twice = [*request.headers.multi_items(), (name.upper(), request.headers[name])]
-    doubled = httpx.Request("POST", request.url, headers=twice, content=request.content)
-    answer = send(gate, doubled)
-    assert (answer.status_code, answer.text) == (400, "a header is there twice\n")
-    assert behind.passed == []
-
-
-# Limits
-
-
-def test_headers_are_few_and_small(gate, hospital):
-    many = hospital.request(PULL, BODY)
-    many.headers.update({f"x-{number}": "" for number in range(40)})
-    assert status(gate, many) == 431
-    large = hospital.request(PULL, BODY)
-    large.headers["x"] = "x" * 16_384
-    assert status(gate, large) == 431
-
-
-@pytest.mark.parametrize("path", LARGEST_BODY)
-def test_each_request_has_its_largest_body(gate, behind, hospital, path):
-    body = bytes(LARGEST_BODY[path] + 1)
-    assert status(gate, hospital.request(path, body)) == 413
-    assert status(gate, hospital.request(path, body[1:])) in {400, 403}, "and is read"
-    assert behind.passed == []
-
-
-def test_a_body_without_a_stated_length_is_refused(gate, hospital):
-    request = hospital.request(PULL, BODY)
-
-    async def parts():
-        yield request.content
-
-    headers = {k: v for k, v in request.headers.items() if k != "content-length"}
-    assert status(gate, httpx.Request("POST", request.url, headers=headers, content=parts())) == 411
-
-
-def post(app, request: httpx.Request, receive) -> int:
-    """The status of the answer to a request whose body comes from `receive`."""
-    started: list[int] = []
-
-    async def note(message) -> None:
-        if message["type"] == "http.response.start":
-            started.append(message["status"])
-
-    scope = {
-        "type": "http",
-        "method": "POST",
-        "path": request.url.path,
-        "raw_path": request.url.path.encode(),
-        "query_string": b"",
-        "headers": [(k.lower(), v) for k, v in request.headers.raw],
-    }
-    asyncio.run(app(scope, receive, note))
-    return started[0]
-
-
-def test_a_body_that_does_not_come_is_waited_for_as_long_as_it_makes_progress(
-    gate, behind, hospital, monkeypatch
-):
-    monkeypatch.setattr(gate_limits, "PAUSE_SECONDS", 0.2)
-    monkeypatch.setattr(gate_limits, "SLOWEST", 1000)
-    path = "/v1/fleet/send-node-heartbeat"
-    request = hospital.request(path, bytes(2000))
-
-    async def never():
-        await asyncio.sleep(60)
-
-    async def drop():
-        await asyncio.sleep(0.05)
-        return {"type": "http.request", "body": b"\0", "more_body": True}
-
-    for receive in (never, drop):
-        began = time.monotonic()
-        assert post(gate, hospital.request(path, bytes(2000)), receive) == 408
-        assert time.monotonic() - began < 2
-    left = [bytes(100)] * 20
-
-    async def slow_and_steady():
-        await asyncio.sleep(0.03)
-        part = left.pop()
-        return {"type": "http.request", "body": part, "more_body": bool(left)}
-
-    assert post(gate, request, slow_and_steady) == 403, "all of it came; it is no heartbeat"
-
-
-def test_bodies_of_one_hospital_leave_room_for_the_others(gate, hospital, monkeypatch):
-    monkeypatch.setattr(gate_limits, "WAIT_SECONDS", 0.1)
-
-    async def waits() -> list[str]:
-        bodies, said = gate_limits.Bodies(), []
-
-        async def take(key: str, size: int, seconds: float) -> None:
-            try:
-                async with bodies.room(key, size):
-                    await asyncio.sleep(seconds)
-                    said.append(f"{key} had room")
-            except gate_limits.NoRoomError:
-                said.append(f"{key} must try again")
-
-        most = gate_limits.BODIES_OF_ONE
-        await asyncio.gather(take("a", most, 0.3), take("a", 1, 0), take("b", most, 0))
-        await asyncio.gather(take("a", most, 0.05), take("a", most, 0))
-        assert bodies._of.total() == 0
-        return said
-
-    assert asyncio.run(waits()) == [
-        "b had room",
-        "a must try again",
-        "a had room",
-        "a had room",
-        "a had room",
-    ]
 
 
 def test_nonces_are_kept_as_long_as_their_requests_are_accepted_and_of_members_only(monkeypatch):
