@@ -7,6 +7,7 @@ through pylibjpeg-openjpeg) JPEG 2000, and imagecodecs (BSD) the rest.
 import re
 import warnings
 from collections.abc import Callable
+from math import isnan
 from typing import Any
 
 from pydicom import uid
@@ -86,6 +87,8 @@ def stored_pixels(dataset: Dataset) -> StoredPixels:
     """
     syntax = str(dataset.file_meta.TransferSyntaxUID)
     rows, columns = element_number(dataset, "Rows"), element_number(dataset, "Columns")
+    if isnan(rows) or isnan(columns):
+        raise UnusableImage("Rows or Columns is not in the header")
     if not (rows >= 1 and columns >= 1 and rows * columns <= LARGEST_IMAGE):
         raise UnusableImage(f"an image of {rows:.0f} x {columns:.0f} pixels")
     decode: Callable[[Dataset], StoredValues]

@@ -110,6 +110,12 @@ def test_a_ratio_of_one_number_that_is_one_says_that_pixels_are_square():
         read(with_element(dicom(TWELVE, **WINDOW), "PixelAspectRatio", b"2"))
 
 
+@pytest.mark.parametrize("keyword", ["Rows", "Columns"])
+def test_a_file_that_does_not_say_how_large_it_is_is_set_aside(keyword):
+    with pytest.raises(UnusableImage, match="Rows or Columns is not in the header"):
+        read(with_element(dicom(TWELVE, **WINDOW), keyword, b"", "US"))
+
+
 @pytest.mark.parametrize("text", [b"1,0", b"1.0", b"1 ", b"0", b""])
 def test_one_frame_however_it_is_written(text):
     radiograph = read(with_element(dicom(TWELVE, **WINDOW), "NumberOfFrames", text))
