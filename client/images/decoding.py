@@ -86,11 +86,7 @@ def stored_pixels(dataset: Dataset) -> StoredPixels:
     and for a header that does not match the pixels.
     """
     syntax = str(dataset.file_meta.TransferSyntaxUID)
-    rows, columns = element_number(dataset, "Rows"), element_number(dataset, "Columns")
-    if isnan(rows) or isnan(columns):
-        raise UnusableImage("Rows or Columns is not in the header")
-    if not (rows >= 1 and columns >= 1 and rows * columns <= LARGEST_IMAGE):
-        raise UnusableImage(f"an image of {rows:.0f} x {columns:.0f} pixels")
+    rows, columns = _stated_size(dataset)
     decode: Callable[[Dataset], StoredValues]
     if syntax in IMAGECODECS_FUNCTIONS:
         decode = _with_imagecodecs
@@ -159,6 +155,16 @@ def _frame(dataset: Dataset) -> bytes:
     """The stream of the only frame, which may lie in several fragments."""
     frame: bytes = next(generate_frames(dataset.PixelData, number_of_frames=1))
     return frame
+
+
+def _stated_size(dataset: Dataset) -> tuple[float, float]:
+    """Rows and columns by the header. Raises UnusableImage for no size, or an impossible one."""
+    rows, columns = element_number(dataset, "Rows"), element_number(dataset, "Columns")
+    if isnan(rows) or isnan(columns):
+        raise UnusableImage("Rows or Columns is not in the header")
+    if not (rows >= 1 and columns >= 1 and rows * columns <= LARGEST_IMAGE):
+        raise UnusableImage(f"an image of {rows:.0f} x {columns:.0f} pixels")
+    return rows, columns
 
 
 def _with_pydicom(dataset: Dataset) -> StoredValues:
