@@ -50,14 +50,11 @@ def read_regular(path: Path, largest: int = LARGEST_FILE) -> bytes:
         raise OSError(errno.EINVAL, "it is a pipe or a device, and no file", str(path))
     if found.st_size > largest:
         raise OSError(errno.EFBIG, f"it has more than {largest:,} bytes", str(path))
-    return path.read_bytes()
-
-
-def read_regular_text(path: Path) -> str:
-    """The text of a file that a person writes: UTF-8, with any ends of lines and a byte order mark
-    or none. Raises OSError, as `read_regular` does, and UnicodeDecodeError."""
-    text = read_regular(path).decode("utf-8-sig")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    try:
+        return path.read_bytes()
+    except OSError as error:  # that of a read, as from a broken disk, names no file
+        error.filename = error.filename or str(path)
+        raise
 
 
 @contextmanager
@@ -82,8 +79,11 @@ def replacing(path: Path, *, private: bool = True, durable: bool = True) -> Iter
     Raises
     ------
     OSError
-        If the file cannot be written, for example because the disk is full.
+        If the file cannot be written, for example because the disk is full; also for a device or a
+        pipe, such as /dev/null, which root would otherwise replace by a file.
     """
+    if _is_device(path):
+        raise OSError(errno.EINVAL, "it is a pipe or a device, and no file", str(path))
     temporary = path.with_name(f".{_shortened(path.name)}.{os.getpid()}.partial")
     try:
         temporary.unlink(missing_ok=True)
@@ -97,9 +97,20 @@ def replacing(path: Path, *, private: bool = True, durable: bool = True) -> Iter
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
-        if isinstance(error, OSError) and error.filename in (str(temporary), temporary):
-            error.filename = str(path)  # the name that the user knows
+        if isinstance(error, OSError) and error.filename in (None, str(temporary), temporary):
+            error.filename = str(path)  # the name that the user knows; a full disk names none
         raise
+
+
+def _is_device(path: Path) -> bool:
+    """Whether a path is a device, a pipe or a socket, or a link to an open file (/dev/stdout)."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # it does not exist, or what writes there says why it cannot
+        return False
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        return True
+    return path.is_symlink() and os.readlink(path).startswith("/proc/")
 
 
 def _shortened(name: str) -> str:
