@@ -57,6 +57,28 @@ def read_regular(path: Path, largest: int = LARGEST_FILE) -> bytes:
         raise
 
 
+def read_if_there(path: Path, largest: int = LARGEST_FILE) -> bytes | None:
+    """The content of a file, as `read_regular` reads it; None if there is no file.
+
+    Raises OSError also for a link to what is not there: the disk that it names may not be mounted,
+    and who took the file for one that was never written would begin anew without it.
+    """
+    try:
+        return read_regular(path, largest)
+    except FileNotFoundError:
+        if not path.is_symlink():
+            return None
+        why = f"it is a link to {os.readlink(path)}, which is not there"
+        raise OSError(errno.ENOLINK, why, str(path)) from None
+
+
+def read_regular_text(path: Path) -> str:
+    """The text of a file that a person writes: UTF-8, with any ends of lines and a byte order mark
+    or none. Raises OSError, as `read_regular` does, and UnicodeDecodeError."""
+    text = read_regular(path).decode("utf-8-sig")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 @contextmanager
 def replacing(path: Path, *, private: bool = True, durable: bool = True) -> Iterator[Path]:
     """Write a file in one step: other processes see the old content, or all of the new.
@@ -214,9 +236,8 @@ class JsonFile(Generic[M]):
     def read(self) -> M | None:
         """The content; None if there is no file. Raises UnreadableFileError."""
         try:
-            return self._kind.model_validate_json(read_regular(self.path, LARGEST_RECORD))
-        except FileNotFoundError:
-            return None
+            content = read_if_there(self.path, LARGEST_RECORD)
+            return None if content is None else self._kind.model_validate_json(content)
         except OSError as error:
             why = error.strerror or type(error).__name__
         except ValidationError as error:

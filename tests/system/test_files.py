@@ -242,6 +242,16 @@ def test_a_damaged_json_file_is_refused_unchanged_and_no_value_is_shown(tmp_path
     assert file.path.read_text() == content
 
 
+def test_a_file_that_is_a_link_to_a_disk_that_is_not_mounted_is_not_begun_anew(tmp_path):
+    file = JsonFile(tmp_path / "counts.json", Counts)
+    file.path.symlink_to("/mnt/gone/counts.json")
+    with pytest.raises(UnreadableFileError, match=r"a link to /mnt/gone/counts\.json"):
+        file.read()
+    with pytest.raises(UnreadableFileError), file.changed(Counts) as counts:
+        counts.values.append(1)
+    assert file.path.is_symlink()
+
+
 @pytest.mark.parametrize(
     "make",
     [
