@@ -55,6 +55,17 @@ def test_a_stream_that_was_closed_gives_its_number_to_no_file(tmp_path):
     assert file.read_text() == ""
 
 
+@pytest.mark.parametrize("columns", ["0", "1", "20"])
+def test_a_terminal_without_a_sensible_width_shows_every_cell(columns):
+    code = (
+        "from rich.table import Table; from fedrad.system.terminal import PlainConsole; "
+        "table = Table('site', 'round', 'loss', 'answer'); "
+        "table.add_row('hospital-a', '17', '0.421', 'accepted'); PlainConsole().print(table)"
+    )
+    shown = ends(code, COLUMNS=columns).stdout
+    assert all(cell in shown for cell in ("hospital-a", "17", "0.421", "accepted"))
+
+
 @pytest.mark.parametrize(
     ("environment", "shown"),
     [
