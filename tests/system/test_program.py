@@ -111,12 +111,23 @@ def test_what_nobody_foresaw_is_shown_on_demand_and_where_it_cannot_be_kept():
         ("open('/nonexistent/x')", "/nonexistent/x: No such file or directory\n"),
         (r"open(b'/nonexistent/\xe9')", "/nonexistent/\\xe9: No such file or directory\n"),
         ("raise MemoryError", "there is not enough memory for this"),
+        (
+            "raise ImportError('x.so: failed to map segment from shared object')",
+            "there is not enough memory for this",
+        ),
         ("raise UserError('[red]one [/]')", "[red]one [/]\n"),
     ],
 )
 def test_what_the_system_refuses_is_a_sentence(code, sentence):
     ended = ends(code)
     assert ended.stderr.startswith(sentence)
+    assert ended.returncode == 2
+
+
+def test_a_command_in_a_folder_that_was_deleted_does_nothing(tmp_path):
+    ended = ends("print('begun')", f'&& cd {tmp_path} && rmdir {tmp_path} && "$@"')
+    assert ended.stdout == "begun\n"
+    assert ended.stderr.startswith("the current folder is not there any more")
     assert ended.returncode == 2
 
 
