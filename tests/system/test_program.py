@@ -1,6 +1,7 @@
 """A command ends with a sentence and a status, whatever the terminal, the user or the folder."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -164,3 +165,21 @@ def test_a_user_without_name_and_home_is_told_to_name_a_state_folder(tmp_path):
     ended = accept()
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "accepted by" not in ended.stderr
+
+
+@pytest.mark.parametrize("program", ["client", "deploy"])
+def test_an_interrupt_while_a_program_begins_shows_no_traceback(program):
+    """The signal comes while `typer` is imported."""
+    code = (
+        "import os, signal, sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'typer':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        f"import fedrad.{program}.commands.main\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "")
