@@ -101,7 +101,9 @@ def check_last_head(state: Path) -> None:
     file = state / HEADS
     try:
         heads = read_heads(_heads_so_far(file), str(file))
-    except (OSError, UnicodeDecodeError, SiteProblem) as error:
+    except OSError as error:
+        raise SiteProblem("policy", f"{file}: cannot be read ({error.strerror})") from error
+    except (UnicodeDecodeError, SiteProblem) as error:
         raise SiteProblem(
             "policy",
             f"{file}: is damaged ({error}). Compare the ledger with heads that are kept elsewhere "

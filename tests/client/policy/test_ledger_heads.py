@@ -176,3 +176,9 @@ def test_heads_whose_disk_is_not_mounted_close_the_site(site):
     (site.state / "heads.txt").symlink_to("/mnt/gone/heads.txt")
     with pytest.raises(SiteProblem, match=r"a link to /mnt/gone/heads\.txt, which is not there"):
         check_last_head(site.state)
+
+
+def test_a_state_folder_that_is_a_file_is_no_damage_of_the_heads(tmp_path):
+    (tmp_path / "state").touch()
+    with pytest.raises(SiteProblem, match=r"heads\.txt: cannot be read \(Not a directory\)"):
+        check_last_head(tmp_path / "state")
