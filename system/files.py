@@ -50,7 +50,26 @@ def read_regular(path: Path, largest: int = LARGEST_FILE) -> bytes:
         raise OSError(errno.EINVAL, "it is a pipe or a device, and no file", str(path))
     if found.st_size > largest:
         raise OSError(errno.EFBIG, f"it has more than {largest:,} bytes", str(path))
-    return path.read_bytes()
+    try:
+        return path.read_bytes()
+    except OSError as error:  # that of a read, as from a broken disk, names no file
+        error.filename = error.filename or str(path)
+        raise
+
+
+def read_if_there(path: Path, largest: int = LARGEST_FILE) -> bytes | None:
+    """The content of a file, as `read_regular` reads it; None if there is no file.
+
+    Raises OSError also for a link to what is not there: the disk that it names may not be mounted,
+    and who took the file for one that was never written would begin anew without it.
+    """
+    try:
+        return read_regular(path, largest)
+    except FileNotFoundError:
+        if not path.is_symlink():
+            return None
+        why = f"it is a link to {os.readlink(path)}, which is not there"
+        raise OSError(errno.ENOLINK, why, str(path)) from None
 
 
 def read_regular_text(path: Path) -> str:
@@ -82,8 +101,11 @@ def replacing(path: Path, *, private: bool = True, durable: bool = True) -> Iter
     Raises
     ------
     OSError
-        If the file cannot be written, for example because the disk is full.
+        If the file cannot be written, for example because the disk is full; also for a device or a
+        pipe, such as /dev/null, which root would otherwise replace by a file.
     """
+    if _is_device(path):
+        raise OSError(errno.EINVAL, "it is a pipe or a device, and no file", str(path))
     temporary = path.with_name(f".{_shortened(path.name)}.{os.getpid()}.partial")
     try:
         temporary.unlink(missing_ok=True)
@@ -97,9 +119,20 @@ def replacing(path: Path, *, private: bool = True, durable: bool = True) -> Iter
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
-        if isinstance(error, OSError) and error.filename in (str(temporary), temporary):
-            error.filename = str(path)  # the name that the user knows
+        if isinstance(error, OSError) and error.filename in (None, str(temporary), temporary):
+            error.filename = str(path)  # the name that the user knows; a full disk names none
         raise
+
+
+def _is_device(path: Path) -> bool:
+    """Whether a path is a device, a pipe or a socket, or a link to an open file (/dev/stdout)."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # it does not exist, or what writes there says why it cannot
+        return False
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        return True
+    return path.is_symlink() and os.readlink(path).startswith("/proc/")
 
 
 def _shortened(name: str) -> str:
@@ -203,9 +236,8 @@ class JsonFile(Generic[M]):
     def read(self) -> M | None:
         """The content; None if there is no file. Raises UnreadableFileError."""
         try:
-            return self._kind.model_validate_json(read_regular(self.path, LARGEST_RECORD))
-        except FileNotFoundError:
-            return None
+            content = read_if_there(self.path, LARGEST_RECORD)
+            return None if content is None else self._kind.model_validate_json(content)
         except OSError as error:
             why = error.strerror or type(error).__name__
         except ValidationError as error:

@@ -5,6 +5,7 @@ one sentence, and the rest is in a file for this user alone: an error may name p
 """
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -21,8 +22,11 @@ from .text import visible
 
 CLOSED_PIPE = 141
 """Status of a command whose reader went away, as of Unix tools that end by SIGPIPE (128 + 13)."""
+FOLDER_GONE = "the current folder is not there any more: change to another one, and try again"
 DEBUG = "FEDRAD_DEBUG"
 """Environment variable: if set, what nobody foresaw is shown whole."""
+_UNMAPPED = re.compile("failed to map segment|[Cc]annot allocate memory")
+"""In the error of a library that found no memory when it was loaded, which is an ImportError."""
 LAST_ERROR = "last-error.txt"
 """File in the user's state folder."""
 
@@ -38,6 +42,9 @@ def run_program(commands: Callable[[], object]) -> NoReturn:
     _use_utf8()
     open_standard_streams()
     limit_threads()
+    if not _current_folder_is_there():  # some libraries end the process there, without an error
+        _say(FOLDER_GONE)
+        sys.exit(2)
     status: object = 0
     fault: Exception | None = None
     try:
@@ -77,7 +84,7 @@ def _report(fault: BaseException) -> None:
     """Say in a sentence what was not foreseen, and where the rest is."""
     if os.environ.get(DEBUG):
         traceback.print_exception(fault)
-    elif isinstance(fault, MemoryError):
+    elif isinstance(fault, MemoryError) or _UNMAPPED.search(str(fault)):
         _say("there is not enough memory for this; free some, or raise the limit of the container")
     elif isinstance(fault, OSError) and fault.strerror:
         _say(_of_the_system(fault))
@@ -88,13 +95,20 @@ def _report(fault: BaseException) -> None:
 
 def _of_the_system(fault: OSError) -> str:
     """What the operating system refused, and where."""
-    try:
-        os.getcwd()
-    except OSError:
-        return "the current folder is not there any more: change to another one, and try again"
+    if not _current_folder_is_there():
+        return FOLDER_GONE
     name = fault.filename
     where = f"{os.fsdecode(name)}: " if isinstance(name, str | bytes | os.PathLike) else ""
     return f"{where}{fault.strerror}"
+
+
+def _current_folder_is_there() -> bool:
+    """Whether the current folder still exists; a shell can stay in one that was deleted."""
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
 
 
 def _kept(fault: BaseException) -> str:

@@ -39,7 +39,7 @@ def credential(name: str) -> Path | None:
 
 def read_descriptor(number: int) -> bytes:
     """What a file descriptor holds, which the caller opened. It is closed. Raises SecretError."""
-    if number < 0:
+    if not 0 <= number < 2**31:
         raise SecretError(f"{number} is no file descriptor; the shell opens one with `3<FILE`")
     try:
         with os.fdopen(number, "rb") as file:

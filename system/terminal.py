@@ -10,6 +10,9 @@ from rich.text import Text
 
 from .text import ESCAPED, visible
 
+NARROWEST, USUAL = 40, 80
+"""Columns of a terminal. With fewer than the first, tables would lose cells, and with none
+(`COLUMNS=0`) all texts; the usual number is taken then, and the terminal breaks the lines."""
 STREAMS = {1: "standard output", 2: "standard error"}
 
 
@@ -19,6 +22,8 @@ class PlainConsole(Console):
 
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, markup=False, emoji=False, highlight=False)
+        if self.width < NARROWEST:
+            self.width = USUAL
 
     def render_str(self, text: str, **options: Any) -> Text:
         """A text for the terminal. Rich calls it for what is printed and for cells of tables."""

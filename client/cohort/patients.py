@@ -2,6 +2,7 @@
 draw that places the patient in the division. Both are made with secrets of the site."""
 
 import hmac
+import os
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site
-from fedrad.system.files import locked, write_whole
+from fedrad.system.files import locked, read_if_there, read_regular, write_whole
 from fedrad.system.folders import make_folder
 
 from .spelling import Spelling
@@ -94,7 +95,7 @@ class PatientDraw:
         """The draw with the key in `split.key` of the state folder, where it is made at the first
         call if the site has joined. Raises SiteProblem("cohort") as `Pseudonyms.load_or_create`."""
         file = site.state / "split.key"
-        if not (site.joined or file.exists()):
+        if not (site.joined or os.path.lexists(file)):
             return cls(None)
         return cls(
             _load_or_create(file, "with another key new patients would be divided otherwise")
@@ -131,12 +132,12 @@ def _load_or_create(file: Path, otherwise: str) -> bytes:
     """A secret of 32 bytes in a private file, which is made if it does not exist, also if another
     process makes it at the same time. `otherwise`: what would happen with another one."""
     try:
-        if not file.exists():
+        if read_if_there(file) is None:
             make_folder(file.parent)
             with locked(file):
-                if not file.exists():
+                if read_if_there(file) is None:
                     write_whole(file, secrets.token_bytes(32))
-        secret = file.read_bytes()
+        secret = read_regular(file)
     except OSError as error:
         raise SiteProblem("cohort", f"{file}: cannot be kept ({error.strerror})") from error
     if len(secret) != 32:

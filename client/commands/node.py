@@ -104,8 +104,9 @@ def start(
             folder,
         )
     content = membership.key.read_bytes() if key_fd is None else read_descriptor(key_fd)
+    source = str(membership.key) if key_fd is None else f"file descriptor {key_fd}"
     given = partial(passphrase, PASSPHRASE, "the node's key", passphrase_fd)
-    run_node(site, membership, openssh(read_key(content, str(membership.key), given)))
+    run_node(site, membership, openssh(read_key(content, source, given)))
 
 
 def passphrase_command(

@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -77,7 +78,9 @@ def read_key(file: Path | None) -> "OfficerKey | None":
 def ask_passphrase(question: str, *, twice: bool = False) -> str:
     """Ask for a passphrase, which a terminal does not show; `twice`: for a new one."""
     try:
-        answer: str = typer.prompt(question, hide_input=True, confirmation_prompt=twice)
+        with warnings.catch_warnings():  # a pipe, which shows nothing anyway, is not the news
+            warnings.simplefilter("ignore", getpass.GetPassWarning)
+            answer: str = typer.prompt(question, hide_input=True, confirmation_prompt=twice)
     except typer.Abort:
         fail("no passphrase was given, so nothing was decided: run this command on a terminal")
     return answer

@@ -244,10 +244,11 @@ class _Stop:
                 signal.signal(number, self._end)
 
     def _end(self, number: int, frame: FrameType | None) -> None:
-        self._wanted = True
+        first, self._wanted = not self._wanted, True
         if number == signal.SIGTERM:
-            with suppress(OSError):  # a log that cannot be printed must not keep the node alive
-                log.info("stopping; a round in hand is finished first")
+            if first:  # a second signal can come while the first is logged (`timeout` sends two)
+                with suppress(OSError):  # a log that cannot be printed must not keep the node alive
+                    log.info("stopping; a round in hand is finished first")
             self._node.end(signal.SIGTERM)
         else:
             self._running.unlink(missing_ok=True)  # what is computed from here on does not leave

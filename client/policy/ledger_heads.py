@@ -13,7 +13,7 @@ from pathlib import Path
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site
 from fedrad.exchange.names import NAME_PATTERN
-from fedrad.system.files import locked, write_whole
+from fedrad.system.files import locked, read_if_there, write_whole
 from fedrad.system.folders import make_folder
 
 from .ledger import LEDGER, Ledger, LedgerContent
@@ -77,11 +77,15 @@ def write_head(site: str, state: Path) -> Head:
     try:
         make_folder(state)
         with locked(file):
-            before = file.read_text(encoding="ascii") if file.exists() else ""
-            write_whole(file, f"{before}{head}\n")
+            write_whole(file, f"{_heads_so_far(file)}{head}\n")
     except (OSError, UnicodeDecodeError) as error:
         raise SiteProblem("internal", f"{file}: cannot be written: {error}") from error
     return head
+
+
+def _heads_so_far(file: Path) -> str:
+    """The text of `heads.txt`. Raises OSError and UnicodeDecodeError."""
+    return (read_if_there(file) or b"").decode("ascii")
 
 
 def write_head_of(site: Site) -> None:
@@ -96,9 +100,10 @@ def check_last_head(state: Path) -> None:
     the lines after that head are looked at."""
     file = state / HEADS
     try:
-        text = file.read_text(encoding="ascii") if file.exists() else ""
-        heads = read_heads(text, str(file))
-    except (OSError, UnicodeDecodeError, SiteProblem) as error:
+        heads = read_heads(_heads_so_far(file), str(file))
+    except OSError as error:
+        raise SiteProblem("policy", f"{file}: cannot be read ({error.strerror})") from error
+    except (UnicodeDecodeError, SiteProblem) as error:
         raise SiteProblem(
             "policy",
             f"{file}: is damaged ({error}). Compare the ledger with heads that are kept elsewhere "

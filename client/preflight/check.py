@@ -111,15 +111,17 @@ def check_site(
     least = evidence.minimum
     if experiment is not None:
         inspection = _with_readiness(inspection, site, experiment)
+    status = max(inspection.status, *(SEVERITY_RANK[result.severity] for result in machine))
     try:
         if as_json:
             inspection = replace(inspection, results=[*machine, *inspection.results])
             print(json.dumps(inspection.to_json(), indent=1), flush=True)
         else:
             print_inspection(inspection, page, least, PlainConsole())
+            print_end(status, inspection.status, PlainConsole())
     finally:  # also if the terminal takes no more
         _write_page(page, text)
-    return max(inspection.status, *(SEVERITY_RANK[result.severity] for result in machine))
+    return status
 
 
 def _write_page(page: Path, text: str) -> None:
@@ -198,9 +200,14 @@ def print_inspection(inspection: Inspection, page: Path, least: int, console: Co
         )
     console.print("\nAll that follows from this stays here. Images and files: ", end="")
     console.print(str(page.resolve()), soft_wrap=True)
+
+
+def print_end(status: int, of_cohort: int, console: Console) -> None:
+    """Print the last line: how a check ended, and where to look if it is not the cohort alone."""
     ends = {0: ("No warnings.", ""), 1: ("Warnings.", "yellow"), 2: ("Refused.", "bold red")}
+    above = " What is wrong with this machine or the route is said above the cohort."
     use = " Research use only; not a medical device."
-    console.print(Text.assemble(ends[inspection.status], use))
+    console.print(Text.assemble(ends[status], above if status > of_cohort else "", use))
 
 
 def _print_result(result: CheckResult, console: Console) -> None:

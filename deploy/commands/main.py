@@ -4,8 +4,10 @@ A command imports its modules when it is called, after its arguments have been c
 So help, status and errors of usage answer at once (tests/deploy/commands/test_quick.py).
 """
 
+from fedrad.system.interrupts import end_quietly
 from fedrad.system.no_telemetry import disable_telemetry
 
+end_quietly()
 disable_telemetry()
 
 import sys

@@ -146,8 +146,9 @@ def test_a_file_too_large_for_the_disk_leaves_the_old_one_and_no_temporary_file(
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
-        with pytest.raises(OSError, match="File too large"):
+        with pytest.raises(OSError, match="File too large") as caught:
             write_whole(file, b"x" * 2000)
+        assert caught.value.filename == str(file)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, before)
@@ -239,6 +240,40 @@ def test_a_damaged_json_file_is_refused_unchanged_and_no_value_is_shown(tmp_path
     with pytest.raises(UnreadableFileError), file.changed(Counts):
         pass
     assert file.path.read_text() == content
+
+
+def test_a_file_that_is_a_link_to_a_disk_that_is_not_mounted_is_not_begun_anew(tmp_path):
+    file = JsonFile(tmp_path / "counts.json", Counts)
+    file.path.symlink_to("/mnt/gone/counts.json")
+    with pytest.raises(UnreadableFileError, match=r"a link to /mnt/gone/counts\.json"):
+        file.read()
+    with pytest.raises(UnreadableFileError), file.changed(Counts) as counts:
+        counts.values.append(1)
+    assert file.path.is_symlink()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        os.mkfifo,
+        lambda path: path.symlink_to("/dev/null"),
+        lambda path: path.symlink_to("/proc/self/fd/1"),  # as /dev/stdout, also into a file
+    ],
+)
+def test_a_device_or_a_pipe_is_not_replaced_by_a_file(tmp_path, make):
+    """Root could: all programs of the machine would then write into that file."""
+    path = tmp_path / "null"
+    make(path)
+    before = path.lstat()
+    with pytest.raises(OSError, match="it is a pipe or a device"):
+        write_whole(path, "x")
+    assert path.lstat() == before
+
+
+def test_a_read_that_a_broken_disk_ends_names_the_file():
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        read_regular_text(Path("/proc/self/mem"))
+    assert caught.value.filename == "/proc/self/mem"
 
 
 def test_a_json_file_that_is_a_folder_is_refused(tmp_path):

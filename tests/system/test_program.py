@@ -1,6 +1,7 @@
 """A command ends with a sentence and a status, whatever the terminal, the user or the folder."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,17 @@ def test_a_stream_that_was_closed_gives_its_number_to_no_file(tmp_path):
     assert file.read_text() == ""
 
 
+@pytest.mark.parametrize("columns", ["0", "1", "20"])
+def test_a_terminal_without_a_sensible_width_shows_every_cell(columns):
+    code = (
+        "from rich.table import Table; from fedrad.system.terminal import PlainConsole; "
+        "table = Table('site', 'round', 'loss', 'answer'); "
+        "table.add_row('hospital-a', '17', '0.421', 'accepted'); PlainConsole().print(table)"
+    )
+    shown = ends(code, COLUMNS=columns).stdout
+    assert all(cell in shown for cell in ("hospital-a", "17", "0.421", "accepted"))
+
+
 @pytest.mark.parametrize(
     ("environment", "shown"),
     [
@@ -100,12 +112,23 @@ def test_what_nobody_foresaw_is_shown_on_demand_and_where_it_cannot_be_kept():
         ("open('/nonexistent/x')", "/nonexistent/x: No such file or directory\n"),
         (r"open(b'/nonexistent/\xe9')", "/nonexistent/\\xe9: No such file or directory\n"),
         ("raise MemoryError", "there is not enough memory for this"),
+        (
+            "raise ImportError('x.so: failed to map segment from shared object')",
+            "there is not enough memory for this",
+        ),
         ("raise UserError('[red]one [/]')", "[red]one [/]\n"),
     ],
 )
 def test_what_the_system_refuses_is_a_sentence(code, sentence):
     ended = ends(code)
     assert ended.stderr.startswith(sentence)
+    assert ended.returncode == 2
+
+
+def test_a_command_in_a_folder_that_was_deleted_does_nothing(tmp_path):
+    ended = ends("print('begun')", f'&& cd {tmp_path} && rmdir {tmp_path} && "$@"')
+    assert ended.stdout == "begun\n"
+    assert ended.stderr.startswith("the current folder is not there any more")
     assert ended.returncode == 2
 
 
@@ -142,3 +165,21 @@ def test_a_user_without_name_and_home_is_told_to_name_a_state_folder(tmp_path):
     ended = accept()
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "accepted by" not in ended.stderr
+
+
+@pytest.mark.parametrize("program", ["client", "deploy"])
+def test_an_interrupt_while_a_program_begins_shows_no_traceback(program):
+    """The signal comes while `typer` is imported."""
+    code = (
+        "import os, signal, sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'typer':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        f"import fedrad.{program}.commands.main\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "")

@@ -75,6 +75,7 @@ def test_a_file_on_a_disk_is_no_descriptor(path):
     assert inherited_descriptors(path) == ()
 
 
-def test_a_number_that_is_no_descriptor_is_said():
-    with pytest.raises(SecretError, match="-1 is no file descriptor"):
-        read_descriptor(-1)
+@pytest.mark.parametrize("number", [-1, 2**31, 10**20])
+def test_a_number_that_is_no_descriptor_is_said(number):
+    with pytest.raises(SecretError, match=f"{number} is no file descriptor"):
+        read_descriptor(number)

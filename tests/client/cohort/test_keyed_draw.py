@@ -1,5 +1,6 @@
 """A coordinator who knows a patient's number and chooses the seed cannot place the patient."""
 
+import os
 import stat
 from hashlib import sha256
 
@@ -122,3 +123,20 @@ def test_a_table_that_is_only_looked_at_leaves_no_key(joined):
 
     read_table(joined, ["label"], Pseudonyms.temporary())
     assert not (joined.state / "split.key").exists()
+
+
+@pytest.mark.parametrize("name", ["salt", "split.key"])
+def test_a_secret_whose_disk_is_not_mounted_is_not_replaced_by_another(tmp_path, name):
+    site = open_site(write_site(tmp_path / "site", 20), state=tmp_path / "state")
+    site.state.mkdir(mode=0o700)
+    (site.state / name).symlink_to("/mnt/gone/secret")
+    make = Pseudonyms.of_site if name == "salt" else PatientDraw.of_site
+    with pytest.raises(SiteProblem, match="a link to /mnt/gone/secret, which is not there"):
+        make(site)
+    assert (site.state / name).is_symlink()
+
+
+def test_a_salt_that_is_a_pipe_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "salt")
+    with pytest.raises(SiteProblem, match="a pipe or a device"):
+        Pseudonyms.load_or_create(tmp_path)

@@ -12,7 +12,13 @@ from fedrad.client.commands.main import app
 from fedrad.client.node import service
 from fedrad.client.policy.integrity import prepare_start
 from fedrad.client.policy.ledger import Ledger
-from fedrad.client.policy.ledger_heads import compare_with_heads, head_of, read_heads, write_head_of
+from fedrad.client.policy.ledger_heads import (
+    check_last_head,
+    compare_with_heads,
+    head_of,
+    read_heads,
+    write_head_of,
+)
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site, open_site
 from fedrad.exchange.messages import Refusal
@@ -164,3 +170,15 @@ def test_a_decision_of_a_person_leaves_a_head(site):
     write_head_of(site)
     assert len(heads()) == len(before) + 1
     assert heads()[-1].lines == before[-1].lines + 1
+
+
+def test_heads_whose_disk_is_not_mounted_close_the_site(site):
+    (site.state / "heads.txt").symlink_to("/mnt/gone/heads.txt")
+    with pytest.raises(SiteProblem, match=r"a link to /mnt/gone/heads\.txt, which is not there"):
+        check_last_head(site.state)
+
+
+def test_a_state_folder_that_is_a_file_is_no_damage_of_the_heads(tmp_path):
+    (tmp_path / "state").touch()
+    with pytest.raises(SiteProblem, match=r"heads\.txt: cannot be read \(Not a directory\)"):
+        check_last_head(tmp_path / "state")

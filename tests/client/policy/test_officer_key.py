@@ -1,6 +1,8 @@
 """Where an officer's key is set up, nothing counts that it has not signed."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -249,3 +251,19 @@ def test_a_key_file_that_is_not_there_is_named_before_the_passphrase_is_asked_fo
     status, output = command(site, "policy", "accept", "--yes", "--key", "elsewhere.key")
     assert (status, "elsewhere.key: no such file" in output) == (2, True)
     assert "Passphrase" not in output
+
+
+def test_a_question_for_a_passphrase_without_a_terminal_is_no_warning_of_python(site, tmp_path):
+    given = [str(site.folder), "--state", str(site.state), "--key", str(tmp_path / "new.key")]
+    asked = "from fedrad.client.commands.main import main; main()"
+    ended = subprocess.run(
+        [sys.executable, "-c", asked, "officer", "init", *given],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        start_new_session=True,  # no terminal
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert "no passphrase was given" in ended.stderr
+    assert "GetPassWarning" not in ended.stderr

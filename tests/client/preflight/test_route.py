@@ -365,6 +365,7 @@ def test_the_command_prints_a_line_for_each_check_and_the_result(tmp_path):
     shown = CliRunner().invoke(app, ["check", str(folder)])  # the server has stopped
     assert shown.exit_code == 2
     assert any("failure  connection" in line for line in shown.output.splitlines())
+    assert "Refused. What is wrong with this machine or the route is said above" in shown.output
 
 
 @pytest.mark.parametrize(
