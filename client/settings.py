@@ -187,7 +187,8 @@ class Site:
 
         False in a simulation, whose sites have state folders of their own.
         """
-        return (self.state / "membership.json").is_file()
+        # Also a link to a disk that is not mounted: such a site has joined, and is refused later.
+        return os.path.lexists(self.state / "membership.json")
 
     @property
     def cohort(self) -> Path:

@@ -76,6 +76,13 @@ def test_a_joined_site_draws_by_a_key_of_its_own_that_only_its_owner_reads(joine
     assert [unit.draw for unit in again] == [unit.draw for unit in units]
 
 
+def test_a_site_whose_membership_is_on_a_disk_that_is_not_mounted_has_joined(joined):
+    (joined.state / "membership.json").unlink()
+    assert not joined.joined
+    (joined.state / "membership.json").symlink_to("/not/mounted")
+    assert joined.joined
+
+
 def test_two_joined_sites_and_a_simulation_divide_the_same_patients_differently(tmp_path):
     parts = []
     for name in ("one", "two", "simulation"):
