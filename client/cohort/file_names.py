@@ -8,6 +8,7 @@ from os.path import normpath
 from pathlib import Path, PureWindowsPath
 
 from fedrad.client.problems import SiteProblem
+from fedrad.system.text import visible
 
 OLD_ENCODINGS = ("cp1252", "cp850", "mac_roman")
 """Encodings of names that are not UTF-8, from old archives, DOS and Macs."""
@@ -87,10 +88,10 @@ class SiteFiles:
                     return NamedFile(name, file, spelled=spelled[0][1])
             elif spelled:
                 why += f"; {len(spelled)} files have nearly this name: " + ", ".join(
-                    shown_name(one) for one, _ in spelled
+                    visible(one) for one, _ in spelled
                 )
             elif near := self._of_other_extension(name):
-                why += f"; {', '.join(map(shown_name, near))} is there: write its whole name"
+                why += f"; {', '.join(map(visible, near))} is there: write its whole name"
         return NamedFile(name, None, why)
 
     def _within(self, reference: str) -> str | None:
@@ -138,20 +139,15 @@ class SiteFiles:
         composed = unicodedata.normalize("NFC", part)
         near = [(one, text) for one, text in alike if text == composed] or alike
         return [
-            (one, f"{shown_name(one)}, in another {_difference(one, text, part)}")
+            (one, f"{visible(one)}, in another {_difference(one, text, part)}")
             for one, text in near
         ]
-
-
-def shown_name(name: str | Path) -> str:
-    """A name that can be shown and written anywhere: bytes that are no text are escaped."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _difference(on_disk: str, text: str, named: str) -> str:
     if text != unicodedata.normalize("NFC", named):
         return "case"
-    return "encoding" if shown_name(on_disk) != on_disk else "Unicode form"
+    return "encoding" if visible(on_disk) != on_disk else "Unicode form"
 
 
 def _kind(file: Path) -> str | None:
@@ -179,9 +175,10 @@ def _why_missing(root: Path, name: str) -> str:
     for one in Path(name).parts:
         part /= one
         if part.is_symlink() and not part.exists():
+            target = visible(str(part.readlink()))
             return (
-                f"no such file; {part.relative_to(root)} is a link to {shown_name(part.readlink())}"
-                ", which is not there: mount that disk, or mend the link"
+                f"no such file; {part.relative_to(root)} is a link to {target}, which is not "
+                "there: mount that disk, or mend the link"
             )
     return "no such file"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import Site
+from fedrad.system.text import visible
 
-from .file_names import shown_name
 from .table import CohortTable
 
 InstanceUids = Callable[[Sequence[Path]], list[str]]
@@ -47,7 +47,7 @@ def find_by_uid(table: CohortTable, site: Site, instance_uids: InstanceUids) -> 
         matches = by_uid.get(uid, []) if uid and row.file is None else []
         if len(matches) > 1:
             root = site.folder.resolve()
-            names = ", ".join(shown_name(file.relative_to(root)) for file in matches)
+            names = ", ".join(visible(str(file.relative_to(root))) for file in matches)
             raise SiteProblem(
                 "cohort",
                 f"{table.path}, line {row.line}: {len(matches)} files have this SOP "

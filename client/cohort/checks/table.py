@@ -7,11 +7,11 @@ from pathlib import Path
 
 from fedrad.client.cohort.cells import day
 from fedrad.client.cohort.evidence import Evidence
-from fedrad.client.cohort.file_names import shown_name
 from fedrad.client.cohort.groups import group_of
 from fedrad.client.cohort.order import SERIAL_DATES, in_contradiction, order_images, ordered_by
 from fedrad.client.cohort.table import CohortRow
 from fedrad.client.cohort.units import of_patients, with_spellings
+from fedrad.system.text import visible
 
 from .check import Check, CheckFinding
 
@@ -54,7 +54,7 @@ class WholeTable(Check[Evidence]):
             yield CheckFinding(
                 f"{len(unlisted)} files of the same kind lie beside those of the table and stand "
                 "in no row of a patient who takes part",
-                [(shown_name(file.name),) for file in shown],
+                [(visible(file.name),) for file in shown],
             )
 
 

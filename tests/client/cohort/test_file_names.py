@@ -5,7 +5,7 @@ import unicodedata
 
 import pytest
 
-from fedrad.client.cohort.file_names import SiteFiles, shown_name
+from fedrad.client.cohort.file_names import SiteFiles
 from fedrad.client.cohort.instance_uids import files_by_uid
 from fedrad.client.problems import SiteProblem
 from fedrad.client.settings import open_site
@@ -102,7 +102,3 @@ def test_a_name_that_no_file_can_have_is_no_traceback(folder, name):
 def test_a_name_that_leads_out_of_the_folder_is_refused(folder, name):
     with pytest.raises(SiteProblem, match=r"line 2: .* lies outside the site's folder"):
         SiteFiles(folder).find(name, "line 2")
-
-
-def test_a_name_that_is_no_text_can_be_shown():
-    assert shown_name(os.fsdecode(b"caf\xe9.dcm")) == "caf\\xe9.dcm"
